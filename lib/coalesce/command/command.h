@@ -1,0 +1,63 @@
+// Command: what is to be run, with everything a child inherits besides its argv.
+//
+// It is a value: it owns its bytes, knows no process, and says nothing about
+// when or how it runs. Many commands (each line of a batch) share one
+// Surroundings, so a million lines carry one environment. What makes two
+// commands the same is key.h's business.
+#pragma once
+
+#include <sys/types.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <coalesce/command/result.h>
+
+namespace coalesce {
+
+/// The variable in which a command finds the chain of flights it runs under
+/// (F11). It is never part of a key, whatever the rules say.
+inline constexpr std::string_view kAncestryVariable = "COALESCE_ANCESTRY";
+
+/// What a child inherits besides its argv.
+struct Surroundings {
+    std::string cwd;               ///< absolute and physical: what getcwd() says, not $PWD
+    std::vector<std::string> env;  ///< "NAME=value", in the order given, duplicates and all
+    mode_t umask = 022;
+
+    bool operator==(const Surroundings&) const = default;
+};
+
+/// One command. `stdin_bytes` absent means /dev/null, which is not the same
+/// command as one that is fed zero bytes (they differ in what stdin is).
+struct Command {
+    std::vector<std::string> argv;
+    std::shared_ptr<const Surroundings> surroundings;
+    std::optional<std::string> stdin_bytes;
+};
+
+/// This process's own directory, environment and umask. Fails when the
+/// directory has been deleted or cannot be named. The umask is read from
+/// /proc/self/status, so no other thread sees it change; without /proc it is
+/// set and set back.
+[[nodiscard]] Result<Surroundings> own_surroundings();
+
+/// argv as one line for logs and status that can be pasted into a shell: words
+/// are quoted where needed, control characters and bytes that are not UTF-8
+/// escaped in $'…' style. It never contains a newline or an escape sequence.
+[[nodiscard]] std::string display(const std::vector<std::string>& argv);
+
+/// The name of an environment entry: what stands before its first '='.
+/// An entry without '=' is all name.
+[[nodiscard]] std::string_view env_name(std::string_view entry);
+
+/// The value of the first entry of that name, as getenv() finds it.
+[[nodiscard]] std::optional<std::string_view> env_value(const std::vector<std::string>& env, std::string_view name);
+
+/// Replaces every entry of that name by one, in the place of the first, or adds it.
+void set_env(std::vector<std::string>& env, std::string_view name, std::string_view value);
+
+}  // namespace coalesce

@@ -1,0 +1,56 @@
+// Outcome: how a run ended, and the status reported for it (R2).
+//
+// A command that fails is data, not an error: an Outcome is shared with every
+// requester as it is. It keeps what happened (exit status, signal, errno) apart
+// from the number a shell is told, which only status() decides. Giving up
+// waiting (75) is a requester's end, not the run's, and is not told here.
+#pragma once
+
+#include <string>
+
+namespace coalesce {
+
+struct Outcome {
+    enum class Kind {
+        exited,       ///< code is the exit status
+        signalled,    ///< code is the signal
+        timed_out,    ///< ended by --timeout
+        not_started,  ///< exec failed; code is its errno
+        refused,      ///< never got as far as exec: bad directory, no process; code is the errno or 0
+        cancelled,    ///< ended on purpose: everyone left, `coalesce cancel`, --halt
+        lost,         ///< nobody knows how it ended, for instance its supervisor was killed
+    };
+
+    Kind kind = Kind::lost;
+    int code = 0;
+    std::string reason = {};  ///< for not_started, refused, lost: a sentence that names the culprit
+
+    static Outcome exited(int exit_status);
+    static Outcome signalled(int signal_number);
+    static Outcome timed_out();
+    static Outcome not_started(int errno_value, std::string reason);
+    static Outcome refused(int errno_value, std::string reason);
+    static Outcome cancelled();
+    static Outcome lost(std::string reason);
+    /// From what waitpid() stored. A stopped or continued child has no outcome: lost.
+    static Outcome from_wait_status(int wait_status);
+
+    /// 0–255 for exited, 128+N for signalled, 124 for timed_out, 127 for an exec
+    /// that found nothing (ENOENT), 126 for any other failed exec, 125 for refused,
+    /// cancelled and lost. Cancelled is 125 whatever the process made of its TERM:
+    /// a run that was ended from outside must never look like the command's own verdict.
+    [[nodiscard]] int status() const;
+
+    /// Exited with 0, nothing else.
+    [[nodiscard]] bool success() const;
+
+    /// A phrase for logs: "exit 3", "killed by TERM", "timed out", or the reason.
+    [[nodiscard]] std::string describe() const;
+
+    bool operator==(const Outcome&) const = default;
+};
+
+/// "TERM" for 15; "RTMIN+2" for real-time signals; the number when it has no name.
+[[nodiscard]] std::string signal_name(int signal_number);
+
+}  // namespace coalesce
