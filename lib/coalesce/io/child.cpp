@@ -1,0 +1,168 @@
+#include <coalesce/io/child.h>
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <utility>
+
+#include <coalesce/io/loop.h>
+
+namespace coalesce {
+namespace {
+
+constexpr std::chrono::milliseconds drain_after_exit{200};  // SPEC F8
+
+// Shared by all children and never closed. Opened on first use.
+int dev_null() {
+    static const int fd = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
+    return fd;
+}
+
+Outcome outcome_of(const siginfo_t& info) {
+    return info.si_code == CLD_EXITED ? Outcome::exited(info.si_status) : Outcome::signalled(info.si_status);
+}
+
+}  // namespace
+
+Child::Child(Loop& loop, Started started, Events events)
+    : loop_(loop), pid_(started.pid), pidfd_(std::move(started.pidfd)), events_(std::move(events)) {}
+
+// Whoever drops a live child wants it gone now.
+Child::~Child() {
+    if (reaped_) return;
+    signal(SIGKILL);
+    exit_watch_.reset();
+    waitpid(pid_, nullptr, 0);
+}
+
+Child::Start Child::start(Loop& loop, Program program, const Descriptor& standard_input, Events events) {
+    std::array<std::array<Descriptor, 2>, 2> pipes;
+    for (auto& pipe : pipes) {
+        int ends[2];
+        if (::pipe2(ends, O_CLOEXEC) != 0) return {nullptr, Started::Step::spawn, errno};
+        pipe = {Descriptor(ends[0]), Descriptor(ends[1])};
+    }
+    program.standard_input = standard_input ? standard_input.get() : dev_null();
+    program.standard_output = pipes[0][1].get();
+    program.standard_error = pipes[1][1].get();
+
+    Started started = spawn(program);
+    if (started.failed != Started::Step::none) return {nullptr, started.failed, started.error};
+
+    std::unique_ptr<Child> child(new Child(loop, std::move(started), std::move(events)));
+    Child* const self = child.get();
+    auto exit_watch = Watch::create(loop, self->pidfd_.get(), [self] { self->on_exit(); });
+    if (!exit_watch || !self->watch_pipe(Stream::out, std::move(pipes[0][0])) ||
+        !self->watch_pipe(Stream::err, std::move(pipes[1][0])))
+        return {nullptr, Started::Step::spawn, EMFILE};  // the destructor kills and reaps it
+    self->exit_watch_ = std::move(*exit_watch);
+    self->exit_watch_.start(Readiness::readable);
+    return {std::move(child)};
+}
+
+bool Child::watch_pipe(Stream stream, Descriptor read_end) {
+    auto watch = Watch::create(loop_, read_end.get(), [this, stream] { read(stream); });  // makes it non-blocking
+    if (!watch) return false;
+    Pipe& pipe = pipes_[index_of(stream)];
+    pipe.read_end = std::move(read_end);
+    pipe.watch = std::move(*watch);
+    pipe.watch.start(Readiness::readable);
+    return true;
+}
+
+// One read a turn: a child that never stops writing must not starve the others.
+void Child::read(Stream stream) {
+    Pipe& pipe = pipes_[index_of(stream)];
+    if (!pipe.open() || paused_) return;
+    const auto buffer = loop_.read_buffer();
+    const ssize_t got = ::read(pipe.read_end.get(), buffer.data(), buffer.size());
+    if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
+    if (got > 0) {
+        if (drain_) drain_->stop();  // not idle: settle() below starts it anew
+        events_.on_output(stream, buffer.first(static_cast<std::size_t>(got)));
+    } else {
+        pipe.close();
+    }
+    settle();
+}
+
+void Child::on_exit() {
+    siginfo_t info{};
+    // Left a zombie while its pipes are open: as long as it is one, its number, and
+    // so its process group, cannot be anyone else's.
+    const bool keep = pipes_open() || terminating_;
+    if (waitid(P_PIDFD, static_cast<id_t>(pidfd_.get()), &info, WEXITED | WNOHANG | (keep ? WNOWAIT : 0)) != 0 ||
+        info.si_pid == 0)
+        return;
+    exit_watch_.reset();
+    reaped_ = !keep;
+    outcome_ = outcome_of(info);
+    settle();
+}
+
+// Exit and the two ends of file arrive in any order, so each calls here and the
+// last one lands the child.
+void Child::settle() {
+    if (!outcome_) return;
+    if (!pipes_open()) return land();
+    // A grandchild holds a pipe. While it is being terminated the grace period
+    // bounds the wait; otherwise silence does.
+    if (paused_ || (terminating_ && !killed_)) return;
+    if (!drain_) drain_.emplace(loop_);
+    drain_->start(drain_after_exit, [this] {
+        for (Pipe& pipe : pipes_) pipe.close();
+        land();
+    });
+}
+
+void Child::land() {
+    if (terminating_ && !reaped_) signal(SIGKILL);
+    if (!reaped_) {
+        waitpid(pid_, nullptr, 0);
+        reaped_ = true;
+    }
+    if (grace_) grace_->stop();
+    auto on_ended = std::move(events_.on_ended);
+    on_ended(std::move(*outcome_));  // may destroy this
+}
+
+void Child::signal(int number) noexcept {
+    if (!reaped_) ::kill(-pid_, number);
+}
+
+void Child::terminate(std::chrono::milliseconds grace) {
+    if (!terminating_) {
+        terminating_ = true;
+        if (drain_) drain_->stop();
+        signal(SIGTERM);
+        signal(SIGCONT);  // a stopped process cannot act on TERM
+    }
+    if (!grace_) grace_.emplace(loop_);
+    grace_->start(grace, [this] {
+        killed_ = true;
+        signal(SIGKILL);
+        resume();  // what it wrote is still to be read
+        settle();
+    });
+}
+
+void Child::pause() noexcept {
+    paused_ = true;
+    for (Pipe& pipe : pipes_) pipe.watch.stop();
+    if (drain_) drain_->stop();
+}
+
+void Child::resume() {
+    if (!paused_) return;
+    paused_ = false;
+    for (Pipe& pipe : pipes_)
+        if (pipe.open()) pipe.watch.start(Readiness::readable);
+    settle();
+}
+
+bool Child::pipes_open() const noexcept { return pipes_[0].open() || pipes_[1].open(); }
+
+}  // namespace coalesce

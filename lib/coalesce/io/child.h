@@ -1,0 +1,98 @@
+// Child: one running process, its output, and its end.
+//
+// It promises every byte that the process wrote, in the order in which it was
+// read, and then exactly one end. The end is SPEC F8's: the process has exited
+// and both pipes are at end of file; where a grandchild holds a pipe open, once
+// the pipes have been idle for 200 ms after the exit. A process that is told to
+// stop gets TERM, and KILL after the grace period; both go to its whole process
+// group, and what is left of the group is killed before the process is reaped,
+// while its number cannot yet belong to anyone else.
+#pragma once
+
+#include <coalesce/command/outcome.h>
+#include <coalesce/flight/unique_function.h>
+
+#include <array>
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <span>
+
+#include <coalesce/io/descriptor.h>
+#include <coalesce/io/spawn.h>
+#include <coalesce/io/stream.h>
+#include <coalesce/io/watch.h>
+
+namespace coalesce {
+
+class Loop;
+
+class Child {
+  public:
+    struct Events {
+        UniqueFunction<void(Stream, std::span<const char>)> on_output;
+        /// Called once, last. The child may be destroyed from here.
+        UniqueFunction<void(Outcome)> on_ended;
+    };
+
+    /// Starts `program`, whose three descriptors are filled in here: the input is
+    /// `standard_input`, or /dev/null when that is empty. A refusal is reported as
+    /// an Outcome that names the culprit; then no event follows.
+    struct Start {
+        std::unique_ptr<Child> child;  ///< null when it could not be started
+        Started::Step failed = Started::Step::none;
+        int error = 0;
+    };
+    static Start start(Loop& loop, Program program, const Descriptor& standard_input, Events events);
+
+    ~Child();
+    Child(const Child&) = delete;
+    Child& operator=(const Child&) = delete;
+
+    [[nodiscard]] pid_t pid() const noexcept { return pid_; }
+
+    /// TERM to the process group now, KILL after `grace`. Asking again with a
+    /// shorter grace brings the KILL forward.
+    void terminate(std::chrono::milliseconds grace);
+    /// Sends `number` to the process group, as a terminal would.
+    void signal(int number) noexcept;
+
+    /// Backpressure: a paused child is not read from, so it blocks once its pipe is full.
+    void pause() noexcept;
+    void resume();
+
+  private:
+    struct Pipe {
+        Descriptor read_end;
+        Watch watch;  // declared after the descriptor: it must stop watching first
+        bool open() const noexcept { return static_cast<bool>(read_end); }
+        void close() noexcept {
+            watch.reset();
+            read_end.reset();
+        }
+    };
+
+    Child(Loop& loop, Started started, Events events);
+    bool watch_pipe(Stream stream, Descriptor read_end);
+    void read(Stream stream);
+    void on_exit();
+    void settle();
+    void land();
+    [[nodiscard]] bool pipes_open() const noexcept;
+
+    Loop& loop_;
+    const pid_t pid_;
+    Descriptor pidfd_;
+    Watch exit_watch_;
+    std::array<Pipe, 2> pipes_;
+    Events events_;
+    std::optional<Outcome> outcome_;
+    bool reaped_ = false;
+    bool paused_ = false;
+    bool terminating_ = false;
+    bool killed_ = false;
+    std::optional<Timer> drain_;  // both made when needed: most children need neither
+    std::optional<Timer> grace_;
+};
+
+}  // namespace coalesce

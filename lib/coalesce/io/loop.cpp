@@ -1,0 +1,42 @@
+#include <coalesce/io/loop.h>
+
+#include <cstdlib>
+#include <utility>
+
+namespace coalesce {
+
+Loop::Loop() : wake_(new uv_idle_t{}) {
+    if (uv_loop_init(&raw_) != 0) std::abort();  // no descriptors left at start: nothing can work
+    uv_idle_init(&raw_, wake_.get());
+    wake_->data = this;
+}
+
+Loop::~Loop() {
+    posted_.clear();
+    wake_.reset();
+    uv_run(&raw_, UV_RUN_NOWAIT);                 // runs pending close callbacks
+    if (uv_loop_close(&raw_) != 0) std::abort();  // some owner outlived its loop
+}
+
+void Loop::post(UniqueFunction<void()> task) {
+    if (posted_.empty())
+        uv_idle_start(wake_.get(), [](uv_idle_t* idle) {
+            if (auto* loop = static_cast<Loop*>(idle->data)) loop->run_posted();
+        });
+    posted_.push_back(std::move(task));
+}
+
+// A task may post again; what it posts runs on the next turn, so that input and
+// output get their turn between two rounds however busy the tasks are.
+void Loop::run_posted() noexcept {
+    running_.swap(posted_);
+    uv_idle_stop(wake_.get());
+    for (auto& task : running_) task();
+    running_.clear();
+}
+
+void Loop::run() { uv_run(&raw_, UV_RUN_DEFAULT); }
+
+void Loop::stop() noexcept { uv_stop(&raw_); }
+
+}  // namespace coalesce

@@ -1,0 +1,199 @@
+#include <coalesce/io/spawn.h>
+
+#include <linux/close_range.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstddef>
+#include <cstdlib>
+#include <string_view>
+
+#ifndef CLONE_PIDFD
+#define CLONE_PIDFD 0x00001000
+#endif
+
+namespace coalesce {
+namespace {
+
+constexpr std::size_t child_stack_bytes = 64 * 1024;
+
+// All that the child needs, made ready before it exists: between clone and exec
+// it shares our memory and must neither allocate nor take a lock.
+struct Orders {
+    const Program& program;
+    std::vector<const char*> candidates;  // tried in turn, as execvp does
+    std::vector<char*> argv;
+    std::vector<char*> env;
+    pid_t parent;
+    volatile Started::Step failed = Started::Step::none;
+    volatile int error = 0;
+};
+
+std::string_view path_of(const std::vector<std::string>& env) {
+    constexpr std::string_view name = "PATH=";
+    for (const std::string& entry : env)
+        if (entry.starts_with(name)) return std::string_view(entry).substr(name.size());
+    return "/bin:/usr/bin";  // what execvp looks through when PATH is unset
+}
+
+// `storage` holds the texts that `candidates` points into.
+void list_candidates(const Program& program, std::vector<std::string>& storage, std::vector<const char*>& candidates) {
+    if (program.path != nullptr) {
+        candidates.push_back(program.path);
+        return;
+    }
+    const std::string& name = program.argv.front();
+    if (name.find('/') != std::string::npos || name.empty()) {
+        candidates.push_back(name.c_str());
+        return;
+    }
+    std::string_view rest = path_of(program.env);
+    while (true) {
+        const std::size_t colon = rest.find(':');
+        const std::string_view directory = rest.substr(0, colon);
+        storage.push_back(directory.empty() ? name : std::string(directory) + "/" + name);
+        if (colon == std::string_view::npos) break;
+        rest.remove_prefix(colon + 1);
+    }
+    for (const std::string& candidate : storage) candidates.push_back(candidate.c_str());
+}
+
+std::vector<char*> pointers_to(const std::vector<std::string>& strings, std::size_t room_before = 0) {
+    std::vector<char*> pointers(room_before, nullptr);
+    pointers.reserve(room_before + strings.size() + 1);
+    for (const std::string& text : strings) pointers.push_back(const_cast<char*>(text.c_str()));
+    pointers.push_back(nullptr);
+    return pointers;
+}
+
+#define RUNS_IN_THE_CHILD __attribute__((no_sanitize("address", "undefined", "thread")))
+
+RUNS_IN_THE_CHILD void reset_signals() {
+    struct sigaction action;
+    for (int number = 1; number < NSIG; ++number) {
+        if (sigaction(number, nullptr, &action) != 0 || action.sa_handler == SIG_DFL) continue;
+        action.sa_handler = SIG_DFL;
+        action.sa_flags = 0;
+        sigaction(number, &action, nullptr);
+    }
+}
+
+// A descriptor that already has the wanted number must lose its close-on-exec
+// flag, which dup2 onto itself does not do.
+RUNS_IN_THE_CHILD bool place(int from, int to) {
+    if (from == to) return fcntl(from, F_SETFD, 0) == 0;
+    return dup2(from, to) >= 0;
+}
+
+RUNS_IN_THE_CHILD void execute(Orders& orders) {
+    int refused = ENOENT;
+    for (const char* candidate : orders.candidates) {
+        execve(candidate, orders.argv.data() + 1, orders.env.data());
+        if (errno == ENOEXEC) {  // a script without #!: execvp hands it to the shell
+            orders.argv[0] = const_cast<char*>("/bin/sh");
+            orders.argv[1] = const_cast<char*>(candidate);
+            execve("/bin/sh", orders.argv.data(), orders.env.data());
+        }
+        if (errno == EACCES)
+            refused = EACCES;  // remembered: a later directory may still have it
+        else if (errno != ENOENT && errno != ENOTDIR && errno != ESTALE && errno != ENODEV && errno != ETIMEDOUT) {
+            refused = errno;
+            break;
+        } else if (orders.candidates.size() == 1)
+            refused = errno;
+    }
+    orders.error = refused;
+    orders.failed = Started::Step::execute;
+}
+
+RUNS_IN_THE_CHILD int child_main(void* argument) {
+    auto& orders = *static_cast<Orders*>(argument);
+    const Program& program = orders.program;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != orders.parent) _exit(127);  // it died before the line above could take effect
+    setsid();
+    reset_signals();
+    orders.failed = Started::Step::spawn;
+    if (!place(program.standard_input, 0) || !place(program.standard_output, 1) || !place(program.standard_error, 2)) {
+        orders.error = errno;
+        _exit(127);
+    }
+    // Closed here rather than by close-on-exec: the parent goes on before exec has
+    // closed anything, and would find its locks and sockets still held.
+    syscall(SYS_close_range, 3U, ~0U, 0U);
+    umask(program.umask);
+    if (program.directory != nullptr && chdir(program.directory) != 0) {
+        orders.error = errno;
+        orders.failed = Started::Step::directory;
+        _exit(127);
+    }
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, nullptr);
+    orders.failed = Started::Step::none;
+    execute(orders);
+    _exit(127);
+}
+
+// One stack a thread, kept: while the child is on it the thread is suspended.
+char* top_of_child_stack() {
+    struct Stack {
+        void* base = mmap(nullptr, child_stack_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+        ~Stack() { munmap(base, child_stack_bytes); }
+    };
+    thread_local Stack stack;
+    return stack.base == MAP_FAILED ? nullptr : static_cast<char*>(stack.base) + child_stack_bytes;
+}
+
+}  // namespace
+
+Started spawn(const Program& program) {
+    Started started;
+    std::vector<std::string> storage;
+    // A place before argv lets the shell take over a script without copying it.
+    Orders orders{.program = program,
+                  .candidates = {},
+                  .argv = pointers_to(program.argv, 1),
+                  .env = pointers_to(program.env),
+                  .parent = getpid()};
+    list_candidates(program, storage, orders.candidates);
+
+    char* const stack = top_of_child_stack();
+    if (stack == nullptr) {
+        started.failed = Started::Step::spawn;
+        started.error = ENOMEM;
+        return started;
+    }
+    // No handler of ours may run in the child: it would run on our memory.
+    sigset_t all;
+    sigset_t before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int pidfd = -1;
+    started.pid = clone(child_main, stack, CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, &orders, &pidfd);
+    const int error = errno;
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+
+    if (started.pid < 0) {
+        started.failed = Started::Step::spawn;
+        started.error = error;
+        return started;
+    }
+    started.pidfd = Descriptor(pidfd);
+    if (orders.failed != Started::Step::none) {
+        started.failed = orders.failed;
+        started.error = orders.error;
+        waitpid(started.pid, nullptr, 0);  // it has called _exit already, or is about to
+        started.pid = -1;
+    }
+    return started;
+}
+
+}  // namespace coalesce

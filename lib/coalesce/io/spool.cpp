@@ -1,0 +1,118 @@
+#include <coalesce/io/spool.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+
+namespace coalesce {
+namespace {
+
+// A stretch of one stream in one word: the stream in the top bit.
+constexpr std::uint32_t error_bit = std::uint32_t{1} << 31;
+constexpr std::uint32_t longest_segment = error_bit - 1;
+
+// Punching holes costs a system call, so it is done in strides.
+constexpr std::uint64_t longest_release_stride = 1 << 20;
+
+}  // namespace
+
+Spool::~Spool() {
+    for (SpoolReader* reader : readers_) reader->spool_ = nullptr;
+}
+
+Result<> Spool::append(Stream stream, std::span<const char> bytes) {
+    if (bytes.empty()) return {};
+    const bool grows_last = last_ && last_->stream == stream && bytes.size() <= longest_segment - last_->length;
+    if (last_ && !grows_last) {  // first of all, so that a refusal leaves bytes and order in step
+        const std::uint32_t word = last_->length | (last_->stream == Stream::err ? error_bit : 0);
+        char raw[sizeof word];
+        std::memcpy(raw, &word, sizeof word);
+        auto ordered = order_.append(raw);
+        if (!ordered) return ordered;
+        last_.reset();
+    }
+    auto kept = bytes_.append(bytes);
+    if (!kept) return kept;
+    sizes_[index_of(stream)] += bytes.size();
+    if (grows_last)
+        last_->length += static_cast<std::uint32_t>(bytes.size());
+    else
+        last_ = Segment{stream, static_cast<std::uint32_t>(bytes.size())};
+    for (std::size_t i = 0; i < readers_.size(); ++i)
+        if (readers_[i]->on_more_) readers_[i]->on_more_();
+    return {};
+}
+
+void Spool::close() {
+    closed_ = true;
+    for (std::size_t i = 0; i < readers_.size(); ++i)
+        if (readers_[i]->on_more_) readers_[i]->on_more_();
+}
+
+bool Spool::full() const noexcept { return bytes_.size() - released_ >= limits_->replay_bytes; }
+
+std::uint64_t Spool::segment_count() const noexcept { return order_.size() / sizeof(std::uint32_t) + (last_ ? 1 : 0); }
+
+Spool::Segment Spool::segment(std::uint64_t number) const {
+    if (number * sizeof(std::uint32_t) == order_.size()) return *last_;
+    std::uint32_t word = 0;
+    char raw[sizeof word];
+    // The order was written by us into our own file; not to get it back would hand
+    // a requester wrong bytes.
+    if (!order_.read(number * sizeof word, raw)) std::abort();
+    std::memcpy(&word, raw, sizeof word);
+    return {(word & error_bit) != 0 ? Stream::err : Stream::out, word & longest_segment};
+}
+
+// Only past the replay limit: before it a newcomer may still need every byte.
+void Spool::release_what_all_have_read() {
+    if (replayable() || readers_.empty()) return;
+    std::uint64_t slowest = bytes_.size();
+    for (const SpoolReader* reader : readers_) slowest = std::min(slowest, reader->position_);
+    if (slowest < released_ + std::min(longest_release_stride, limits_->replay_bytes / 2)) return;
+    const bool was_full = full();
+    bytes_.release_before(slowest);
+    released_ = slowest;
+    if (was_full && !full() && on_room_) on_room_();
+}
+
+SpoolReader::SpoolReader(Spool& spool, UniqueFunction<void()> on_more) : spool_(&spool), on_more_(std::move(on_more)) {
+    if (spool.released_ > 0) std::abort();  // a gap: whoever lets people join must ask replayable()
+    spool.readers_.push_back(this);
+}
+
+SpoolReader::~SpoolReader() {
+    if (spool_ == nullptr) return;
+    std::erase(spool_->readers_, this);
+    spool_->release_what_all_have_read();
+}
+
+std::optional<SpoolReader::Piece> SpoolReader::next() const {
+    if (spool_ == nullptr || position_ == spool_->bytes_.size()) return std::nullopt;
+    std::uint64_t number = segment_;
+    std::uint32_t read = read_of_segment_;
+    Spool::Segment segment = spool_->segment(number);
+    if (read == segment.length) {  // it had been the growing one, and was read to its end
+        segment = spool_->segment(++number);
+        read = 0;
+    }
+    return Piece{segment.stream, spool_->bytes_.extent(position_, segment.length - read)};
+}
+
+void SpoolReader::advance(std::uint64_t length) {
+    if (length == 0) return;
+    const Spool::Segment segment = spool_->segment(segment_);
+    if (read_of_segment_ == segment.length) {
+        ++segment_;
+        read_of_segment_ = 0;
+    }
+    read_of_segment_ += static_cast<std::uint32_t>(length);
+    position_ += length;
+    spool_->release_what_all_have_read();
+}
+
+bool SpoolReader::finished() const noexcept {
+    return spool_ == nullptr || (spool_->closed_ && position_ == spool_->bytes_.size());
+}
+
+}  // namespace coalesce

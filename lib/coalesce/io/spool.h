@@ -1,0 +1,112 @@
+// Spool: a run's recorded output, two streams in the order in which they were read.
+//
+// The bytes of both streams lie in one Store; a second Store holds the order, one
+// 32-bit word for each stretch of one stream. Every reader has a cursor of its
+// own: it replays from byte 0, then follows live, and nobody waits for anybody.
+// Memory stays bounded (SPEC F9): past `replay_bytes` the spool is no longer
+// replayable to newcomers, what all readers have read is released, and full()
+// asks the run to pause until the slowest reader has caught up.
+#pragma once
+
+#include <coalesce/command/result.h>
+#include <coalesce/flight/unique_function.h>
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include <coalesce/io/store.h>
+#include <coalesce/io/stream.h>
+
+namespace coalesce {
+
+struct SpoolLimits {
+    StoreLimits store;
+    std::uint64_t replay_bytes = std::uint64_t{1} << 30;
+};
+
+class SpoolReader;
+
+class Spool {
+  public:
+    explicit Spool(const SpoolLimits& limits) : limits_(&limits), bytes_(limits.store), order_(limits.store) {}
+    ~Spool();
+    Spool(const Spool&) = delete;
+    Spool& operator=(const Spool&) = delete;
+
+    /// Records bytes just read. After a refusal the spool takes no more; what it
+    /// has recorded stays readable.
+    Result<> append(Stream stream, std::span<const char> bytes);
+    /// No more will come: readers learn it through finished().
+    void close();
+
+    [[nodiscard]] bool closed() const noexcept { return closed_; }
+    [[nodiscard]] std::uint64_t size() const noexcept { return bytes_.size(); }
+    [[nodiscard]] std::uint64_t size(Stream stream) const noexcept { return sizes_[index_of(stream)]; }
+
+    /// Everything from byte 0 is still there and will stay: a newcomer can join.
+    [[nodiscard]] bool replayable() const noexcept { return bytes_.size() <= limits_->replay_bytes; }
+    /// As much is kept as may be: the run should pause.
+    [[nodiscard]] bool full() const noexcept;
+    /// Called whenever a reader made room while full().
+    void on_room(UniqueFunction<void()> on_room) { on_room_ = std::move(on_room); }
+
+    /// The file that holds the bytes, or -1 while they are on the heap.
+    [[nodiscard]] int file() const noexcept { return bytes_.file(); }
+
+  private:
+    friend class SpoolReader;
+    struct Segment {
+        Stream stream;
+        std::uint32_t length;
+    };
+    [[nodiscard]] std::uint64_t segment_count() const noexcept;
+    [[nodiscard]] Segment segment(std::uint64_t number) const;
+    void release_what_all_have_read();
+
+    const SpoolLimits* limits_;
+    Store bytes_;
+    Store order_;
+    std::optional<Segment> last_;  // still growing, so not in order_ yet
+    std::array<std::uint64_t, 2> sizes_{};
+    std::vector<SpoolReader*> readers_;
+    std::uint64_t released_ = 0;
+    UniqueFunction<void()> on_room_;
+    bool closed_ = false;
+};
+
+class SpoolReader {
+  public:
+    /// A cursor at byte 0. `on_more`, if given, is called when bytes come or the
+    /// spool closes; reading from inside it is fine, destroying a reader is not. The
+    /// spool may go first.
+    explicit SpoolReader(Spool& spool, UniqueFunction<void()> on_more = {});
+    ~SpoolReader();
+    SpoolReader(const SpoolReader&) = delete;
+    SpoolReader& operator=(const SpoolReader&) = delete;
+
+    struct Piece {
+        Stream stream;
+        Extent extent;
+    };
+    /// What comes next, all of one stream; empty when there is nothing now. The
+    /// same again until advance().
+    [[nodiscard]] std::optional<Piece> next() const;
+    /// The first `length` bytes of next() are dealt with.
+    void advance(std::uint64_t length);
+    /// Everything was read and nothing will come.
+    [[nodiscard]] bool finished() const noexcept;
+    [[nodiscard]] std::uint64_t position() const noexcept { return position_; }
+
+  private:
+    friend class Spool;
+    Spool* spool_;
+    UniqueFunction<void()> on_more_;
+    std::uint64_t position_ = 0;
+    std::uint64_t segment_ = 0;
+    std::uint32_t read_of_segment_ = 0;
+};
+
+}  // namespace coalesce

@@ -1,0 +1,79 @@
+// Store: bytes that are only ever appended, on the heap while few, in a file once many.
+//
+// Up to a limit they lie in heap blocks; past it all of them move to one file
+// (a memfd, or an unlinked file in a directory of the user's choice) and the heap
+// is given back. Bytes once written never change and never move inside the file,
+// so its descriptor can be handed to readers for sendfile. The front can be
+// released when nobody needs it any more. One growing std::string was measured at
+// twice the cost of blocks.
+#pragma once
+
+#include <coalesce/command/result.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <coalesce/io/descriptor.h>
+
+namespace coalesce {
+
+struct StoreLimits {
+    std::uint64_t heap_bytes = 1 << 20;  ///< past this the bytes leave the heap
+    std::string directory;               ///< for the unlinked file; empty: a memfd
+};
+
+/// A run of consecutive bytes: in memory, or in a file.
+struct Extent {
+    std::string_view bytes;    ///< set when in memory; valid until the next append
+    int file = -1;             ///< set when in a file
+    std::uint64_t offset = 0;  ///< where in the file
+    std::uint64_t length = 0;
+};
+
+class Store {
+  public:
+    explicit Store(const StoreLimits& limits) : limits_(&limits) {}
+
+    /// Appends all of `bytes`, or none that will ever be read: after a refusal
+    /// (no space, no descriptors) the store takes no more.
+    Result<> append(std::span<const char> bytes);
+
+    [[nodiscard]] std::uint64_t size() const noexcept { return size_; }
+
+    /// As much as lies together from `offset` (< size()), `length` at most.
+    [[nodiscard]] Extent extent(std::uint64_t offset, std::uint64_t length) const noexcept;
+
+    /// Copies bytes [offset, offset + into.size()), all of which must exist.
+    Result<> read(std::uint64_t offset, std::span<char> into) const;
+
+    /// Gives the space before `offset` back to the system, where it can.
+    void release_before(std::uint64_t offset) noexcept;
+
+    /// The file, once there is one; -1 while the bytes are on the heap.
+    [[nodiscard]] int file() const noexcept { return file_.get(); }
+
+  private:
+    struct Block {
+        std::uint64_t start;
+        std::size_t used;
+        std::size_t capacity;
+        std::unique_ptr<char[]> bytes;
+    };
+    void append_to_heap(std::span<const char> bytes);
+    Result<> move_to_file();
+    Result<> write_to_file(std::span<const char> bytes);
+
+    const StoreLimits* limits_;  // outlives us: the executor's
+    std::uint64_t size_ = 0;
+    std::uint64_t released_ = 0;
+    std::vector<Block> blocks_;
+    Descriptor file_;
+    bool refused_ = false;
+};
+
+}  // namespace coalesce
