@@ -50,6 +50,9 @@ struct Command {
 /// escaped in $'…' style. It never contains a newline or an escape sequence.
 [[nodiscard]] std::string display(const std::vector<std::string>& argv);
 
+/// One word, quoted the same way (as an argument, not as a command's name).
+[[nodiscard]] std::string display_word(std::string_view word);
+
 /// The name of an environment entry: what stands before its first '='.
 /// An entry without '=' is all name.
 [[nodiscard]] std::string_view env_name(std::string_view entry);

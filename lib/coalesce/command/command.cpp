@@ -1,0 +1,185 @@
+// What this process passes on, read without touching it, and command lines
+// written so that a terminal is safe and a paste gives the same words back.
+#include <coalesce/command/command.h>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <cstring>
+
+#include <coalesce/command/text.h>
+
+extern char** environ;  // NOLINT(readability-redundant-declaration): POSIX declares it in no header
+
+namespace coalesce {
+namespace {
+
+// Words the shell would read as syntax where a command name stands.
+constexpr std::array<std::string_view, 22> kReservedWords = {
+    "!",  "case", "coproc", "do",   "done", "elif",  "else",  "esac", "fi", "for", "function",
+    "if", "in",   "select", "then", "time", "until", "while", "[[",   "]]", "{",   "}"};
+
+bool is_safe(char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+           std::strchr("_%+,./:@=-", c) != nullptr;
+}
+
+// '=' may not lead (zsh expands =ls) nor stand in the first word (an assignment).
+bool needs_no_quotes(std::string_view word, bool first) {
+    if (word.empty() || word.front() == '=') return false;
+    if (!std::all_of(word.begin(), word.end(), [](char c) { return c != '\0' && is_safe(c); })) return false;
+    if (!first) return true;
+    return word.find('=') == std::string_view::npos &&
+           std::find(kReservedWords.begin(), kReservedWords.end(), word) == kReservedWords.end();
+}
+
+// Octal is always three digits, so that what follows cannot be read as a fourth.
+void append_escaped(std::string& out, unsigned char byte) {
+    static constexpr std::string_view kNamed = "\n\t\r\\'";
+    static constexpr std::string_view kLetters = "ntr\\'";
+    if (const std::size_t at = kNamed.find(static_cast<char>(byte)); at != std::string_view::npos) {
+        out += '\\';
+        out += kLetters[at];
+        return;
+    }
+    if (byte >= 0x20 && byte < 0x7f) {
+        out += static_cast<char>(byte);
+        return;
+    }
+    out += '\\';
+    out += static_cast<char>('0' + (byte >> 6));
+    out += static_cast<char>('0' + ((byte >> 3) & 7));
+    out += static_cast<char>('0' + (byte & 7));
+}
+
+void append_ansi_quoted(std::string& out, std::string_view word) {
+    out += "$'";
+    while (!word.empty()) {
+        const std::size_t shown = printable_length(word);
+        if (shown > 1) {
+            out += word.substr(0, shown);
+            word.remove_prefix(shown);
+        } else {
+            append_escaped(out, static_cast<unsigned char>(word.front()));
+            word.remove_prefix(1);
+        }
+    }
+    out += '\'';
+}
+
+bool all_printable(std::string_view word) {
+    while (!word.empty()) {
+        const std::size_t shown = printable_length(word);
+        if (shown == 0) return false;
+        word.remove_prefix(shown);
+    }
+    return true;
+}
+
+void append_single_quoted(std::string& out, std::string_view word) {
+    out += '\'';
+    for (const char c : word) {
+        if (c == '\'')
+            out += "'\\''";
+        else
+            out += c;
+    }
+    out += '\'';
+}
+
+void append_word(std::string& out, std::string_view word, bool first) {
+    if (needs_no_quotes(word, first))
+        out += word;
+    else if (all_printable(word))
+        append_single_quoted(out, word);
+    else
+        append_ansi_quoted(out, word);
+}
+
+Result<std::string> current_directory() {
+    std::string path(256, '\0');
+    while (::getcwd(path.data(), path.size()) == nullptr) {
+        if (errno != ERANGE) return system_error_now("read the current directory");
+        path.resize(path.size() * 2);
+    }
+    path.resize(std::strlen(path.c_str()));
+    // Linux says so when the directory lies outside the root.
+    if (path.empty() || path.front() != '/') return system_error_of(ENOENT, "read the current directory");
+    return path;
+}
+
+std::optional<mode_t> umask_from_proc() {
+    const int fd = ::open("/proc/self/status", O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return std::nullopt;
+    std::array<char, 4096> status{};
+    const ssize_t got = ::read(fd, status.data(), status.size() - 1);
+    ::close(fd);
+    if (got <= 0) return std::nullopt;
+    const char* field = std::strstr(status.data(), "\nUmask:");
+    if (field == nullptr) return std::nullopt;
+    return static_cast<mode_t>(std::strtoul(field + 7, nullptr, 8));
+}
+
+mode_t current_umask() {
+    if (const auto mask = umask_from_proc()) return *mask;
+    const mode_t mask = ::umask(077);
+    ::umask(mask);
+    return mask;
+}
+
+}  // namespace
+
+Result<Surroundings> own_surroundings() {
+    auto cwd = current_directory();
+    if (!cwd) return cwd.error();
+    Surroundings surroundings{*std::move(cwd), {}, current_umask()};
+    for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) surroundings.env.emplace_back(*entry);
+    return surroundings;
+}
+
+std::string display(const std::vector<std::string>& argv) {
+    std::string out;
+    bool first = true;
+    for (const std::string& word : argv) {
+        if (!first) out += ' ';
+        append_word(out, word, first);
+        first = false;
+    }
+    return out;
+}
+
+std::string display_word(std::string_view word) {
+    std::string out;
+    append_word(out, word, false);
+    return out;
+}
+
+std::string_view env_name(std::string_view entry) { return entry.substr(0, entry.find('=')); }
+
+std::optional<std::string_view> env_value(const std::vector<std::string>& env, std::string_view name) {
+    for (const std::string& entry : env) {
+        if (entry.size() > name.size() && entry[name.size()] == '=' && entry.compare(0, name.size(), name) == 0)
+            return std::string_view(entry).substr(name.size() + 1);
+    }
+    return std::nullopt;
+}
+
+void set_env(std::vector<std::string>& env, std::string_view name, std::string_view value) {
+    std::string entry;
+    entry.reserve(name.size() + value.size() + 1);
+    entry.append(name).append(1, '=').append(value);
+    const auto has_name = [name](const std::string& e) { return env_name(e) == name; };
+    const auto first = std::find_if(env.begin(), env.end(), has_name);
+    if (first == env.end()) {
+        env.push_back(std::move(entry));
+        return;
+    }
+    *first = std::move(entry);
+    env.erase(std::remove_if(first + 1, env.end(), has_name), env.end());
+}
+
+}  // namespace coalesce

@@ -1,0 +1,351 @@
+// The canonical encoding: a tag, the length in decimal, a colon, the bytes; again and
+// again. It can be taken apart, so what a user is told about a key comes from its bytes.
+#include <coalesce/command/key.h>
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+
+namespace coalesce {
+namespace {
+
+// Tags of the surroundings, then of the words. No tag is used in both halves.
+namespace tag {
+constexpr char kUser = 'w';
+constexpr char kUmask = 'u';
+constexpr char kScope = 's';
+constexpr char kDirectory = 'd';
+constexpr char kSpelling = 'p';
+constexpr char kIgnored = 'i';
+constexpr char kOnly = 'O';  // present, with no bytes, when there is a list; its patterns follow
+constexpr char kOnlyPattern = 'o';
+constexpr char kVariable = 'e';
+
+constexpr char kArgument = 'a';
+constexpr char kStdin = 'n';
+constexpr char kReplaced = 'k';
+}  // namespace tag
+
+// In doubt a variable is not here: a missed join costs a run, a wrong one a wrong
+// result. TERM, DISPLAY, TERM_PROGRAM, COLORTERM, VTE_VERSION change output;
+// SSH_AUTH_SOCK, KITTY_LISTEN_ON, WEZTERM_UNIX_SOCKET, NOTIFY_SOCKET decide whom a
+// command talks to; WINDOW (screen) and LISTEN_FDS are names a script may use for
+// something else. All of them stay in the key.
+constexpr std::array kIgnoredByDefault = std::to_array<IgnoredVariable>({
+    {"COALESCE_*", "coalesce's own"},
+    {"SHLVL", "counts nested shells"},
+    {"_", "the command the shell ran last"},
+    {"OLDPWD", "the directory the shell was in before"},
+    {"PWD", "the directory is a part of its own, with the spelling that PWD gives it"},
+    {"COLUMNS", "width of the terminal; output goes to a pipe"},
+    {"LINES", "height of the terminal; output goes to a pipe"},
+    {"WINDOWID", "number of the X window"},
+    {"DESKTOP_STARTUP_ID", "token of one launch from the desktop, spent at the start"},
+    {"XDG_ACTIVATION_TOKEN", "token of one launch from the desktop, spent at the start"},
+    {"TERM_SESSION_ID", "names one terminal tab"},
+    {"SHELL_SESSION_ID", "names one terminal tab"},
+    {"ITERM_SESSION_ID", "names one iTerm2 tab"},
+    {"ITERM_PROFILE", "looks of the iTerm2 tab"},
+    {"KONSOLE_DBUS_SERVICE", "names one Konsole"},
+    {"KONSOLE_DBUS_SESSION", "names one Konsole tab"},
+    {"KONSOLE_DBUS_WINDOW", "names one Konsole window"},
+    {"GNOME_TERMINAL_SCREEN", "names one GNOME Terminal tab"},
+    {"GNOME_TERMINAL_SERVICE", "names one GNOME Terminal"},
+    {"GUAKE_TAB_UUID", "names one Guake tab"},
+    {"TERMINATOR_UUID", "names one Terminator tab"},
+    {"TILIX_ID", "names one Tilix tab"},
+    {"WT_SESSION", "names one Windows Terminal tab"},
+    {"WT_PROFILE_ID", "looks of the Windows Terminal tab"},
+    {"KITTY_WINDOW_ID", "names one kitty window"},
+    {"KITTY_PID", "process id of the terminal"},
+    {"KITTY_PUBLIC_KEY", "made anew by each kitty"},
+    {"ALACRITTY_WINDOW_ID", "names one Alacritty window"},
+    {"ALACRITTY_LOG", "log file of one Alacritty"},
+    {"WEZTERM_PANE", "names one WezTerm pane"},
+    {"TMUX", "names the tmux server and session"},
+    {"TMUX_PANE", "names one tmux pane"},
+    {"STY", "names one screen session"},
+    {"ZELLIJ_PANE_ID", "names one Zellij pane"},
+    {"ZELLIJ_SESSION_NAME", "names one Zellij session"},
+    {"SSH_CONNECTION", "addresses and ports of the login"},
+    {"SSH_CLIENT", "addresses and ports of the login"},
+    {"SSH_TTY", "terminal device of the login"},
+    {"GPG_TTY", "where gpg-agent may ask, not what it answers"},
+    {"P9K_TTY", "terminal device, left by a zsh prompt"},
+    {"_P9K_TTY", "terminal device, left by a zsh prompt"},
+    {"_P9K_SSH_TTY", "terminal device, left by a zsh prompt"},
+    {"STARSHIP_SESSION_KEY", "made anew by each shell's prompt"},
+    {"XDG_SESSION_ID", "number of the login session"},
+    {"INVOCATION_ID", "made anew by each start of a systemd unit"},
+    {"JOURNAL_STREAM", "the journal's pipe, which the command does not get"},
+    {"SYSTEMD_EXEC_PID", "process id of the unit"},
+    {"MANAGERPID", "process id of the service manager"},
+    {"LISTEN_PID", "process id that sockets were meant for, never the command's"},
+    {"WATCHDOG_PID", "process id that the watchdog was meant for, never the command's"},
+    {"MEMORY_PRESSURE_WATCH", "the unit's own control group"},
+    {"MEMORY_PRESSURE_WRITE", "set with MEMORY_PRESSURE_WATCH"},
+});
+
+void append_field(std::string& out, char tag, std::string_view bytes) {
+    std::array<char, 24> prefix{};
+    prefix[0] = tag;
+    char* end = std::to_chars(prefix.data() + 1, prefix.data() + prefix.size() - 1, bytes.size()).ptr;
+    *end++ = ':';
+    out.append(prefix.data(), static_cast<std::size_t>(end - prefix.data()));
+    out.append(bytes);
+}
+
+struct Field {
+    char tag;
+    std::string_view bytes;
+};
+
+// Takes the next field off the front; nothing when what is there is none.
+std::optional<Field> take_field(std::string_view& rest) {
+    if (rest.empty()) return std::nullopt;
+    const char* const end = rest.data() + rest.size();
+    std::size_t length = 0;
+    const auto [after, error] = std::from_chars(rest.data() + 1, end, length);
+    if (error != std::errc{} || after == end || *after != ':') return std::nullopt;
+    const char* const bytes = after + 1;
+    if (length > static_cast<std::size_t>(end - bytes)) return std::nullopt;
+    const Field field{rest.front(), {bytes, length}};
+    rest.remove_prefix(static_cast<std::size_t>(bytes - rest.data()) + length);
+    return field;
+}
+
+bool matches_any(const std::vector<std::string>& patterns, std::string_view name) {
+    return std::any_of(patterns.begin(), patterns.end(),
+                       [name](const std::string& pattern) { return matches_pattern(pattern, name); });
+}
+
+bool ignored_by_default(std::string_view name) {
+    return std::any_of(kIgnoredByDefault.begin(), kIgnoredByDefault.end(),
+                       [name](const IgnoredVariable& v) { return matches_pattern(v.pattern, name); });
+}
+
+// Naming a variable in only_env overrides the default list, not ignore_env; the
+// ancestry is never part of a key (F11).
+bool counts(std::string_view name, const KeyRules& rules) {
+    if (name == kAncestryVariable || matches_any(rules.ignore_env, name)) return false;
+    if (rules.only_env) return matches_any(*rules.only_env, name);
+    return !ignored_by_default(name);
+}
+
+// Sorted by name only and stably: duplicates keep their order, because getenv()
+// sees the first and a shell the last.
+std::vector<std::string_view> counted_variables(const std::vector<std::string>& env, const KeyRules& rules) {
+    std::vector<std::string_view> entries;
+    for (const std::string& entry : env)
+        if (counts(env_name(entry), rules)) entries.emplace_back(entry);
+    std::stable_sort(entries.begin(), entries.end(),
+                     [](std::string_view a, std::string_view b) { return env_name(a) < env_name(b); });
+    return entries;
+}
+
+std::vector<std::string_view> sorted_unique(const std::vector<std::string>& texts) {
+    std::vector<std::string_view> sorted(texts.begin(), texts.end());
+    std::sort(sorted.begin(), sorted.end());
+    sorted.erase(std::unique(sorted.begin(), sorted.end()), sorted.end());
+    return sorted;
+}
+
+bool same_directory(const std::string& a, const std::string& b) {
+    struct stat stat_a {
+    }, stat_b{};
+    return ::stat(a.c_str(), &stat_a) == 0 && ::stat(b.c_str(), &stat_b) == 0 && stat_a.st_dev == stat_b.st_dev &&
+           stat_a.st_ino == stat_b.st_ino;
+}
+
+// $PWD where it names cwd by another path. The last PWD is looked at, and the first too
+// where they differ: a shell takes one, getenv() the other.
+void append_spellings(std::string& out, const Surroundings& surroundings) {
+    for (const std::string& entry : surroundings.env) {
+        if (env_name(entry) != "PWD" || entry.size() <= 4 || entry[4] != '/') continue;
+        const std::string spelling = entry.substr(4);
+        if (spelling != surroundings.cwd && same_directory(spelling, surroundings.cwd))
+            append_field(out, tag::kSpelling, spelling);
+    }
+}
+
+std::string octal(mode_t mode) {
+    std::array<char, 16> digits{};
+    const char* end = std::to_chars(digits.data(), digits.data() + digits.size(), mode, 8).ptr;
+    return std::string(digits.data(), static_cast<std::size_t>(end - digits.data()));
+}
+
+void append_env(std::string& out, const Surroundings& surroundings, const KeyRules& rules) {
+    for (const std::string_view pattern : sorted_unique(rules.ignore_env)) append_field(out, tag::kIgnored, pattern);
+    if (rules.only_env) {
+        append_field(out, tag::kOnly, {});
+        for (const std::string_view pattern : sorted_unique(*rules.only_env))
+            append_field(out, tag::kOnlyPattern, pattern);
+    }
+    for (const std::string_view entry : counted_variables(surroundings.env, rules))
+        append_field(out, tag::kVariable, entry);
+}
+
+KeyPart env_part(std::string_view entry) {
+    return {"environment: " + display_word(env_name(entry)), display_word(entry)};
+}
+
+// The part of one field; nothing for a tag that is unknown.
+std::optional<KeyPart> part_of(const Field& field) {
+    switch (field.tag) {
+        case tag::kUser:
+            return KeyPart{"user", std::string(field.bytes)};
+        case tag::kUmask:
+            return KeyPart{"umask", "0" + std::string(field.bytes)};
+        case tag::kScope:
+            return KeyPart{"scope", display_word(field.bytes)};
+        case tag::kDirectory:
+            return KeyPart{"directory", display_word(field.bytes)};
+        case tag::kSpelling:
+            return KeyPart{"directory as PWD spells it", display_word(field.bytes)};
+        case tag::kIgnored:
+            return KeyPart{"ignored environment", display_word(field.bytes)};
+        case tag::kOnly:
+            return KeyPart{"only environment", "(nothing but what is named)"};
+        case tag::kOnlyPattern:
+            return KeyPart{"only environment", display_word(field.bytes)};
+        case tag::kVariable:
+            return env_part(field.bytes);
+        case tag::kStdin:
+            return KeyPart{"stdin", display_word(field.bytes)};
+        case tag::kReplaced:
+            return KeyPart{"key", display_word(field.bytes)};
+        default:
+            return std::nullopt;
+    }
+}
+
+bool append_parts(std::vector<KeyPart>& parts, std::string_view canonical) {
+    std::vector<std::string> argv;
+    std::vector<KeyPart> others;
+    while (!canonical.empty()) {
+        const auto field = take_field(canonical);
+        if (!field) return false;
+        if (field->tag == tag::kArgument) {
+            argv.emplace_back(field->bytes);
+            continue;
+        }
+        auto part = part_of(*field);
+        if (!part) return false;
+        others.push_back(*std::move(part));
+    }
+    if (!argv.empty()) parts.push_back({"argv", display(argv)});
+    parts.insert(parts.end(), others.begin(), others.end());
+    return true;
+}
+
+std::vector<std::string_view> values_named(const std::vector<KeyPart>& parts, std::string_view name) {
+    std::vector<std::string_view> values;
+    for (const KeyPart& part : parts)
+        if (part.name == name) values.emplace_back(part.value);
+    return values;
+}
+
+}  // namespace
+
+std::span<const IgnoredVariable> default_ignored_env() { return kIgnoredByDefault; }
+
+bool matches_pattern(std::string_view pattern, std::string_view name) {
+    std::size_t p = 0;
+    std::size_t n = 0;
+    std::size_t star = std::string_view::npos;  // the last '*' seen, and where the name stood then
+    std::size_t retry = 0;
+    while (n < name.size()) {
+        if (p < pattern.size() && pattern[p] == '*') {
+            star = p++;
+            retry = n;
+        } else if (p < pattern.size() && (pattern[p] == '?' || pattern[p] == name[n])) {
+            ++p;
+            ++n;
+        } else if (star != std::string_view::npos) {
+            p = star + 1;
+            n = ++retry;
+        } else {
+            return false;
+        }
+    }
+    return pattern.find_first_not_of('*', p) == std::string_view::npos;
+}
+
+std::string canonical_surroundings(const Surroundings& surroundings, const KeyRules& rules) {
+    std::string out;
+    if (rules.user) append_field(out, tag::kUser, std::to_string(*rules.user));
+    append_field(out, tag::kUmask, octal(surroundings.umask));
+    if (!rules.scope.empty()) append_field(out, tag::kScope, rules.scope);
+    if (rules.key) return out;
+    if (!rules.ignore_cwd) {
+        append_field(out, tag::kDirectory, surroundings.cwd);
+        append_spellings(out, surroundings);
+    }
+    append_env(out, surroundings, rules);
+    return out;
+}
+
+std::string canonical_words(const std::vector<std::string>& argv, const std::optional<std::string>& stdin_bytes,
+                            const KeyRules& rules) {
+    std::string out;
+    if (rules.key) {
+        append_field(out, tag::kReplaced, *rules.key);
+        return out;
+    }
+    for (const std::string& word : argv) append_field(out, tag::kArgument, word);
+    if (stdin_bytes) append_field(out, tag::kStdin, *stdin_bytes);
+    return out;
+}
+
+void append_canonical_line(std::string& out, std::string_view shell, std::string_view line) {
+    append_field(out, tag::kArgument, shell);
+    append_field(out, tag::kArgument, "-c");
+    append_field(out, tag::kArgument, line);
+}
+
+std::shared_ptr<const CanonicalSurroundings> SurroundingsTable::intern(std::string canonical) {
+    auto fresh = std::make_shared<const CanonicalSurroundings>(std::move(canonical));
+    const std::lock_guard lock(mutex_);
+    const auto [first, last] = entries_.equal_range(fresh->hash);
+    for (auto entry = first; entry != last; ++entry) {
+        if (auto known = entry->second.lock(); known && known->bytes == fresh->bytes) return known;
+    }
+    if (entries_.size() >= sweep_at_) {
+        std::erase_if(entries_, [](const auto& entry) { return entry.second.expired(); });
+        sweep_at_ = std::max<std::size_t>(16, entries_.size() * 2);
+    }
+    entries_.emplace(fresh->hash, fresh);
+    return fresh;
+}
+
+std::size_t SurroundingsTable::size() const {
+    const std::lock_guard lock(mutex_);
+    return entries_.size();
+}
+
+std::vector<KeyPart> explain(std::string_view canonical_surroundings, std::string_view canonical_words) {
+    std::vector<KeyPart> parts;
+    if (!append_parts(parts, canonical_words) || !append_parts(parts, canonical_surroundings))
+        return {{"malformed key", display_word(canonical_words) + " " + display_word(canonical_surroundings)}};
+    return parts;
+}
+
+std::vector<KeyPart> explain(const Surroundings& surroundings, const std::vector<std::string>& argv,
+                             const std::optional<std::string>& stdin_bytes, const KeyRules& rules) {
+    return explain(canonical_surroundings(surroundings, rules), canonical_words(argv, stdin_bytes, rules));
+}
+
+std::vector<std::string> differences(const std::vector<KeyPart>& a, const std::vector<KeyPart>& b) {
+    std::vector<std::string> names;
+    const auto look_at = [&](const KeyPart& part) {
+        if (std::find(names.begin(), names.end(), part.name) != names.end()) return;
+        if (values_named(a, part.name) != values_named(b, part.name)) names.push_back(part.name);
+    };
+    for (const KeyPart& part : a) look_at(part);
+    for (const KeyPart& part : b) look_at(part);
+    return names;
+}
+
+}  // namespace coalesce
