@@ -31,21 +31,23 @@ constexpr auto kSignals = std::to_array<NamedSignal>({
 
 }  // namespace
 
-Outcome Outcome::exited(int exit_status) { return {Kind::exited, exit_status, {}}; }
-Outcome Outcome::signalled(int signal_number) { return {Kind::signalled, signal_number, {}}; }
-Outcome Outcome::timed_out() { return {Kind::timed_out, 0, {}}; }
+Outcome Outcome::exited(int exit_status) { return {Kind::exited, exit_status}; }
+Outcome Outcome::signalled(int signal_number, bool core_dumped) {
+    return {Kind::signalled, signal_number, {}, core_dumped};
+}
+Outcome Outcome::timed_out() { return {Kind::timed_out}; }
 Outcome Outcome::not_started(int errno_value, std::string reason) {
     return {Kind::not_started, errno_value, std::move(reason)};
 }
 Outcome Outcome::refused(int errno_value, std::string reason) {
     return {Kind::refused, errno_value, std::move(reason)};
 }
-Outcome Outcome::cancelled() { return {Kind::cancelled, 0, {}}; }
+Outcome Outcome::cancelled() { return {Kind::cancelled}; }
 Outcome Outcome::lost(std::string reason) { return {Kind::lost, 0, std::move(reason)}; }
 
 Outcome Outcome::from_wait_status(int wait_status) {
     if (WIFEXITED(wait_status)) return exited(WEXITSTATUS(wait_status));
-    if (WIFSIGNALED(wait_status)) return signalled(WTERMSIG(wait_status));
+    if (WIFSIGNALED(wait_status)) return signalled(WTERMSIG(wait_status), WCOREDUMP(wait_status));
     return lost("the command neither exited nor was killed");
 }
 

@@ -23,10 +23,11 @@ struct Outcome {
 
     Kind kind = Kind::lost;
     int code = 0;
-    std::string reason = {};  ///< for not_started, refused, lost: a sentence that names the culprit
+    std::string reason = {};   ///< for not_started, refused, lost: a sentence that names the culprit
+    bool core_dumped = false;  ///< for signalled
 
     static Outcome exited(int exit_status);
-    static Outcome signalled(int signal_number);
+    static Outcome signalled(int signal_number, bool core_dumped = false);
     static Outcome timed_out();
     static Outcome not_started(int errno_value, std::string reason);
     static Outcome refused(int errno_value, std::string reason);

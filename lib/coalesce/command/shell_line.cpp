@@ -5,13 +5,11 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <climits>
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
@@ -23,157 +21,155 @@ namespace {
 // Every name that POSIX, dash, bash, ksh, zsh or mksh gives a meaning of its own where
 // a command stands: reserved words, special and regular built-ins, and the names whose
 // meaning POSIX leaves open (XCU 2.9.1.4). Sorted in byte order for binary search.
-constexpr std::array kShellNames = std::to_array<std::string_view>({
-    "!",
-    ".",
-    ":",
-    "[",
-    "[[",
-    "]]",
-    "alias",
-    "alloc",
-    "autoload",
-    "bg",
-    "bind",
-    "bindkey",
-    "break",
-    "builtin",
-    "bye",
-    "caller",
-    "cap",
-    "case",
-    "cd",
-    "chdir",
-    "clone",
-    "command",
-    "comparguments",
-    "compcall",
-    "compctl",
-    "compdescribe",
-    "compfiles",
-    "compgen",
-    "compgroups",
-    "complete",
-    "compopt",
-    "compound",
-    "compquote",
-    "comptags",
-    "comptry",
-    "compvalues",
-    "continue",
-    "coproc",
-    "declare",
-    "dirs",
-    "disable",
-    "disown",
-    "do",
-    "done",
-    "dosh",
-    "echo",
-    "echotc",
-    "echoti",
-    "elif",
-    "else",
-    "emulate",
-    "enable",
-    "end",
-    "enum",
-    "esac",
-    "eval",
-    "exec",
-    "exit",
-    "export",
-    "false",
-    "fc",
-    "fg",
-    "fi",
-    "float",
-    "for",
-    "foreach",
-    "function",
-    "functions",
-    "getln",
-    "getopts",
-    "global",
-    "hash",
-    "help",
-    "hist",
-    "histcmd",
-    "history",
-    "if",
-    "in",
-    "integer",
-    "jobs",
-    "kill",
-    "let",
-    "limit",
-    "local",
-    "login",
-    "logout",
-    "map",
-    "mapfile",
-    "nameref",
-    "namespace",
-    "newgrp",
-    "nocorrect",
-    "noglob",
-    "popd",
-    "print",
-    "printf",
-    "private",
-    "pushd",
-    "pushln",
-    "pwd",
-    "r",
-    "read",
-    "readarray",
-    "readonly",
-    "rehash",
-    "rename",
-    "repeat",
-    "return",
-    "savehistory",
-    "sched",
-    "select",
-    "set",
-    "setopt",
-    "shift",
-    "shopt",
-    "source",
-    "stop",
-    "suspend",
-    "test",
-    "then",
-    "time",
-    "times",
-    "trap",
-    "true",
-    "ttyctl",
-    "type",
-    "typeset",
-    "ulimit",
-    "umask",
-    "unalias",
-    "unfunction",
-    "unhash",
-    "unlimit",
-    "unset",
-    "unsetopt",
-    "until",
-    "vared",
-    "wait",
-    "whence",
-    "where",
-    "which",
-    "while",
-    "zcompile",
-    "zle",
-    "zmodload",
-    "zparseopts",
-    "zstyle",
-    "{",
-    "}",
-});
+constexpr std::array kShellNames = std::to_array<std::string_view>({"!",
+                                                                    ".",
+                                                                    ":",
+                                                                    "[",
+                                                                    "[[",
+                                                                    "]]",
+                                                                    "alias",
+                                                                    "alloc",
+                                                                    "autoload",
+                                                                    "bg",
+                                                                    "bind",
+                                                                    "bindkey",
+                                                                    "break",
+                                                                    "builtin",
+                                                                    "bye",
+                                                                    "caller",
+                                                                    "cap",
+                                                                    "case",
+                                                                    "cd",
+                                                                    "chdir",
+                                                                    "clone",
+                                                                    "command",
+                                                                    "comparguments",
+                                                                    "compcall",
+                                                                    "compctl",
+                                                                    "compdescribe",
+                                                                    "compfiles",
+                                                                    "compgen",
+                                                                    "compgroups",
+                                                                    "complete",
+                                                                    "compopt",
+                                                                    "compound",
+                                                                    "compquote",
+                                                                    "comptags",
+                                                                    "comptry",
+                                                                    "compvalues",
+                                                                    "continue",
+                                                                    "coproc",
+                                                                    "declare",
+                                                                    "dirs",
+                                                                    "disable",
+                                                                    "disown",
+                                                                    "do",
+                                                                    "done",
+                                                                    "dosh",
+                                                                    "echo",
+                                                                    "echotc",
+                                                                    "echoti",
+                                                                    "elif",
+                                                                    "else",
+                                                                    "emulate",
+                                                                    "enable",
+                                                                    "end",
+                                                                    "enum",
+                                                                    "esac",
+                                                                    "eval",
+                                                                    "exec",
+                                                                    "exit",
+                                                                    "export",
+                                                                    "false",
+                                                                    "fc",
+                                                                    "fg",
+                                                                    "fi",
+                                                                    "float",
+                                                                    "for",
+                                                                    "foreach",
+                                                                    "function",
+                                                                    "functions",
+                                                                    "getln",
+                                                                    "getopts",
+                                                                    "global",
+                                                                    "hash",
+                                                                    "help",
+                                                                    "hist",
+                                                                    "histcmd",
+                                                                    "history",
+                                                                    "if",
+                                                                    "in",
+                                                                    "integer",
+                                                                    "jobs",
+                                                                    "kill",
+                                                                    "let",
+                                                                    "limit",
+                                                                    "local",
+                                                                    "login",
+                                                                    "logout",
+                                                                    "map",
+                                                                    "mapfile",
+                                                                    "nameref",
+                                                                    "namespace",
+                                                                    "newgrp",
+                                                                    "nocorrect",
+                                                                    "noglob",
+                                                                    "popd",
+                                                                    "print",
+                                                                    "printf",
+                                                                    "private",
+                                                                    "pushd",
+                                                                    "pushln",
+                                                                    "pwd",
+                                                                    "r",
+                                                                    "read",
+                                                                    "readarray",
+                                                                    "readonly",
+                                                                    "rehash",
+                                                                    "rename",
+                                                                    "repeat",
+                                                                    "return",
+                                                                    "savehistory",
+                                                                    "sched",
+                                                                    "select",
+                                                                    "set",
+                                                                    "setopt",
+                                                                    "shift",
+                                                                    "shopt",
+                                                                    "source",
+                                                                    "stop",
+                                                                    "suspend",
+                                                                    "test",
+                                                                    "then",
+                                                                    "time",
+                                                                    "times",
+                                                                    "trap",
+                                                                    "true",
+                                                                    "ttyctl",
+                                                                    "type",
+                                                                    "typeset",
+                                                                    "ulimit",
+                                                                    "umask",
+                                                                    "unalias",
+                                                                    "unfunction",
+                                                                    "unhash",
+                                                                    "unlimit",
+                                                                    "unset",
+                                                                    "unsetopt",
+                                                                    "until",
+                                                                    "vared",
+                                                                    "wait",
+                                                                    "whence",
+                                                                    "where",
+                                                                    "which",
+                                                                    "while",
+                                                                    "zcompile",
+                                                                    "zle",
+                                                                    "zmodload",
+                                                                    "zparseopts",
+                                                                    "zstyle",
+                                                                    "{",
+                                                                    "}"});
 static_assert(std::is_sorted(kShellNames.begin(), kShellNames.end()));
 
 // The kernel takes no single argument as long as this (MAX_ARG_STRLEN, 32 pages, its NUL
@@ -308,6 +304,14 @@ bool steers_a_shell(std::string_view name) {
     return name.starts_with("BASH_FUNC_") || (name.starts_with("LD_") && name != "LD_LIBRARY_PATH");
 }
 
+constexpr std::size_t kChains = 39;
+
+std::size_t chain_number(std::string_view name) {
+    unsigned hash = static_cast<unsigned>(static_cast<unsigned char>(name.front())) << 4U;
+    for (const char c : name) hash += static_cast<unsigned char>(c);
+    return hash % kChains;
+}
+
 // dash's table of variables: 39 chains, new names at a chain's end; printed to a child
 // chain by chain. MAIL and the like are in it from the start, exported or not.
 class DashVariables {
@@ -347,11 +351,7 @@ class DashVariables {
         std::string entry;  // "NAME=value"; empty while not exported
     };
 
-    std::vector<Variable>& chain_of(std::string_view name) {
-        unsigned hash = static_cast<unsigned char>(name.front()) << 4U;
-        for (const char c : name) hash += static_cast<unsigned char>(c);
-        return chains_[hash % chains_.size()];
-    }
+    std::vector<Variable>& chain_of(std::string_view name) { return chains_[chain_number(name)]; }
 
     Variable& variable(std::string_view name) {
         auto& chain = chain_of(name);
@@ -360,8 +360,49 @@ class DashVariables {
         return known != chain.end() ? *known : chain.emplace_back(Variable{std::string(name), {}});
     }
 
-    std::array<std::vector<Variable>, 39> chains_;
+    std::array<std::vector<Variable>, kChains> chains_;
 };
+
+// strsignal() in the C locale, which is the only one dash knows; empty for INT and
+// PIPE, of which it says nothing.
+std::string signal_notice(int signal_number) {
+    struct Notice {
+        int number;
+        const char* text;
+    };
+    static constexpr auto kNotices = std::to_array<Notice>({
+        {SIGHUP, "Hangup"},
+        {SIGINT, ""},
+        {SIGQUIT, "Quit"},
+        {SIGILL, "Illegal instruction"},
+        {SIGTRAP, "Trace/breakpoint trap"},
+        {SIGABRT, "Aborted"},
+        {SIGBUS, "Bus error"},
+        {SIGFPE, "Floating point exception"},
+        {SIGKILL, "Killed"},
+        {SIGUSR1, "User defined signal 1"},
+        {SIGSEGV, "Segmentation fault"},
+        {SIGUSR2, "User defined signal 2"},
+        {SIGPIPE, ""},
+        {SIGALRM, "Alarm clock"},
+        {SIGTERM, "Terminated"},
+        {SIGXCPU, "CPU time limit exceeded"},
+        {SIGXFSZ, "File size limit exceeded"},
+        {SIGVTALRM, "Virtual timer expired"},
+        {SIGPROF, "Profiling timer expired"},
+        {SIGSYS, "Bad system call"},
+#ifdef __linux__
+        {SIGSTKFLT, "Stack fault"},
+        {SIGPOLL, "I/O possible"},
+        {SIGPWR, "Power failure"},
+#endif
+    });
+    for (const Notice& notice : kNotices)
+        if (notice.number == signal_number) return notice.text;
+    if (signal_number >= SIGRTMIN && signal_number <= SIGRTMAX)
+        return "Real-time signal " + std::to_string(signal_number - SIGRTMIN);
+    return "Unknown signal " + std::to_string(signal_number);
+}
 
 struct Free {
     void operator()(char* text) const noexcept { std::free(text); }
@@ -438,6 +479,26 @@ std::optional<std::vector<std::string>> env_as_shell_would(const Surroundings& s
         variables.set("PWD", "PWD=" + *path);
     }
     return variables.exported();
+}
+
+void set_env_as_shell_would(std::vector<std::string>& env, std::string_view name, std::string_view value) {
+    std::string entry(name);
+    entry.append(1, '=').append(value);
+    const std::size_t chain = chain_number(name);
+    auto place = env.begin();
+    for (; place != env.end() && chain_number(env_name(*place)) <= chain; ++place) {
+        if (env_name(*place) != name) continue;
+        *place = std::move(entry);
+        return;
+    }
+    env.insert(place, std::move(entry));
+}
+
+ShellEnd end_as_shell_would(const Outcome& program) {
+    if (program.kind != Outcome::Kind::signalled) return {program, {}};
+    std::string notice = signal_notice(program.code);
+    if (!notice.empty()) notice += program.core_dumped ? " (core dumped)\n" : "\n";
+    return {Outcome::exited(program.status()), std::move(notice)};
 }
 
 }  // namespace coalesce

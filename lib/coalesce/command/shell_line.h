@@ -12,7 +12,9 @@
 // !shell_may_interfere(env), both once; plain_words(line); find_program for a
 // first word without a slash; env_as_shell_would, once; and the exec succeeds
 // (if it fails, with ENOEXEC or otherwise, the shell runs the line and says so
-// in its own words). argv[0] stays the word as written.
+// in its own words). argv[0] stays the word as written. A program that a signal
+// kills is reported through end_as_shell_would: dash stays its parent, writes
+// "Terminated" or the like to stderr and exits with 128+N.
 #pragma once
 
 #include <optional>
@@ -21,6 +23,7 @@
 #include <vector>
 
 #include <coalesce/command/command.h>
+#include <coalesce/command/outcome.h>
 
 namespace coalesce {
 
@@ -48,5 +51,20 @@ namespace coalesce {
 /// PWD is there and names the directory. Nothing when it cannot be told (the
 /// directory has no name); then ask the shell.
 [[nodiscard]] std::optional<std::vector<std::string>> env_as_shell_would(const Surroundings& surroundings);
+
+/// Gives an environment made by env_as_shell_would one more variable (or another
+/// value), at the place where it would stand had the shell been given it.
+/// The name must be a shell name other than PATH and PWD.
+void set_env_as_shell_would(std::vector<std::string>& env, std::string_view name, std::string_view value);
+
+/// How a run ends when the shell is the program's parent.
+struct ShellEnd {
+    Outcome outcome;
+    std::string notice;  ///< what the shell adds to stderr, after all that the program wrote
+};
+
+/// What the shell makes of its program's end: death by a signal becomes exit 128+N and
+/// a notice on stderr (none for INT and PIPE). Every other outcome stays as it is.
+[[nodiscard]] ShellEnd end_as_shell_would(const Outcome& program);
 
 }  // namespace coalesce
