@@ -1,0 +1,80 @@
+// Ticket: a requester's membership in a flight.
+//
+// Holding one is waiting; destroying it is leaving. The membership exists from
+// the call of join(), not from the moment somebody looks at it, so tickets that
+// are consumed one after the other have still coalesced. After leave() returns,
+// no callback of this ticket is ever called. What it tells is delivered by a
+// posted callback, in the order of joining.
+#pragma once
+
+#include <coalesce/flight/flight.h>
+
+#include <utility>
+
+namespace coalesce {
+
+/// One requester's place in a flight. Move-only; used on the group's thread.
+template <class T, class State = NoState>
+class [[nodiscard]] Ticket {
+  public:
+    Ticket() noexcept = default;
+    Ticket(Ticket&& other) noexcept : place_(std::exchange(other.place_, nullptr)) {}
+    Ticket& operator=(Ticket&& other) noexcept {
+        Ticket old(std::exchange(place_, std::exchange(other.place_, nullptr)));
+        return *this;
+    }
+    Ticket(const Ticket&) = delete;
+    Ticket& operator=(const Ticket&) = delete;
+
+    /// Leaves, if the outcome has not been delivered.
+    ~Ticket() {
+        if (place_) place_->flight->give_up(*place_);
+    }
+
+    /// Has `callback` called once with the landing, from a posted task. A second
+    /// callback throws std::future_error(future_already_retrieved); after
+    /// leave() it is dropped.
+    void then(UniqueFunction<void(const Landing<T>&)> callback) {
+        place_->flight->set_callback(*place_, std::move(callback));
+    }
+
+    /// Stops waiting. The last one to leave cancels the run.
+    void leave() noexcept {
+        if (place_) place_->flight->leave(*place_);
+    }
+
+    /// Gives up the ticket but not the membership: the callback, if there is
+    /// one, is called at the landing, and the run goes on for it.
+    void detach() && noexcept {
+        if (auto* place = std::exchange(place_, nullptr)) place->flight->detach(*place);
+    }
+
+    /// Whether this request began the flight.
+    [[nodiscard]] bool leader() const noexcept { return place_->is(detail::Waiter<T, State>::kLeader); }
+
+    /// The flight's name; 0 if the request was refused at once.
+    [[nodiscard]] FlightId id() const noexcept { return place_->flight->id(); }
+
+    /// What the run shares with its requesters; valid as long as the ticket.
+    [[nodiscard]] State& state() const noexcept { return place_->flight->state(); }
+
+    /// Whether the outcome of this ticket is decided. Its delivery may be yet to come.
+    [[nodiscard]] bool landed() const noexcept {
+        return place_->flight->settled() || place_->is(detail::Waiter<T, State>::kCancelled);
+    }
+
+    /// The flight, without its types.
+    [[nodiscard]] FlightRef ref() const noexcept { return FlightRef(place_->flight); }
+
+    explicit operator bool() const noexcept { return place_ != nullptr; }
+
+  private:
+    template <class, class, class, class, class>
+    friend class Group;
+
+    explicit Ticket(detail::Waiter<T, State>* place) noexcept : place_(place) {}
+
+    detail::Waiter<T, State>* place_ = nullptr;
+};
+
+}  // namespace coalesce

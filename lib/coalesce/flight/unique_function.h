@@ -1,0 +1,139 @@
+// UniqueFunction: a callable that is owned once and moved, never copied.
+//
+// It holds what std::function cannot (a captured Completer, Ticket or
+// unique_ptr) in three words: two for the callable, one for its operations. A
+// callable of at most two pointers that moves without throwing lives inside,
+// everything else behind one allocation. Moving never throws, so queues of
+// functions may grow freely. Calling an empty one is a broken invariant and
+// aborts. Refused: a second word for a cached invoker, which is a load faster
+// but makes a waiter (see waiter.h) a cache line and a bit.
+#pragma once
+
+#include <cstddef>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <new>
+#include <type_traits>
+#include <utility>
+
+namespace coalesce {
+
+template <class Signature>
+class UniqueFunction;
+
+/// A move-only `R(Args...)`.
+template <class R, class... Args>
+class UniqueFunction<R(Args...)> {
+  public:
+    UniqueFunction() noexcept = default;
+    UniqueFunction(std::nullptr_t) noexcept {}
+
+    /// Takes any callable; allocates when it is larger than two pointers.
+    template <class F>
+        requires(!std::is_same_v<std::remove_cvref_t<F>, UniqueFunction> &&
+                 std::is_invocable_r_v<R, std::decay_t<F>&, Args...>)
+    UniqueFunction(F&& callable) {
+        using Callable = std::decay_t<F>;
+        if constexpr (kFitsInside<Callable>) {
+            ::new (static_cast<void*>(place_)) Callable(std::forward<F>(callable));
+            operations_ = &kInside<Callable>;
+        } else {
+            auto* outside = new Callable(std::forward<F>(callable));
+            std::memcpy(place_, &outside, sizeof outside);
+            operations_ = &kOutside<Callable>;
+        }
+    }
+
+    UniqueFunction(UniqueFunction&& other) noexcept { take(other); }
+
+    UniqueFunction& operator=(UniqueFunction&& other) noexcept {
+        if (this != &other) {
+            UniqueFunction old(std::move(*this));  // its destructor may call back into the owner
+            take(other);
+        }
+        return *this;
+    }
+
+    UniqueFunction(const UniqueFunction&) = delete;
+    UniqueFunction& operator=(const UniqueFunction&) = delete;
+
+    ~UniqueFunction() {
+        if (operations_ && operations_->destroy) operations_->destroy(place_);
+    }
+
+    /// Calls it. An empty function aborts.
+    R operator()(Args... args) {
+        if (!operations_) std::abort();
+        return operations_->invoke(place_, std::forward<Args>(args)...);
+    }
+
+    explicit operator bool() const noexcept { return operations_ != nullptr; }
+
+  private:
+    // Null relocate and destroy mean "copy the bytes" and "nothing to do", which
+    // spares an indirect call for the lambdas that capture two plain pointers.
+    struct Operations {
+        R (*invoke)(std::byte*, Args&&...);
+        void (*relocate)(std::byte* from, std::byte* to) noexcept;
+        void (*destroy)(std::byte*) noexcept;
+    };
+
+    static constexpr std::size_t kPlaceBytes = 2 * sizeof(void*);
+
+    template <class Callable>
+    static constexpr bool kFitsInside = sizeof(Callable) <= kPlaceBytes && alignof(Callable) <= alignof(void*) &&
+                                        std::is_nothrow_move_constructible_v<Callable>;
+
+    template <class Callable>
+    static Callable* inside(std::byte* place) noexcept {
+        return std::launder(reinterpret_cast<Callable*>(place));
+    }
+
+    template <class Callable>
+    static Callable* outside(std::byte* place) noexcept {
+        Callable* callable;
+        std::memcpy(&callable, place, sizeof callable);
+        return callable;
+    }
+
+    template <class Callable>
+    static constexpr Operations kInside = {
+        [](std::byte* place, Args&&... args) -> R {
+            return static_cast<R>(std::invoke(*inside<Callable>(place), std::forward<Args>(args)...));
+        },
+        std::is_trivially_copyable_v<Callable> ? nullptr
+                                               : +[](std::byte* from, std::byte* to) noexcept {
+                                                     Callable* callable = inside<Callable>(from);
+                                                     ::new (static_cast<void*>(to)) Callable(std::move(*callable));
+                                                     callable->~Callable();
+                                                 },
+        std::is_trivially_destructible_v<Callable>
+            ? nullptr
+            : +[](std::byte* place) noexcept { inside<Callable>(place)->~Callable(); },
+    };
+
+    template <class Callable>
+    static constexpr Operations kOutside = {
+        [](std::byte* place, Args&&... args) -> R {
+            return static_cast<R>(std::invoke(*outside<Callable>(place), std::forward<Args>(args)...));
+        },
+        nullptr,
+        [](std::byte* place) noexcept { delete outside<Callable>(place); },
+    };
+
+    void take(UniqueFunction& other) noexcept {
+        operations_ = std::exchange(other.operations_, nullptr);
+        if (!operations_) return;
+        if (operations_->relocate)
+            operations_->relocate(other.place_, place_);
+        else
+            std::memcpy(place_, other.place_, kPlaceBytes);
+    }
+
+    alignas(void*) std::byte place_[kPlaceBytes];
+    const Operations* operations_ = nullptr;
+};
+
+}  // namespace coalesce
