@@ -1,6 +1,6 @@
 #include <coalesce/io/spawn.h>
 
-#include <linux/close_range.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>

@@ -48,6 +48,8 @@ class Spool {
 
     /// Everything from byte 0 is still there and will stay: a newcomer can join.
     [[nodiscard]] bool replayable() const noexcept { return bytes_.size() <= limits_->replay_bytes; }
+    /// Nothing has been released: it can be read from byte 0.
+    [[nodiscard]] bool whole() const noexcept { return released_ == 0; }
     /// As much is kept as may be: the run should pause.
     [[nodiscard]] bool full() const noexcept;
     /// Called whenever a reader made room while full().

@@ -80,9 +80,9 @@ void Timer::start(std::chrono::milliseconds delay, std::chrono::milliseconds rep
             auto* state = static_cast<State*>(timer->data);
             if (state == nullptr) return;
             // Held aside while it runs: it may start this timer anew, with another function.
-            auto on_due = std::move(state->on_due);
-            on_due();
-            if (timer->data != nullptr && !state->on_due) state->on_due = std::move(on_due);
+            auto due = std::move(state->on_due);
+            due();
+            if (timer->data != nullptr && !state->on_due) state->on_due = std::move(due);
         },
         static_cast<std::uint64_t>(delay.count()), static_cast<std::uint64_t>(repeat.count()));
 }

@@ -1,0 +1,71 @@
+// coalesce: finds the subcommand, runs it, exits.
+
+#include <fcntl.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <exception>
+#include <new>
+#include <string>
+#include <vector>
+
+#include "commands.h"
+#include "parse.h"
+#include "usage.h"
+
+namespace coalesce {
+namespace {
+
+constexpr Subcommand all_subcommands[] = {
+    {&batch_text, batch_command},
+};
+
+// Descriptors opened later must not become 0, 1 or 2: a child would get them as
+// its own. What was closed stays unusable: the wrong direction makes each use fail.
+void fill_standard_descriptors() {
+    for (int fd = 0; fd <= 2; ++fd)
+        if (::fcntl(fd, F_GETFD) < 0 && ::open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) != fd) ::_exit(125);
+}
+
+int unknown_command(const std::string& word) {
+    std::vector<std::string_view> names;
+    for (const Subcommand& subcommand : all_subcommands) names.push_back(subcommand.text->name);
+    const std::string_view near = nearest(word, names);
+    return fail("there is no command '" + word + "'" +
+                (near.empty() ? std::string() : "; did you mean " + std::string(near) + "?") + " (see coalesce --help)");
+}
+
+int print(const std::string& text) {
+    std::fputs(text.c_str(), stdout);
+    return std::fflush(stdout) == 0 ? 0 : fail("cannot write to standard output");
+}
+
+int dispatch(int argc, char** argv) {
+    const std::string first = argc > 1 ? argv[1] : "";
+    if (first == "--help" || first == "-h" || first == "help") return print(general_help());
+    if (first == "--version") return print("coalesce " COALESCE_VERSION "\n");
+    if (first.empty() && argc == 1 && ::isatty(STDIN_FILENO) != 0) return print(general_help());
+    for (const Subcommand& subcommand : all_subcommands)
+        if (first == subcommand.text->name) return subcommand.run(argc - 1, argv + 1);
+    if (argc == 1 || first.starts_with('-')) return batch_command(argc, argv);
+    return unknown_command(first);
+}
+
+}  // namespace
+
+std::span<const Subcommand> subcommands() { return all_subcommands; }
+
+}  // namespace coalesce
+
+int main(int argc, char** argv) {
+    ::signal(SIGPIPE, SIG_IGN);
+    coalesce::fill_standard_descriptors();
+    try {
+        return coalesce::dispatch(argc, argv);
+    } catch (const std::bad_alloc&) {
+        return coalesce::fail("out of memory");
+    } catch (const std::exception& error) {
+        return coalesce::fail(error.what());
+    }
+}

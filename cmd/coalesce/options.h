@@ -1,0 +1,78 @@
+// The words of every option, told once: --help prints them, the man page is built
+// from them, the completions list them, and suggestions are picked from them.
+#pragma once
+
+#include <span>
+#include <string_view>
+
+namespace coalesce {
+
+struct OptionText {
+    std::string_view flags;     ///< as CLI11 takes them: "-j,--jobs"
+    std::string_view argument;  ///< "N"; empty for a switch
+    std::string_view brief;     ///< one line of --help, and the first sentence in the manual
+    std::string_view more = {}; ///< what the manual says beyond that
+};
+
+struct CommandText {
+    std::string_view name;
+    std::string_view synopsis;
+    std::string_view brief;
+    std::span<const OptionText> options;
+    std::string_view examples;  ///< lines of --help
+};
+
+inline constexpr OptionText batch_options[] = {
+    {"-a,--arg-file", "FILE", "Read FILE instead of standard input."},
+    {"-0,--null", "", "Lines end with NUL, not newline."},
+    {"--json", "", "Each line is a JSON request.",
+     "The fields are those of the socket protocol: argv or line, cwd, env, stdin, key, scope, fresh, timeout, wait, "
+     "output and id. A malformed line is reported with its number and counts as a failed request; the others run."},
+    {"-j,--jobs", "N", "Run N commands at a time; 0: no limit.", "The default is the number of processors."},
+    {"-k,--keep-order", "", "Print results in the order of the input."},
+    {"--once", "", "Run each distinct line once for the whole input.",
+     "Without it, a line that comes after an equal one has ended runs again."},
+    {"--unique", "", "Print a shared result once."},
+    {"--tag", "", "Begin each line of output with the command and a tab."},
+    {"--format", "FORMAT", "Print text or json.",
+     "With json each request gives one line, an object with id, command, exit or signal, stdout, stderr (or "
+     "stdout_base64, stderr_base64 where the bytes are not UTF-8), joined, requesters, started and duration in seconds."},
+    {"--shell", "PATH", "Run lines with PATH -c LINE.", "The default is /bin/sh."},
+    {"--timeout", "TIME", "End a run after TIME: 10, 1.5s, 5m.",
+     "All who share it get status 124. TERM is sent first, KILL after the grace period."},
+    {"--grace", "TIME", "Wait TIME from TERM to KILL.", "The default is 10 seconds."},
+    {"--retries", "N", "Run a failed command up to N times more.", "Only the output of the last attempt is printed."},
+    {"--halt", "WHEN", "Stop early: soon,fail=N or now,fail=N.",
+     "After N failed runs nothing new is started; with now, what runs is ended too. The exit status is that of the run "
+     "that made up the number."},
+    {"--joblog", "FILE", "Log each request in GNU parallel's columns."},
+    {"--report", "FILE", "Write one JSON line a request to FILE."},
+    {"--html", "FILE", "Write the timeline to FILE, one HTML page."},
+    {"--dry-run", "", "Only list distinct commands and their counts."},
+    {"--progress,!--no-progress", "", "Draw a progress bar on standard error, or do not.",
+     "The default is to draw one when standard error is a terminal and the output goes elsewhere."},
+    {"-v,--verbose", "", "Print a closing summary on standard error."},
+    {"--scope", "TEXT", "Add TEXT to the key."},
+    {"--key", "TEXT", "Use TEXT as the key: all lines are duplicates."},
+    {"--ignore-env", "PATTERN", "Leave variables out of the key.", "May be repeated. * and ? match as in file names."},
+    {"--only-env", "NAMES", "Only these variables, comma-separated, in the key.", "An empty list means no variables."},
+    {"--ignore-cwd", "", "Leave the directory out of the key."},
+    {"--read-ahead", "N", "Read up to N distinct commands ahead.", "The default is 4096."},
+    {"--replay-limit", "SIZE", "Keep up to SIZE of output a run: 64M, 2G.",
+     "The default is 1 GiB. Longer output is printed as it comes for the request that led the run, and is an error for "
+     "those who share it."},
+    {"--spool-dir", "DIR", "Keep large output in DIR, not in memory.",
+     "Output past 1 MiB a run goes to an unlinked file there."},
+};
+
+inline constexpr CommandText batch_text{
+    "batch",
+    "coalesce [batch] [OPTION…] < LINES",
+    "Run each distinct command line once; duplicates share its output and status.",
+    batch_options,
+    "  coalesce < lines                     each line is a command\n"
+    "  coalesce -j8 -k --tag -a lines       eight at a time, in order, labelled\n"
+    "  coalesce --json --format json < requests\n",
+};
+
+}  // namespace coalesce

@@ -1,0 +1,297 @@
+#include <coalesce/engine/command_executor.h>
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <system_error>
+#include <utility>
+
+#include <coalesce/io/loop.h>
+
+namespace coalesce {
+namespace {
+
+using namespace std::chrono;
+
+// A file rather than a pipe: it needs no feeding while the command runs, and a
+// command that does not read it costs nothing. Sealed, since the child's
+// descriptor could write.
+Result<Descriptor> input_file(const std::string& bytes) {
+    Descriptor file(::memfd_create("coalesce-stdin", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+    if (!file) return system_error_now("make a file for the command's input");
+    std::size_t done = 0;
+    while (done < bytes.size()) {
+        const ssize_t wrote = ::write(file.get(), bytes.data() + done, bytes.size() - done);
+        if (wrote < 0 && errno == EINTR) continue;
+        if (wrote < 0) return system_error_now("keep the command's input");
+        done += static_cast<std::size_t>(wrote);
+    }
+    ::lseek(file.get(), 0, SEEK_SET);
+    ::fcntl(file.get(), F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
+    return file;
+}
+
+Outcome refusal_of(const Child::Start& start, const Command& command) {
+    const std::string why = std::error_code(start.error, std::system_category()).message();
+    switch (start.failed) {
+        case Started::Step::directory:
+            return Outcome::refused(start.error, "cannot enter " + command.surroundings->cwd + ": " + why);
+        case Started::Step::execute:
+            return Outcome::not_started(start.error, "cannot run " + display({command.argv.front()}) + ": " + why);
+        default:
+            return Outcome::refused(start.error, "cannot start a process: " + why);
+    }
+}
+
+bool short_of_resources(const Child::Start& start) {
+    return start.failed == Started::Step::spawn &&
+           (start.error == EAGAIN || start.error == ENOMEM || start.error == EMFILE || start.error == ENFILE);
+}
+
+}  // namespace
+
+CommandExecutor::CommandExecutor(Loop& loop, Options options)
+    : loop_(loop), options_(std::move(options)), line_programs_(options_.shell), flights_(loop) {}
+
+CommandExecutor::~CommandExecutor() = default;
+
+void CommandExecutor::admit(RunCompleter completer, Job job, system_clock::time_point requested) {
+    const FlightId id = completer.flight().id();
+    Run& run = completer.state();
+    run.title = job.title;
+    run.requested = requested;
+    completer.on_cancel([this, id] {
+        const auto found = running_.find(id);
+        cancel(id, found == running_.end() ? milliseconds(0) : found->second->job.grace);
+    });
+    auto active = std::make_unique<Active>(Active{.completer = std::move(completer),
+                                                  .job = std::move(job),
+                                                  .child = {},
+                                                  .timeout = {},
+                                                  .refusal = {},
+                                                  .started_steady = {}});
+    if (queue_.empty() && place_free()) return launch(id, std::move(active));
+    active->completer.queue();
+    queue_.emplace(id, std::move(active));
+}
+
+bool CommandExecutor::place_free() const noexcept {
+    if (held_) return false;
+    return options_.jobs == 0 || running_.size() - lending_ < options_.jobs;
+}
+
+void CommandExecutor::start_queued() {
+    if (starting_) return;  // a launch that fails at once lands, and landing calls here
+    starting_ = true;
+    while (!queue_.empty() && place_free()) {
+        auto first = queue_.extract(queue_.begin());
+        launch(first.key(), std::move(first.mapped()));
+    }
+    starting_ = false;
+}
+
+void CommandExecutor::launch(FlightId id, std::unique_ptr<Active> active) {
+    active->completer.begin();
+    Run& run = active->completer.state();
+    run.spool = std::make_shared<Spool>(options_.spool);
+    run.started = system_clock::now();
+    active->started_steady = steady_clock::now();
+    Child::Start start = start_child(id, *active);
+    if (!start.child) {
+        // With others running, their end will bring the resources back.
+        if (short_of_resources(start) && running_.size() > lending_) {
+            queue_.emplace(id, std::move(active));
+            return;
+        }
+        ++active->attempts;
+        Outcome refused = active->ending == Ending::refused ? std::move(active->refusal)
+                                                            : refusal_of(start, active->job.command);
+        return land(std::move(active), std::move(refused));
+    }
+    ++active->attempts;
+    ++runs_;
+    run.phase = Run::Phase::running;
+    run.pid = start.child->pid();
+    active->child = std::move(start.child);
+    if (active->job.timeout) {
+        if (!active->timeout) active->timeout.emplace(loop_);
+        active->timeout->start(*active->job.timeout, [this, active = active.get()] {
+            end(*active, Ending::timed_out, active->job.grace);
+        });
+    }
+    running_.emplace(id, std::move(active));
+}
+
+Child::Start CommandExecutor::start_child(FlightId id, Active& active) {
+    const Command& command = active.job.command;
+    const Surroundings& surroundings = *command.surroundings;
+    Descriptor input;
+    if (command.stdin_bytes) {
+        auto file = input_file(*command.stdin_bytes);
+        if (!file) {
+            active.ending = Ending::refused;
+            active.refusal = Outcome::refused(file.error().code.value(), file.error().message());
+            return {nullptr, Started::Step::spawn, file.error().code.value()};
+        }
+        input = std::move(*file);
+    }
+    const auto start = [&](const std::vector<std::string>& argv, const std::vector<std::string>& env, const char* path) {
+        Program program{.argv = argv, .env = env, .path = path, .umask = surroundings.umask};
+        if (!surroundings.cwd.empty()) program.directory = surroundings.cwd.c_str();
+        return Child::start(loop_, program, input,
+                            {[this, &active, id](Stream stream, std::span<const char> bytes) {
+                                 on_output(active, id, stream, bytes);
+                             },
+                             [this, id](Outcome outcome) { on_ended(id, std::move(outcome)); }});
+    };
+    if (active.job.line) {
+        if (const auto direct = line_programs_.find(*active.job.line, command.surroundings)) {
+            Child::Start started = start(direct->argv, *direct->env, direct->path.c_str());
+            // What cannot be executed is the shell's to explain, in its own words.
+            if (started.child || started.failed != Started::Step::execute) return started;
+        }
+    }
+    return start(command.argv, surroundings.env, nullptr);
+}
+
+void CommandExecutor::on_output(Active& active, FlightId id, Stream stream, std::span<const char> bytes) {
+    if (active.ending == Ending::refused) return;
+    Spool& spool = *active.completer.state().spool;
+    auto kept = spool.append(stream, bytes);
+    if (!kept) return refuse(id, Outcome::refused(kept.error().code.value(), "cannot " + kept.error().message()));
+    if (spool.replayable()) return;
+    if (active.completer.joinable()) {
+        active.completer.close_to_joiners();
+        spool.on_room([&active] { active.child->resume(); });
+    }
+    if (spool.full() && active.ending == Ending::none) {
+        active.child->pause();
+        if (on_stalled_) on_stalled_(id);
+    }
+}
+
+void CommandExecutor::end(Active& active, Ending ending, milliseconds grace) {
+    if (active.ending == Ending::none) active.ending = ending;
+    active.completer.state().phase = Run::Phase::ending;
+    if (ending != Ending::timed_out || active.attempts > active.job.retries) active.completer.close_to_joiners();
+    active.child->resume();
+    active.child->terminate(grace);
+}
+
+void CommandExecutor::on_ended(FlightId id, Outcome outcome) {
+    auto node = running_.extract(id);
+    std::unique_ptr<Active> active = std::move(node.mapped());
+    if (active->loans > 0) --lending_;
+    if (active->timeout) active->timeout->stop();
+    switch (active->ending) {
+        case Ending::none: break;
+        case Ending::timed_out: outcome = Outcome::timed_out(); break;
+        case Ending::cancelled: outcome = Outcome::cancelled(); break;
+        case Ending::refused: outcome = std::move(active->refusal); break;
+    }
+    const bool may_retry = active->ending == Ending::none || active->ending == Ending::timed_out;
+    // Output that someone may have passed on cannot be taken back.
+    const bool kept_whole = active->completer.state().spool->replayable();
+    if (!outcome.success() && may_retry && kept_whole && active->attempts <= active->job.retries) {
+        active->child.reset();
+        active->ending = Ending::none;
+        active->completer.state().phase = Run::Phase::queued;
+        queue_.emplace(id, std::move(active));  // its old number: before all who came later
+        return start_queued();
+    }
+    land(std::move(active), std::move(outcome));
+}
+
+void CommandExecutor::land(std::unique_ptr<Active> active, Outcome outcome) {
+    Run& run = active->completer.state();
+    run.phase = Run::Phase::ending;
+    run.pid = -1;
+    if (run.spool) run.spool->close();
+    RunResult result{.run = active->completer.flight().id(),
+                     .outcome = std::move(outcome),
+                     .spool = run.spool,
+                     .title = std::move(active->job.title),
+                     .requested = run.requested,
+                     .started = run.started,
+                     .duration = active->attempts > 0 ? steady_clock::now() - active->started_steady : nanoseconds(0),
+                     .attempts = active->attempts};
+    auto completer = std::move(active->completer);
+    active.reset();
+    completer.value(std::move(result));
+    start_queued();
+}
+
+bool CommandExecutor::cancel(FlightId id, milliseconds grace) {
+    if (auto waiting = queue_.extract(id)) {
+        land(std::move(waiting.mapped()), Outcome::cancelled());
+        return true;
+    }
+    const auto found = running_.find(id);
+    if (found == running_.end()) return false;
+    end(*found->second, Ending::cancelled, grace);
+    return true;
+}
+
+void CommandExecutor::refuse(FlightId id, Outcome refusal) {
+    Active& active = *running_.at(id);
+    active.refusal = std::move(refusal);
+    end(active, Ending::refused, milliseconds(0));
+}
+
+std::shared_ptr<Spool> CommandExecutor::spool_of(FlightId id) const {
+    const auto found = running_.find(id);
+    return found == running_.end() ? nullptr : found->second->completer.state().spool;
+}
+
+void CommandExecutor::hold(bool held) {
+    if (std::exchange(held_, held) && !held) start_queued();
+}
+
+void CommandExecutor::cancel_queued() {
+    while (!queue_.empty()) cancel(queue_.begin()->first, milliseconds(0));
+}
+
+void CommandExecutor::cancel_all(milliseconds grace) {
+    cancel_queued();
+    std::vector<FlightId> ids;
+    for (const auto& [id, active] : running_) ids.push_back(id);
+    for (const FlightId id : ids) cancel(id, grace);
+}
+
+void CommandExecutor::signal_all(int number) {
+    for (const auto& [id, active] : running_) active->child->signal(number);
+}
+
+CommandExecutor::Counts CommandExecutor::counts() const { return {queue_.size(), running_.size(), runs_}; }
+
+CommandExecutor::Loan CommandExecutor::lend_place_of(FlightId id) {
+    Loan loan;
+    const auto found = running_.find(id);
+    if (found == running_.end()) return loan;
+    if (found->second->loans++ == 0) ++lending_;
+    loan.executor_ = this;
+    loan.id_ = id;
+    start_queued();
+    return loan;
+}
+
+CommandExecutor::Loan::Loan(Loan&& other) noexcept
+    : executor_(std::exchange(other.executor_, nullptr)), id_(other.id_) {}
+
+CommandExecutor::Loan& CommandExecutor::Loan::operator=(Loan&& other) noexcept {
+    std::swap(executor_, other.executor_);
+    std::swap(id_, other.id_);
+    return *this;
+}
+
+// The place is taken back at once, even over the limit: the run is there already.
+CommandExecutor::Loan::~Loan() {
+    if (executor_ == nullptr) return;
+    const auto found = executor_->running_.find(id_);
+    if (found != executor_->running_.end() && --found->second->loans == 0) --executor_->lending_;
+}
+
+}  // namespace coalesce

@@ -1,0 +1,158 @@
+// CommandExecutor: command flights on the primitive, under a limit of runs.
+//
+// One Group is the one table of what is in flight (SPEC L5). This class gives its
+// flights a process: a queue in the order of first requests (F12), a child, its
+// spool, timeout, retries and cancellation. It delivers nothing itself: a
+// requester holds a ticket, reads the spool, and learns the result when the
+// flight lands.
+#pragma once
+
+#include <coalesce/command/command.h>
+#include <coalesce/command/key.h>
+#include <coalesce/flight/group.h>
+
+#include <chrono>
+#include <cstddef>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+
+#include <coalesce/engine/line_program.h>
+#include <coalesce/engine/run.h>
+#include <coalesce/io/child.h>
+#include <coalesce/io/watch.h>
+
+namespace coalesce {
+
+class Loop;
+
+/// What a flight is to run, and how. Made only for the request that leads.
+struct Job {
+    Command command;
+    /// Set when the command is a shell line: it may then be executed directly.
+    std::optional<std::string> line;
+    std::string title;
+    std::optional<std::chrono::milliseconds> timeout;  ///< of one attempt (F10)
+    unsigned retries = 0;                              ///< further attempts after a failure
+    std::chrono::milliseconds grace{10'000};           ///< from TERM to KILL
+};
+
+/// A key to ask with: owns nothing, becomes a Key when its request leads.
+struct RequestKey {
+    const std::shared_ptr<const CanonicalSurroundings>& surroundings;
+    std::string_view words;
+    operator KeyView() const { return {surroundings, words}; }
+    explicit operator Key() const { return {surroundings, std::string(words)}; }
+};
+
+class CommandExecutor {
+  public:
+    struct Options {
+        unsigned jobs = 1;  ///< runs at a time; 0: no limit
+        SpoolLimits spool;
+        std::string shell = "/bin/sh";
+    };
+    struct Counts {
+        std::size_t queued = 0;
+        std::size_t running = 0;
+        std::uint64_t runs = 0;  ///< processes started
+    };
+
+    CommandExecutor(Loop& loop, Options options);
+    ~CommandExecutor();
+    CommandExecutor(const CommandExecutor&) = delete;
+    CommandExecutor& operator=(const CommandExecutor&) = delete;
+
+    /// Joins the flight of this key, or leads a new one with the Job that
+    /// `make_job()` returns. `make_job` may be called later (after the flight it
+    /// must wait for) and so has to own what it needs.
+    template <class MakeJob>
+    RunTicket submit(const RequestKey& key, MakeJob make_job, JoinOptions options = {}) {
+        const auto requested = std::chrono::system_clock::now();
+        return flights_.join(
+            key,
+            [this, requested, make_job = std::move(make_job)](RunCompleter completer) mutable {
+                admit(std::move(completer), make_job(), requested);
+            },
+            std::move(options));
+    }
+
+    /// Ends every run: TERM, KILL after `grace`. Requesters get what it came to.
+    void cancel_all(std::chrono::milliseconds grace);
+    /// Ends one run for everyone; false when there is none of that id.
+    bool cancel(FlightId id, std::chrono::milliseconds grace);
+    /// Ends one run at once, with `refusal` as the outcome for everyone.
+    void refuse(FlightId id, Outcome refusal);
+    /// What a live run has recorded so far; null when there is no such run.
+    [[nodiscard]] std::shared_ptr<Spool> spool_of(FlightId id) const;
+    /// While held, nothing new starts.
+    void hold(bool held);
+    /// Drops the queued flights; they land as cancelled. Running ones go on.
+    void cancel_queued();
+    /// Sends a signal to every running command's process group.
+    void signal_all(int number);
+
+    /// Called when a run is paused because its output is past the replay limit and
+    /// nobody has read enough of it.
+    void on_stalled(UniqueFunction<void(FlightId)> on_stalled) { on_stalled_ = std::move(on_stalled); }
+
+    /// A run that waits for another one lends its place under the limit (F12), so
+    /// that commands which ask for commands cannot deadlock it. Held while the
+    /// asking command waits.
+    class Loan {
+      public:
+        Loan() = default;
+        Loan(Loan&& other) noexcept;
+        Loan& operator=(Loan&& other) noexcept;
+        ~Loan();
+
+      private:
+        friend class CommandExecutor;
+        CommandExecutor* executor_ = nullptr;
+        FlightId id_{};
+    };
+    [[nodiscard]] Loan lend_place_of(FlightId id);
+
+    [[nodiscard]] Counts counts() const;
+    [[nodiscard]] const auto& flights() const noexcept { return flights_; }
+
+  private:
+    enum class Ending { none, timed_out, cancelled, refused };
+    struct Active {
+        RunCompleter completer;
+        Job job;
+        std::unique_ptr<Child> child;
+        std::optional<Timer> timeout;
+        Ending ending = Ending::none;
+        Outcome refusal;  // with Ending::refused
+        std::chrono::steady_clock::time_point started_steady;
+        unsigned attempts = 0;
+        unsigned loans = 0;
+    };
+
+    void admit(RunCompleter completer, Job job, std::chrono::system_clock::time_point requested);
+    void start_queued();
+    void launch(FlightId id, std::unique_ptr<Active> active);
+    Child::Start start_child(FlightId id, Active& active);
+    void on_output(Active& active, FlightId id, Stream stream, std::span<const char> bytes);
+    void on_ended(FlightId id, Outcome outcome);
+    void end(Active& active, Ending ending, std::chrono::milliseconds grace);
+    void land(std::unique_ptr<Active> active, Outcome outcome);
+    [[nodiscard]] bool place_free() const noexcept;
+
+    Loop& loop_;
+    const Options options_;
+    LinePrograms line_programs_;
+    std::map<FlightId, std::unique_ptr<Active>> queue_;  // ordered: first request first
+    std::unordered_map<FlightId, std::unique_ptr<Active>> running_;
+    std::size_t lending_ = 0;  // runs that lend their place now
+    std::uint64_t runs_ = 0;
+    bool starting_ = false;
+    bool held_ = false;
+    UniqueFunction<void(FlightId)> on_stalled_;
+    Group<Key, RunResult, Run, KeyHash, KeyEqual> flights_;  // last: it calls the above while it goes
+};
+
+}  // namespace coalesce

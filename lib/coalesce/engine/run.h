@@ -1,0 +1,47 @@
+// Run and RunResult: what the requesters of a command flight share.
+//
+// Run is the flight's state while it is in the air: a late joiner finds the
+// recorded output here and replays it from byte 0. RunResult is what the landing
+// delivers. Both hold the same spool, which lives as long as anyone reads it.
+#pragma once
+
+#include <coalesce/command/outcome.h>
+#include <coalesce/flight/completer.h>
+#include <coalesce/flight/ticket.h>
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include <sys/types.h>
+
+#include <coalesce/io/spool.h>
+
+namespace coalesce {
+
+struct Run {
+    enum class Phase { queued, running, ending };
+    Phase phase = Phase::queued;
+    pid_t pid = -1;                                    ///< while a process is there
+    std::string title;                                 ///< the command as a person reads it
+    std::chrono::system_clock::time_point requested;   ///< by the leader
+    std::chrono::system_clock::time_point started;     ///< the last attempt
+    std::shared_ptr<Spool> spool;                      ///< null before the run has started
+};
+
+struct RunResult {
+    std::uint64_t run = 0;  ///< the flight's id: equal for those who shared it
+    Outcome outcome;
+    std::shared_ptr<Spool> spool;  ///< closed; null when the run never started
+    std::string title;
+    std::chrono::system_clock::time_point requested;
+    std::chrono::system_clock::time_point started;
+    std::chrono::nanoseconds duration{0};
+    unsigned attempts = 0;
+};
+
+using RunTicket = Ticket<RunResult, Run>;
+using RunCompleter = Completer<RunResult, Run>;
+
+}  // namespace coalesce

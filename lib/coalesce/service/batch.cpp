@@ -1,0 +1,543 @@
+#include <coalesce/service/batch.h>
+
+#include <fmt/format.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cinttypes>
+#include <cstdio>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include <coalesce/command/duration.h>
+#include <coalesce/command/size.h>
+#include <coalesce/flight/string_hash.h>
+#include <coalesce/io/loop.h>
+#include <coalesce/service/delivery.h>
+#include <coalesce/service/key_hash.h>
+#include <coalesce/service/ledger.h>
+#include <coalesce/service/line_source.h>
+#include <coalesce/service/progress.h>
+#include <coalesce/service/request.h>
+
+namespace coalesce {
+namespace {
+
+using namespace std::chrono;
+
+// So many requests may wait at a time: each costs some 50 bytes while it does.
+constexpr std::uint64_t waiting_max = 4'000'000;
+
+// Nobody has been told a result that is queued for a reader who does not read.
+constexpr std::uint64_t undelivered_max = 65'536;
+constexpr std::uint64_t backlog_bytes_max = 64 << 20;
+
+bool same_file(int a, int b) {
+    struct stat x {};
+    struct stat y {};
+    return ::fstat(a, &x) == 0 && ::fstat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+std::vector<std::string> changed_env(
+    std::vector<std::string> env, const std::vector<std::pair<std::string, std::optional<std::string>>>& changes) {
+    for (const auto& [name, value] : changes) {
+        if (value)
+            set_env(env, name, *value);
+        else
+            std::erase_if(env, [&name = name](const std::string& entry) { return env_name(entry) == name; });
+    }
+    return env;
+}
+
+class Batch {
+  public:
+    Batch(BatchOptions options, Surroundings own, Ledger ledger);
+    BatchEnd run();
+
+  private:
+    // A request that more must be remembered of than its place: where an account,
+    // a JSON result or a waiting limit needs it.
+    struct Asked {
+        std::uint64_t sequence = 0;
+        std::string id;
+        std::string command;
+        std::string key;
+        bool with_output = true;
+        system_clock::time_point at;
+        steady_clock::time_point at_steady;
+        RunTicket ticket;             // kept only for a request that may give up waiting
+        std::optional<Timer> patience;
+    };
+
+    void on_line(const LineSource::Line& line);
+    void take_line(std::string_view text);
+    void take_request(Request request, std::uint64_t line_number);
+    void reject(std::uint64_t line_number, const std::string& id, std::string_view text, const std::string& why);
+    void wait_for(RunTicket ticket, std::uint64_t sequence, std::unique_ptr<Asked> asked,
+                  std::optional<milliseconds> patience, std::string once_key);
+    void give_up(std::uint64_t sequence, bool joined);
+
+    void landed(std::uint64_t sequence, bool joined, const Landing<RunResult>& landing, std::unique_ptr<Asked> asked);
+    void deliver(std::uint64_t sequence, bool joined, std::shared_ptr<const RunResult> result, std::size_t requesters,
+                 std::unique_ptr<Asked> asked, bool gave_up = false);
+    void account(const RunResult& result, bool joined, std::size_t requesters, const Asked& asked, bool gave_up);
+    void count_run(const RunResult& result);
+    void on_stalled(FlightId id);
+    [[nodiscard]] Outcome beyond_replay() const;
+
+    [[nodiscard]] bool remembers() const noexcept {
+        return ledger_.wanted() || options_.format == Format::json || options_.input == BatchOptions::Input::json ||
+               (options_.format == Format::tagged && options_.rules.key);
+    }
+    [[nodiscard]] std::unique_ptr<Asked> remember(std::uint64_t sequence, const KeyView& key) const;
+    Job job_of_line(std::string line) const;
+    void throttle();
+    void stop_reading();
+    void interrupt(int number);
+    void refused(const Error& error);
+    void complain(const std::string& sentence);
+    void say(const std::string& text);
+    void list_distinct();
+    [[nodiscard]] BatchSummary summary() const;
+    [[nodiscard]] BatchEnd end() const;
+
+    const BatchOptions options_;
+    Ledger ledger_;
+    std::shared_ptr<const Surroundings> surroundings_;
+    SurroundingsTable interned_;
+    std::shared_ptr<const CanonicalSurroundings> canonical_;
+
+    Loop loop_;
+    CommandExecutor executor_;
+    Delivery delivery_;
+    LineSource source_;
+    std::vector<std::unique_ptr<SignalWatch>> signals_;
+    std::optional<Progress> progress_;
+
+    std::string words_;  // of the line at hand; kept for its room
+    struct Leader {
+        std::uint64_t sequence;
+        std::string once_key;  // --once: what to keep its result under
+    };
+    std::unordered_map<FlightId, Leader> leaders_;         // who led each live flight
+    std::unordered_map<FlightId, std::uint64_t> live_;     // printed while they run: the sequence number shown
+    std::unordered_map<std::uint64_t, std::unique_ptr<Asked>> impatient_;
+    std::unordered_map<std::string, std::shared_ptr<const RunResult>, StringHash, std::equal_to<>> kept_;  // --once
+    std::vector<std::pair<std::string, std::uint64_t>> listed_;                                            // --dry-run
+    std::unordered_map<std::string, std::size_t, StringHash, std::equal_to<>> listed_at_;
+
+    std::uint64_t requests_ = 0;
+    std::uint64_t done_ = 0;
+    std::uint64_t shared_ = 0;
+    std::uint64_t failed_requests_ = 0;
+    std::uint64_t failed_runs_ = 0;
+    nanoseconds saved_{0};
+    steady_clock::time_point begun_ = steady_clock::now();
+    bool reading_ = true;
+    bool own_failure_ = false;
+    std::optional<int> halted_with_;
+    int interrupted_by_ = 0;
+    bool reader_gone_ = false;
+};
+
+Batch::Batch(BatchOptions options, Surroundings own, Ledger ledger)
+    : options_(std::move(options)),
+      ledger_(std::move(ledger)),
+      surroundings_(std::make_shared<const Surroundings>(std::move(own))),
+      canonical_(interned_.intern(canonical_surroundings(*surroundings_, options_.rules))),
+      executor_(loop_, options_.executor),
+      delivery_(loop_, {options_.format, options_.keep_order},
+                {[this](const Error& error) { refused(error); },
+                 [this] { throttle(); },
+                 [this] {
+                     if (progress_) progress_->clear();
+                 }}),
+      source_(loop_, options_.input_fd, options_.delimiter, request_bytes_max,
+              {[this](const LineSource::Line& line) { on_line(line); },
+               [this](std::optional<Error> error) {
+                   reading_ = false;
+                   if (error) {
+                       own_failure_ = true;
+                       complain("cannot read " + options_.input_name + ": " + error->code.message());
+                   }
+               }}) {
+    executor_.on_stalled([this](FlightId id) { on_stalled(id); });
+    for (const int number : {SIGINT, SIGTERM, SIGHUP})
+        signals_.push_back(std::make_unique<SignalWatch>(loop_, number, [this, number] { interrupt(number); }));
+    const bool terminal = ::isatty(STDERR_FILENO) != 0 && !(::isatty(STDOUT_FILENO) != 0 && same_file(1, 2));
+    if (options_.progress.value_or(terminal) && !options_.dry_run)
+        progress_.emplace(loop_, [this] {
+            return ProgressFacts{.done = done_,
+                                 .read = requests_,
+                                 .total_known = !reading_,
+                                 .running = executor_.counts().running,
+                                 .shared = shared_,
+                                 .failed = failed_requests_};
+        });
+}
+
+BatchEnd Batch::run() {
+    source_.resume();
+    loop_.run();
+    progress_.reset();
+    if (options_.dry_run) list_distinct();
+    ledger_.finish(summary());
+    if (ledger_.failed()) own_failure_ = true;
+    if (options_.verbose) {
+        const BatchSummary sums = summary();
+        complain(fmt::format("{} requests, {} runs, {} shared, {} failed, {} in all, {} saved", sums.requests, sums.runs,
+                             sums.shared, sums.failed, format_duration(duration_cast<milliseconds>(sums.wall)),
+                             format_duration(duration_cast<milliseconds>(sums.saved))));
+    }
+    return end();
+}
+
+void Batch::on_line(const LineSource::Line& line) {
+    if (line.too_long) {
+        reject(line.number, {}, line.text,
+               fmt::format("longer than {} MiB, it begins with", request_bytes_max >> 20));
+    } else if (line.text.find_first_not_of(" \t\r") == std::string_view::npos) {
+        return;
+    } else if (options_.input == BatchOptions::Input::json) {
+        auto parsed = parse_request(line.text);
+        if (auto* error = std::get_if<RequestError>(&parsed))
+            reject(line.number, error->id, {}, error->message);
+        else
+            take_request(std::move(std::get<Request>(parsed)), line.number);
+    } else if (line.text.find('\0') != std::string_view::npos) {
+        reject(line.number, {}, line.text.substr(0, line.text.find('\0')), "a NUL byte after");
+    } else {
+        take_line(line.text);
+    }
+    throttle();
+}
+
+// Bad input is a failed request of its own: the others still run.
+void Batch::reject(std::uint64_t line_number, const std::string& id, std::string_view text, const std::string& why) {
+    std::string sentence = fmt::format("{}, line {}: {}", options_.input_name, line_number, why);
+    if (!text.empty()) sentence += " " + display({std::string(text)});
+    const std::uint64_t sequence = ++requests_;
+    auto asked = remember(sequence, {canonical_, {}});
+    if (asked) {
+        asked->id = id;
+        asked->command = std::string(text);
+    }
+    auto result = std::make_shared<const RunResult>(
+        RunResult{.outcome = Outcome::refused(0, std::move(sentence)), .title = std::string(text)});
+    deliver(sequence, false, std::move(result), 1, std::move(asked));
+}
+
+std::unique_ptr<Batch::Asked> Batch::remember(std::uint64_t sequence, const KeyView& key) const {
+    if (!remembers()) return nullptr;
+    auto asked = std::make_unique<Asked>();
+    asked->sequence = sequence;
+    asked->at = system_clock::now();
+    asked->at_steady = steady_clock::now();
+    if (ledger_.wants_key()) asked->key = key_hash(key);
+    return asked;
+}
+
+Job Batch::job_of_line(std::string line) const {
+    Job job;
+    job.command.argv = {options_.executor.shell, "-c", line};
+    job.command.surroundings = surroundings_;
+    job.title = line;
+    job.line = std::move(line);
+    job.timeout = options_.timeout;
+    job.retries = options_.retries;
+    job.grace = options_.grace;
+    return job;
+}
+
+void Batch::take_line(std::string_view text) {
+    if (options_.dry_run) {
+        const auto found = listed_at_.find(text);
+        if (found != listed_at_.end()) {
+            ++listed_[found->second].second;
+            return;
+        }
+        listed_at_.emplace(text, listed_.size());
+        listed_.emplace_back(text, 1);
+        return;
+    }
+    const std::uint64_t sequence = ++requests_;
+    if (options_.rules.key) {
+        words_ = canonical_words({}, std::nullopt, options_.rules);
+    } else {
+        words_.clear();
+        append_canonical_line(words_, options_.executor.shell, text);
+    }
+    auto asked = remember(sequence, {canonical_, words_});
+    if (asked) asked->command = std::string(text);
+    if (options_.once) {
+        if (const auto kept = kept_.find(words_); kept != kept_.end())
+            return deliver(sequence, true, kept->second, 1, std::move(asked));
+    }
+    RunTicket ticket = executor_.submit(
+        RequestKey{canonical_, words_}, [this, line = std::string(text)]() mutable { return job_of_line(std::move(line)); });
+    const bool remember_result = options_.once && ticket.leader();
+    wait_for(std::move(ticket), sequence, std::move(asked), std::nullopt, remember_result ? words_ : std::string());
+}
+
+void Batch::take_request(Request request, std::uint64_t line_number) {
+    const auto refuse = [&](const std::string& why) { reject(line_number, request.id, {}, why); };
+    if (!request.op.empty()) return refuse("\"op\" is for a server, not for a batch");
+    if (request.output == Request::Output::stream || request.output == Request::Output::fd)
+        return refuse("\"output\" can be whole or none in a batch");
+    Surroundings surroundings = request.env ? Surroundings{surroundings_->cwd, *request.env, surroundings_->umask}
+                                            : *surroundings_;
+    if (!request.env_changes.empty()) surroundings.env = changed_env(std::move(surroundings.env), request.env_changes);
+    if (request.cwd) surroundings.cwd = *request.cwd;
+    KeyRules rules = options_.rules;
+    if (request.key) rules.key = request.key;
+    if (!request.scope.empty()) rules.scope = request.scope;
+    const bool own = surroundings == *surroundings_;
+    Job job;
+    if (request.line) {
+        job = job_of_line(*request.line);
+    } else {
+        job = job_of_line({});
+        job.line.reset();
+        job.command.argv = request.argv;
+        job.title = display(request.argv);
+    }
+    if (options_.dry_run) return take_line(job.title);
+    if (!own) job.command.surroundings = std::make_shared<const Surroundings>(surroundings);
+    job.command.stdin_bytes = std::move(request.stdin_bytes);
+    if (request.timeout) job.timeout = request.timeout;
+
+    const std::uint64_t sequence = ++requests_;
+    const auto canonical = interned_.intern(canonical_surroundings(surroundings, rules));
+    const std::string words = canonical_words(job.command.argv, job.command.stdin_bytes, rules);
+    auto asked = remember(sequence, {canonical, words});
+    asked->id = std::move(request.id);
+    asked->command = job.title;
+    asked->with_output = request.output == Request::Output::whole;
+    std::string once_key = options_.once ? canonical->bytes + words : std::string();
+    if (options_.once && !request.fresh) {
+        if (const auto kept = kept_.find(once_key); kept != kept_.end())
+            return deliver(sequence, true, kept->second, 1, std::move(asked));
+    }
+    RunTicket ticket = executor_.submit(RequestKey{canonical, words},
+                                        [job = std::move(job)]() mutable { return std::move(job); },
+                                        {.fresh = request.fresh});
+    wait_for(std::move(ticket), sequence, std::move(asked), request.wait, std::move(once_key));
+}
+
+void Batch::wait_for(RunTicket ticket, std::uint64_t sequence, std::unique_ptr<Asked> asked,
+                     std::optional<milliseconds> patience, std::string once_key) {
+    const bool joined = !ticket.leader();
+    if (!joined) leaders_.emplace(ticket.id(), Leader{sequence, std::move(once_key)});
+    if (patience) {
+        asked->ticket = std::move(ticket);
+        asked->ticket.then([this, sequence, joined](const Landing<RunResult>& landing) {
+            auto node = impatient_.extract(sequence);
+            landed(sequence, joined, landing, std::move(node.mapped()));
+        });
+        asked->patience.emplace(loop_);
+        asked->patience->start(*patience, [this, sequence, joined] { give_up(sequence, joined); });
+        impatient_.emplace(sequence, std::move(asked));
+        return;
+    }
+    if (asked) {
+        ticket.then([this, joined, asked = std::move(asked)](const Landing<RunResult>& landing) mutable {
+            const std::uint64_t number = asked->sequence;
+            landed(number, joined, landing, std::move(asked));
+        });
+    } else {
+        // Two words and no allocation: two million of these wait at a time.
+        ticket.then([this, place = sequence << 1 | (joined ? 1U : 0U)](const Landing<RunResult>& landing) {
+            landed(place >> 1, (place & 1) != 0, landing, nullptr);
+        });
+    }
+    std::move(ticket).detach();
+}
+
+void Batch::give_up(std::uint64_t sequence, bool joined) {
+    auto node = impatient_.extract(sequence);
+    std::unique_ptr<Asked> asked = std::move(node.mapped());
+    const Run& run = asked->ticket.state();
+    auto result = std::make_shared<const RunResult>(RunResult{.run = asked->ticket.id(),
+                                                              .outcome = Outcome::cancelled(),
+                                                              .title = run.title,
+                                                              .requested = run.requested,
+                                                              .started = run.started});
+    asked->ticket = {};
+    deliver(sequence, joined, std::move(result), 1, std::move(asked), true);
+}
+
+// Called once for each requester, when its flight has landed.
+void Batch::landed(std::uint64_t sequence, bool joined, const Landing<RunResult>& landing,
+                   std::unique_ptr<Asked> asked) {
+    const std::shared_ptr<const RunResult>& result = landing.value;
+    if (const auto leader = leaders_.find(result->run); leader != leaders_.end()) {
+        if (options_.once) kept_.emplace(std::move(leader->second.once_key), result);
+        leaders_.erase(leader);
+        count_run(*result);
+    }
+    deliver(sequence, joined, result, landing.requesters, std::move(asked));
+}
+
+void Batch::deliver(std::uint64_t sequence, bool joined, std::shared_ptr<const RunResult> result,
+                    std::size_t requesters, std::unique_ptr<Asked> asked, bool gave_up) {
+    ++done_;
+    if (result->outcome.kind == Outcome::Kind::cancelled && !gave_up) return delivery_.skip(sequence);  // was ended by us
+    const auto live = live_.find(result->run);
+    const bool shown_live = live != live_.end() && live->second == sequence;
+    if (!shown_live && result->spool && !result->spool->whole()) {
+        auto refusal = std::make_shared<RunResult>(*result);
+        refusal->spool.reset();
+        refusal->outcome = beyond_replay();
+        result = std::move(refusal);
+    }
+    if (joined) {
+        ++shared_;
+        saved_ += result->duration;
+    }
+    if (gave_up || !result->outcome.success()) ++failed_requests_;
+    if (asked && ledger_.wanted()) account(*result, joined, requesters, *asked, gave_up);
+    if (shown_live) {
+        const std::string words = last_words(*result, result->title);
+        if (!words.empty()) say(words);
+        live_.erase(live);
+        return;
+    }
+    if (options_.unique && joined) return delivery_.skip(sequence);
+    std::unique_ptr<Delivered> delivered;
+    if (asked && (options_.format != Format::text || !asked->with_output || gave_up))
+        delivered = std::make_unique<Delivered>(Delivered{.id = std::move(asked->id),
+                                                          .command = std::move(asked->command),
+                                                          .joined = joined,
+                                                          .requesters = requesters,
+                                                          .with_output = asked->with_output,
+                                                          .gave_up = gave_up});
+    delivery_.add(sequence, std::move(result), std::move(delivered));
+}
+
+void Batch::account(const RunResult& result, bool joined, std::size_t requesters, const Asked& asked, bool gave_up) {
+    RequestRecord record{.sequence = asked.sequence,
+                         .run = result.run,
+                         .command = asked.command,
+                         .id = asked.id,
+                         .joined = joined,
+                         .requesters = requesters,
+                         .requested = asked.at,
+                         .started = result.started,
+                         .ended = system_clock::now(),
+                         .waited = steady_clock::now() - asked.at_steady,
+                         .run_time = result.duration,
+                         .outcome = gave_up ? Outcome::exited(75) : result.outcome,
+                         .attempts = result.attempts};
+    if (result.spool) {
+        record.stdout_bytes = result.spool->size(Stream::out);
+        record.stderr_bytes = result.spool->size(Stream::err);
+    }
+    ledger_.add(record, asked.key);
+}
+
+void Batch::count_run(const RunResult& result) {
+    if (result.outcome.success() || result.outcome.kind == Outcome::Kind::cancelled) return;
+    ++failed_runs_;
+    if (!options_.halt || failed_runs_ < options_.halt->failures || halted_with_) return;
+    halted_with_ = result.outcome.status();
+    stop_reading();
+    if (options_.halt->now)
+        executor_.cancel_all(options_.grace);
+    else
+        executor_.cancel_queued();
+}
+
+// Past the replay limit a result cannot be kept whole, so the request that led
+// the run is shown it as it comes. Whoever else shares it is refused at its end.
+void Batch::on_stalled(FlightId id) {
+    const auto leader = leaders_.find(id);
+    if (options_.format != Format::text || leader == leaders_.end()) return executor_.refuse(id, beyond_replay());
+    if (live_.contains(id)) return;
+    live_.emplace(id, leader->second.sequence);
+    delivery_.add_live(leader->second.sequence, executor_.spool_of(id));
+}
+
+Outcome Batch::beyond_replay() const {
+    return Outcome::refused(0, "the output is longer than the replay limit of " +
+                                   format_size(options_.executor.spool.replay_bytes) + "; raise it with --replay-limit");
+}
+
+// Reads on while there is room for what is read, and lets commands start while
+// their results find a way out.
+void Batch::throttle() {
+    executor_.hold(delivery_.blocked() && delivery_.backlog_bytes() > backlog_bytes_max);
+    if (!reading_) return;
+    if (executor_.counts().queued >= options_.read_ahead || requests_ - done_ >= waiting_max ||
+        delivery_.waiting() >= undelivered_max)
+        source_.pause();
+    else
+        source_.resume();
+}
+
+void Batch::stop_reading() {
+    reading_ = false;
+    source_.stop();
+}
+
+// The first signal ends the commands and flushes what has finished; a second one
+// does not wait.
+void Batch::interrupt(int number) {
+    if (interrupted_by_ != 0) return loop_.stop();
+    interrupted_by_ = number;
+    stop_reading();
+    executor_.cancel_all(options_.grace);
+}
+
+void Batch::refused(const Error& error) {
+    if (error.code == std::errc::broken_pipe) {
+        reader_gone_ = true;
+    } else {
+        own_failure_ = true;
+        complain("cannot " + error.message());
+    }
+    stop_reading();
+    executor_.cancel_all(options_.grace);
+}
+
+void Batch::complain(const std::string& sentence) { say("coalesce: " + sentence + "\n"); }
+
+void Batch::say(const std::string& text) {
+    if (progress_) progress_->clear();
+    std::fputs(text.c_str(), stderr);
+}
+
+void Batch::list_distinct() {
+    for (const auto& [line, count] : listed_) std::printf("%7" PRIu64 " %s\n", count, line.c_str());
+    if (std::fflush(stdout) != 0) refused(system_error_now("write to standard output"));
+}
+
+BatchSummary Batch::summary() const {
+    return {.requests = done_,
+            .runs = executor_.counts().runs,
+            .shared = shared_,
+            .failed = failed_requests_,
+            .wall = steady_clock::now() - begun_,
+            .saved = saved_};
+}
+
+BatchEnd Batch::end() const {
+    if (interrupted_by_ != 0) return {128 + interrupted_by_};
+    if (own_failure_) return {125};
+    if (reader_gone_) return {128 + SIGPIPE, SIGPIPE};
+    if (halted_with_) return {*halted_with_};
+    return {failed_requests_ > 0 ? 123 : 0};
+}
+
+}  // namespace
+
+Result<BatchEnd> run_batch(BatchOptions options) {
+    auto own = own_surroundings();
+    if (!own) return own.error();
+    auto ledger = Ledger::open({options.joblog, options.report, options.html});
+    if (!ledger) return ledger.error();
+    return Batch(std::move(options), std::move(*own), std::move(*ledger)).run();
+}
+
+}  // namespace coalesce

@@ -1,0 +1,14 @@
+// The name of a key outside this process: a hash that merges no two commands and
+// shows no secret (SPEC K3).
+#pragma once
+
+#include <coalesce/command/key.h>
+
+#include <string>
+
+namespace coalesce {
+
+/// 128 bits of BLAKE2b over the whole key, as 32 hexadecimal digits.
+[[nodiscard]] std::string key_hash(const KeyView& key);
+
+}  // namespace coalesce

@@ -1,0 +1,63 @@
+// Rendering: one requester's result as bytes for stdout and stderr, a piece at a time.
+//
+// text: the recorded bytes as they are; tag: each line prefixed; json: one result
+// object on a line (SPEC B2, S4). A gigabyte of output is never in memory at once,
+// and plain text stays in the spool's file, so that it can go out by sendfile.
+#pragma once
+
+#include <coalesce/engine/run.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include <coalesce/io/spool.h>
+
+namespace coalesce {
+
+enum class Format { text, tagged, json };
+
+/// What differs between requesters of one result.
+struct Delivered {
+    std::string id;       ///< the client's, as JSON text; empty: none
+    std::string command;  ///< as this requester wrote it
+    bool joined = false;
+    std::size_t requesters = 1;
+    bool with_output = true;
+    bool gave_up = false;  ///< stopped waiting (--wait): status 75
+};
+
+class Rendering {
+  public:
+    virtual ~Rendering() = default;
+    using Piece = SpoolReader::Piece;
+    /// What comes next; nothing at the end, and while a live run has written no more.
+    [[nodiscard]] virtual std::optional<Piece> next() = 0;
+    virtual void advance(std::uint64_t length) = 0;
+    /// Whether nothing will come any more.
+    [[nodiscard]] virtual bool finished() const = 0;
+};
+
+/// The bytes of a spool, then `last_words` on stderr. A live spool is followed to its end.
+class TextRendering : public Rendering {
+  public:
+    TextRendering(std::shared_ptr<Spool> spool, std::string last_words, UniqueFunction<void()> on_more = {});
+    std::optional<Piece> next() override;
+    void advance(std::uint64_t length) override;
+    bool finished() const override;
+
+  private:
+    std::shared_ptr<Spool> spool_;  // declared first: the reader points into it
+    std::optional<SpoolReader> reader_;
+    std::string last_words_;
+    std::size_t said_ = 0;
+};
+
+[[nodiscard]] std::unique_ptr<Rendering> render(Format format, const std::shared_ptr<const RunResult>& result,
+                                                const Delivered& delivered);
+
+/// What a person is told on stderr about a result that says nothing itself, with
+/// our prefix and a newline; empty for a command that ended by itself.
+[[nodiscard]] std::string last_words(const RunResult& result, const std::string& command);
+
+}  // namespace coalesce

@@ -1,0 +1,176 @@
+#include <coalesce/service/request.h>
+
+#include <nlohmann/json.hpp>
+#include <sodium.h>
+
+#include <cmath>
+#include <utility>
+
+namespace coalesce {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr int depth_max = 4;  // a request needs 2; more is an attack on the stack or a mistake
+
+struct Refusal {
+    std::string code;
+    std::string message;
+};
+
+[[noreturn]] void refuse(std::string message) { throw Refusal{"bad_request", std::move(message)}; }
+
+std::string text_field(const Json& value, const char* field) {
+    if (!value.is_string()) refuse(std::string("\"") + field + "\" must be a string, not " + value.type_name());
+    return value.get<std::string>();
+}
+
+std::string word_field(const Json& value, const char* field) {
+    std::string text = text_field(value, field);
+    if (text.find('\0') != std::string::npos) refuse(std::string("\"") + field + "\" has a NUL byte");
+    return text;
+}
+
+std::vector<std::string> words_field(const Json& value, const char* field) {
+    if (!value.is_array()) refuse(std::string("\"") + field + "\" must be an array of strings, not " + value.type_name());
+    std::vector<std::string> words;
+    words.reserve(value.size());
+    for (const Json& word : value) words.push_back(word_field(word, field));
+    return words;
+}
+
+std::chrono::milliseconds seconds_field(const Json& value, const char* field) {
+    constexpr double century = 100.0 * 365 * 86400;
+    if (!value.is_number()) refuse(std::string("\"") + field + "\" must be a number of seconds, not " + value.type_name());
+    const double seconds = value.get<double>();
+    if (!(seconds >= 0) || seconds > century) refuse(std::string("\"") + field + "\" is out of range");
+    return std::chrono::milliseconds(static_cast<std::int64_t>(std::ceil(seconds * 1000)));
+}
+
+std::string base64_field(const Json& value, const char* field) {
+    const std::string text = text_field(value, field);
+    std::string bytes(text.size() / 4 * 3 + 3, '\0');
+    std::size_t length = 0;
+    const char* end = nullptr;
+    if (sodium_base642bin(reinterpret_cast<unsigned char*>(bytes.data()), bytes.size(), text.data(), text.size(), "\n\r ",
+                          &length, &end, sodium_base64_VARIANT_ORIGINAL) != 0 ||
+        end != text.data() + text.size())
+        refuse(std::string("\"") + field + "\" is not base64");
+    bytes.resize(length);
+    return bytes;
+}
+
+void read_env(const Json& value, Request& request) {
+    if (value.is_array()) {
+        request.env = words_field(value, "env");
+        for (const std::string& entry : *request.env)
+            if (entry.find('=') == std::string::npos || entry.front() == '=')
+                refuse("\"env\" entry \"" + entry + "\" is not NAME=value");
+        return;
+    }
+    if (!value.is_object())
+        refuse(std::string("\"env\" must be an object of changes or an array of \"NAME=value\", not ") + value.type_name());
+    for (const auto& [name, text] : value.items()) {
+        if (name.empty() || name.find('=') != std::string::npos || name.find('\0') != std::string::npos)
+            refuse("\"env\" has no valid variable name in \"" + name + "\"");
+        if (text.is_null())
+            request.env_changes.emplace_back(name, std::nullopt);
+        else
+            request.env_changes.emplace_back(name, word_field(text, "env"));
+    }
+}
+
+Request::Output read_output(const Json& value) {
+    const std::string mode = text_field(value, "output");
+    if (mode == "whole") return Request::Output::whole;
+    if (mode == "stream") return Request::Output::stream;
+    if (mode == "fd") return Request::Output::fd;
+    if (mode == "none") return Request::Output::none;
+    refuse("\"output\" must be whole, stream, fd or none, not \"" + mode + "\"");
+}
+
+void read_field(const std::string& name, const Json& value, Request& request) {
+    if (name == "id") {
+        if (!value.is_string() && !value.is_number()) refuse(std::string("\"id\" must be a string or a number, not ") + value.type_name());
+        request.id = value.dump();
+    } else if (name == "op") {
+        request.op = text_field(value, "op");
+    } else if (name == "argv") {
+        request.argv = words_field(value, "argv");
+        if (request.argv.empty() || request.argv.front().empty()) refuse("\"argv\" names no command");
+    } else if (name == "line") {
+        request.line = word_field(value, "line");
+    } else if (name == "cwd") {
+        request.cwd = word_field(value, "cwd");
+        if (!request.cwd->starts_with('/')) refuse("\"cwd\" must be an absolute path, not \"" + *request.cwd + "\"");
+    } else if (name == "env") {
+        read_env(value, request);
+    } else if (name == "stdin") {
+        request.stdin_bytes = text_field(value, "stdin");
+    } else if (name == "stdin_base64") {
+        request.stdin_bytes = base64_field(value, "stdin_base64");
+    } else if (name == "key") {
+        request.key = text_field(value, "key");
+    } else if (name == "scope") {
+        request.scope = text_field(value, "scope");
+    } else if (name == "fresh") {
+        if (!value.is_boolean()) refuse(std::string("\"fresh\" must be true or false, not ") + value.type_name());
+        request.fresh = value.get<bool>();
+    } else if (name == "timeout") {
+        request.timeout = seconds_field(value, "timeout");
+    } else if (name == "wait") {
+        request.wait = seconds_field(value, "wait");
+    } else if (name == "output") {
+        request.output = read_output(value);
+    } else if (name == "flight") {
+        request.flight = text_field(value, "flight");
+    } else {
+        throw Refusal{"unknown_field", "unknown field \"" + name + "\""};
+    }
+}
+
+void check_whole(const Json& object, const Request& request) {
+    if (object.contains("stdin") && object.contains("stdin_base64"))
+        refuse("\"stdin\" and \"stdin_base64\" exclude each other");
+    if (!request.op.empty()) return;
+    if (request.line && !request.argv.empty()) refuse("\"argv\" and \"line\" exclude each other");
+    if (!request.line && request.argv.empty()) refuse("neither \"argv\" nor \"line\" is given");
+}
+
+// The whole text is parsed here, so that what is too deep ends the parse early.
+Json parse_json(std::string_view text) {
+    bool too_deep = false;
+    const Json::parser_callback_t limit_depth = [&](int depth, Json::parse_event_t, Json&) {
+        if (depth > depth_max) {
+            too_deep = true;
+            throw Refusal{"bad_json", "the request is nested too deep"};
+        }
+        return true;
+    };
+    try {
+        return Json::parse(text.begin(), text.end(), limit_depth);
+    } catch (const Json::exception& failure) {
+        std::string why = failure.what();
+        const std::size_t bracket = why.find("] ");  // the library's own prefix, of no use to the reader
+        if (bracket != std::string::npos) why.erase(0, bracket + 2);
+        throw Refusal{"bad_json", "not JSON: " + why};
+    }
+}
+
+}  // namespace
+
+std::variant<Request, RequestError> parse_request(std::string_view text) {
+    Request request;
+    try {
+        const Json object = parse_json(text);
+        if (!object.is_object()) refuse(std::string("a request must be an object, not ") + object.type_name());
+        if (const auto id = object.find("id"); id != object.end()) read_field("id", *id, request);  // errors carry it
+        for (const auto& [name, value] : object.items()) read_field(name, value, request);
+        check_whole(object, request);
+        return request;
+    } catch (Refusal& refusal) {
+        return RequestError{std::move(request.id), std::move(refusal.code), std::move(refusal.message)};
+    }
+}
+
+}  // namespace coalesce
