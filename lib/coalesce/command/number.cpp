@@ -47,10 +47,10 @@ std::optional<std::uint64_t> scaled(const Decimal& number, std::uint64_t scale, 
     const std::uint64_t whole_max = limit / scale;
     std::uint64_t whole = 0;
     for (const char c : number.whole) {
-        if (whole > whole_max / 10) return std::nullopt;
-        whole = whole * 10 + digit_value(c);
+        const std::uint64_t digit = digit_value(c);
+        if (digit > whole_max || whole > (whole_max - digit) / 10) return std::nullopt;
+        whole = whole * 10 + digit;
     }
-    if (whole > whole_max) return std::nullopt;
     const std::uint64_t fraction = scaled_fraction(number.fraction, scale, rounding);
     if (fraction > limit - whole * scale) return std::nullopt;
     return whole * scale + fraction;
