@@ -200,6 +200,7 @@ class Flight : public FlightBase, public Links {
     void run_after(Flight& predecessor, Start start) noexcept {
         start_ = std::move(start);
         predecessor_ = &predecessor;
+        predecessor.follower_ = this;
         predecessor.successor_ = Ref<Flight>(this);
     }
 
@@ -294,7 +295,7 @@ class Flight : public FlightBase, public Links {
     void unlist() noexcept { listed_ = false; }
     /// The successor, freed from waiting.
     [[nodiscard]] Ref<Flight> take_successor() noexcept {
-        if (successor_) successor_->predecessor_ = nullptr;
+        if (successor_) successor_->predecessor_ = follower_ = nullptr;
         return std::move(successor_);
     }
 
