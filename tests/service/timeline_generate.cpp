@@ -1,19 +1,22 @@
 // Writes timeline pages of invented batches for the browser test, and for whoever
 // wants to look: timeline_generate FILE SCENE [REQUESTS]. Always the same numbers.
+#include <algorithm>
+#include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <iterator>
 #include <functional>
 #include <map>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <coalesce/service/timeline_html.h>
 
 using namespace coalesce;
 using namespace std::chrono_literals;
+using namespace std::string_literals;
 
 namespace {
 
@@ -77,9 +80,7 @@ class Batch {
         sums_.wall = std::max(sums_.wall, run.end);
     }
 
-    static Clock::time_point at(nanoseconds since) {
-        return zero + std::chrono::duration_cast<Clock::duration>(since);
-    }
+    static Clock::time_point at(nanoseconds since) { return zero + std::chrono::duration_cast<Clock::duration>(since); }
 
     static void check(const Result<>& result) {
         if (result) return;
@@ -94,16 +95,29 @@ class Batch {
 void small(Batch& batch) {
     batch.land({"git fetch --all --quiet", {{1, 0ms}, {4, 210ms}, {9, 640ms}}, 5ms, 905ms, Outcome::exited(0), 0, 412});
     batch.land({"./configure --prefix=/usr --enable-docs", {{2, 2ms}}, 8ms, 1430ms, Outcome::exited(0), 18'432, 0});
-    batch.land({"curl -fsS https://example.org/feed.xml", {{3, 3ms}, {5, 300ms}}, 9ms, 2110ms, Outcome::exited(22), 0, 71,
-                3});
+    batch.land(
+        {"curl -fsS https://example.org/feed.xml", {{3, 3ms}, {5, 300ms}}, 9ms, 2110ms, Outcome::exited(22), 0, 71, 3});
     batch.land({"cc -c parser.c", {{6, 320ms}}, 910ms, 1504ms, Outcome::exited(0), 0, 0});
-    batch.land({"psql -At -c 'select count(*) from orders'", {{7, 350ms}, {10, 1000ms}, {11, 1100ms}, {12, 1102ms}, {15, 1900ms}},
-                1433ms, 3660ms, Outcome::exited(0), 9, 0});
-    batch.land({"no-such-command --version", {{8, 380ms}}, {}, 1506ms,
-                Outcome::not_started(2, "no-such-command: No such file or directory"), 0, 0, 1, true});
+    batch.land({"psql -At -c 'select count(*) from orders'",
+                {{7, 350ms}, {10, 1000ms}, {11, 1100ms}, {12, 1102ms}, {15, 1900ms}},
+                1433ms,
+                3660ms,
+                Outcome::exited(0),
+                9,
+                0});
+    batch.land({"no-such-command --version",
+                {{8, 380ms}},
+                {},
+                1506ms,
+                Outcome::not_started(2, "no-such-command: No such file or directory"),
+                0,
+                0,
+                1,
+                true});
     batch.land({"pdflatex thesis.tex", {{13, 1200ms}, {14, 1600ms}}, 1508ms, 3508ms, Outcome::timed_out(), 51'200, 0});
     batch.land({"./simulate --steps 1000000", {{16, 2000ms}}, 2115ms, 2702ms, Outcome::signalled(11), 2'048, 33});
-    batch.land({"make docs", {{17, 2200ms}, {18, 2650ms}, {19, 2900ms}}, 2704ms, 4310ms, Outcome::exited(0), 1'310'720, 0});
+    batch.land(
+        {"make docs", {{17, 2200ms}, {18, 2650ms}, {19, 2900ms}}, 2704ms, 4310ms, Outcome::exited(0), 1'310'720, 0});
     batch.land({"rsync -a build/ mirror:/srv/build/", {{20, 3000ms}}, 3512ms, 4400ms, Outcome::cancelled(), 0, 0});
     batch.land({"date", {{21, 3600ms}}, 3664ms, 3667ms, Outcome::exited(0), 29, 0});
 }
@@ -114,17 +128,23 @@ void hostile(Batch& batch) {
         "echo '<!--<script>'",
         "echo '<img src=x onerror=\"document.documentElement.dataset.broken=2\">' & \"\\\\\"",
         "printf 'line separators: \u2028 and \u2029'",
-        std::string("printf 'nul: \0 bell: \a escape: \033[31m del: \177'", 49),
+        "printf 'nul: \0 bell: \a escape: \033[31m del: \177'"s,
         "printf 'not UTF-8: \xff\xfe \xc0\xaf \xed\xa0\x80 \xf5\x80\x80\x80 cut: \xe2\x82'",
         "echo '\u202edlrow olleh' zero\u200bwidth \ufeff",
         "two\nlines\tand a tab\r\n",
-        "__proto__", "constructor", "\u65e5\u672c\u8a9e\u306e\u30b3\u30de\u30f3\u30c9 \U0001f680 na\u00efve",
-        "", std::string(300'000, 'x') + " end of a long one"};
+        "__proto__",
+        "constructor",
+        "\u65e5\u672c\u8a9e\u306e\u30b3\u30de\u30f3\u30c9 \U0001f680 na\u00efve",
+        "",
+        std::string(300'000, 'x') + " end of a long one"};
     std::uint64_t n = 0;
     for (const std::string& command : commands) {
         ++n;
         const nanoseconds start = n * 100ms;
-        batch.land({command, {{n, start, n == 2 ? "\"</script>\\u2028\"" : ""}, {100 + n, start + 50ms}}, start + 1ms, start + 230ms,
+        batch.land({command,
+                    {{n, start, n == 2 ? "\"</script>\\u2028\"" : ""}, {100 + n, start + 50ms}},
+                    start + 1ms,
+                    start + 230ms,
                     n % 3 ? Outcome::exited(0) : Outcome::lost("</script> \xff\u2028")});
     }
 }
@@ -144,7 +164,8 @@ void large(Batch& batch, std::uint64_t requests, std::size_t width) {
             batch.land(open.extract(command).mapped());
         }
     };
-    const char* tools[] = {"curl -fsS https://mirror.example/pool/", "sha256sum /srv/archive/", "identify -verbose scan-", "ffprobe clip-"};
+    const char* tools[] = {"curl -fsS https://mirror.example/pool/", "sha256sum /srv/archive/",
+                           "identify -verbose scan-", "ffprobe clip-"};
     nanoseconds now{};
     for (std::uint64_t n = 1; n <= requests; ++n) {
         now += std::chrono::microseconds(200 + roll(1800)) / (n % 4000 < 600 ? 6 : 1);
@@ -158,7 +179,8 @@ void large(Batch& batch, std::uint64_t requests, std::size_t width) {
         auto& lane = *std::min_element(free.begin(), free.end());
         Run run{command, {{n, now}}, std::max(lane, now) + 300us, {}};
         run.end = run.start + std::chrono::microseconds(1500 + roll(9'000) * (roll(40) ? 1 : 30));
-        if (roll(150) == 0) run.outcome = roll(3) ? Outcome::exited(static_cast<int>(1 + roll(40))) : Outcome::signalled(9);
+        if (roll(150) == 0)
+            run.outcome = roll(3) ? Outcome::exited(static_cast<int>(1 + roll(40))) : Outcome::signalled(9);
         run.stdout_bytes = roll(40'000);
         lane = run.end;
         landing.emplace(run.end, command);
@@ -170,7 +192,7 @@ void large(Batch& batch, std::uint64_t requests, std::size_t width) {
 // One slow command and everybody after it.
 void crowd(Batch& batch, std::uint64_t requests) {
     Run run{"make -j8 release", {}, 10ms, 60s, Outcome::exited(2), 4096, 800};
-    for (std::uint64_t n = 1; n <= requests; ++n) run.asks.push_back({n, 59s * (n - 1) / requests});
+    for (std::uint64_t n = 1; n <= requests; ++n) run.asks.push_back({n, nanoseconds(59s) * (n - 1) / requests});
     batch.land(run);
 }
 

@@ -29,7 +29,7 @@ constexpr std::string_view nonce_mark = "%nonce%";
 static_assert(page.find(records_mark) != page.npos && page.find(nonce_mark) != page.npos);
 
 // An input line may have 8 MiB; nobody reads that in a browser, and a page of them would not open.
-constexpr std::size_t text_bytes_max = 8 * 1024;
+constexpr std::size_t text_bytes_max = 8192;
 
 // How many bytes the UTF-8 sequence at the front has, or 0 if there is none: no
 // overlong form, no surrogate, nothing past U+10FFFF (Unicode, table 3-7).
@@ -105,13 +105,20 @@ void append_seconds(std::string& out, std::chrono::nanoseconds time) {
 
 std::string_view name(Outcome::Kind kind) {
     switch (kind) {
-        case Outcome::Kind::exited: return "exited";
-        case Outcome::Kind::signalled: return "signalled";
-        case Outcome::Kind::timed_out: return "timed_out";
-        case Outcome::Kind::not_started: return "not_started";
-        case Outcome::Kind::refused: return "refused";
-        case Outcome::Kind::cancelled: return "cancelled";
-        case Outcome::Kind::lost: break;
+        case Outcome::Kind::exited:
+            return "exited";
+        case Outcome::Kind::signalled:
+            return "signalled";
+        case Outcome::Kind::timed_out:
+            return "timed_out";
+        case Outcome::Kind::not_started:
+            return "not_started";
+        case Outcome::Kind::refused:
+            return "refused";
+        case Outcome::Kind::cancelled:
+            return "cancelled";
+        case Outcome::Kind::lost:
+            break;
     }
     return "lost";
 }
@@ -174,6 +181,7 @@ std::string closing(const BatchSummary& summary) {
     const auto in_seconds = [&](std::chrono::nanoseconds time) {
         seconds.clear();
         append_seconds(seconds, time);
+        seconds.resize(seconds.size() - 3);  // milliseconds will do
         return seconds += " s";
     };
     std::string out = "</script>\n<section class=\"closing\">\n<h2>Summary</h2>\n<table>\n";
