@@ -125,7 +125,7 @@ void small(Batch& batch) {
 void hostile(Batch& batch) {
     const std::string commands[] = {
         "echo '</script><script>document.documentElement.dataset.broken=1</script>'",
-        "echo '<!--<script>'",
+        "echo '<!--<script>' </script ",
         "echo '<img src=x onerror=\"document.documentElement.dataset.broken=2\">' & \"\\\\\"",
         "printf 'line separators: \u2028 and \u2029'",
         "printf 'nul: \0 bell: \a escape: \033[31m del: \177'"s,

@@ -263,9 +263,7 @@ Result<> TimelinePage::add(const RequestRecord& record) {
     describe(line, record, !repeated);
     line.end();
     auto wrote = append(line_);
-    if (!wrote) {
-        last_run_ = 0;
-    } else if (!repeated) {
+    if (wrote && !repeated) {
         last_run_ = record.run;
         last_command_.assign(record.command, 0, text_bytes_max);
     }
