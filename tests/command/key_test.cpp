@@ -430,6 +430,16 @@ TEST_CASE("K3: keys whose hashes collide are still told apart", "[key]") {
     CHECK(table.find(KeyView(b, "y")) == table.end());
 }
 
+TEST_CASE("K3: surroundings whose hashes collide are still told apart", "[key]") {
+    CanonicalSurroundings a("u2:22"), b("u2:77");
+    a.hash = b.hash = 7;
+    CHECK_FALSE(KeyView(&a, "x") == KeyView(&b, "x"));
+    SurroundingsTable table;
+    const auto kept = table.intern(a);
+    CHECK(table.intern(b) != kept);
+    CHECK(table.intern(a) == kept);
+}
+
 TEST_CASE("B3: a key is looked up without copying its bytes", "[key]") {
     SurroundingsTable surroundings;
     const auto here = surroundings.intern(surroundings_of(Request{}));

@@ -305,7 +305,7 @@ void append_canonical_line(std::string& out, std::string_view shell, std::string
     append_field(out, tag::kArgument, line);
 }
 
-std::shared_ptr<const CanonicalSurroundings> SurroundingsTable::intern(std::string canonical) {
+std::shared_ptr<const CanonicalSurroundings> SurroundingsTable::intern(CanonicalSurroundings canonical) {
     auto fresh = std::make_shared<const CanonicalSurroundings>(std::move(canonical));
     const std::lock_guard lock(mutex_);
     const auto [first, last] = entries_.equal_range(fresh->hash);

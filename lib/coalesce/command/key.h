@@ -28,6 +28,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include <coalesce/command/command.h>
@@ -124,7 +125,10 @@ struct KeyEqual {
 /// holds more than twice the most surroundings alive at once. Thread-safe.
 class SurroundingsTable {
   public:
-    [[nodiscard]] std::shared_ptr<const CanonicalSurroundings> intern(std::string canonical);
+    [[nodiscard]] std::shared_ptr<const CanonicalSurroundings> intern(std::string canonical) {
+        return intern(CanonicalSurroundings(std::move(canonical)));
+    }
+    [[nodiscard]] std::shared_ptr<const CanonicalSurroundings> intern(CanonicalSurroundings canonical);
     [[nodiscard]] std::size_t size() const;  ///< entries, living and dead
 
   private:
