@@ -39,8 +39,7 @@ SCENARIO("F11, 21: a run that asks for its own key is told at once", "[flight]")
         }
         WHEN("it asks later, on its own behalf") {
             auto outer = group.join(1, runs.start());
-            auto inner =
-                group.join(1, runs.start(), {.fresh = fresh, .on_behalf_of = runs.completers[0].flight()});
+            auto inner = group.join(1, runs.start(), {.fresh = fresh, .on_behalf_of = runs.completers[0].flight()});
             inner.then(log.callback("inner"));
             executor.run_all();
             THEN("it is told") { CHECK(log.take() == Lines{"inner: deadlock"}); }
@@ -55,8 +54,7 @@ SCENARIO("F11, 21: a run that asks for its own key is told at once", "[flight]")
         WHEN("it asks for itself after it was forgotten") {
             auto outer = group.join(1, runs.start());
             group.forget(1);
-            auto inner =
-                group.join(1, runs.start(), {.fresh = fresh, .on_behalf_of = runs.completers[0].flight()});
+            auto inner = group.join(1, runs.start(), {.fresh = fresh, .on_behalf_of = runs.completers[0].flight()});
             THEN("that is another run, which it may wait for") { CHECK(inner.leader()); }
         }
         WHEN("it asks independently") {

@@ -439,9 +439,8 @@ SCENARIO("L4, 31: T may be void, move-only or not default-constructible", "[flig
     }
     WHEN("it is move-only") {
         Group<int, std::unique_ptr<int>> group(executor);
-        auto ticket = group.join(1, [](Completer<std::unique_ptr<int>> completer) {
-            completer.value(std::make_unique<int>(4));
-        });
+        auto ticket =
+            group.join(1, [](Completer<std::unique_ptr<int>> completer) { completer.value(std::make_unique<int>(4)); });
         int seen = 0;
         ticket.then([&](const Landing<std::unique_ptr<int>>& landing) { seen = **landing.value; });
         executor.run_all();
@@ -463,8 +462,8 @@ SCENARIO("L4, 31: T may be void, move-only or not default-constructible", "[flig
     WHEN("it is a reference wrapper") {
         int target = 0;
         Group<int, std::reference_wrapper<int>> group(executor);
-        auto ticket = group.join(
-            1, [&](Completer<std::reference_wrapper<int>> completer) { completer.value(std::ref(target)); });
+        auto ticket =
+            group.join(1, [&](Completer<std::reference_wrapper<int>> completer) { completer.value(std::ref(target)); });
         ticket.then([](const Landing<std::reference_wrapper<int>>& landing) { landing.value->get() = 9; });
         executor.run_all();
         THEN("it refers to the run's own object") { CHECK(target == 9); }
@@ -501,7 +500,8 @@ SCENARIO("L4, 33: after a million distinct keys the table is empty and every res
     constexpr int kKeys = 1'000'000, kAtOnce = 100'000;
     for (int key = 0; key < kKeys;) {
         for (int i = 0; i < kAtOnce; ++i, ++key) {
-            auto ticket = group.join(key, [&](Completer<Counted> completer) { completers.push_back(std::move(completer)); });
+            auto ticket =
+                group.join(key, [&](Completer<Counted> completer) { completers.push_back(std::move(completer)); });
             std::move(ticket).detach();
         }
         REQUIRE(group.size() == kAtOnce);

@@ -130,15 +130,14 @@ SCENARIO("F5: the leader may leave from inside its own start", "[flight]") {
     std::optional<Completer<int>> run;
     Log log;
     bool told = false;
-    auto ticket = group.join(
-        1,
-        [&](Completer<int> completer) {
-            completer.on_cancel([&] { told = true; });
-            source.request_stop();
-            CHECK(told);
-            run = std::move(completer);
-        },
-        {.stop = source.get_token()});
+    auto ticket = group.join(1,
+                             [&](Completer<int> completer) {
+                                 completer.on_cancel([&] { told = true; });
+                                 source.request_stop();
+                                 CHECK(told);
+                                 run = std::move(completer);
+                             },
+                             {.stop = source.get_token()});
     ticket.then(log.callback("it"));
     executor.run_all();
     CHECK(log.lines == Lines{"it: operation_canceled"});
@@ -169,9 +168,14 @@ SCENARIO("F6, 12, 52: a cancelled flight is waited out, and its cancellation is 
             }
             AND_WHEN("the old run ends, in whatever way") {
                 switch (GENERATE(0, 1, 2)) {
-                    case 0: runs.land(1); break;
-                    case 1: runs.fail("killed"); break;
-                    default: runs.completers.pop_front();
+                    case 0:
+                        runs.land(1);
+                        break;
+                    case 1:
+                        runs.fail("killed");
+                        break;
+                    default:
+                        runs.completers.pop_front();
                 }
                 CHECK(runs.started == 1);  // starts from a posted task
                 executor.run_all();
@@ -283,7 +287,9 @@ SCENARIO("13, 54: a stop request takes out that requester only, and tells it", "
         runs.land(1);
         source.request_stop();
         executor.run_all();
-        THEN("exactly one outcome arrives, the landing") { CHECK(log.take() == Lines{"leader: = 1", "stoppable: = 1"}); }
+        THEN("exactly one outcome arrives, the landing") {
+            CHECK(log.take() == Lines{"leader: = 1", "stoppable: = 1"});
+        }
     }
     WHEN("it leaves or is dropped, and is stopped then") {
         if (GENERATE(true, false))

@@ -25,7 +25,9 @@ SCENARIO("a unique function owns what it captures until it is destroyed", "[flig
         if (small)
             function = [counted = std::move(counted)] { return *counted; };
         else
-            function = [counted = std::move(counted), ballast = std::array<char, 100>{}] { return *counted + ballast[0]; };
+            function = [counted = std::move(counted), ballast = std::array<char, 100>{}] {
+                return *counted + ballast[0];
+            };
 
         WHEN("it is moved") {
             UniqueFunction<int()> moved = std::move(function);

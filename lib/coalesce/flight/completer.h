@@ -56,18 +56,10 @@ class [[nodiscard]] Completer {
     }
 
     /// Lands the flight with `value`, which all requesters share.
-    void value(Payload<T> value)
-        requires(!std::is_void_v<T>)
-    {
-        emplace(std::move(value));
-    }
+    void value(Payload<T> value) requires(!std::is_void_v<T>) { emplace(std::move(value)); }
 
     /// Lands the flight of a T that is void.
-    void value()
-        requires(std::is_void_v<T>)
-    {
-        emplace();
-    }
+    void value() requires(std::is_void_v<T>) { emplace(); }
 
     /// Lands the flight with a value that exists already. Not null.
     void value(std::shared_ptr<const Payload<T>> value) {

@@ -152,6 +152,7 @@ class Flight : public FlightBase, public Links {
         if (!is_member(place)) return;  // its outcome is already decided
         place.unlink();
         place.set(Place::kCancelled);
+        place.extras()->edge.cut();
         cancelled_waiters_.push_back(place);
         post_cancelled_delivery();
         member_gone();
@@ -267,10 +268,8 @@ class Flight : public FlightBase, public Links {
     }
 
     [[nodiscard]] std::stop_token stop_token() {
-        if (!stop_source_.stop_possible()) {
-            stop_source_ = std::stop_source();
-            if (cancelled_) stop_source_.request_stop();
-        }
+        if (!stop_source_.stop_possible()) stop_source_ = std::stop_source();
+        if (cancelled_) stop_source_.request_stop();
         return stop_source_.get_token();
     }
 
@@ -351,9 +350,7 @@ class Flight : public FlightBase, public Links {
         }
     }
 
-    void land_broken() {
-        land(nullptr, std::make_exception_ptr(std::future_error(std::future_errc::broken_promise)));
-    }
+    void land_broken() { land(nullptr, std::make_exception_ptr(std::future_error(std::future_errc::broken_promise))); }
 
     void settle(Landing<T> landing) {
         if (std::exchange(settled_, true)) return;

@@ -32,16 +32,16 @@ class UniqueFunction<R(Args...)> {
 
     /// Takes any callable; allocates when it is larger than two pointers.
     template <class F>
-        requires(!std::is_same_v<std::remove_cvref_t<F>, UniqueFunction> &&
-                 std::is_invocable_r_v<R, std::decay_t<F>&, Args...>)
-    UniqueFunction(F&& callable) {
+    requires(!std::is_same_v<std::remove_cvref_t<F>, UniqueFunction> &&
+             std::is_invocable_r_v<R, std::decay_t<F>&, Args...>)
+        // NOLINTNEXTLINE(bugprone-forwarding-reference-overload): the constraint leaves moves alone
+        UniqueFunction(F&& callable) {
         using Callable = std::decay_t<F>;
         if constexpr (kFitsInside<Callable>) {
             ::new (static_cast<void*>(place_)) Callable(std::forward<F>(callable));
             operations_ = &kInside<Callable>;
         } else {
-            auto* outside = new Callable(std::forward<F>(callable));
-            std::memcpy(place_, &outside, sizeof outside);
+            ::new (static_cast<void*>(place_)) Outside<Callable>(new Callable(std::forward<F>(callable)));
             operations_ = &kOutside<Callable>;
         }
     }
@@ -83,8 +83,12 @@ class UniqueFunction<R(Args...)> {
     static constexpr std::size_t kPlaceBytes = 2 * sizeof(void*);
 
     template <class Callable>
-    static constexpr bool kFitsInside = sizeof(Callable) <= kPlaceBytes && alignof(Callable) <= alignof(void*) &&
-                                        std::is_nothrow_move_constructible_v<Callable>;
+    static constexpr bool kFitsInside =
+        sizeof(Callable) <= kPlaceBytes &&
+        alignof(Callable) <= alignof(void*) && std::is_nothrow_move_constructible_v<Callable>;
+
+    template <class Callable>
+    using Outside = Callable*;  // what lies inside instead of a large callable
 
     template <class Callable>
     static Callable* inside(std::byte* place) noexcept {
@@ -93,9 +97,7 @@ class UniqueFunction<R(Args...)> {
 
     template <class Callable>
     static Callable* outside(std::byte* place) noexcept {
-        Callable* callable;
-        std::memcpy(&callable, place, sizeof callable);
-        return callable;
+        return *std::launder(reinterpret_cast<Outside<Callable>*>(place));
     }
 
     template <class Callable>

@@ -61,6 +61,7 @@ struct Waiter : Links {
     void clear(Flag flag) noexcept { extras_and_flags &= ~std::uintptr_t{flag}; }
 
     [[nodiscard]] WaiterExtras<T, State>* extras() const noexcept {
+        // NOLINTNEXTLINE(performance-no-int-to-ptr): five flags share the word
         return reinterpret_cast<WaiterExtras<T, State>*>(extras_and_flags & ~std::uintptr_t{kFlags});
     }
     WaiterExtras<T, State>& need_extras() {
