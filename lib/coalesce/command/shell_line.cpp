@@ -122,11 +122,25 @@ class WordReader {
     bool quoted_ = false;
 };
 
+std::string_view base_name(std::string_view path) { return path.substr(path.rfind('/') + 1); }
+
 // Programs that print the environment in its order: dash's is reproduced, another
 // shell's need not be.
 bool shows_environment(std::string_view program) {
-    const std::string_view name = program.substr(program.rfind('/') + 1);
+    const std::string_view name = base_name(program);
     return name == "env" || name == "printenv";
+}
+
+// Programs that notice whether a shell is their parent and leads their session: setsid
+// forks and exits 0 at once where it is the leader itself, `pkill -f WORD` kills the
+// `sh -c` whose line holds WORD, the others list it. Looked for in every word, because
+// another program may start them (nice setsid …).
+bool notices_its_parent(std::string_view word) {
+    static constexpr auto kNames =
+        std::to_array<std::string_view>({"fuser", "htop", "killall", "lsof", "pgrep", "pidof", "pkill", "ps", "pstree",
+                                         "setsid", "start-stop-daemon", "top"});
+    static_assert(std::is_sorted(kNames.begin(), kNames.end()));
+    return std::binary_search(kNames.begin(), kNames.end(), base_name(word));
 }
 
 // A first word that begins with '-' or '+' may be taken for an option of sh itself, with
@@ -136,7 +150,7 @@ bool is_plain_command_name(std::string_view word) {
     if (!is_letter(word.front()) && !is_digit(word.front()) && std::strchr("_./", word.front()) == nullptr)
         return false;
     if (std::all_of(word.begin(), word.end(), is_digit)) return false;
-    if (shows_environment(word)) return false;
+    if (shows_environment(word) || notices_its_parent(word)) return false;
     if (word.find('/') != std::string_view::npos) return word.back() != '/';
     return !std::binary_search(kShellNames.begin(), kShellNames.end(), word);
 }
@@ -298,14 +312,17 @@ std::optional<std::vector<std::string>> plain_words(std::string_view line) {
     if (!name || reader.quoted() || !is_plain_command_name(*name)) return std::nullopt;
     std::vector<std::string> words;
     words.push_back(*std::move(name));
-    while (auto word = reader.next()) words.push_back(*std::move(word));
+    while (auto word = reader.next()) {
+        if (notices_its_parent(*word)) return std::nullopt;
+        words.push_back(*std::move(word));
+    }
     if (reader.doubt()) return std::nullopt;
     return words;
 }
 
 bool shell_is_understood(const std::string& shell) {
     const auto path = physical_path(shell);
-    return path && std::string_view(*path).substr(path->rfind('/') + 1) == "dash";
+    return path && base_name(*path) == "dash";
 }
 
 bool shell_may_interfere(const std::vector<std::string>& env) {

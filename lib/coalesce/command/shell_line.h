@@ -15,6 +15,10 @@
 // in its own words). argv[0] stays the word as written. A program that a signal
 // kills is reported through end_as_shell_would: dash stays its parent, writes
 // "Terminated" or the like to stderr and exits with 128+N.
+//
+// What cannot be made the same: executed directly the program itself leads its session
+// and has another parent. Programs known to act on that go to the shell; one that calls
+// setpgid() on itself is told EPERM, and one that kills its own group kills no shell.
 #pragma once
 
 #include <optional>
