@@ -54,16 +54,6 @@ Result<BatchOptions::Halt> parse_halt(const std::string& text) {
     return halt;
 }
 
-std::vector<std::string> split(std::string_view text, char separator) {
-    std::vector<std::string> parts;
-    while (!text.empty()) {
-        const std::size_t end = std::min(text.find(separator), text.size());
-        if (end > 0) parts.emplace_back(text.substr(0, end));
-        text.remove_prefix(std::min(end + 1, text.size()));
-    }
-    return parts;
-}
-
 Result<> understand(const CLI::App& app, const Typed& typed, BatchOptions& options) {
     if (typed.null) options.delimiter = '\0';
     if (typed.json) options.input = BatchOptions::Input::json;
@@ -96,7 +86,7 @@ Result<> understand(const CLI::App& app, const Typed& typed, BatchOptions& optio
         if (!limit) return Error{{}, "--replay-limit: " + limit.error().message()};
         options.executor.spool.replay_bytes = *limit;
     }
-    if (app.count("--only-env") > 0) options.rules.only_env = split(typed.only_env, ',');
+    if (app.count("--only-env") > 0) options.rules.only_env = split_list(typed.only_env);
     if (app.count("--key") > 0) options.rules.key = typed.key;
     return {};
 }
@@ -161,10 +151,7 @@ int batch_command(int argc, char** argv) {
     allow_many_descriptors();
     auto end = run_batch(std::move(options));
     if (!end) return fail("cannot " + end.error().message());
-    if (end->die_of != 0) {
-        ::signal(end->die_of, SIG_DFL);
-        ::raise(end->die_of);
-    }
+    if (end->die_of != 0) die_of(end->die_of);
     return end->status;
 }
 

@@ -15,5 +15,9 @@ struct Subcommand {
 [[nodiscard]] std::span<const Subcommand> subcommands();
 
 int batch_command(int argc, char** argv);
+int run_command(int argc, char** argv);
+int key_command(int argc, char** argv);
+int status_command(int argc, char** argv);
+int cancel_command(int argc, char** argv);
 
 }  // namespace coalesce

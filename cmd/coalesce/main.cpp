@@ -18,7 +18,8 @@ namespace coalesce {
 namespace {
 
 constexpr Subcommand all_subcommands[] = {
-    {&batch_text, batch_command},
+    {&run_text, run_command},       {&batch_text, batch_command},   {&key_text, key_command},
+    {&status_text, status_command}, {&cancel_text, cancel_command},
 };
 
 // Descriptors opened later must not become 0, 1 or 2: a child would get them as

@@ -75,4 +75,71 @@ inline constexpr CommandText batch_text{
     "  coalesce --json --format json < requests\n",
 };
 
+// What `run` and `key` agree on.
+#define COALESCE_IDENTITY_OPTIONS                                                                                   \
+    {"-c,--command", "LINE", "Run LINE with the shell instead of a command."},                                      \
+    {"--stdin", "", "Read standard input to its end and feed it to the command.",                                   \
+     "It becomes part of the key. Without this option standard input is not read and the command gets /dev/null."}, \
+    {"--scope", "TEXT", "Add TEXT to the key."},                                                                    \
+    {"--key", "TEXT", "Use TEXT as the key, whatever the command.",                                                 \
+     "It replaces the arguments, the directory, the environment and standard input."},                             \
+    {"--ignore-env", "PATTERN", "Leave variables out of the key.", "May be repeated. * and ? match as in file names."}, \
+    {"--only-env", "NAMES", "Only these variables, comma-separated, in the key.", "An empty list means no variables."}, \
+    {"--ignore-cwd", "", "Leave the directory out of the key."}
+
+inline constexpr OptionText run_options[] = {
+    COALESCE_IDENTITY_OPTIONS,
+    {"--fresh", "", "Only a run that starts after this request will do.",
+     "All fresh requests that are made during one run share the next."},
+    {"--timeout", "TIME", "End the run after TIME: 10, 1.5s, 5m.",
+     "All who share it get status 124. The leader's limit holds. TERM is sent first, KILL after the grace period."},
+    {"--wait", "TIME", "Give up waiting after TIME, with status 75.", "The run goes on for the others."},
+    {"--grace", "TIME", "Wait TIME from TERM to KILL.", "The default is 10 seconds."},
+    {"--keep-running", "", "Let the run finish when its requesters leave."},
+    {"--replay-limit", "SIZE", "Keep up to SIZE of output: 64M, 2G.",
+     "The default is 1 GiB. A run that writes more can no longer be joined and is paced by its slowest reader."},
+    {"--spool-dir", "DIR", "Keep output in DIR, not in memory."},
+    {"-v,--verbose", "", "Say on standard error what happens."},
+};
+
+inline constexpr CommandText run_text{
+    "run",
+    "coalesce run [OPTION…] [--] COMMAND [ARG…]",
+    "Run COMMAND, or join the run of the same command that is under way.",
+    run_options,
+    "  coalesce run make docs               twenty of these at once are one run\n"
+    "  coalesce run -c 'curl -s $URL | jq .'\n"
+    "  out=$(coalesce run --fresh df -h)    not older than this line\n",
+};
+
+inline constexpr OptionText key_options[] = {COALESCE_IDENTITY_OPTIONS};
+
+inline constexpr CommandText key_text{
+    "key",
+    "coalesce key [OPTION…] [--] COMMAND [ARG…]",
+    "Print the key of a command, and why it would not join one that runs.",
+    key_options,
+    "  coalesce key make docs               its hash and each part of it\n",
+};
+
+inline constexpr OptionText status_options[] = {
+    {"--json", "", "Print one JSON object a flight."},
+};
+
+inline constexpr CommandText status_text{
+    "status",
+    "coalesce status [OPTION…]",
+    "List what is in flight.",
+    status_options,
+    "  coalesce status                      id, state, age, requesters, output, pid, command\n",
+};
+
+inline constexpr CommandText cancel_text{
+    "cancel",
+    "coalesce cancel ID…",
+    "End flights for everyone who waits on them.",
+    {},
+    "  coalesce cancel 3f9a                 the beginning of an id is enough\n",
+};
+
 }  // namespace coalesce

@@ -53,9 +53,4 @@ std::optional<int> parse(CLI::App& app, const CommandText& command, int argc, ch
     return std::nullopt;
 }
 
-int fail(const std::string& sentence) {
-    std::fprintf(stderr, "coalesce: %s\n", sentence.c_str());
-    return 125;
-}
-
 }  // namespace coalesce

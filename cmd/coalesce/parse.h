@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 
+#include "complain.h"
 #include "options.h"
 
 namespace coalesce {
@@ -27,8 +28,5 @@ CLI::Option* add(CLI::App& app, const CommandText& command, std::string_view fla
 /// Parses; an exit status when that is the end of it (--help, or a mistake that
 /// has been explained on stderr: 125).
 [[nodiscard]] std::optional<int> parse(CLI::App& app, const CommandText& command, int argc, char** argv);
-
-/// Says "coalesce: SENTENCE" on stderr and returns our own failure, 125.
-int fail(const std::string& sentence);
 
 }  // namespace coalesce

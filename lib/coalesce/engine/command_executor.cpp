@@ -123,6 +123,7 @@ void CommandExecutor::launch(FlightId id, std::unique_ptr<Active> active) {
         });
     }
     running_.emplace(id, std::move(active));
+    if (on_started_) on_started_(id);
 }
 
 Child::Start CommandExecutor::start_child(FlightId id, Active& active) {
@@ -139,7 +140,7 @@ Child::Start CommandExecutor::start_child(FlightId id, Active& active) {
         input = std::move(*file);
     }
     const auto start = [&](const std::vector<std::string>& argv, const std::vector<std::string>& env, const char* path) {
-        Program program{.argv = argv, .env = env, .path = path, .umask = surroundings.umask};
+        Program program{.argv = argv, .env = env, .path = path, .umask = surroundings.umask, .hook = options_.in_child};
         if (!surroundings.cwd.empty()) program.directory = surroundings.cwd.c_str();
         return Child::start(loop_, program, input,
                             {[this, &active, id](Stream stream, std::span<const char> bytes) {
@@ -221,6 +222,7 @@ void CommandExecutor::land(std::unique_ptr<Active> active, Outcome outcome) {
     auto completer = std::move(active->completer);
     active.reset();
     completer.value(std::move(result));
+    if (on_landed_) on_landed_();
     start_queued();
 }
 
@@ -261,8 +263,9 @@ void CommandExecutor::cancel_all(milliseconds grace) {
     for (const FlightId id : ids) cancel(id, grace);
 }
 
-void CommandExecutor::signal_all(int number) {
-    for (const auto& [id, active] : running_) active->child->signal(number);
+void CommandExecutor::signal(FlightId id, int number) {
+    const auto found = running_.find(id);
+    if (found != running_.end()) found->second->child->signal(number);
 }
 
 CommandExecutor::Counts CommandExecutor::counts() const { return {queue_.size(), running_.size(), runs_}; }

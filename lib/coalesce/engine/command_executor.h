@@ -53,6 +53,7 @@ class CommandExecutor {
         unsigned jobs = 1;  ///< runs at a time; 0: no limit
         SpoolLimits spool;
         std::string shell = "/bin/sh";
+        ChildHook in_child;  ///< for every child, between its fork and its exec
     };
     struct Counts {
         std::size_t queued = 0;
@@ -91,9 +92,13 @@ class CommandExecutor {
     void hold(bool held);
     /// Drops the queued flights; they land as cancelled. Running ones go on.
     void cancel_queued();
-    /// Sends a signal to every running command's process group.
-    void signal_all(int number);
+    /// Sends a signal to a running command's process group.
+    void signal(FlightId id, int number);
 
+    /// Called when a run has a process and a spool.
+    void on_started(UniqueFunction<void(FlightId)> on_started) { on_started_ = std::move(on_started); }
+    /// Called when a flight has left the table, before its requesters are told.
+    void on_landed(UniqueFunction<void()> on_landed) { on_landed_ = std::move(on_landed); }
     /// Called when a run is paused because its output is past the replay limit and
     /// nobody has read enough of it.
     void on_stalled(UniqueFunction<void(FlightId)> on_stalled) { on_stalled_ = std::move(on_stalled); }
@@ -151,6 +156,8 @@ class CommandExecutor {
     std::uint64_t runs_ = 0;
     bool starting_ = false;
     bool held_ = false;
+    UniqueFunction<void(FlightId)> on_started_;
+    UniqueFunction<void()> on_landed_;
     UniqueFunction<void(FlightId)> on_stalled_;
     Group<Key, RunResult, Run, KeyHash, KeyEqual> flights_;  // last: it calls the above while it goes
 };

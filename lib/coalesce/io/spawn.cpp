@@ -119,6 +119,7 @@ RUNS_IN_THE_CHILD int child_main(void* argument) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != orders.parent) _exit(127);  // it died before the line above could take effect
     setsid();
+    if (program.hook.call != nullptr) program.hook.call(program.hook.argument);
     reset_signals();
     orders.failed = Started::Step::spawn;
     if (!place(program.standard_input, 0) || !place(program.standard_output, 1) || !place(program.standard_error, 2)) {

@@ -18,6 +18,13 @@
 
 namespace coalesce {
 
+/// Called in the child, before it executes the program: on the parent's memory, so
+/// it must neither allocate nor lock.
+struct ChildHook {
+    void (*call)(const void* argument) noexcept = nullptr;
+    const void* argument = nullptr;
+};
+
 /// What to start. The vectors and strings must outlive the call, no longer.
 struct Program {
     const std::vector<std::string>& argv;
@@ -28,6 +35,7 @@ struct Program {
     int standard_input = -1;
     int standard_output = -1;
     int standard_error = -1;
+    ChildHook hook;
 };
 
 /// How a start ended: a process, or the step that failed and why.

@@ -19,7 +19,12 @@ namespace coalesce {
 
 class Loop;
 
-enum class Readiness { readable = UV_READABLE, writable = UV_WRITABLE };
+enum class Readiness {
+    hangup = UV_DISCONNECT,
+    readable = UV_READABLE,
+    writable = UV_WRITABLE,
+    either = UV_READABLE | UV_WRITABLE,
+};
 
 class Watch {
   public:

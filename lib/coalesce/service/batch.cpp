@@ -399,7 +399,7 @@ void Batch::deliver(std::uint64_t sequence, bool joined, std::shared_ptr<const R
     if (gave_up || !result->outcome.success()) ++failed_requests_;
     if (asked && ledger_.wanted()) account(*result, joined, requesters, *asked, gave_up);
     if (shown_live) {
-        const std::string words = last_words(*result, result->title);
+        const std::string words = last_words(result->outcome, result->title);
         if (!words.empty()) say(words);
         live_.erase(live);
         return;

@@ -252,13 +252,13 @@ void TextRendering::advance(std::uint64_t length) {
 
 bool TextRendering::finished() const { return (!reader_ || reader_->finished()) && said_ == last_words_.size(); }
 
-std::string last_words(const RunResult& result, const std::string& command) {
-    switch (result.outcome.kind) {
+std::string last_words(const Outcome& outcome, const std::string& command) {
+    switch (outcome.kind) {
         case Outcome::Kind::exited:
         case Outcome::Kind::signalled: return {};
         case Outcome::Kind::not_started:
-        case Outcome::Kind::refused: return "coalesce: " + result.outcome.reason + "\n";
-        default: return "coalesce: " + command + ": " + result.outcome.describe() + "\n";
+        case Outcome::Kind::refused: return "coalesce: " + outcome.reason + "\n";
+        default: return "coalesce: " + command + ": " + outcome.describe() + "\n";
     }
 }
 
@@ -266,7 +266,7 @@ std::unique_ptr<Rendering> render(Format format, const std::shared_ptr<const Run
                                   const Delivered& delivered) {
     if (format == Format::json) return std::make_unique<JsonRendering>(result, delivered);
     std::string last = delivered.gave_up ? "coalesce: " + delivered.command + ": gave up waiting\n"
-                                         : last_words(*result, delivered.command);
+                                         : last_words(result->outcome, delivered.command);
     if (format == Format::tagged) return std::make_unique<TaggedRendering>(result, delivered.command, std::move(last));
     return std::make_unique<TextRendering>(delivered.with_output ? result->spool : nullptr, std::move(last));
 }

@@ -58,6 +58,6 @@ class TextRendering : public Rendering {
 
 /// What a person is told on stderr about a result that says nothing itself, with
 /// our prefix and a newline; empty for a command that ended by itself.
-[[nodiscard]] std::string last_words(const RunResult& result, const std::string& command);
+[[nodiscard]] std::string last_words(const Outcome& outcome, const std::string& command);
 
 }  // namespace coalesce

@@ -1,0 +1,36 @@
+#include "complain.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+
+namespace coalesce {
+
+int fail(const std::string& sentence) {
+    std::fprintf(stderr, "coalesce: %s\n", sentence.c_str());
+    return 125;
+}
+
+std::vector<std::string> split_list(std::string_view text) {
+    std::vector<std::string> parts;
+    while (!text.empty()) {
+        const std::size_t end = std::min(text.find(','), text.size());
+        if (end > 0) parts.emplace_back(text.substr(0, end));
+        text.remove_prefix(std::min(end + 1, text.size()));
+    }
+    return parts;
+}
+
+void die_of(int signal) {
+    ::signal(signal, SIG_DFL);
+    sigset_t mask;
+    ::sigemptyset(&mask);
+    ::sigaddset(&mask, signal);
+    ::sigprocmask(SIG_UNBLOCK, &mask, nullptr);
+    ::raise(signal);
+    ::_exit(128 + signal);
+}
+
+}  // namespace coalesce

@@ -1,0 +1,136 @@
+// coalesce key, status and cancel: looking at flights, and ending them.
+
+#include <coalesce/command/duration.h>
+#include <coalesce/command/key.h>
+#include <coalesce/command/size.h>
+#include <coalesce/service/message.h>
+#include <coalesce/service/requester.h>
+
+#include <sodium.h>
+
+#include <chrono>
+#include <cstdio>
+
+#include "commands.h"
+#include "complain.h"
+#include "parse.h"
+#include "wrapped_command.h"
+
+namespace coalesce {
+namespace {
+
+constexpr int id_columns = 12;
+
+std::string from_base64(const std::string& text) {
+    std::string bytes(text.size(), '\0');
+    std::size_t length = 0;
+    sodium_base642bin(reinterpret_cast<unsigned char*>(bytes.data()), bytes.size(), text.data(), text.size(), nullptr,
+                      &length, nullptr, sodium_base64_VARIANT_ORIGINAL);
+    bytes.resize(length);
+    return bytes;
+}
+
+std::string value_of(const std::vector<KeyPart>& parts, std::string_view name) {
+    for (const KeyPart& part : parts)
+        if (part.name == name) return part.value;
+    return {};
+}
+
+// Live flights of the same words that this command would not join, and why.
+void print_near_misses(MeetingPlace& place, const std::string& own_key, const std::vector<KeyPart>& own) {
+    for (const std::string& key : place.keys()) {
+        if (key == own_key) {
+            std::printf("in flight: would join %.*s\n", id_columns, key.c_str());
+            continue;
+        }
+        const auto answer = ask_flight(place, key, Message().text("op", "key").line());
+        const auto fields = answer ? Fields::parse(*answer) : std::nullopt;
+        if (!fields) continue;
+        const auto other = explain(from_base64(fields->text("surroundings")), from_base64(fields->text("words")));
+        if (value_of(other, "argv") != value_of(own, "argv")) continue;
+        std::string names;
+        for (const std::string& name : differences(own, other)) names += (names.empty() ? "" : "; ") + name;
+        std::printf("not joined: %.*s differs in %s\n", id_columns, key.c_str(), names.c_str());
+    }
+}
+
+std::vector<std::string_view> flights_of(const std::optional<Fields>& status) {
+    return status ? json_elements(status->raw("flights")) : std::vector<std::string_view>();
+}
+
+void print_flight(const Fields& flight) {
+    using namespace std::chrono;
+    const double started = flight.seconds("started");
+    const double now = duration<double>(system_clock::now().time_since_epoch()).count();
+    const auto age = milliseconds(static_cast<std::int64_t>(started > 0 ? (now - started) * 1000 : 0));
+    std::printf("%-*.*s %-8s %8s %10lld %10s %8lld  %s\n", id_columns, id_columns, flight.text("id").c_str(),
+                flight.text("state").c_str(), format_duration(age).c_str(),
+                static_cast<long long>(flight.number("requesters")),
+                format_size(static_cast<std::uint64_t>(flight.number("output"))).c_str(),
+                static_cast<long long>(flight.number("pid")), flight.text("command").c_str());
+}
+
+Result<MeetingPlace> own_meeting_place() {
+    auto own = own_surroundings();
+    if (!own) return own.error();
+    return MeetingPlace::open(own->env);
+}
+
+int flush_output() { return std::fflush(stdout) == 0 ? 0 : fail("cannot write to standard output"); }
+
+}  // namespace
+
+int key_command(int argc, char** argv) {
+    auto read = read_wrapped_command(key_text, argc, argv);
+    if (const int* status = std::get_if<int>(&read)) return *status;
+    const auto& orders = std::get<WrappedCommand>(read).run.orders;
+    const auto parts = explain(orders.canonical_surroundings, orders.canonical_words);
+    std::printf("%s\n", orders.key.c_str());
+    for (const KeyPart& part : parts) std::printf("%s\t%s\n", part.name.c_str(), part.value.c_str());
+    if (auto place = own_meeting_place()) print_near_misses(*place, orders.key, parts);
+    return flush_output();
+}
+
+int status_command(int argc, char** argv) {
+    bool json = false;
+    CLI::App app;
+    add(app, status_text, "--json", json);
+    if (const auto status = parse(app, status_text, argc, argv)) return *status;
+    auto place = own_meeting_place();
+    if (!place) return fail("cannot " + place.error().message());
+    if (!json)
+        std::printf("%-*s %-8s %8s %10s %10s %8s  %s\n", id_columns, "ID", "STATE", "AGE", "REQUESTERS", "OUTPUT", "PID", "COMMAND");
+    for (const std::string& key : place->keys()) {
+        const auto answer = ask_flight(*place, key, Message().text("op", "status").line());
+        const auto status = answer ? Fields::parse(*answer) : std::nullopt;
+        for (const std::string_view flight : flights_of(status)) {
+            if (json)
+                std::printf("%.*s\n", static_cast<int>(flight.size()), flight.data());
+            else if (const auto fields = Fields::parse(flight))
+                print_flight(*fields);
+        }
+    }
+    return flush_output();
+}
+
+int cancel_command(int argc, char** argv) {
+    std::vector<std::string> ids;
+    CLI::App app;
+    app.add_option("ID", ids);
+    if (const auto status = parse(app, cancel_text, argc, argv)) return *status;
+    if (ids.empty()) return fail("which flight? coalesce status lists them");
+    auto place = own_meeting_place();
+    if (!place) return fail("cannot " + place.error().message());
+    int worst = 0;
+    for (const std::string& id : ids) {
+        std::vector<std::string> found;
+        for (const std::string& key : place->keys())
+            if (!id.empty() && key.starts_with(id)) found.push_back(key);
+        if (found.size() > 1) worst = fail("more than one flight's id begins with '" + id + "'");
+        if (found.size() == 1 && !ask_flight(*place, found.front(), Message().text("op", "cancel").line())) found.clear();
+        if (found.empty()) worst = fail("there is no flight '" + id + "'");
+    }
+    return worst;
+}
+
+}  // namespace coalesce

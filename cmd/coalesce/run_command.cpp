@@ -1,0 +1,36 @@
+// coalesce run: a command, or the run of the same command that is under way.
+
+#include <algorithm>
+
+#include <coalesce/service/requester.h>
+
+#include "commands.h"
+#include "complain.h"
+#include "wrapped_command.h"
+
+namespace coalesce {
+namespace {
+
+// Its own ancestor's key: a command that asks for itself (SPEC F11).
+bool among_ancestors(const FlightOrders& orders) {
+    const auto ancestry = env_value(orders.command.surroundings->env, kAncestryVariable).value_or("");
+    const std::string_view above = ancestry.substr(0, ancestry.size() - std::min(ancestry.size(), orders.key.size()));
+    return above.find(orders.key) != std::string_view::npos;
+}
+
+}  // namespace
+
+int run_command(int argc, char** argv) {
+    auto read = read_wrapped_command(run_text, argc, argv);
+    if (const int* status = std::get_if<int>(&read)) return *status;
+    auto& wrapped = std::get<WrappedCommand>(read);
+    if (among_ancestors(wrapped.run.orders)) return fail(wrapped.run.orders.title + " would wait for itself");
+    auto place = MeetingPlace::open(wrapped.run.orders.command.surroundings->env);
+    if (!place) return fail("cannot " + place.error().message());
+    auto end = request_run(std::move(wrapped.run), std::move(*place));
+    if (!end) return fail("cannot " + end.error().message());
+    if (end->die_of != 0) die_of(end->die_of);
+    return end->status;
+}
+
+}  // namespace coalesce

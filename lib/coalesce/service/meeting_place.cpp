@@ -1,0 +1,254 @@
+#include <coalesce/service/meeting_place.h>
+
+#include <coalesce/command/command.h>
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <charconv>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <utility>
+
+namespace coalesce {
+namespace {
+
+constexpr int backlog = 4096;  // a storm of joiners must not be refused; the kernel caps it
+
+// Whatever the path of the directory: a socket's own may be 107 bytes long.
+sockaddr_un address_of(int directory, const std::string& name) {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    std::snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/%s", directory, name.c_str());
+    return address;
+}
+
+std::string socket_name(const std::string& key) { return key + ".sock"; }
+
+Result<> check(const std::string& path, int directory) {
+    struct stat info {};
+    if (::fstat(directory, &info) != 0) return system_error_now("use " + path);
+    if (info.st_uid != ::geteuid())
+        return Error{std::make_error_code(std::errc::permission_denied),
+                     "use " + path + ", which belongs to uid " + std::to_string(info.st_uid)};
+    if ((info.st_mode & 07777) != 0700) {
+        char mode[8];
+        std::snprintf(mode, sizeof mode, "%04o", info.st_mode & 07777);
+        return Error{std::make_error_code(std::errc::permission_denied),
+                     "use " + path + ", whose mode is " + mode + " instead of 0700"};
+    }
+    return {};
+}
+
+// One decimal number from the front of `text`, and the separator after it.
+bool take_number(std::string_view& text, long long& number) {
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+    if (error != std::errc()) return false;
+    text.remove_prefix(static_cast<std::size_t>(end - text.data()));
+    if (text.starts_with('.')) text.remove_prefix(1);
+    return true;
+}
+
+long long milliseconds_since_boot() {
+    timespec now{};
+    ::clock_gettime(CLOCK_BOOTTIME, &now);
+    return now.tv_sec * 1000LL + now.tv_nsec / 1'000'000;
+}
+
+struct ProcessFacts {
+    char state = 0;
+    long long group = 0;
+    long long started_ms = 0;  // since boot
+};
+
+std::optional<ProcessFacts> facts_of(const char* pid) {
+    char path[64];
+    std::snprintf(path, sizeof path, "/proc/%s/stat", pid);
+    const Descriptor file(::open(path, O_RDONLY | O_CLOEXEC));
+    if (!file) return std::nullopt;
+    char text[1024];
+    const ssize_t got = ::read(file.get(), text, sizeof text - 1);
+    if (got <= 0) return std::nullopt;
+    text[got] = '\0';
+    const char* after_name = std::strrchr(text, ')');  // the name may hold anything
+    if (after_name == nullptr) return std::nullopt;
+    ProcessFacts facts;
+    unsigned long long ticks = 0;
+    if (std::sscanf(after_name + 1, " %c %*d %lld %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
+                    &facts.state, &facts.group, &ticks) != 3)
+        return std::nullopt;
+    facts.started_ms = static_cast<long long>(ticks) * 1000 / ::sysconf(_SC_CLK_TCK);
+    return facts;
+}
+
+bool alive(const ProcessFacts& facts) { return facts.state != 'Z' && facts.state != 'X'; }
+
+bool group_has_living(pid_t group) {
+    const std::unique_ptr<DIR, int (*)(DIR*)> processes(::opendir("/proc"), ::closedir);
+    if (!processes) return false;
+    while (const dirent* entry = ::readdir(processes.get())) {
+        if (entry->d_name[0] < '0' || entry->d_name[0] > '9') continue;
+        const auto facts = facts_of(entry->d_name);
+        if (facts && facts->group == group && alive(*facts)) return true;
+    }
+    return false;
+}
+
+}  // namespace
+
+// What K.run says: "PID.MILLISECONDS_SINCE_BOOT.SUPERVISOR".
+struct MeetingPlace::Record {
+    long long pid = 0;
+    long long written_ms = 0;
+    long long supervisor = 0;
+};
+
+Result<MeetingPlace> MeetingPlace::open(const std::vector<std::string>& env) {
+    const auto runtime = env_value(env, "XDG_RUNTIME_DIR");
+    const std::string path = runtime && runtime->starts_with('/') ? std::string(*runtime) + "/coalesce"
+                                                                  : "/tmp/coalesce-" + std::to_string(::geteuid());
+    const auto open_it = [&] { return Descriptor(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)); };
+    Descriptor directory = open_it();
+    if (!directory && errno == ENOENT) {
+        const mode_t before = ::umask(077);
+        const int made = ::mkdir(path.c_str(), 0700);
+        const int error = errno;
+        ::umask(before);
+        if (made != 0 && error != EEXIST) return system_error_of(error, "make the meeting place " + path);
+        directory = open_it();
+    }
+    if (!directory) {
+        if (errno == ELOOP || errno == ENOTDIR)
+            return Error{std::make_error_code(std::errc::not_a_directory), "use " + path + " as the meeting place"};
+        return system_error_now("use " + path);
+    }
+    if (auto checked = check(path, directory.get()); !checked) return checked.error();
+    return MeetingPlace(path, std::move(directory));
+}
+
+std::optional<Descriptor> MeetingPlace::connect(const std::string& key) {
+    Descriptor connection(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    const sockaddr_un address = address_of(directory_.get(), socket_name(key));
+    while (::connect(connection.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
+        if (errno != EINTR && errno != EAGAIN) return std::nullopt;
+    return connection;
+}
+
+// The directory is its own lock file, opened anew: a lock belongs to one opening.
+Result<Descriptor> MeetingPlace::lock(bool wait) const {
+    Descriptor file(::openat(directory_.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!file) return system_error_now("lock " + path_);
+    while (::flock(file.get(), LOCK_EX | (wait ? 0 : LOCK_NB)) != 0)
+        if (errno != EINTR) return system_error_now("lock " + path_);
+    return file;
+}
+
+Result<std::variant<MeetingPlace::Joined, MeetingPlace::Leading>> MeetingPlace::join_or_lead(const std::string& key) {
+    if (auto connection = connect(key)) return std::variant<Joined, Leading>(Joined{std::move(*connection)});
+    auto locked = lock(true);
+    if (!locked) return locked.error();
+    if (auto connection = connect(key)) return std::variant<Joined, Leading>(Joined{std::move(*connection)});
+    end_leftovers(key);
+    auto listener = bind(key);
+    ::flock(locked->get(), LOCK_UN);  // not by closing: a child being started may hold a copy for a moment
+    if (!listener) return listener.error();
+    return std::variant<Joined, Leading>(Leading{std::move(*listener)});
+}
+
+Result<Descriptor> MeetingPlace::bind(const std::string& key) const {
+    const std::string name = socket_name(key);
+    Descriptor listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    if (!listener) return system_error_now("make a socket");
+    const sockaddr_un address = address_of(directory_.get(), name);
+    int bound = ::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
+    if (bound != 0 && errno == EADDRINUSE) {  // dead: we hold the lock and nobody answered
+        ::unlinkat(directory_.get(), name.c_str(), 0);
+        bound = ::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
+    }
+    if (bound != 0 || ::listen(listener.get(), backlog) != 0) return system_error_now("listen in " + path_);
+    return listener;
+}
+
+void MeetingPlace::leave(const std::string& key) noexcept {
+    ::unlinkat(directory_.get(), record_name(key).c_str(), 0);
+    ::unlinkat(directory_.get(), socket_name(key).c_str(), 0);
+}
+
+std::vector<std::string> MeetingPlace::keys() const {
+    constexpr std::string_view ending = ".sock";
+    std::vector<std::string> found;
+    const int copy = ::openat(directory_.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    const std::unique_ptr<DIR, int (*)(DIR*)> entries(copy < 0 ? nullptr : ::fdopendir(copy), ::closedir);
+    if (!entries) return found;
+    while (const dirent* entry = ::readdir(entries.get())) {
+        const std::string_view name = entry->d_name;
+        if (name.ends_with(ending)) found.emplace_back(name.substr(0, name.size() - ending.size()));
+    }
+    return found;
+}
+
+void MeetingPlace::sweep() noexcept {
+    const auto locked = lock(false);
+    if (!locked) return;
+    for (const std::string& key : keys()) {
+        // Asking a process is cheaper than a connection, and disturbs nobody.
+        const auto record = record_of(key);
+        if (record && ::kill(static_cast<pid_t>(record->supervisor), 0) == 0) continue;
+        if (connect(key)) continue;
+        end_leftovers(key);
+        leave(key);
+    }
+    ::flock(locked.value().get(), LOCK_UN);
+}
+
+void MeetingPlace::record_this_process(const char* name, pid_t supervisor) const noexcept {
+    char text[80];
+    char* at = text;
+    for (const long long number : {static_cast<long long>(::getpid()), milliseconds_since_boot(),
+                                   static_cast<long long>(supervisor)}) {
+        if (at != text) *at++ = '.';
+        at = std::to_chars(at, text + sizeof text - 1, number).ptr;
+    }
+    *at = '\0';
+    ::unlinkat(directory_.get(), name, 0);
+    ::symlinkat(text, directory_.get(), name);
+}
+
+std::optional<MeetingPlace::Record> MeetingPlace::record_of(const std::string& key) const noexcept {
+    char text[80];
+    const ssize_t length = ::readlinkat(directory_.get(), record_name(key).c_str(), text, sizeof text);
+    if (length <= 0) return std::nullopt;
+    std::string_view rest(text, static_cast<std::size_t>(length));
+    Record record;
+    if (!take_number(rest, record.pid) || !take_number(rest, record.written_ms) || !take_number(rest, record.supervisor) ||
+        record.pid <= 1)
+        return std::nullopt;
+    return record;
+}
+
+// The number is still the group's as long as one of its processes lives. Should
+// all have gone and the number be someone else's now, that process is younger
+// than the record.
+void MeetingPlace::end_leftovers(const std::string& key) const noexcept {
+    constexpr long long clock_tick_ms = 20;
+    const auto record = record_of(key);
+    if (!record) return;
+    const auto group = static_cast<pid_t>(record->pid);
+    const auto leader = facts_of(std::to_string(record->pid).c_str());
+    const bool reused = leader && leader->started_ms > record->written_ms + clock_tick_ms;
+    while (!reused && ::kill(-group, SIGKILL) == 0 && group_has_living(group)) ::poll(nullptr, 0, 1);
+    ::unlinkat(directory_.get(), record_name(key).c_str(), 0);
+}
+
+}  // namespace coalesce

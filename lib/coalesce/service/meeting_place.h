@@ -1,0 +1,80 @@
+// MeetingPlace: where wrappers of one user find each other's flights (SPEC R9).
+//
+// A directory that only its owner can enter. A flight of key K is a socket K.sock
+// that its supervisor listens on; beside it K.run, a symbolic link, tells which
+// process the flight runs, so that whoever finds a dead supervisor can end what is
+// left of its process group (R6). Joining needs no lock. To lead, a requester takes
+// the lock, looks again, ends and removes what a dead supervisor left, and binds:
+// nobody can bind in between, and nobody waits on a socket that is not listened on
+// (its queue dies with its owner). Sockets are bound and reached through the
+// directory's descriptor, so the length of its path does not matter.
+#pragma once
+
+#include <coalesce/command/result.h>
+
+#include <sys/types.h>
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include <coalesce/io/descriptor.h>
+
+namespace coalesce {
+
+class MeetingPlace {
+  public:
+    /// $XDG_RUNTIME_DIR/coalesce, else /tmp/coalesce-UID; made if missing. Refused,
+    /// naming the culprit, unless it is a directory of this user with mode 0700.
+    static Result<MeetingPlace> open(const std::vector<std::string>& env);
+
+    struct Joined {
+        Descriptor connection;
+    };
+    struct Leading {
+        Descriptor listener;
+    };
+    /// A connection to the live flight named `key`, or the right to be it. Blocks for
+    /// no longer than another requester needs to bind.
+    Result<std::variant<Joined, Leading>> join_or_lead(const std::string& key);
+
+    /// A connection to a live flight; no value: there is none.
+    std::optional<Descriptor> connect(const std::string& key);
+
+    /// The flight named `key` is over: newcomers lead a new one. Only its supervisor
+    /// may say so, while its listener is open.
+    void leave(const std::string& key) noexcept;
+
+    /// Removes what dead supervisors left, of any key. Does nothing while another
+    /// process holds the lock.
+    void sweep() noexcept;
+
+    /// The keys that have a socket here, live or not.
+    [[nodiscard]] std::vector<std::string> keys() const;
+
+    /// For a child between fork and exec: writes down that it runs for `key`.
+    /// Allocates nothing. `name` is record_name(key).
+    void record_this_process(const char* name, pid_t supervisor) const noexcept;
+    [[nodiscard]] static std::string record_name(const std::string& key) { return key + ".run"; }
+
+    /// Ends what is left of the process group that a dead supervisor of `key` ran.
+    void end_leftovers(const std::string& key) const noexcept;
+
+    [[nodiscard]] const std::string& path() const noexcept { return path_; }
+    [[nodiscard]] int directory() const noexcept { return directory_.get(); }
+
+  private:
+    struct Record;
+    MeetingPlace(std::string path, Descriptor directory) : path_(std::move(path)), directory_(std::move(directory)) {}
+    Result<Descriptor> lock(bool wait) const;
+    Result<Descriptor> bind(const std::string& key) const;
+    std::optional<Record> record_of(const std::string& key) const noexcept;
+
+    std::string path_;
+    Descriptor directory_;
+};
+
+}  // namespace coalesce

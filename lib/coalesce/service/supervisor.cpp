@@ -1,0 +1,365 @@
+#include <coalesce/service/supervisor.h>
+
+#include <signal.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <list>
+#include <memory>
+#include <utility>
+
+#include <coalesce/engine/command_executor.h>
+#include <coalesce/io/loop.h>
+#include <coalesce/service/json_text.h>
+#include <coalesce/service/message.h>
+#include <coalesce/service/rendering.h>
+#include <coalesce/service/session.h>
+
+namespace coalesce {
+namespace {
+
+using namespace std::chrono;
+
+// After a supervisor's death its requesters come one by one. The run waits until
+// none has come for so long, so that all of them share it (SPEC R6).
+constexpr milliseconds heirs_idle{40};
+constexpr milliseconds heirs_latest{1000};
+
+double seconds_since_epoch(system_clock::time_point time) { return duration<double>(time.time_since_epoch()).count(); }
+
+// A requester: its connection, its place in the flight, and what it has been given.
+struct Member {
+    std::unique_ptr<Session> session;
+    RunTicket ticket;
+    std::shared_ptr<Spool> spool;  // before the reader, which points into it
+    std::optional<SpoolReader> reader;
+    std::shared_ptr<const RunResult> result;  // once landed
+    std::size_t requesters = 0;
+    pid_t pid = 0;
+    std::string on_behalf_of;
+    std::uint64_t unacknowledged = 0;
+    bool keep_running = false;
+    bool has_file = false;
+    bool asked = false;
+};
+
+class Supervisor {
+  public:
+    Supervisor(FlightOrders orders, MeetingPlace place, Descriptor listener);
+    void run(Descriptor leader, pid_t leader_pid);
+
+  private:
+    Member& receive(Descriptor connection);
+    void accept_all();
+    void on_line(Member& member, std::string_view line);
+    void on_gone(Member& member);
+    void ask(Member& member, const Fields& request);
+    void admit(Member& member, bool fresh);
+    void start_following(FlightId id);
+    void follow(Member& member);
+    void pump(Member& member);
+    void landed(Member& member, const Landing<RunResult>& landing);
+    void end_of(Member& member);
+    void signal(Member& member, const Fields& request);
+    void cancel();
+    void tell_status(Member& member);
+    void tell_key(Member& member);
+    void tell_waiters(Member& member);
+    void leave_meeting_place();
+    void bury_later(Member& member);
+    [[nodiscard]] std::size_t waiting_for(FlightId id) const;
+    static void record(const void* supervisor) noexcept;
+
+    Loop loop_;
+    FlightOrders orders_;
+    MeetingPlace place_;
+    Descriptor listener_;
+    Watch listener_watch_;
+    const std::string record_name_;
+    const pid_t own_pid_ = ::getpid();
+    std::shared_ptr<const CanonicalSurroundings> surroundings_;
+    CommandExecutor executor_;
+    std::list<Member> members_;
+    std::optional<Timer> heirs_;
+    steady_clock::time_point begun_ = steady_clock::now();
+    bool left_ = false;  // the meeting place: who comes now is told to try again
+};
+
+Supervisor::Supervisor(FlightOrders orders, MeetingPlace place, Descriptor listener)
+    : orders_(std::move(orders)),
+      place_(std::move(place)),
+      listener_(std::move(listener)),
+      record_name_(MeetingPlace::record_name(orders_.key)),
+      surroundings_(std::make_shared<const CanonicalSurroundings>(orders_.canonical_surroundings)),
+      executor_(loop_, {.jobs = 0,
+                        // In a file from the first byte: requesters read it themselves.
+                        .spool = {.store = {.heap_bytes = 0, .directory = orders_.spool_directory},
+                                  .replay_bytes = orders_.replay_bytes},
+                        .in_child = {record, this}}) {
+    executor_.on_started([this](FlightId id) { start_following(id); });
+    executor_.on_landed([this] {
+        if (executor_.flights().empty()) leave_meeting_place();
+    });
+    auto watch = Watch::create(loop_, listener_.get(), [this] { accept_all(); });
+    if (watch) {
+        listener_watch_ = std::move(*watch);
+        listener_watch_.start(Readiness::readable);
+    }
+}
+
+void Supervisor::record(const void* supervisor) noexcept {
+    const auto& self = *static_cast<const Supervisor*>(supervisor);
+    self.place_.record_this_process(self.record_name_.c_str(), self.own_pid_);
+}
+
+void Supervisor::run(Descriptor leader, pid_t leader_pid) {
+    if (orders_.heir) {  // held until the others are here
+        executor_.hold(true);
+        heirs_.emplace(loop_);
+        heirs_->start(heirs_idle, [this] { executor_.hold(false); });
+    }
+    Member& first = receive(std::move(leader));
+    first.pid = leader_pid;
+    first.keep_running = orders_.keep_running;
+    first.on_behalf_of = orders_.on_behalf_of;
+    admit(first, false);
+    loop_.run();
+    members_.clear();
+}
+
+Member& Supervisor::receive(Descriptor connection) {
+    Member& member = members_.emplace_back();
+    member.session = std::make_unique<Session>(
+        loop_, std::move(connection),
+        Session::Events{[this, &member](std::string_view line) { on_line(member, line); },
+                        [this, &member] { on_gone(member); }});
+    return member;
+}
+
+void Supervisor::accept_all() {
+    while (true) {
+        Descriptor connection(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+        if (!connection) return;
+        ucred peer{};
+        socklen_t length = sizeof peer;
+        if (::getsockopt(connection.get(), SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0 ||
+            (peer.uid != ::geteuid() && peer.uid != 0))
+            continue;
+        receive(std::move(connection)).pid = peer.pid;
+    }
+}
+
+void Supervisor::on_line(Member& member, std::string_view line) {
+    if (line.empty()) {  // the last output message is dealt with
+        if (member.reader && member.unacknowledged > 0) {
+            member.reader->advance(std::exchange(member.unacknowledged, 0));
+            pump(member);
+        }
+        return;
+    }
+    const auto request = Fields::parse(line);
+    const std::string op = request ? request->text("op") : "";
+    if (op == "join") return ask(member, *request);
+    if (op == "signal") return signal(member, *request);
+    if (op == "status") return tell_status(member);
+    if (op == "key") return tell_key(member);
+    if (op == "waiters") return tell_waiters(member);
+    if (op == "cancel") {
+        cancel();
+        return member.session->send(Message().text("event", "cancelled").line());
+    }
+    member.session->send(Message()
+                             .raw("error", "{\"code\":\"bad_request\",\"message\":\"a wrapper's flight takes join, signal, "
+                                           "status, key, waiters and cancel\"}")
+                             .line());
+}
+
+void Supervisor::ask(Member& member, const Fields& request) {
+    if (member.asked) return;
+    member.asked = true;
+    if (left_) {
+        member.session->send(Message().text("event", "again").line());
+        return member.session->finish();
+    }
+    member.keep_running = request.flag("keep_running");
+    member.on_behalf_of = request.text("on_behalf_of");
+    if (heirs_ && request.flag("heir") && steady_clock::now() - begun_ < heirs_latest)
+        heirs_->start(heirs_idle, [this] { executor_.hold(false); });
+    admit(member, request.flag("fresh"));
+}
+
+// All requests here are for one command: who was led to this socket has its key.
+void Supervisor::admit(Member& member, bool fresh) {
+    member.ticket = executor_.submit(
+        RequestKey{surroundings_, orders_.canonical_words},
+        [this] {
+            return Job{.command = orders_.command, .line = orders_.line, .title = orders_.title, .timeout = orders_.timeout, .grace = orders_.grace};
+        },
+        {.fresh = fresh});
+    member.ticket.then([this, &member](const Landing<RunResult>& landing) { landed(member, landing); });
+    if (member.reader) return;  // it led, and its run has started already
+    if (member.ticket.state().spool)
+        follow(member);
+    else
+        member.session->send(Message().text("event", "waiting").line());
+}
+
+void Supervisor::start_following(FlightId id) {
+    for (Member& member : members_)
+        if (member.ticket && !member.result && member.ticket.id() == id && !member.reader) follow(member);
+}
+
+void Supervisor::follow(Member& member) {
+    const Run& run = member.ticket.state();
+    member.spool = run.spool;
+    member.reader.emplace(*member.spool, [this, &member] { pump(member); });
+    member.session->send(Message()
+                             .text("event", "started")
+                             .flag("joined", !member.ticket.leader())
+                             .number("pid", run.pid)
+                             .seconds("started", seconds_since_epoch(run.started))
+                             .number("requesters", static_cast<std::int64_t>(waiting_for(member.ticket.id())))
+                             .line());
+    pump(member);
+}
+
+std::size_t Supervisor::waiting_for(FlightId id) const {
+    return static_cast<std::size_t>(std::count_if(members_.begin(), members_.end(), [id](const Member& member) {
+        return member.ticket && !member.result && !member.session->gone() && member.ticket.id() == id;
+    }));
+}
+
+// One output message at a time: what comes meanwhile is in the next one.
+void Supervisor::pump(Member& member) {
+    if (member.session->gone() || member.unacknowledged > 0) return;
+    if (const auto piece = member.reader->next()) {
+        member.unacknowledged = piece->extent.length;
+        const int file = std::exchange(member.has_file, true) ? -1 : piece->extent.file;
+        return member.session->send(Message()
+                                        .text("event", piece->stream == Stream::out ? "stdout" : "stderr")
+                                        .number("offset", static_cast<std::int64_t>(piece->extent.offset))
+                                        .number("bytes", static_cast<std::int64_t>(piece->extent.length))
+                                        .line(),
+                                    file);
+    }
+    if (member.result) end_of(member);
+}
+
+void Supervisor::landed(Member& member, const Landing<RunResult>& landing) {
+    member.result = landing.value;
+    member.requesters = landing.requesters;
+    if (member.reader)
+        pump(member);
+    else
+        end_of(member);
+}
+
+void Supervisor::end_of(Member& member) {
+    if (member.session->gone()) return bury_later(member);
+    const RunResult& result = *member.result;
+    Message message;
+    message.text("event", "exit");
+    if (result.outcome.kind == Outcome::Kind::signalled)
+        message.number("signal", result.outcome.code);
+    else
+        message.number("exit", result.outcome.status());
+    const std::string words = last_words(result.outcome, orders_.title);
+    if (!words.empty()) message.text("message", words);
+    message.number("requesters", static_cast<std::int64_t>(member.requesters))
+        .seconds("duration", duration<double>(result.duration).count());
+    member.session->send(message.line());
+    member.session->finish();
+}
+
+void Supervisor::on_gone(Member& member) {
+    if (member.keep_running && member.ticket && !member.result) return;  // stays, silent, until the landing
+    member.ticket = {};
+    bury_later(member);
+}
+
+// Whoever is gone may still be on the stack.
+void Supervisor::bury_later(Member& member) {
+    loop_.post([this, &member] {
+        const auto found = std::find_if(members_.begin(), members_.end(), [&](const Member& m) { return &m == &member; });
+        if (found != members_.end()) members_.erase(found);
+    });
+}
+
+// With others waiting a signal means that this requester leaves; alone, it is for
+// the command (SPEC R5).
+void Supervisor::signal(Member& member, const Fields& request) {
+    if (!member.ticket || member.result) return;
+    const FlightId id = member.ticket.id();
+    if (waiting_for(id) > 1 || member.ticket.state().pid <= 0) {
+        member.session->send(Message().text("event", "left").line());
+        return;
+    }
+    executor_.signal(id, static_cast<int>(request.number("signal")));
+}
+
+void Supervisor::cancel() {
+    executor_.cancel_all(orders_.grace);
+}
+
+void Supervisor::tell_status(Member& member) {
+    std::string flights;
+    executor_.flights().for_each([&](const Key&, const auto& view) {
+        const Run& run = view.state;
+        const char* const state = run.phase == Run::Phase::running  ? "running"
+                                  : run.phase == Run::Phase::ending ? "ending"
+                                                                    : "queued";
+        std::string line = Message()
+                               .text("id", orders_.key)
+                               .text("state", state)
+                               .seconds("started", seconds_since_epoch(run.started))
+                               .number("requesters", static_cast<std::int64_t>(view.waiters))
+                               .number("output", run.spool ? static_cast<std::int64_t>(run.spool->size()) : 0)
+                               .number("pid", run.pid)
+                               .number("supervisor", own_pid_)
+                               .text("command", orders_.title)
+                               .line();
+        line.pop_back();
+        if (!flights.empty()) flights += ',';
+        flights += line;
+    });
+    member.session->send(Message().raw("flights", "[" + flights + "]").line());
+}
+
+void Supervisor::tell_key(Member& member) {
+    std::string surroundings;
+    std::string words;
+    append_base64(surroundings, orders_.canonical_surroundings);
+    append_base64(words, orders_.canonical_words);
+    member.session->send(Message().text("surroundings", surroundings).text("words", words).line());
+}
+
+void Supervisor::tell_waiters(Member& member) {
+    std::string list;
+    for (const Member& other : members_) {
+        if (other.on_behalf_of.empty() || other.result || !other.ticket) continue;
+        if (!list.empty()) list += ',';
+        list += '"' + other.on_behalf_of + '"';
+    }
+    member.session->send(Message().raw("waiters", "[" + list + "]").line());
+}
+
+// Called before anybody is told (F2): who asks on completion must find the place
+// free. Those who have connected already are answered; those who come too late find
+// the connection reset, which means the same.
+void Supervisor::leave_meeting_place() {
+    left_ = true;
+    place_.leave(orders_.key);
+    accept_all();
+    listener_watch_.reset();
+    listener_.reset();
+}
+
+}  // namespace
+
+void supervise(FlightOrders orders, MeetingPlace place, Descriptor listener, Descriptor leader, pid_t leader_pid) {
+    Supervisor supervisor(std::move(orders), std::move(place), std::move(listener));
+    supervisor.run(std::move(leader), leader_pid);
+}
+
+}  // namespace coalesce
