@@ -6,12 +6,10 @@
 
 #include <fcntl.h>
 #include <sched.h>
-#include <signal.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include <charconv>
-#include <cstring>
 
 #include "commands.h"
 #include "parse.h"
@@ -19,29 +17,13 @@
 namespace coalesce {
 namespace {
 
-// What is typed, before it is understood.
-struct Typed {
-    std::string input;
-    std::string format = "text";
-    std::string timeout;
-    std::string grace;
-    std::string halt;
-    std::string only_env;
-    std::string key;
-    std::string replay_limit;
-    bool null = false;
-    bool json = false;
-    bool tag = false;
-    bool progress = false;
-};
-
 unsigned processors() {
     cpu_set_t set;
     return ::sched_getaffinity(0, sizeof set, &set) == 0 ? static_cast<unsigned>(CPU_COUNT(&set)) : 1;
 }
 
 Result<BatchOptions::Halt> parse_halt(const std::string& text) {
-    const Error wrong{{}, "--halt: '" + text + "' is not soon,fail=N or now,fail=N"};
+    const Error wrong{{}, "'" + text + "' is not soon,fail=N or now,fail=N"};
     const std::size_t comma = text.find(",fail=");
     if (comma == std::string::npos) return wrong;
     BatchOptions::Halt halt;
@@ -54,48 +36,68 @@ Result<BatchOptions::Halt> parse_halt(const std::string& text) {
     return halt;
 }
 
-Result<> understand(const CLI::App& app, const Typed& typed, BatchOptions& options) {
-    if (typed.null) options.delimiter = '\0';
-    if (typed.json) options.input = BatchOptions::Input::json;
-    if (typed.format == "json")
-        options.format = Format::json;
-    else if (typed.format != "text")
-        return Error{{}, "--format: '" + typed.format + "' is neither text nor json"};
-    if (typed.tag) {
-        if (options.format == Format::json) return Error{{}, "--tag and --format json exclude each other"};
-        options.format = Format::tagged;
-    }
-    if (app.count("--progress") > 0) options.progress = typed.progress;
-    if (!typed.timeout.empty()) {
-        auto timeout = parse_duration(typed.timeout);
-        if (!timeout) return Error{{}, "--timeout: " + timeout.error().message()};
-        if (timeout->count() > 0) options.timeout = *timeout;  // 0: none, as with timeout(1)
-    }
-    if (!typed.grace.empty()) {
-        auto grace = parse_duration(typed.grace);
-        if (!grace) return Error{{}, "--grace: " + grace.error().message()};
-        options.grace = *grace;
-    }
-    if (!typed.halt.empty()) {
-        auto halt = parse_halt(typed.halt);
-        if (!halt) return halt.error();
-        options.halt = *halt;
-    }
-    if (!typed.replay_limit.empty()) {
-        auto limit = parse_size(typed.replay_limit);
-        if (!limit) return Error{{}, "--replay-limit: " + limit.error().message()};
-        options.executor.spool.replay_bytes = *limit;
-    }
-    if (app.count("--only-env") > 0) options.rules.only_env = split_list(typed.only_env);
-    if (app.count("--key") > 0) options.rules.key = typed.key;
+template <class Number>
+Result<> take_number(std::string_view name, std::string_view value, Number& into) {
+    const auto [stopped, error] = std::from_chars(value.data(), value.data() + value.size(), into);
+    if (error != std::errc() || stopped != value.data() + value.size())
+        return Error{{}, std::string(name) + ": '" + std::string(value) + "' is no whole number"};
     return {};
 }
 
-Result<> open_input(const Typed& typed, BatchOptions& options) {
-    if (typed.input.empty() || typed.input == "-") return {};
-    options.input_fd = ::open(typed.input.c_str(), O_RDONLY | O_CLOEXEC);
-    options.input_name = typed.input;
-    if (options.input_fd < 0) return system_error_now("open " + typed.input);
+// Keeps what `parse` made of the value, or says which option was wrong.
+template <class Parsed, class Into>
+Result<> take_parsed(std::string_view name, Result<Parsed> parsed, Into& into) {
+    if (!parsed) return Error{{}, std::string(name) + ": " + parsed.error().message()};
+    into = *parsed;
+    return {};
+}
+
+Result<> take_format(std::string_view value, BatchOptions& options) {
+    if (value != "text" && value != "json")
+        return Error{{}, "--format: '" + std::string(value) + "' is neither text nor json"};
+    options.format = value == "json" ? Format::json : Format::text;
+    return {};
+}
+
+Result<> open_input(const std::string& path, BatchOptions& options) {
+    if (path == "-") return {};
+    options.input_fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    options.input_name = path;
+    if (options.input_fd < 0) return system_error_now("cannot open " + path);
+    return {};
+}
+
+Result<> take_option(std::string_view name, const char* value, BatchOptions& options, bool& tag) {
+    CommandExecutor::Options& executor = options.executor;
+    if (name == "--arg-file") return open_input(value, options);
+    if (name == "--jobs") return take_number(name, value, executor.jobs);
+    if (name == "--retries") return take_number(name, value, options.retries);
+    if (name == "--read-ahead") return take_number(name, value, options.read_ahead);
+    if (name == "--format") return take_format(value, options);
+    if (name == "--timeout") return take_parsed(name, parse_duration(value), options.timeout);
+    if (name == "--grace") return take_parsed(name, parse_duration(value), options.grace);
+    if (name == "--halt") return take_parsed(name, parse_halt(value), options.halt);
+    if (name == "--replay-limit") return take_parsed(name, parse_size(value), executor.spool.replay_bytes);
+    if (name == "--null") options.delimiter = '\0';
+    if (name == "--json") options.input = BatchOptions::Input::json;
+    if (name == "--keep-order") options.keep_order = true;
+    if (name == "--once") options.once = true;
+    if (name == "--unique") options.unique = true;
+    if (name == "--tag") tag = true;
+    if (name == "--shell") executor.shell = value;
+    if (name == "--joblog") options.joblog = value;
+    if (name == "--report") options.report = value;
+    if (name == "--html") options.html = value;
+    if (name == "--dry-run") options.dry_run = true;
+    if (name == "--progress") options.progress = true;
+    if (name == "--no-progress") options.progress = false;
+    if (name == "--verbose") options.verbose = true;
+    if (name == "--scope") options.rules.scope = value;
+    if (name == "--key") options.rules.key = value;
+    if (name == "--ignore-env") options.rules.ignore_env.emplace_back(value);
+    if (name == "--only-env") options.rules.only_env = split_list(value);
+    if (name == "--ignore-cwd") options.rules.ignore_cwd = true;
+    if (name == "--spool-dir") executor.spool.store.directory = value;
     return {};
 }
 
@@ -112,41 +114,14 @@ void allow_many_descriptors() {
 int batch_command(int argc, char** argv) {
     BatchOptions options;
     options.executor.jobs = processors();
-    Typed typed;
-    CLI::App app;
-    const auto option = [&](std::string_view flag, auto& into) { add(app, batch_text, flag, into); };
-    option("--arg-file", typed.input);
-    option("--null", typed.null);
-    option("--json", typed.json);
-    option("--jobs", options.executor.jobs);
-    option("--keep-order", options.keep_order);
-    option("--once", options.once);
-    option("--unique", options.unique);
-    option("--tag", typed.tag);
-    option("--format", typed.format);
-    option("--shell", options.executor.shell);
-    option("--timeout", typed.timeout);
-    option("--grace", typed.grace);
-    option("--retries", options.retries);
-    option("--halt", typed.halt);
-    option("--joblog", options.joblog);
-    option("--report", options.report);
-    option("--html", options.html);
-    option("--dry-run", options.dry_run);
-    option("--progress", typed.progress);
-    option("--verbose", options.verbose);
-    option("--scope", options.rules.scope);
-    option("--key", typed.key);
-    option("--ignore-env", options.rules.ignore_env);
-    option("--only-env", typed.only_env);
-    option("--ignore-cwd", options.rules.ignore_cwd);
-    option("--read-ahead", options.read_ahead);
-    option("--replay-limit", typed.replay_limit);
-    option("--spool-dir", options.executor.spool.store.directory);
-
-    if (const auto status = parse(app, batch_text, argc, argv)) return *status;
-    if (auto understood = understand(app, typed, options); !understood) return fail(understood.error().message());
-    if (auto opened = open_input(typed, options); !opened) return fail("cannot " + opened.error().message());
+    bool tag = false;
+    int first = 0;
+    const auto take = [&](std::string_view name, const char* value) { return take_option(name, value, options, tag); };
+    if (const auto status = parse(batch_text, argc, argv, take, first)) return *status;
+    if (const auto status = refuse_words(batch_text, argc, argv, first)) return *status;
+    if (tag && options.format == Format::json) return misuse(batch_text, "--tag and --format json exclude each other");
+    if (tag) options.format = Format::tagged;
+    if (options.timeout && options.timeout->count() == 0) options.timeout.reset();  // none, as with timeout(1)
     if (options.read_ahead == 0) options.read_ahead = 1;
     allow_many_descriptors();
     auto end = run_batch(std::move(options));

@@ -93,9 +93,13 @@ int key_command(int argc, char** argv) {
 
 int status_command(int argc, char** argv) {
     bool json = false;
-    CLI::App app;
-    add(app, status_text, "--json", json);
-    if (const auto status = parse(app, status_text, argc, argv)) return *status;
+    int first = 0;
+    const auto take = [&json](std::string_view, const char*) -> Result<> {
+        json = true;  // there is no other
+        return {};
+    };
+    if (const auto status = parse(status_text, argc, argv, take, first)) return *status;
+    if (const auto status = refuse_words(status_text, argc, argv, first)) return *status;
     auto place = own_meeting_place();
     if (!place) return fail("cannot " + place.error().message());
     if (!json)
@@ -114,10 +118,10 @@ int status_command(int argc, char** argv) {
 }
 
 int cancel_command(int argc, char** argv) {
-    std::vector<std::string> ids;
-    CLI::App app;
-    app.add_option("ID", ids);
-    if (const auto status = parse(app, cancel_text, argc, argv)) return *status;
+    int first = 0;
+    const auto take = [](std::string_view, const char*) -> Result<> { return {}; };  // there are none
+    if (const auto status = parse(cancel_text, argc, argv, take, first)) return *status;
+    const std::vector<std::string> ids(argv + first, argv + argc);
     if (ids.empty()) return fail("which flight? coalesce status lists them");
     auto place = own_meeting_place();
     if (!place) return fail("cannot " + place.error().message());

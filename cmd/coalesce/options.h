@@ -8,7 +8,7 @@
 namespace coalesce {
 
 struct OptionText {
-    std::string_view flags;     ///< as CLI11 takes them: "-j,--jobs"
+    std::string_view flags;     ///< "-j,--jobs"
     std::string_view argument;  ///< "N"; empty for a switch
     std::string_view brief;     ///< one line of --help, and the first sentence in the manual
     std::string_view more = {}; ///< what the manual says beyond that
@@ -49,7 +49,7 @@ inline constexpr OptionText batch_options[] = {
     {"--report", "FILE", "Write one JSON line a request to FILE."},
     {"--html", "FILE", "Write the timeline to FILE, one HTML page."},
     {"--dry-run", "", "Only list distinct commands and their counts."},
-    {"--progress,!--no-progress", "", "Draw a progress bar on standard error, or do not.",
+    {"--progress,--no-progress", "", "Draw a progress bar on standard error, or do not.",
      "The default is to draw one when standard error is a terminal and the output goes elsewhere."},
     {"-v,--verbose", "", "Print a closing summary on standard error."},
     {"--scope", "TEXT", "Add TEXT to the key."},

@@ -1,32 +1,35 @@
-// Reading a subcommand's options with CLI11, and saying what is wrong with them.
+// Reading a subcommand's options by its table, and saying what is wrong with them.
+//
+// With getopt_long rather than CLI11: a wrapper is started thousands of times, and
+// CLI11 with the iostreams it brings was measured at a quarter of a start (static
+// objects, locales, page faults), whether a subcommand uses it or not.
 #pragma once
 
 #include <coalesce/command/result.h>
 
-#include <CLI/CLI.hpp>
-
+#include <functional>
 #include <optional>
-#include <string>
+#include <string_view>
 
 #include "complain.h"
 #include "options.h"
 
 namespace coalesce {
 
-/// The table's entry for this flag. Aborts if there is none: an option without
-/// words would be in no help and no manual.
-[[nodiscard]] const OptionText& text_of(const CommandText& command, std::string_view flag);
+/// Takes one option that was given, by its long name ("--jobs"); `value` is empty
+/// for a switch. A refusal is explained to the user.
+using TakeOption = std::function<Result<>(std::string_view name, const char* value)>;
 
-/// Adds the option or switch that the table knows by `flag`.
-template <class T>
-CLI::Option* add(CLI::App& app, const CommandText& command, std::string_view flag, T& into) {
-    const OptionText& text = text_of(command, flag);
-    if (text.argument.empty()) return app.add_flag(std::string(text.flags), into);
-    return app.add_option(std::string(text.flags), into);
-}
+/// Reads options up to the first word that is none; the rest begins at `first`.
+/// Returns an exit status when that is the end of it: --help, or a mistake that has
+/// been explained on stderr (125).
+[[nodiscard]] std::optional<int> parse(const CommandText& command, int argc, char** argv, const TakeOption& take,
+                                       int& first);
 
-/// Parses; an exit status when that is the end of it (--help, or a mistake that
-/// has been explained on stderr: 125).
-[[nodiscard]] std::optional<int> parse(CLI::App& app, const CommandText& command, int argc, char** argv);
+/// Explains a mistake in the use of `command`, and returns 125.
+int misuse(const CommandText& command, const std::string& sentence);
+
+/// Refuses words that are left after the options of a command that takes none.
+[[nodiscard]] std::optional<int> refuse_words(const CommandText& command, int argc, char** argv, int first);
 
 }  // namespace coalesce

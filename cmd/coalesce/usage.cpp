@@ -28,9 +28,7 @@ std::vector<std::string_view> names_of(const OptionText& option) {
     std::vector<std::string_view> names;
     for (std::string_view rest = option.flags; !rest.empty();) {
         const std::size_t comma = std::min(rest.find(','), rest.size());
-        std::string_view name = rest.substr(0, comma);
-        if (name.starts_with('!')) name.remove_prefix(1);
-        names.push_back(name);
+        names.push_back(rest.substr(0, comma));
         rest.remove_prefix(std::min(comma + 1, rest.size()));
     }
     return names;

@@ -16,7 +16,7 @@ namespace coalesce {
 /// The help of `coalesce` itself.
 [[nodiscard]] std::string general_help();
 
-/// The long and short names of an option, without "!": {"-j", "--jobs"}.
+/// The names of an option: {"-j", "--jobs"}.
 [[nodiscard]] std::vector<std::string_view> names_of(const OptionText& option);
 
 /// The candidate that `word` was probably meant to be; empty: none is near.

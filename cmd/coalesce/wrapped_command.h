@@ -1,7 +1,4 @@
 // The command line that `run` and `key` share: options, then a command.
-//
-// Read with getopt_long rather than CLI11: a wrapper is started thousands of times
-// and this saves a tenth of its life.
 #pragma once
 
 #include <coalesce/command/key.h>

@@ -40,9 +40,8 @@ struct Command {
 };
 
 /// This process's own directory, environment and umask. Fails when the
-/// directory has been deleted or cannot be named. The umask is read from
-/// /proc/self/status, so no other thread sees it change; without /proc it is
-/// set and set back.
+/// directory has been deleted or cannot be named. Reads the umask by setting it
+/// and setting it back, so call it before there are threads.
 [[nodiscard]] Result<Surroundings> own_surroundings();
 
 /// argv as one line for logs and status that can be pasted into a shell: words

@@ -9,6 +9,7 @@
 #include <system_error>
 #include <utility>
 
+#include <coalesce/command/shell_line.h>
 #include <coalesce/io/loop.h>
 
 namespace coalesce {
@@ -152,9 +153,12 @@ Child::Start CommandExecutor::start_child(FlightId id, Active& active) {
         if (const auto direct = line_programs_.find(*active.job.line, command.surroundings)) {
             Child::Start started = start(direct->argv, *direct->env, direct->path.c_str());
             // What cannot be executed is the shell's to explain, in its own words.
+            active.direct = static_cast<bool>(started.child);
             if (started.child || started.failed != Started::Step::execute) return started;
         }
     }
+    if (active.job.line && active.job.line->find_first_of("-+") == 0)  // or the shell takes it as its own options
+        return start({command.argv[0], "-c", "--", *active.job.line}, surroundings.env, nullptr);
     return start(command.argv, surroundings.env, nullptr);
 }
 
@@ -187,6 +191,13 @@ void CommandExecutor::on_ended(FlightId id, Outcome outcome) {
     std::unique_ptr<Active> active = std::move(node.mapped());
     if (active->loans > 0) --lending_;
     if (active->timeout) active->timeout->stop();
+    if (active->direct && active->ending == Ending::none) {
+        // The shell would have stayed its parent, and have had something to say.
+        ShellEnd end = end_as_shell_would(outcome);
+        outcome = std::move(end.outcome);
+        auto kept = active->completer.state().spool->append(Stream::err, end.notice);
+        if (!kept) outcome = Outcome::refused(kept.error().code.value(), "cannot " + kept.error().message());
+    }
     switch (active->ending) {
         case Ending::none: break;
         case Ending::timed_out: outcome = Outcome::timed_out(); break;

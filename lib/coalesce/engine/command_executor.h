@@ -135,6 +135,7 @@ class CommandExecutor {
         std::chrono::steady_clock::time_point started_steady;
         unsigned attempts = 0;
         unsigned loans = 0;
+        bool direct = false;  // a shell line that was executed without the shell
     };
 
     void admit(RunCompleter completer, Job job, std::chrono::system_clock::time_point requested);

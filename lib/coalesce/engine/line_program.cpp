@@ -4,11 +4,12 @@
 
 namespace coalesce {
 
-LinePrograms::LinePrograms(const std::string& shell) : shell_understood_(shell_is_understood(shell)) {}
+LinePrograms::LinePrograms(const std::string& shell) : shell_(shell) {}
 
 std::optional<LineProgram> LinePrograms::find(std::string_view line,
                                               const std::shared_ptr<const Surroundings>& surroundings) {
-    if (!shell_understood_) return std::nullopt;
+    if (!shell_understood_) shell_understood_ = shell_is_understood(shell_);
+    if (!*shell_understood_) return std::nullopt;
     auto words = plain_words(line);
     if (!words) return std::nullopt;
     if (surroundings != surroundings_) {

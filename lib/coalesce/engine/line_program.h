@@ -32,7 +32,8 @@ class LinePrograms {
     std::optional<LineProgram> find(std::string_view line, const std::shared_ptr<const Surroundings>& surroundings);
 
   private:
-    const bool shell_understood_;
+    const std::string shell_;
+    std::optional<bool> shell_understood_;  // looked at when first asked
     std::shared_ptr<const Surroundings> surroundings_;  // what the two below were computed for
     std::optional<std::vector<std::string>> env_;
     std::string path_;

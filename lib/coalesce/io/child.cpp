@@ -22,7 +22,8 @@ int dev_null() {
 }
 
 Outcome outcome_of(const siginfo_t& info) {
-    return info.si_code == CLD_EXITED ? Outcome::exited(info.si_status) : Outcome::signalled(info.si_status);
+    return info.si_code == CLD_EXITED ? Outcome::exited(info.si_status)
+                                      : Outcome::signalled(info.si_status, info.si_code == CLD_DUMPED);
 }
 
 }  // namespace

@@ -10,11 +10,9 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <charconv>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -24,6 +22,7 @@
 namespace coalesce {
 namespace {
 
+constexpr long record_mark = 777'777'000;  // nanoseconds that no clock shows by chance on a fresh socket
 constexpr int backlog = 4096;  // a storm of joiners must not be refused; the kernel caps it
 
 // Whatever the path of the directory: a socket's own may be 107 bytes long.
@@ -33,8 +32,6 @@ sockaddr_un address_of(int directory, const std::string& name) {
     std::snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/%s", directory, name.c_str());
     return address;
 }
-
-std::string socket_name(const std::string& key) { return key + ".sock"; }
 
 Result<> check(const std::string& path, int directory) {
     struct stat info {};
@@ -49,21 +46,6 @@ Result<> check(const std::string& path, int directory) {
                      "use " + path + ", whose mode is " + mode + " instead of 0700"};
     }
     return {};
-}
-
-// One decimal number from the front of `text`, and the separator after it.
-bool take_number(std::string_view& text, long long& number) {
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-    if (error != std::errc()) return false;
-    text.remove_prefix(static_cast<std::size_t>(end - text.data()));
-    if (text.starts_with('.')) text.remove_prefix(1);
-    return true;
-}
-
-long long milliseconds_since_boot() {
-    timespec now{};
-    ::clock_gettime(CLOCK_BOOTTIME, &now);
-    return now.tv_sec * 1000LL + now.tv_nsec / 1'000'000;
 }
 
 struct ProcessFacts {
@@ -107,11 +89,11 @@ bool group_has_living(pid_t group) {
 
 }  // namespace
 
-// What K.run says: "PID.MILLISECONDS_SINCE_BOOT.SUPERVISOR".
+// What the times of K.sock say: the process is the second of the modification
+// time, and the access time is when that was written, since boot.
 struct MeetingPlace::Record {
-    long long pid = 0;
+    pid_t pid = 0;
     long long written_ms = 0;
-    long long supervisor = 0;
 };
 
 Result<MeetingPlace> MeetingPlace::open(const std::vector<std::string>& env) {
@@ -181,7 +163,6 @@ Result<Descriptor> MeetingPlace::bind(const std::string& key) const {
 }
 
 void MeetingPlace::leave(const std::string& key) noexcept {
-    ::unlinkat(directory_.get(), record_name(key).c_str(), 0);
     ::unlinkat(directory_.get(), socket_name(key).c_str(), 0);
 }
 
@@ -204,7 +185,7 @@ void MeetingPlace::sweep() noexcept {
     for (const std::string& key : keys()) {
         // Asking a process is cheaper than a connection, and disturbs nobody.
         const auto record = record_of(key);
-        if (record && ::kill(static_cast<pid_t>(record->supervisor), 0) == 0) continue;
+        if (record && ::kill(record->pid, 0) == 0) continue;
         if (connect(key)) continue;
         end_leftovers(key);
         leave(key);
@@ -212,29 +193,21 @@ void MeetingPlace::sweep() noexcept {
     ::flock(locked.value().get(), LOCK_UN);
 }
 
-void MeetingPlace::record_this_process(const char* name, pid_t supervisor) const noexcept {
-    char text[80];
-    char* at = text;
-    for (const long long number : {static_cast<long long>(::getpid()), milliseconds_since_boot(),
-                                   static_cast<long long>(supervisor)}) {
-        if (at != text) *at++ = '.';
-        at = std::to_chars(at, text + sizeof text - 1, number).ptr;
-    }
-    *at = '\0';
-    ::unlinkat(directory_.get(), name, 0);
-    ::symlinkat(text, directory_.get(), name);
+void MeetingPlace::record_this_process(const char* socket_name) const noexcept {
+    timespec times[2]{};
+    ::clock_gettime(CLOCK_BOOTTIME, &times[0]);
+    times[1].tv_sec = ::getpid();
+    times[1].tv_nsec = record_mark;
+    ::utimensat(directory_.get(), socket_name, times, AT_SYMLINK_NOFOLLOW);
 }
 
 std::optional<MeetingPlace::Record> MeetingPlace::record_of(const std::string& key) const noexcept {
-    char text[80];
-    const ssize_t length = ::readlinkat(directory_.get(), record_name(key).c_str(), text, sizeof text);
-    if (length <= 0) return std::nullopt;
-    std::string_view rest(text, static_cast<std::size_t>(length));
-    Record record;
-    if (!take_number(rest, record.pid) || !take_number(rest, record.written_ms) || !take_number(rest, record.supervisor) ||
-        record.pid <= 1)
+    struct stat info {};
+    if (::fstatat(directory_.get(), socket_name(key).c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0 ||
+        info.st_mtim.tv_nsec != record_mark || info.st_mtim.tv_sec <= 1)
         return std::nullopt;
-    return record;
+    return Record{static_cast<pid_t>(info.st_mtim.tv_sec),
+                  info.st_atim.tv_sec * 1000LL + info.st_atim.tv_nsec / 1'000'000};
 }
 
 // The number is still the group's as long as one of its processes lives. Should
@@ -244,11 +217,9 @@ void MeetingPlace::end_leftovers(const std::string& key) const noexcept {
     constexpr long long clock_tick_ms = 20;
     const auto record = record_of(key);
     if (!record) return;
-    const auto group = static_cast<pid_t>(record->pid);
     const auto leader = facts_of(std::to_string(record->pid).c_str());
-    const bool reused = leader && leader->started_ms > record->written_ms + clock_tick_ms;
-    while (!reused && ::kill(-group, SIGKILL) == 0 && group_has_living(group)) ::poll(nullptr, 0, 1);
-    ::unlinkat(directory_.get(), record_name(key).c_str(), 0);
+    if (leader && leader->started_ms > record->written_ms + clock_tick_ms) return;
+    while (::kill(-record->pid, SIGKILL) == 0 && group_has_living(record->pid)) ::poll(nullptr, 0, 1);
 }
 
 }  // namespace coalesce

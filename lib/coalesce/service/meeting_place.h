@@ -1,9 +1,10 @@
 // MeetingPlace: where wrappers of one user find each other's flights (SPEC R9).
 //
 // A directory that only its owner can enter. A flight of key K is a socket K.sock
-// that its supervisor listens on; beside it K.run, a symbolic link, tells which
-// process the flight runs, so that whoever finds a dead supervisor can end what is
-// left of its process group (R6). Joining needs no lock. To lead, a requester takes
+// that its supervisor listens on. Which process the flight runs is written into the
+// socket's own times, so that whoever finds a dead supervisor can end what is left
+// of its process group (R6): nothing else is as cheap, needs no second file, and
+// cannot be half written. Joining needs no lock. To lead, a requester takes
 // the lock, looks again, ends and removes what a dead supervisor left, and binds:
 // nobody can bind in between, and nobody waits on a socket that is not listened on
 // (its queue dies with its owner). Sockets are bound and reached through the
@@ -55,10 +56,10 @@ class MeetingPlace {
     /// The keys that have a socket here, live or not.
     [[nodiscard]] std::vector<std::string> keys() const;
 
-    /// For a child between fork and exec: writes down that it runs for `key`.
-    /// Allocates nothing. `name` is record_name(key).
-    void record_this_process(const char* name, pid_t supervisor) const noexcept;
-    [[nodiscard]] static std::string record_name(const std::string& key) { return key + ".run"; }
+    /// For a child between fork and exec: writes down that it runs for the flight
+    /// with this socket. Allocates nothing.
+    void record_this_process(const char* socket_name) const noexcept;
+    [[nodiscard]] static std::string socket_name(const std::string& key) { return key + ".sock"; }
 
     /// Ends what is left of the process group that a dead supervisor of `key` ran.
     void end_leftovers(const std::string& key) const noexcept;

@@ -187,8 +187,9 @@ void keep_only(std::set<int> kept) {
         next = number + 1;
     }
     ::syscall(SYS_close_range, next, ~0U, 0U);
-    while (::open("/dev/null", O_RDWR) >= 0 && ::fcntl(2, F_GETFD) < 0) {
-    }
+    ::open("/dev/null", O_RDWR);  // becomes 0, the lowest free
+    ::dup2(0, 1);
+    ::dup2(0, 2);
 }
 
 class Requester {
@@ -336,7 +337,7 @@ Requester::Next Requester::converse(Connection& connection) {
             end_with(128 + SIGPIPE, SIGPIPE);
             return Next::ended;
         }
-        if (watched[0].revents != 0 && !connection.receive()) return heard ? Next::supervisor_died : Next::again;
+        if (watched[0].revents != 0 && !connection.receive()) return heard || led_ ? Next::supervisor_died : Next::again;
     }
 }
 

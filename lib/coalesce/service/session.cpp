@@ -69,12 +69,9 @@ void Session::watch_again() {
 
 void Session::send(const std::string& line, int file) {
     if (gone_) return;
-    if (file < 0) {
-        out_ += line;
-        return flush();
-    }
-    // The descriptor goes with the first byte of its line, so nothing may be before it.
-    iovec bytes{.iov_base = const_cast<char*>(line.data()), .iov_len = line.size()};
+    out_ += line;
+    if (file < 0) return flush();
+    iovec bytes{.iov_base = out_.data(), .iov_len = out_.size()};
     alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
     msghdr message{};
     message.msg_iov = &bytes;
@@ -90,7 +87,8 @@ void Session::send(const std::string& line, int file) {
     do {
         sent = ::sendmsg(connection_.get(), &message, MSG_NOSIGNAL);  // a requester reads at once: it has nothing else to do
     } while (sent < 0 && errno == EINTR);
-    if (sent != static_cast<ssize_t>(line.size())) go();
+    if (sent != static_cast<ssize_t>(out_.size())) return go();
+    out_.clear();
 }
 
 void Session::flush() {

@@ -32,6 +32,8 @@ class Session {
 
     /// Sends a line, and with it a descriptor if `file` is not -1.
     void send(const std::string& line, int file = -1);
+    /// Keeps a line to be sent with the next one: nobody is woken for it alone.
+    void queue(const std::string& line) { out_ += line; }
     /// Sends what is left and closes; on_gone follows.
     void finish();
     [[nodiscard]] bool gone() const noexcept { return gone_; }

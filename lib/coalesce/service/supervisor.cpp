@@ -76,8 +76,7 @@ class Supervisor {
     MeetingPlace place_;
     Descriptor listener_;
     Watch listener_watch_;
-    const std::string record_name_;
-    const pid_t own_pid_ = ::getpid();
+    const std::string socket_name_;
     std::shared_ptr<const CanonicalSurroundings> surroundings_;
     CommandExecutor executor_;
     std::list<Member> members_;
@@ -90,7 +89,7 @@ Supervisor::Supervisor(FlightOrders orders, MeetingPlace place, Descriptor liste
     : orders_(std::move(orders)),
       place_(std::move(place)),
       listener_(std::move(listener)),
-      record_name_(MeetingPlace::record_name(orders_.key)),
+      socket_name_(MeetingPlace::socket_name(orders_.key)),
       surroundings_(std::make_shared<const CanonicalSurroundings>(orders_.canonical_surroundings)),
       executor_(loop_, {.jobs = 0,
                         // In a file from the first byte: requesters read it themselves.
@@ -110,7 +109,7 @@ Supervisor::Supervisor(FlightOrders orders, MeetingPlace place, Descriptor liste
 
 void Supervisor::record(const void* supervisor) noexcept {
     const auto& self = *static_cast<const Supervisor*>(supervisor);
-    self.place_.record_this_process(self.record_name_.c_str(), self.own_pid_);
+    self.place_.record_this_process(self.socket_name_.c_str());
 }
 
 void Supervisor::run(Descriptor leader, pid_t leader_pid) {
@@ -126,6 +125,7 @@ void Supervisor::run(Descriptor leader, pid_t leader_pid) {
     admit(first, false);
     loop_.run();
     members_.clear();
+    place_.sweep();  // when nobody waits for it
 }
 
 Member& Supervisor::receive(Descriptor connection) {
@@ -214,13 +214,17 @@ void Supervisor::follow(Member& member) {
     const Run& run = member.ticket.state();
     member.spool = run.spool;
     member.reader.emplace(*member.spool, [this, &member] { pump(member); });
-    member.session->send(Message()
-                             .text("event", "started")
-                             .flag("joined", !member.ticket.leader())
-                             .number("pid", run.pid)
-                             .seconds("started", seconds_since_epoch(run.started))
-                             .number("requesters", static_cast<std::int64_t>(waiting_for(member.ticket.id())))
-                             .line());
+    const std::string line = Message()
+                                 .text("event", "started")
+                                 .flag("joined", !member.ticket.leader())
+                                 .number("pid", run.pid)
+                                 .seconds("started", seconds_since_epoch(run.started))
+                                 .number("requesters", static_cast<std::int64_t>(waiting_for(member.ticket.id())))
+                                 .line();
+    if (member.ticket.leader() && !orders_.verbose)
+        member.session->queue(line);  // it can do nothing with it yet
+    else
+        member.session->send(line);
     pump(member);
 }
 
@@ -316,7 +320,7 @@ void Supervisor::tell_status(Member& member) {
                                .number("requesters", static_cast<std::int64_t>(view.waiters))
                                .number("output", run.spool ? static_cast<std::int64_t>(run.spool->size()) : 0)
                                .number("pid", run.pid)
-                               .number("supervisor", own_pid_)
+                               .number("supervisor", ::getpid())
                                .text("command", orders_.title)
                                .line();
         line.pop_back();
