@@ -21,6 +21,7 @@
 #include <coalesce/service/line_source.h>
 #include <coalesce/service/progress.h>
 #include <coalesce/service/request.h>
+#include <coalesce/service/resolved_request.h>
 
 namespace coalesce {
 namespace {
@@ -38,17 +39,6 @@ bool same_file(int a, int b) {
     struct stat x {};
     struct stat y {};
     return ::fstat(a, &x) == 0 && ::fstat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
-}
-
-std::vector<std::string> changed_env(
-    std::vector<std::string> env, const std::vector<std::pair<std::string, std::optional<std::string>>>& changes) {
-    for (const auto& [name, value] : changes) {
-        if (value)
-            set_env(env, name, *value);
-        else
-            std::erase_if(env, [&name = name](const std::string& entry) { return env_name(entry) == name; });
-    }
-    return env;
 }
 
 class Batch {
@@ -92,7 +82,8 @@ class Batch {
                (options_.format == Format::tagged && options_.rules.key);
     }
     [[nodiscard]] std::unique_ptr<Asked> remember(std::uint64_t sequence, const KeyView& key) const;
-    Job job_of_line(std::string line) const;
+    [[nodiscard]] Job job_defaults() const;
+    [[nodiscard]] Job job_of_line(std::string line) const;
     void throttle();
     void stop_reading();
     void interrupt(int number);
@@ -239,15 +230,16 @@ std::unique_ptr<Batch::Asked> Batch::remember(std::uint64_t sequence, const KeyV
     return asked;
 }
 
+Job Batch::job_defaults() const {
+    return Job{.timeout = options_.timeout, .retries = options_.retries, .grace = options_.grace};
+}
+
 Job Batch::job_of_line(std::string line) const {
-    Job job;
+    Job job = job_defaults();
     job.command.argv = {options_.executor.shell, "-c", line};
     job.command.surroundings = surroundings_;
     job.title = line;
     job.line = std::move(line);
-    job.timeout = options_.timeout;
-    job.retries = options_.retries;
-    job.grace = options_.grace;
     return job;
 }
 
@@ -286,34 +278,14 @@ void Batch::take_request(Request request, std::uint64_t line_number) {
     if (!request.op.empty()) return refuse("\"op\" is for a server, not for a batch");
     if (request.output == Request::Output::stream || request.output == Request::Output::fd)
         return refuse("\"output\" can be whole or none in a batch");
-    Surroundings surroundings = request.env ? Surroundings{surroundings_->cwd, *request.env, surroundings_->umask}
-                                            : *surroundings_;
-    if (!request.env_changes.empty()) surroundings.env = changed_env(std::move(surroundings.env), request.env_changes);
-    if (request.cwd) surroundings.cwd = *request.cwd;
-    KeyRules rules = options_.rules;
-    if (request.key) rules.key = request.key;
-    if (!request.scope.empty()) rules.scope = request.scope;
-    const bool own = surroundings == *surroundings_;
-    Job job;
-    if (request.line) {
-        job = job_of_line(*request.line);
-    } else {
-        job = job_of_line({});
-        job.line.reset();
-        job.command.argv = request.argv;
-        job.title = display(request.argv);
-    }
-    if (options_.dry_run) return take_line(job.title);
-    if (!own) job.command.surroundings = std::make_shared<const Surroundings>(surroundings);
-    job.command.stdin_bytes = std::move(request.stdin_bytes);
-    if (request.timeout) job.timeout = request.timeout;
-
+    ResolvedRequest resolved = resolve(request, surroundings_, options_.rules, options_.executor.shell, job_defaults());
+    if (options_.dry_run) return take_line(resolved.job.title);
     const std::uint64_t sequence = ++requests_;
-    const auto canonical = interned_.intern(canonical_surroundings(surroundings, rules));
-    const std::string words = canonical_words(job.command.argv, job.command.stdin_bytes, rules);
+    const auto canonical = interned_.intern(std::move(resolved.canonical_surroundings));
+    const std::string& words = resolved.canonical_words;
     auto asked = remember(sequence, {canonical, words});
     asked->id = std::move(request.id);
-    asked->command = job.title;
+    asked->command = resolved.job.title;
     asked->with_output = request.output == Request::Output::whole;
     std::string once_key = options_.once ? canonical->bytes + words : std::string();
     if (options_.once && !request.fresh) {
@@ -321,7 +293,7 @@ void Batch::take_request(Request request, std::uint64_t line_number) {
             return deliver(sequence, true, kept->second, 1, std::move(asked));
     }
     RunTicket ticket = executor_.submit(RequestKey{canonical, words},
-                                        [job = std::move(job)]() mutable { return std::move(job); },
+                                        [job = std::move(resolved.job)]() mutable { return std::move(job); },
                                         {.fresh = request.fresh});
     wait_for(std::move(ticket), sequence, std::move(asked), request.wait, std::move(once_key));
 }

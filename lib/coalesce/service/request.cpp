@@ -47,6 +47,17 @@ std::chrono::milliseconds seconds_field(const Json& value, const char* field) {
     return std::chrono::milliseconds(static_cast<std::int64_t>(std::ceil(seconds * 1000)));
 }
 
+bool flag_field(const Json& value, const char* field) {
+    if (!value.is_boolean()) refuse(std::string("\"") + field + "\" must be true or false, not " + value.type_name());
+    return value.get<bool>();
+}
+
+unsigned number_field(const Json& value, const char* field, unsigned most) {
+    if (!value.is_number_unsigned() || value.get<std::uint64_t>() > most)
+        refuse(std::string("\"") + field + "\" must be a whole number from 0 to " + std::to_string(most));
+    return value.get<unsigned>();
+}
+
 std::string base64_field(const Json& value, const char* field) {
     const std::string text = text_field(value, field);
     std::string bytes(text.size() / 4 * 3 + 3, '\0');
@@ -114,8 +125,17 @@ void read_field(const std::string& name, const Json& value, Request& request) {
     } else if (name == "scope") {
         request.scope = text_field(value, "scope");
     } else if (name == "fresh") {
-        if (!value.is_boolean()) refuse(std::string("\"fresh\" must be true or false, not ") + value.type_name());
-        request.fresh = value.get<bool>();
+        request.fresh = flag_field(value, "fresh");
+    } else if (name == "ignore_env") {
+        request.ignore_env = words_field(value, "ignore_env");
+    } else if (name == "only_env") {
+        request.only_env = words_field(value, "only_env");
+    } else if (name == "ignore_cwd") {
+        request.ignore_cwd = flag_field(value, "ignore_cwd");
+    } else if (name == "umask") {
+        request.umask = number_field(value, "umask", 0777);
+    } else if (name == "signal") {
+        request.signal = static_cast<int>(number_field(value, "signal", 64));
     } else if (name == "timeout") {
         request.timeout = seconds_field(value, "timeout");
     } else if (name == "wait") {

@@ -13,6 +13,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <variant>
 #include <vector>
 
 namespace coalesce {
@@ -32,11 +33,16 @@ struct Request {
     std::optional<std::string> stdin_bytes;
     std::optional<std::string> key;
     std::string scope;
+    std::vector<std::string> ignore_env;
+    std::optional<std::vector<std::string>> only_env;
+    bool ignore_cwd = false;
+    std::optional<unsigned> umask;
     bool fresh = false;
     std::optional<std::chrono::milliseconds> timeout;
     std::optional<std::chrono::milliseconds> wait;
     Output output = Output::whole;
     std::string flight;  ///< of "cancel": which flight
+    int signal = 0;      ///< of "signal": its number
 };
 
 /// Why a request was refused: a code from a fixed list, and a sentence.
