@@ -6,6 +6,7 @@
 #include <utility>
 
 #include <coalesce/service/json_text.h>
+#include <coalesce/service/message.h>
 
 namespace coalesce {
 namespace {
@@ -251,6 +252,47 @@ void TextRendering::advance(std::uint64_t length) {
 }
 
 bool TextRendering::finished() const { return (!reader_ || reader_->finished()) && said_ == last_words_.size(); }
+
+StreamRendering::StreamRendering(std::shared_ptr<Spool> spool, std::string id, UniqueFunction<void()> on_more)
+    : spool_(std::move(spool)), reader_(*spool_, std::move(on_more)), id_(std::move(id)) {}
+
+void StreamRendering::end(std::string line) { end_ = std::move(line); }
+
+std::optional<Rendering::Piece> StreamRendering::next() {
+    if (line_sent_ < line_.size()) return in_memory(Stream::out, std::string_view(line_).substr(line_sent_));
+    auto piece = reader_.next();
+    if (payload_ > 0) {
+        piece->extent.length = std::min(piece->extent.length, payload_);
+        piece->extent.bytes = piece->extent.bytes.substr(0, static_cast<std::size_t>(payload_));
+        return piece;
+    }
+    line_sent_ = 0;
+    line_.clear();
+    if (piece) {
+        payload_ = piece->extent.length;
+        Message message;
+        if (!id_.empty()) message.raw("id", id_);
+        line_ = message.text("event", piece->stream == Stream::out ? "stdout" : "stderr")
+                    .number("bytes", static_cast<std::int64_t>(payload_))
+                    .line();
+    } else if (end_ && reader_.finished()) {
+        line_ = std::exchange(end_, std::nullopt).value();
+        done_ = true;
+    }
+    if (line_.empty()) return std::nullopt;
+    return in_memory(Stream::out, line_);
+}
+
+void StreamRendering::advance(std::uint64_t length) {
+    if (line_sent_ < line_.size()) {
+        line_sent_ += static_cast<std::size_t>(length);
+        return;
+    }
+    reader_.advance(length);
+    payload_ -= length;
+}
+
+bool StreamRendering::finished() const { return done_ && between_messages(); }
 
 std::string last_words(const Outcome& outcome, const std::string& command) {
     switch (outcome.kind) {

@@ -36,6 +36,8 @@ class Rendering {
     virtual void advance(std::uint64_t length) = 0;
     /// Whether nothing will come any more.
     [[nodiscard]] virtual bool finished() const = 0;
+    /// Whether what was taken so far ends a message, so that another may follow it.
+    [[nodiscard]] virtual bool between_messages() const { return finished(); }
 };
 
 /// The bytes of a spool, then `last_words` on stderr. A live spool is followed to its end.
@@ -51,6 +53,30 @@ class TextRendering : public Rendering {
     std::optional<SpoolReader> reader_;
     std::string last_words_;
     std::size_t said_ = 0;
+};
+
+/// The stream form of SPEC S4: for each stretch of output a line that says its
+/// stream and length, and then the bytes. A live spool is followed; end() gives the
+/// last line, once.
+class StreamRendering final : public Rendering {
+  public:
+    /// `id` is the client's, as JSON text, or empty.
+    StreamRendering(std::shared_ptr<Spool> spool, std::string id, UniqueFunction<void()> on_more);
+    void end(std::string line);
+    std::optional<Piece> next() override;
+    void advance(std::uint64_t length) override;
+    bool finished() const override;
+    bool between_messages() const override { return line_.size() == line_sent_ && payload_ == 0; }
+
+  private:
+    std::shared_ptr<Spool> spool_;  // declared first: the reader points into it
+    SpoolReader reader_;
+    std::string id_;
+    std::string line_;
+    std::size_t line_sent_ = 0;
+    std::uint64_t payload_ = 0;  // announced and not yet taken
+    std::optional<std::string> end_;
+    bool done_ = false;
 };
 
 [[nodiscard]] std::unique_ptr<Rendering> render(Format format, const std::shared_ptr<const RunResult>& result,

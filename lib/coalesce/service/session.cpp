@@ -1,9 +1,11 @@
 #include <coalesce/service/session.h>
 
 #include <poll.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <utility>
@@ -12,22 +14,29 @@
 #include <coalesce/service/request.h>
 
 namespace coalesce {
+namespace {
+
+constexpr std::uint64_t most_at_once = 1 << 20;
+constexpr std::size_t shown_of_a_long_line = 60;
+
+}  // namespace
 
 Session::Session(Loop& loop, Descriptor connection, Events events)
-    : connection_(std::move(connection)), events_(std::move(events)) {
+    : loop_(loop), connection_(std::move(connection)), events_(std::move(events)) {
     auto watch = Watch::create(loop, connection_.get(), [this] { ready(); });
     if (watch) {
         watch_ = std::move(*watch);
-        watch_.start(Readiness::readable);
+        watch_again();
     } else {
         loop.post([this] { go(); });
     }
 }
 
-Session::~Session() { gone_ = true; }
-
 void Session::ready() {
-    if (!out_.empty()) flush();
+    if (blocked_) {
+        blocked_ = false;
+        flush();
+    }
     if (!gone_ && !input_ended_) read();
     if (!gone_ && input_ended_) {  // half-closed: only a full close shows from here on
         pollfd state{.fd = connection_.get(), .events = 0, .revents = 0};
@@ -35,33 +44,49 @@ void Session::ready() {
     }
 }
 
+// One read a turn: a flood from one client leaves the others their turn.
 void Session::read() {
-    char block[16384];
-    const ssize_t got = ::recv(connection_.get(), block, sizeof block, MSG_DONTWAIT);
+    const auto block = loop_.read_buffer();
+    const ssize_t got = ::recv(connection_.get(), block.data(), block.size(), MSG_DONTWAIT);
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
     if (got < 0) return go();
-    if (got == 0) {
-        input_ended_ = true;
-        if (!in_.empty()) events_.on_line(std::exchange(in_, {}));
-        if (!gone_) watch_again();
-        return;
+    if (got > 0) {
+        in_.append(block.data(), static_cast<std::size_t>(got));
+        return take_lines();
     }
-    in_.append(block, static_cast<std::size_t>(got));
-    std::size_t begin = 0;
-    while (!gone_) {
-        const std::size_t end = in_.find('\n', begin);
-        if (end == std::string::npos) break;
-        events_.on_line(std::string_view(in_).substr(begin, end - begin));
-        begin = end + 1;
+    input_ended_ = true;
+    if (!in_.empty() && !skipping_) {  // a last line without its newline
+        const std::string rest = std::exchange(in_, {});
+        events_.on_line(rest, false);
     }
-    in_.erase(0, begin);
-    if (in_.size() > request_bytes_max) go();
+    if (gone_) return;
+    watch_again();
+    if (events_.on_input_end) events_.on_input_end();
 }
 
-// Once the input has ended, readiness to read would be reported for ever.
+void Session::take_lines() {
+    std::string input = std::exchange(in_, {});
+    std::size_t begin = 0;
+    while (!gone_) {
+        const std::size_t end = input.find('\n', begin);
+        if (end == std::string::npos) break;
+        const std::string_view line = std::string_view(input).substr(begin, end - begin);
+        begin = end + 1;
+        if (!std::exchange(skipping_, false)) events_.on_line(line, line.size() > request_bytes_max);
+    }
+    if (gone_) return;
+    input.erase(0, begin);
+    if (skipping_ || input.size() > request_bytes_max) {
+        if (!std::exchange(skipping_, true)) events_.on_line(input.substr(0, shown_of_a_long_line), true);
+        input.clear();
+    }
+    if (!gone_) in_ = std::move(input);
+}
+
+// Readiness that nothing is done about would be reported for ever.
 void Session::watch_again() {
     watch_.stop();
-    if (!out_.empty())
+    if (blocked_)
         watch_.start(input_ended_ ? Readiness::writable : Readiness::either);
     else
         watch_.start(input_ended_ ? Readiness::hangup : Readiness::readable);
@@ -69,9 +94,25 @@ void Session::watch_again() {
 
 void Session::send(const std::string& line, int file) {
     if (gone_) return;
-    out_ += line;
-    if (file < 0) return flush();
-    iovec bytes{.iov_base = out_.data(), .iov_len = out_.size()};
+    lines_ += line;
+    if (file >= 0) handovers_.emplace_back(std::exchange(lines_, {}), file);
+    flush();
+}
+
+void Session::send(std::unique_ptr<Rendering> rendering) {
+    if (gone_) return;
+    renderings_.push_back(std::move(rendering));
+    flush();
+}
+
+void Session::wake() {
+    if (!gone_) flush();
+}
+
+// The descriptor travels with the first byte of its text. False: not now.
+bool Session::hand_over() {
+    auto& [text, file] = handovers_.front();
+    iovec bytes{.iov_base = text.data(), .iov_len = text.size()};
     alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
     msghdr message{};
     message.msg_iov = &bytes;
@@ -83,24 +124,104 @@ void Session::send(const std::string& line, int file) {
     header->cmsg_type = SCM_RIGHTS;
     header->cmsg_len = CMSG_LEN(sizeof(int));
     std::memcpy(CMSG_DATA(header), &file, sizeof file);
-    ssize_t sent = -1;
-    do {
-        sent = ::sendmsg(connection_.get(), &message, MSG_NOSIGNAL);  // a requester reads at once: it has nothing else to do
-    } while (sent < 0 && errno == EINTR);
-    if (sent != static_cast<ssize_t>(out_.size())) return go();
-    out_.clear();
+    const ssize_t sent = ::sendmsg(connection_.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (sent < 0 && errno == EAGAIN) {
+        blocked_ = true;
+        return false;
+    }
+    if (sent <= 0) {
+        go();
+        return false;
+    }
+    out_ = text.substr(static_cast<std::size_t>(sent));
+    handovers_.pop_front();
+    return true;
 }
 
 void Session::flush() {
-    while (!out_.empty()) {
-        const ssize_t sent = ::send(connection_.get(), out_.data(), out_.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
-        if (sent < 0 && errno == EINTR) continue;
-        if (sent < 0 && errno == EAGAIN) return watch_again();
-        if (sent < 0) return go();
-        out_.erase(0, static_cast<std::size_t>(sent));
+    if (flushing_ || blocked_ || gone_) return;  // a rendering's own news come here again
+    flushing_ = true;
+    const bool all = flush_text() && flush_renderings();
+    flushing_ = false;
+    if (gone_) return;
+    if (finishing_ && all && idle()) return go();
+    if (blocked_) watch_again();
+}
+
+// False: the other side takes no more now, or is gone.
+bool Session::flush_text() {
+    while (true) {
+        while (!out_.empty()) {
+            const ssize_t sent = ::send(connection_.get(), out_.data(), out_.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+            if (sent < 0 && errno == EINTR) continue;
+            if (sent < 0 && errno == EAGAIN) {
+                blocked_ = true;
+                return false;
+            }
+            if (sent < 0) {
+                go();
+                return false;
+            }
+            out_.erase(0, static_cast<std::size_t>(sent));
+        }
+        if (inside_message_) return true;
+        if (!handovers_.empty()) {
+            if (!hand_over()) return false;
+        } else if (!lines_.empty()) {
+            out_ = std::exchange(lines_, {});
+        } else {
+            return true;
+        }
     }
-    if (finishing_) return go();
-    watch_again();
+}
+
+// Each rendering in turn, a message at a time.
+bool Session::flush_renderings() {
+    std::size_t without_news = 0;
+    std::uint64_t budget = most_at_once;
+    while (without_news < renderings_.size()) {
+        current_ %= renderings_.size();
+        Rendering& rendering = *renderings_[current_];
+        const auto piece = rendering.next();
+        if (!piece) {
+            inside_message_ = false;
+            if (!rendering.finished()) {
+                ++without_news;
+                ++current_;
+            } else {
+                renderings_.erase(renderings_.begin() + static_cast<std::ptrdiff_t>(current_));
+            }
+            if (!flush_text()) return false;
+            continue;
+        }
+        without_news = 0;
+        const ssize_t sent = send_piece(piece->extent);
+        if (sent < 0 && errno == EINTR) continue;
+        if (sent < 0 && errno != EAGAIN) {
+            go();
+            return false;
+        }
+        if (sent <= 0 || budget == 0) {  // or it was enough for one turn
+            blocked_ = true;
+            return false;
+        }
+        rendering.advance(static_cast<std::uint64_t>(sent));
+        budget -= std::min(budget, static_cast<std::uint64_t>(sent));
+        inside_message_ = !rendering.between_messages();
+        if (!inside_message_) {
+            ++current_;
+            if (!flush_text()) return false;
+        }
+    }
+    return true;
+}
+
+ssize_t Session::send_piece(const Extent& extent) {
+    if (extent.file < 0)
+        return ::send(connection_.get(), extent.bytes.data(), extent.bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+    off_t offset = static_cast<off_t>(extent.offset);
+    return ::sendfile(connection_.get(), extent.file, &offset,
+                      static_cast<std::size_t>(std::min(extent.length, most_at_once)));
 }
 
 void Session::finish() {
@@ -113,6 +234,8 @@ void Session::go() {
     if (std::exchange(gone_, true)) return;
     watch_.reset();
     connection_.reset();
+    loop_.post([doomed = std::move(renderings_)]() mutable { doomed.clear(); });  // one may be on the stack
+    renderings_.clear();
     events_.on_gone();
 }
 

@@ -11,6 +11,7 @@
 
 #include <coalesce/engine/command_executor.h>
 #include <coalesce/io/loop.h>
+#include <coalesce/service/descriptor_relay.h>
 #include <coalesce/service/json_text.h>
 #include <coalesce/service/message.h>
 #include <coalesce/service/rendering.h>
@@ -32,15 +33,12 @@ double seconds_since_epoch(system_clock::time_point time) { return duration<doub
 struct Member {
     std::unique_ptr<Session> session;
     RunTicket ticket;
-    std::shared_ptr<Spool> spool;  // before the reader, which points into it
-    std::optional<SpoolReader> reader;
+    std::optional<DescriptorRelay> relay;     // from the start of its run
     std::shared_ptr<const RunResult> result;  // once landed
     std::size_t requesters = 0;
     pid_t pid = 0;
     std::string on_behalf_of;
-    std::uint64_t unacknowledged = 0;
     bool keep_running = false;
-    bool has_file = false;
     bool asked = false;
 };
 
@@ -58,7 +56,6 @@ class Supervisor {
     void admit(Member& member, bool fresh);
     void start_following(FlightId id);
     void follow(Member& member);
-    void pump(Member& member);
     void landed(Member& member, const Landing<RunResult>& landing);
     void end_of(Member& member);
     void signal(Member& member, const Fields& request);
@@ -132,7 +129,7 @@ Member& Supervisor::receive(Descriptor connection) {
     Member& member = members_.emplace_back();
     member.session = std::make_unique<Session>(
         loop_, std::move(connection),
-        Session::Events{[this, &member](std::string_view line) { on_line(member, line); },
+        Session::Events{[this, &member](std::string_view line, bool) { on_line(member, line); }, {},
                         [this, &member] { on_gone(member); }});
     return member;
 }
@@ -152,10 +149,7 @@ void Supervisor::accept_all() {
 
 void Supervisor::on_line(Member& member, std::string_view line) {
     if (line.empty()) {  // the last output message is dealt with
-        if (member.reader && member.unacknowledged > 0) {
-            member.reader->advance(std::exchange(member.unacknowledged, 0));
-            pump(member);
-        }
+        if (member.relay) member.relay->acknowledge();
         return;
     }
     const auto request = Fields::parse(line);
@@ -198,7 +192,7 @@ void Supervisor::admit(Member& member, bool fresh) {
         },
         {.fresh = fresh});
     member.ticket.then([this, &member](const Landing<RunResult>& landing) { landed(member, landing); });
-    if (member.reader) return;  // it led, and its run has started already
+    if (member.relay) return;  // it led, and its run has started already
     if (member.ticket.state().spool)
         follow(member);
     else
@@ -207,13 +201,14 @@ void Supervisor::admit(Member& member, bool fresh) {
 
 void Supervisor::start_following(FlightId id) {
     for (Member& member : members_)
-        if (member.ticket && !member.result && member.ticket.id() == id && !member.reader) follow(member);
+        if (member.ticket && !member.result && member.ticket.id() == id && !member.relay) follow(member);
 }
 
 void Supervisor::follow(Member& member) {
     const Run& run = member.ticket.state();
-    member.spool = run.spool;
-    member.reader.emplace(*member.spool, [this, &member] { pump(member); });
+    member.relay.emplace(*member.session, run.spool, std::string(), [this, &member] {
+        if (member.result) end_of(member);  // else the landing is on its way
+    });
     const std::string line = Message()
                                  .text("event", "started")
                                  .flag("joined", !member.ticket.leader())
@@ -225,7 +220,7 @@ void Supervisor::follow(Member& member) {
         member.session->queue(line);  // it can do nothing with it yet
     else
         member.session->send(line);
-    pump(member);
+    member.relay->pump();
 }
 
 std::size_t Supervisor::waiting_for(FlightId id) const {
@@ -234,29 +229,10 @@ std::size_t Supervisor::waiting_for(FlightId id) const {
     }));
 }
 
-// One output message at a time: what comes meanwhile is in the next one.
-void Supervisor::pump(Member& member) {
-    if (member.session->gone() || member.unacknowledged > 0) return;
-    if (const auto piece = member.reader->next()) {
-        member.unacknowledged = piece->extent.length;
-        const int file = std::exchange(member.has_file, true) ? -1 : piece->extent.file;
-        return member.session->send(Message()
-                                        .text("event", piece->stream == Stream::out ? "stdout" : "stderr")
-                                        .number("offset", static_cast<std::int64_t>(piece->extent.offset))
-                                        .number("bytes", static_cast<std::int64_t>(piece->extent.length))
-                                        .line(),
-                                    file);
-    }
-    if (member.result) end_of(member);
-}
-
 void Supervisor::landed(Member& member, const Landing<RunResult>& landing) {
     member.result = landing.value;
     member.requesters = landing.requesters;
-    if (member.reader)
-        pump(member);
-    else
-        end_of(member);
+    if (!member.relay || member.relay->finished()) end_of(member);
 }
 
 void Supervisor::end_of(Member& member) {

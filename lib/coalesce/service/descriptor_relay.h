@@ -1,0 +1,44 @@
+// DescriptorRelay: one requester following a spool in the protocol's fd mode.
+//
+// The spool's file is handed over once; messages carry offsets and lengths. There
+// is one message on its way at a time: the requester acknowledges it when it has
+// dealt with the bytes, and what came meanwhile is in the next one. So a slow
+// requester costs nothing, and its place in the output is always known.
+#pragma once
+
+#include <coalesce/flight/unique_function.h>
+
+#include <memory>
+#include <string>
+
+#include <coalesce/io/spool.h>
+#include <coalesce/service/session.h>
+
+namespace coalesce {
+
+class DescriptorRelay {
+  public:
+    /// `id` goes into every message, as JSON text; empty: none. `on_finished` is
+    /// called when a closed spool has been dealt with to its end.
+    DescriptorRelay(Session& session, std::shared_ptr<Spool> spool, std::string id, UniqueFunction<void()> on_finished);
+
+    /// Sends what there is to send.
+    void pump();
+    /// The requester has dealt with the last message. False: there was none.
+    bool acknowledge();
+
+    /// A closed spool has been dealt with to its end.
+    [[nodiscard]] bool finished() const noexcept { return finished_; }
+
+  private:
+    Session& session_;
+    std::shared_ptr<Spool> spool_;  // declared first: the reader points into it
+    SpoolReader reader_;
+    std::string id_;
+    UniqueFunction<void()> on_finished_;
+    std::uint64_t unacknowledged_ = 0;
+    bool handed_over_ = false;
+    bool finished_ = false;
+};
+
+}  // namespace coalesce
