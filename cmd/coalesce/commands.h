@@ -1,8 +1,6 @@
 // The subcommands: each takes its own arguments and returns the exit status.
 #pragma once
 
-#include <span>
-
 #include "options.h"
 
 namespace coalesce {
@@ -11,8 +9,6 @@ struct Subcommand {
     const CommandText* text;
     int (*run)(int argc, char** argv);  ///< argv[0] is the subcommand's name
 };
-
-[[nodiscard]] std::span<const Subcommand> subcommands();
 
 int batch_command(int argc, char** argv);
 int run_command(int argc, char** argv);

@@ -21,6 +21,7 @@ constexpr Subcommand all_subcommands[] = {
     {&run_text, run_command},       {&batch_text, batch_command},   {&key_text, key_command},
     {&status_text, status_command}, {&cancel_text, cancel_command},
 };
+static_assert(std::size(all_subcommands) == std::size(command_texts));
 
 // Descriptors opened later must not become 0, 1 or 2: a child would get them as
 // its own. What was closed stays unusable: the wrong direction makes each use fail.
@@ -54,8 +55,6 @@ int dispatch(int argc, char** argv) {
 }
 
 }  // namespace
-
-std::span<const Subcommand> subcommands() { return all_subcommands; }
 
 }  // namespace coalesce
 

@@ -142,4 +142,7 @@ inline constexpr CommandText cancel_text{
     "  coalesce cancel 3f9a                 the beginning of an id is enough\n",
 };
 
+/// All of them, in the order in which help and manual show them.
+inline constexpr const CommandText* command_texts[] = {&run_text, &batch_text, &key_text, &status_text, &cancel_text};
+
 }  // namespace coalesce

@@ -4,8 +4,6 @@
 #include <numeric>
 #include <utility>
 
-#include "commands.h"
-
 namespace coalesce {
 namespace {
 
@@ -55,10 +53,10 @@ std::string general_help() {
         "Usage: coalesce COMMAND [OPTION…]\n"
         "Runs each distinct command line once; whoever asks for the same meanwhile shares\n"
         "the one run: its stdout, its stderr and its exit status.\n\nCommands:\n";
-    for (const Subcommand& subcommand : subcommands()) {
-        std::string line = "  " + std::string(subcommand.text->name);
+    for (const CommandText* command : command_texts) {
+        std::string line = "  " + std::string(command->name);
         line.resize(12, ' ');
-        help += line + std::string(subcommand.text->brief) + "\n";
+        help += line + std::string(command->brief) + "\n";
     }
     help +=
         "\nOptions without a command are batch's. `coalesce COMMAND --help` tells more,\n"
