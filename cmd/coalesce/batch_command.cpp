@@ -6,12 +6,12 @@
 
 #include <fcntl.h>
 #include <sched.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <charconv>
 
 #include "commands.h"
+#include "option_values.h"
 #include "parse.h"
 
 namespace coalesce {
@@ -34,22 +34,6 @@ Result<BatchOptions::Halt> parse_halt(const std::string& text) {
     const auto [stopped, error] = std::from_chars(text.data() + comma + 6, end, halt.failures);
     if (error != std::errc() || stopped != end || halt.failures == 0) return wrong;
     return halt;
-}
-
-template <class Number>
-Result<> take_number(std::string_view name, std::string_view value, Number& into) {
-    const auto [stopped, error] = std::from_chars(value.data(), value.data() + value.size(), into);
-    if (error != std::errc() || stopped != value.data() + value.size())
-        return Error{{}, std::string(name) + ": '" + std::string(value) + "' is no whole number"};
-    return {};
-}
-
-// Keeps what `parse` made of the value, or says which option was wrong.
-template <class Parsed, class Into>
-Result<> take_parsed(std::string_view name, Result<Parsed> parsed, Into& into) {
-    if (!parsed) return Error{{}, std::string(name) + ": " + parsed.error().message()};
-    into = *parsed;
-    return {};
 }
 
 Result<> take_format(std::string_view value, BatchOptions& options) {
@@ -99,14 +83,6 @@ Result<> take_option(std::string_view name, const char* value, BatchOptions& opt
     if (name == "--ignore-cwd") options.rules.ignore_cwd = true;
     if (name == "--spool-dir") executor.spool.store.directory = value;
     return {};
-}
-
-// Children, pipes and their watches take some five descriptors each.
-void allow_many_descriptors() {
-    rlimit limit{};
-    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) return;
-    limit.rlim_cur = limit.rlim_max;
-    ::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 }  // namespace

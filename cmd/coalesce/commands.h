@@ -12,6 +12,7 @@ struct Subcommand {
 
 int batch_command(int argc, char** argv);
 int run_command(int argc, char** argv);
+int serve_command(int argc, char** argv);
 int key_command(int argc, char** argv);
 int status_command(int argc, char** argv);
 int cancel_command(int argc, char** argv);

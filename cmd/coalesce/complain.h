@@ -1,4 +1,4 @@
-// Our own failures, and small readings that several subcommands share.
+// What several subcommands do alike: complain, and prepare or end the process.
 #pragma once
 
 #include <string>
@@ -12,6 +12,10 @@ int fail(const std::string& sentence);
 
 /// The parts of "A,B,C"; empty ones are left out.
 [[nodiscard]] std::vector<std::string> split_list(std::string_view text);
+
+/// Lifts the limit of open descriptors as far as it goes: children, pipes and
+/// their watches take some five each.
+void allow_many_descriptors();
 
 /// Ends this process by the signal, as if it had never been caught.
 [[noreturn]] void die_of(int signal);

@@ -96,6 +96,8 @@ inline constexpr OptionText run_options[] = {
     {"--wait", "TIME", "Give up waiting after TIME, with status 75.", "The run goes on for the others."},
     {"--grace", "TIME", "Wait TIME from TERM to KILL.", "The default is 10 seconds."},
     {"--keep-running", "", "Let the run finish when its requesters leave."},
+    {"--socket", "PATH", "Ask the server at PATH instead.",
+     "So does the variable COALESCE_SOCKET. The command runs there with this directory, environment and umask."},
     {"--replay-limit", "SIZE", "Keep up to SIZE of output: 64M, 2G.",
      "The default is 1 GiB. A run that writes more can no longer be joined and is paced by its slowest reader."},
     {"--spool-dir", "DIR", "Keep output in DIR, not in memory."},
@@ -110,6 +112,32 @@ inline constexpr CommandText run_text{
     "  coalesce run make docs               twenty of these at once are one run\n"
     "  coalesce run -c 'curl -s $URL | jq .'\n"
     "  out=$(coalesce run --fresh df -h)    not older than this line\n",
+};
+
+inline constexpr OptionText serve_options[] = {
+    {"--socket", "PATH", "Listen on PATH.",
+     "The default is server.sock in the meeting place, or the socket that systemd passes."},
+    {"-j,--jobs", "N", "Run N commands at a time; 0: no limit.", "The default is no limit."},
+    {"--shell", "PATH", "Run lines with PATH -c LINE.", "The default is /bin/sh."},
+    {"--allow-user", "USER", "Serve this user too: a number or a name.",
+     "May be repeated. Commands run as the server's user; different users never share a run."},
+    {"--max-requesters", "N", "Refuse more than N waiting requests.", "The default is 100000."},
+    {"--max-queue", "N", "Refuse more than N queued flights.", "The default is 10000."},
+    {"--drain", "TIME", "When told to stop, let runs finish for TIME.", "The default is 30 seconds."},
+    {"--grace", "TIME", "Wait TIME from TERM to KILL.", "The default is 10 seconds."},
+    {"--replay-limit", "SIZE", "Keep up to SIZE of output a run: 64M, 2G.", "The default is 1 GiB."},
+    {"--spool-dir", "DIR", "Keep large output in DIR, not in memory."},
+    {"--log-level", "LEVEL", "Log debug, info, warning, error or off.", "The default is info."},
+};
+
+inline constexpr CommandText serve_text{
+    "serve",
+    "coalesce serve [OPTION…]",
+    "Answer requests on a unix socket.",
+    serve_options,
+    "  coalesce serve --socket /run/user/1000/c.sock &\n"
+    "  echo date | nc -NU /run/user/1000/c.sock\n"
+    "  coalesce run --socket /run/user/1000/c.sock make docs\n",
 };
 
 inline constexpr OptionText key_options[] = {COALESCE_IDENTITY_OPTIONS};
@@ -143,6 +171,6 @@ inline constexpr CommandText cancel_text{
 };
 
 /// All of them, in the order in which help and manual show them.
-inline constexpr const CommandText* command_texts[] = {&run_text, &batch_text, &key_text, &status_text, &cancel_text};
+inline constexpr const CommandText* command_texts[] = {&run_text,    &batch_text,  &key_text, &status_text, &cancel_text, &serve_text};
 
 }  // namespace coalesce

@@ -24,10 +24,15 @@ int run_command(int argc, char** argv) {
     auto read = read_wrapped_command(run_text, argc, argv);
     if (const int* status = std::get_if<int>(&read)) return *status;
     auto& wrapped = std::get<WrappedCommand>(read);
-    if (among_ancestors(wrapped.run.orders)) return fail(wrapped.run.orders.title + " would wait for itself");
-    auto place = MeetingPlace::open(wrapped.run.orders.command.surroundings->env);
-    if (!place) return fail("cannot " + place.error().message());
-    auto end = request_run(std::move(wrapped.run), std::move(*place));
+    RunOptions& run = wrapped.run;
+    std::optional<MeetingPlace> place;
+    if (run.socket.empty()) {
+        if (among_ancestors(run.orders)) return fail(run.orders.title + " would wait for itself");
+        auto opened = MeetingPlace::open(run.orders.command.surroundings->env);
+        if (!opened) return fail("cannot " + opened.error().message());
+        place.emplace(std::move(*opened));
+    }
+    auto end = request_run(std::move(run), std::move(place));
     if (!end) return fail("cannot " + end.error().message());
     if (end->die_of != 0) die_of(end->die_of);
     return end->status;

@@ -33,21 +33,23 @@ Result<> take(std::string_view name, const char* value, WrappedCommand& command,
     } else if (name == "--stdin") {
         typed.standard_input = true;
     } else if (name == "--scope") {
-        command.rules.scope = value;
+        command.run.rules.scope = value;
     } else if (name == "--key") {
-        command.rules.key = value;
+        command.run.rules.key = value;
     } else if (name == "--ignore-env") {
-        command.rules.ignore_env.emplace_back(value);
+        command.run.rules.ignore_env.emplace_back(value);
     } else if (name == "--only-env") {
-        command.rules.only_env = split_list(value);
+        command.run.rules.only_env = split_list(value);
     } else if (name == "--ignore-cwd") {
-        command.rules.ignore_cwd = true;
+        command.run.rules.ignore_cwd = true;
     } else if (name == "--fresh") {
         run.fresh = true;
     } else if (name == "--keep-running") {
         run.orders.keep_running = true;
     } else if (name == "--verbose") {
         run.verbose = run.orders.verbose = true;
+    } else if (name == "--socket") {
+        run.socket = value;
     } else if (name == "--spool-dir") {
         run.orders.spool_directory = value;
     } else if (name == "--replay-limit") {
@@ -105,11 +107,16 @@ std::variant<WrappedCommand, int> read_wrapped_command(const CommandText& text, 
         if (!bytes) return fail("cannot " + bytes.error().message());
         orders.command.stdin_bytes = std::move(*bytes);
     }
-    orders.canonical_surroundings = canonical_surroundings(*surroundings, wrapped.rules);
-    orders.canonical_words = canonical_words(orders.command.argv, orders.command.stdin_bytes, wrapped.rules);
+    orders.canonical_surroundings = canonical_surroundings(*surroundings, wrapped.run.rules);
+    orders.canonical_words = canonical_words(orders.command.argv, orders.command.stdin_bytes, wrapped.run.rules);
     const CanonicalSurroundings canonical(orders.canonical_surroundings);
     orders.key = key_hash({&canonical, orders.canonical_words});
 
+    if (wrapped.run.socket.empty()) wrapped.run.socket = std::string(env_value(surroundings->env, "COALESCE_SOCKET").value_or(""));
+    if (!wrapped.run.socket.empty()) {  // the server adds the rest
+        orders.command.surroundings = std::move(surroundings);
+        return wrapped;
+    }
     const std::string ancestry = ancestry_of(surroundings->env);
     orders.on_behalf_of = ancestry.substr(ancestry.rfind(':') + 1);
     set_env(surroundings->env, kAncestryVariable, ancestry.empty() ? orders.key : ancestry + ":" + orders.key);

@@ -16,7 +16,6 @@ namespace coalesce {
 /// of it (--help, or a mistake that has been explained).
 struct WrappedCommand {
     RunOptions run;
-    KeyRules rules;
 };
 std::variant<WrappedCommand, int> read_wrapped_command(const CommandText& text, int argc, char** argv);
 

@@ -232,8 +232,9 @@ void CommandExecutor::land(std::unique_ptr<Active> active, Outcome outcome) {
                      .attempts = active->attempts};
     auto completer = std::move(active->completer);
     active.reset();
+    const FlightId id = result.run;
     completer.value(std::move(result));
-    if (on_landed_) on_landed_();
+    if (on_landed_) on_landed_(id);
     start_queued();
 }
 

@@ -98,7 +98,7 @@ class CommandExecutor {
     /// Called when a run has a process and a spool.
     void on_started(UniqueFunction<void(FlightId)> on_started) { on_started_ = std::move(on_started); }
     /// Called when a flight has left the table, before its requesters are told.
-    void on_landed(UniqueFunction<void()> on_landed) { on_landed_ = std::move(on_landed); }
+    void on_landed(UniqueFunction<void(FlightId)> on_landed) { on_landed_ = std::move(on_landed); }
     /// Called when a run is paused because its output is past the replay limit and
     /// nobody has read enough of it.
     void on_stalled(UniqueFunction<void(FlightId)> on_stalled) { on_stalled_ = std::move(on_stalled); }
@@ -158,7 +158,7 @@ class CommandExecutor {
     bool starting_ = false;
     bool held_ = false;
     UniqueFunction<void(FlightId)> on_started_;
-    UniqueFunction<void()> on_landed_;
+    UniqueFunction<void(FlightId)> on_landed_;
     UniqueFunction<void(FlightId)> on_stalled_;
     Group<Key, RunResult, Run, KeyHash, KeyEqual> flights_;  // last: it calls the above while it goes
 };

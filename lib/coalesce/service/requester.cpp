@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -19,6 +20,7 @@
 #include <utility>
 
 #include <coalesce/command/duration.h>
+#include <coalesce/service/json_text.h>
 #include <coalesce/service/message.h>
 
 namespace coalesce {
@@ -192,9 +194,60 @@ void keep_only(std::set<int> kept) {
     ::dup2(0, 2);
 }
 
+Result<Descriptor> connect_to(const std::string& path) {
+    Descriptor connection(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    if (path.size() >= sizeof address.sun_path)
+        return Error{std::make_error_code(std::errc::filename_too_long), "reach the server at " + path};
+    std::memcpy(address.sun_path, path.c_str(), path.size());
+    if (::connect(connection.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
+        return system_error_now("reach the server at " + path);
+    return connection;
+}
+
+std::string json_array(const std::vector<std::string>& texts) {
+    std::string array = "[";
+    for (const std::string& text : texts) {
+        if (array.size() > 1) array += ',';
+        array += '"';
+        append_json_escaped(array, text);
+        array += '"';
+    }
+    return array + "]";
+}
+
+// The whole request, for a server that knows nothing of us.
+std::string server_request(const RunOptions& options) {
+    const FlightOrders& orders = options.orders;
+    Message message;
+    if (orders.line)
+        message.text("line", *orders.line);
+    else
+        message.raw("argv", json_array(orders.command.argv));
+    message.text("cwd", orders.command.surroundings->cwd)
+        .raw("env", json_array(orders.command.surroundings->env))
+        .number("umask", orders.command.surroundings->umask)
+        .text("output", "fd")
+        .flag("fresh", options.fresh);
+    if (orders.command.stdin_bytes) {
+        std::string encoded;
+        append_base64(encoded, *orders.command.stdin_bytes);
+        message.text("stdin_base64", encoded);
+    }
+    if (options.rules.key) message.text("key", *options.rules.key);
+    if (!options.rules.scope.empty()) message.text("scope", options.rules.scope);
+    if (!options.rules.ignore_env.empty()) message.raw("ignore_env", json_array(options.rules.ignore_env));
+    if (options.rules.only_env) message.raw("only_env", json_array(*options.rules.only_env));
+    if (options.rules.ignore_cwd) message.flag("ignore_cwd", true);
+    if (orders.timeout) message.seconds("timeout", duration<double>(*orders.timeout).count());
+    return message.line();
+}
+
 class Requester {
   public:
-    Requester(RunOptions options, MeetingPlace place) : options_(std::move(options)), place_(std::move(place)) {}
+    Requester(RunOptions options, std::optional<MeetingPlace> place)
+        : options_(std::move(options)), place_(std::move(place)) {}
 
     Result<RunEnd> run();
 
@@ -202,6 +255,7 @@ class Requester {
     enum class Next { ended, again, supervisor_died };
 
     Result<Descriptor> get_connection();
+    [[nodiscard]] std::string joining_line() const;
     Result<Descriptor> lead(Descriptor listener);
     Next converse(Connection& connection);
     Next on_message(Connection& connection, const Fields& message);
@@ -217,7 +271,7 @@ class Requester {
     void say(const std::string& sentence) const { std::fprintf(stderr, "coalesce: %s\n", sentence.c_str()); }
 
     RunOptions options_;
-    MeetingPlace place_;
+    std::optional<MeetingPlace> place_;  // none: a server is asked
     Relay relay_;
     RunEnd end_;
     bool ended_ = false;
@@ -241,19 +295,15 @@ Result<RunEnd> Requester::run() {
         auto connected = get_connection();
         if (!connected) return connected.error();
         Connection connection(std::move(*connected));
-        if (!led_)
-            connection.send(Message()
-                                .text("op", "join")
-                                .flag("fresh", options_.fresh)
-                                .flag("keep_running", options_.orders.keep_running)
-                                .flag("heir", options_.orders.heir)
-                                .text("on_behalf_of", options_.orders.on_behalf_of)
-                                .line());
+        if (!led_) connection.send(place_ ? joining_line() : server_request(options_));
         switch (converse(connection)) {
             case Next::ended: break;
             case Next::again: options_.fresh = false; break;  // what starts now is fresh for us
             case Next::supervisor_died:
-                if (relay_.passed() > 0) {
+                if (!place_) {
+                    say("the server at " + options_.socket + " went away");
+                    end_with(125);
+                } else if (relay_.passed() > 0) {
                     say("the process that supervised " + options_.orders.title +
                         " died, and part of its output has been passed on");
                     end_with(125);
@@ -265,8 +315,19 @@ Result<RunEnd> Requester::run() {
     return end_;
 }
 
+std::string Requester::joining_line() const {
+    return Message()
+        .text("op", "join")
+        .flag("fresh", options_.fresh)
+        .flag("keep_running", options_.orders.keep_running)
+        .flag("heir", options_.orders.heir)
+        .text("on_behalf_of", options_.orders.on_behalf_of)
+        .line();
+}
+
 Result<Descriptor> Requester::get_connection() {
-    auto place = place_.join_or_lead(options_.orders.key);
+    if (!place_) return connect_to(options_.socket);
+    auto place = place_->join_or_lead(options_.orders.key);
     if (!place) return place.error();
     led_ = std::holds_alternative<MeetingPlace::Leading>(*place);
     if (led_) return lead(std::move(std::get<MeetingPlace::Leading>(*place).listener));
@@ -282,15 +343,15 @@ Result<Descriptor> Requester::lead(Descriptor listener) {
     const pid_t supervisor = ::fork();
     if (supervisor < 0) {
         const Error refused = system_error_now("start a supervisor");
-        place_.leave(options_.orders.key);
+        place_->leave(options_.orders.key);
         return refused;
     }
     if (supervisor > 0) return ours;
     ::setsid();
     for (const int number : handled_signals) ::signal(number, SIG_DFL);
     ::signal(SIGHUP, SIG_IGN);
-    keep_only({listener.get(), theirs.get(), place_.directory()});
-    supervise(std::move(options_.orders), std::move(place_), std::move(listener), std::move(theirs), leader);
+    keep_only({listener.get(), theirs.get(), place_->directory()});
+    supervise(std::move(options_.orders), std::move(*place_), std::move(listener), std::move(theirs), leader);
     ::_exit(0);
 }
 
@@ -337,7 +398,7 @@ Requester::Next Requester::converse(Connection& connection) {
             end_with(128 + SIGPIPE, SIGPIPE);
             return Next::ended;
         }
-        if (watched[0].revents != 0 && !connection.receive()) return heard || led_ ? Next::supervisor_died : Next::again;
+        if (watched[0].revents != 0 && !connection.receive()) return heard || led_ || !place_ ? Next::supervisor_died : Next::again;
     }
 }
 
@@ -364,7 +425,7 @@ Requester::Next Requester::on_message(Connection& connection, const Fields& mess
         joined_ = message.flag("joined");
         run_pid_ = message.number("pid");
         run_started_ = message.seconds("started");
-        if (joined_ && !options_.orders.on_behalf_of.empty() && waits_for_itself()) {
+        if (place_ && joined_ && !options_.orders.on_behalf_of.empty() && waits_for_itself()) {
             say(options_.orders.title + " would wait for itself");
             end_with(125);
             return Next::ended;
@@ -380,6 +441,10 @@ Requester::Next Requester::on_message(Connection& connection, const Fields& mess
         if (options_.verbose) say("waiting for an earlier run of " + options_.orders.title + " to end");
     } else if (event == "again") {
         return Next::again;
+    } else if (message.has("error")) {
+        const auto error = Fields::parse(message.raw("error"));
+        say(error ? error->text("message") : "the server refused");
+        end_with(125);
     } else if (event == "left") {
         end_with(128 + last_signal, last_signal);
     } else if (event == "exit") {
@@ -445,7 +510,7 @@ bool Requester::waits_for_itself() {
         to_ask.pop_back();
         if (key == options_.orders.key) return true;
         if (!seen.insert(key).second) continue;
-        const auto answer = ask_flight(place_, key, Message().text("op", "waiters").line());
+        const auto answer = ask_flight(*place_, key, Message().text("op", "waiters").line());
         const auto fields = answer ? Fields::parse(*answer) : std::nullopt;
         if (!fields) continue;
         for (const std::string_view waiter : json_elements(fields->raw("waiters")))
@@ -456,7 +521,7 @@ bool Requester::waits_for_itself() {
 
 }  // namespace
 
-Result<RunEnd> request_run(RunOptions options, MeetingPlace place) {
+Result<RunEnd> request_run(RunOptions options, std::optional<MeetingPlace> place) {
     return Requester(std::move(options), std::move(place)).run();
 }
 

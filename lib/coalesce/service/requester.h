@@ -22,6 +22,8 @@ namespace coalesce {
 
 struct RunOptions {
     FlightOrders orders;
+    KeyRules rules;      ///< as the user gave them, for a server to apply
+    std::string socket;  ///< ask the server there instead
     bool fresh = false;
     bool verbose = false;
     std::optional<std::chrono::milliseconds> wait;
@@ -34,7 +36,7 @@ struct RunEnd {
     int die_of = 0;
 };
 
-Result<RunEnd> request_run(RunOptions options, MeetingPlace place);
+Result<RunEnd> request_run(RunOptions options, std::optional<MeetingPlace> place);
 
 /// Sends one line to the flight named `key` and returns the one that is answered;
 /// no value: there is no such flight (any more).

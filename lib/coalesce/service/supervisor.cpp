@@ -94,7 +94,7 @@ Supervisor::Supervisor(FlightOrders orders, MeetingPlace place, Descriptor liste
                                   .replay_bytes = orders_.replay_bytes},
                         .in_child = {record, this}}) {
     executor_.on_started([this](FlightId id) { start_following(id); });
-    executor_.on_landed([this] {
+    executor_.on_landed([this](FlightId) {
         if (executor_.flights().empty()) leave_meeting_place();
     });
     auto watch = Watch::create(loop_, listener_.get(), [this] { accept_all(); });

@@ -1,0 +1,39 @@
+// The socket a server listens on: ours to make, or systemd's.
+#pragma once
+
+#include <coalesce/command/result.h>
+
+#include <string>
+
+#include <coalesce/io/descriptor.h>
+
+namespace coalesce {
+
+/// A listening socket that is removed again, unless somebody else made it.
+class ServerSocket {
+  public:
+    /// The socket systemd passed (LISTEN_FDS), or a new one at `path`, mode 0600. A
+    /// live socket there is refused, a dead one is replaced, without a race: the
+    /// directory is locked meanwhile.
+    static Result<ServerSocket> open(const std::string& path);
+
+    ServerSocket(ServerSocket&&) noexcept = default;
+    ServerSocket& operator=(ServerSocket&&) noexcept = default;
+
+    [[nodiscard]] int fd() const noexcept { return listener_.get(); }
+    [[nodiscard]] const std::string& path() const noexcept { return path_; }
+    /// No new connections; the file is gone.
+    void close() noexcept;
+
+  private:
+    ServerSocket() = default;
+    Descriptor directory_;
+    Descriptor listener_;
+    std::string path_;
+    std::string name_;  // in the directory; empty: not ours
+};
+
+/// Tells systemd ("READY=1", "WATCHDOG=1"), if it asked to be told.
+void notify_service_manager(const char* state) noexcept;
+
+}  // namespace coalesce
