@@ -3,8 +3,7 @@
 // What the program also knows comes from the tables it uses itself: synopses and
 // options (options.h), the variables that are no part of a key (key.h). So --help,
 // behaviour and manual cannot disagree. A line of the template that is just
-// "@WORD ARGUMENT@" is replaced; everything else is prose and stays as it is. A
-// subcommand that the template forgets is an error.
+// "@WORD@" is replaced; everything else is prose and stays as it is.
 
 #include <coalesce/command/key.h>
 
@@ -12,7 +11,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <iostream>
-#include <set>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -54,8 +53,6 @@ std::string escaped(std::string_view word) {
     return out;
 }
 
-bool ends_sentence(std::string_view word) { return word.ends_with('.') || word.ends_with('?'); }
-
 // Prose: a sentence begins a line, lines are short, and the option's argument is
 // set as one where the text names it.
 class Prose {
@@ -70,7 +67,7 @@ class Prose {
                 macro(bare, std::string_view(word).substr(bare.size()));
             else
                 plain(escaped(word));
-            if (ends_sentence(word)) flush();
+            if (word.ends_with('.')) flush();
         }
         flush();
     }
@@ -106,20 +103,56 @@ class Prose {
 
 std::string option_macro(std::string_view name) { return "Fl " + std::string(name.substr(1)); }
 
-std::string options_of(const CommandText& command) {
-    std::string out = ".Bl -tag -width Ds\n";
-    std::vector<OptionText> options(command.options.begin(), command.options.end());
-    options.push_back({"-h,--help", "", "Print a summary and exit."});
-    for (const OptionText& option : options) {
-        std::string names;
-        for (const std::string_view name : names_of(option)) names += (names.empty() ? ".It " : " , ") + option_macro(name);
-        if (!option.argument.empty()) names += " Ar " + std::string(option.argument);
-        Prose prose(option.argument);
-        prose.add(option.brief);
-        prose.add(option.more);
-        out += names + '\n' + prose.take();
+std::string names_as_macros(const OptionText& option) {
+    std::string names;
+    for (const std::string_view name : names_of(option)) names += (names.empty() ? "" : " , ") + option_macro(name);
+    return names;
+}
+
+bool same(const OptionText& a, const OptionText& b) {
+    return a.flags == b.flags && a.argument == b.argument && a.brief == b.brief && a.more == b.more;
+}
+
+// The command before this one that has the very same option.
+const CommandText* told_before(const CommandText& command, const OptionText& option) {
+    for (const CommandText* earlier : command_texts) {
+        if (earlier == &command) return nullptr;
+        for (const OptionText& other : earlier->options)
+            if (same(option, other)) return earlier;
     }
-    return out + ".El\n";
+    return nullptr;
+}
+
+std::string entry(const OptionText& option) {
+    std::string out = ".It " + names_as_macros(option);
+    if (!option.argument.empty()) out += " Ar " + std::string(option.argument);
+    Prose prose(option.argument);
+    prose.add(option.brief);
+    prose.add(option.more);
+    return out + '\n' + prose.take();
+}
+
+// What an earlier command has too is only named.
+std::string described_options(const CommandText& command) {
+    if (command.options.empty()) return {};
+    std::string entries;
+    std::map<const CommandText*, std::string> elsewhere;
+    for (const OptionText& option : command.options) {
+        if (const CommandText* earlier = told_before(command, option))
+            elsewhere[earlier] += "." + names_as_macros(option) + " ,\n";
+        else
+            entries += entry(option);
+    }
+    std::string out = ".Ss coalesce " + std::string(command.name) + '\n';
+    if (!entries.empty()) out += ".Bl -tag -width Ds\n" + entries + ".El\n";
+    for (const CommandText* earlier : command_texts) {
+        std::string& names = elsewhere[earlier];
+        if (names.empty()) continue;
+        names.resize(names.size() - std::string_view(" ,\n").size());
+        if (!entries.empty()) out += ".Pp\n";
+        out += "As for\n.Cm " + std::string(earlier->name) + " :\n" + names + " .\n";
+    }
+    return out;
 }
 
 // "coalesce run [OPTION…] [--] COMMAND" → .Nm, .Cm run, .Op Ar OPTION ..., .Op Fl Fl, .Ar COMMAND
@@ -150,49 +183,36 @@ std::string synopsis_of(const CommandText& command) {
     return out;
 }
 
+// Neighbours that share a reason share an entry.
 std::string ignored_variables() {
     std::string out = ".Bl -tag -width Ds -compact\n";
     std::string_view reason;
-    const auto variables = default_ignored_env();
-    for (std::size_t i = 0; i < variables.size(); ++i) {
-        const bool same = i > 0 && variables[i].reason == reason;
-        out += (same ? ".It Ev " : ".It Ev ") + std::string(variables[i].pattern) + '\n';
-        reason = variables[i].reason;
-        const bool next_same = i + 1 < variables.size() && variables[i + 1].reason == reason;
-        if (!next_same) out += escaped(reason) + '\n';
+    for (const IgnoredVariable& variable : default_ignored_env()) {
+        if (variable.reason == reason) {
+            out += " , Ev " + escaped(variable.pattern);
+            continue;
+        }
+        if (!reason.empty()) out += '\n' + escaped(reason) + '\n';
+        out += ".It Ev " + escaped(variable.pattern);
+        reason = variable.reason;
     }
-    return out + ".El\n";
-}
-
-const CommandText& command_named(std::string_view name) {
-    for (const CommandText* command : command_texts)
-        if (command->name == name) return *command;
-    give_up("the template names a command that is not there: " + std::string(name));
+    return out + '\n' + escaped(reason) + "\n.El\n";
 }
 
 void fill_in(std::istream& manual) {
-    std::set<std::string> described;
     std::string line;
     while (std::getline(manual, line)) {
-        if (!line.starts_with('@') || !line.ends_with('@')) {
-            std::cout << line << '\n';
-            continue;
-        }
-        const auto words = split(std::string_view(line).substr(1, line.size() - 2), ' ');
-        if (words.size() == 2 && words[0] == "SYNOPSIS") {
-            std::cout << synopsis_of(command_named(words[1]));
-        } else if (words.size() == 2 && words[0] == "OPTIONS") {
-            described.insert(words[1]);
-            std::cout << options_of(command_named(words[1]));
-        } else if (words.size() == 1 && words[0] == "IGNORED_VARIABLES") {
+        if (line == "@SYNOPSES@")
+            for (const CommandText* command : command_texts) std::cout << synopsis_of(*command);
+        else if (line == "@OPTIONS@")
+            for (const CommandText* command : command_texts) std::cout << described_options(*command);
+        else if (line == "@IGNORED_VARIABLES@")
             std::cout << ignored_variables();
-        } else {
+        else if (line.starts_with('@'))
             give_up("the template has an unknown line: " + line);
-        }
+        else
+            std::cout << line << '\n';
     }
-    for (const CommandText* command : command_texts)
-        if (!described.contains(std::string(command->name)))
-            give_up("the template says nothing about " + std::string(command->name));
 }
 
 }  // namespace
