@@ -1,21 +1,54 @@
 #include <coalesce/service/descriptor_relay.h>
 
+#include <chrono>
 #include <utility>
 
 #include <coalesce/service/message.h>
 
 namespace coalesce {
 
-DescriptorRelay::DescriptorRelay(Session& session, std::shared_ptr<Spool> spool, std::string id,
+namespace {
+
+constexpr std::uint64_t much = 1 << 20;
+constexpr std::uint64_t worth_a_message = 512 * 1024;
+constexpr std::chrono::milliseconds longest_wait{5};
+
+}  // namespace
+
+DescriptorRelay::DescriptorRelay(Loop& loop, Session& session, std::shared_ptr<Spool> spool, std::string id,
                                  UniqueFunction<void()> on_finished)
-    : session_(session),
+    : loop_(loop),
+      session_(session),
       spool_(std::move(spool)),
       reader_(*spool_, [this] { pump(); }),
       id_(std::move(id)),
       on_finished_(std::move(on_finished)) {}
 
+// Only a stretch that still grows is worth it: what the other stream has cut off
+// gets no longer.
+bool DescriptorRelay::worth_waiting(const SpoolReader::Piece& piece) const noexcept {
+    const bool grows = reader_.position() + piece.extent.length == spool_->size();
+    return grows && !spool_->closed() && spool_->size() > much && piece.extent.length < worth_a_message;
+}
+
 void DescriptorRelay::pump() {
     if (session_.gone() || unacknowledged_ > 0 || finished_) return;
+    if (const auto piece = reader_.next()) {
+        if (worth_waiting(*piece)) {
+            if (std::exchange(waiting_, true)) return;
+            if (!patience_) patience_.emplace(loop_);
+            return patience_->start(longest_wait, [this] { send_what_there_is(); });
+        }
+        return send_what_there_is();
+    }
+    if (!reader_.finished()) return;
+    finished_ = true;
+    on_finished_();
+}
+
+void DescriptorRelay::send_what_there_is() {
+    if (std::exchange(waiting_, false)) patience_->stop();
+    if (session_.gone()) return;
     if (const auto piece = reader_.next()) {
         unacknowledged_ = piece->extent.length;
         Message message;
@@ -24,11 +57,8 @@ void DescriptorRelay::pump() {
             .number("offset", static_cast<std::int64_t>(piece->extent.offset))
             .number("bytes", static_cast<std::int64_t>(piece->extent.length));
         const int file = std::exchange(handed_over_, true) ? -1 : piece->extent.file;
-        return session_.send(message.line(), file);
+        session_.send(message.line(), file);
     }
-    if (!reader_.finished()) return;
-    finished_ = true;
-    on_finished_();
 }
 
 bool DescriptorRelay::acknowledge() {

@@ -3,15 +3,19 @@
 // The spool's file is handed over once; messages carry offsets and lengths. There
 // is one message on its way at a time: the requester acknowledges it when it has
 // dealt with the bytes, and what came meanwhile is in the next one. So a slow
-// requester costs nothing, and its place in the output is always known.
+// requester costs nothing, and its place in the output is always known. When much
+// is written, a message waits a moment for more: sixteen requesters that were
+// each woken for every 64 KiB got half the rate, measured.
 #pragma once
 
 #include <coalesce/flight/unique_function.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include <coalesce/io/spool.h>
+#include <coalesce/io/watch.h>
 #include <coalesce/service/session.h>
 
 namespace coalesce {
@@ -20,7 +24,8 @@ class DescriptorRelay {
   public:
     /// `id` goes into every message, as JSON text; empty: none. `on_finished` is
     /// called when a closed spool has been dealt with to its end.
-    DescriptorRelay(Session& session, std::shared_ptr<Spool> spool, std::string id, UniqueFunction<void()> on_finished);
+    DescriptorRelay(Loop& loop, Session& session, std::shared_ptr<Spool> spool, std::string id,
+                    UniqueFunction<void()> on_finished);
 
     /// Sends what there is to send.
     void pump();
@@ -31,11 +36,17 @@ class DescriptorRelay {
     [[nodiscard]] bool finished() const noexcept { return finished_; }
 
   private:
+    void send_what_there_is();
+    [[nodiscard]] bool worth_waiting(const SpoolReader::Piece& piece) const noexcept;
+
+    Loop& loop_;
     Session& session_;
     std::shared_ptr<Spool> spool_;  // declared first: the reader points into it
     SpoolReader reader_;
     std::string id_;
     UniqueFunction<void()> on_finished_;
+    std::optional<Timer> patience_;
+    bool waiting_ = false;
     std::uint64_t unacknowledged_ = 0;
     bool handed_over_ = false;
     bool finished_ = false;

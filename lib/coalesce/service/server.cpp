@@ -354,7 +354,7 @@ void Server::follow(Asked& asked) {
         asked.ticket = {};
         return bury(asked);
     }
-    asked.relay.emplace(session, run.spool, asked.id, [this, &asked] {
+    asked.relay.emplace(loop_, session, run.spool, asked.id, [this, &asked] {
         if (asked.result) end(asked);  // else the landing is on its way
     });
     asked.relay->pump();

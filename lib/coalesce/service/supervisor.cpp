@@ -206,7 +206,7 @@ void Supervisor::start_following(FlightId id) {
 
 void Supervisor::follow(Member& member) {
     const Run& run = member.ticket.state();
-    member.relay.emplace(*member.session, run.spool, std::string(), [this, &member] {
+    member.relay.emplace(loop_, *member.session, run.spool, std::string(), [this, &member] {
         if (member.result) end_of(member);  // else the landing is on its way
     });
     const std::string line = Message()
