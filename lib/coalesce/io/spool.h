@@ -55,6 +55,8 @@ class Spool {
     /// Called whenever a reader made room while full().
     void on_room(UniqueFunction<void()> on_room) { on_room_ = std::move(on_room); }
 
+    /// Puts the bytes into the file now, for a reader that wants its descriptor.
+    Result<> move_to_file() { return bytes_.move_to_file(); }
     /// The file that holds the bytes, or -1 while they are on the heap.
     [[nodiscard]] int file() const noexcept { return bytes_.file(); }
 

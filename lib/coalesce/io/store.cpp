@@ -71,6 +71,7 @@ void Store::append_to_heap(std::span<const char> bytes) {
 }
 
 Result<> Store::move_to_file() {
+    if (file_) return {};
     auto file = make_file(limits_->directory);
     if (!file) return file.error();
     file_ = std::move(*file);

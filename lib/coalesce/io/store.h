@@ -54,6 +54,9 @@ class Store {
     /// Gives the space before `offset` back to the system, where it can.
     void release_before(std::uint64_t offset) noexcept;
 
+    /// Moves what is on the heap, and all that comes, to the file.
+    Result<> move_to_file();
+
     /// The file, once there is one; -1 while the bytes are on the heap.
     [[nodiscard]] int file() const noexcept { return file_.get(); }
 
@@ -65,7 +68,6 @@ class Store {
         std::unique_ptr<char[]> bytes;
     };
     void append_to_heap(std::span<const char> bytes);
-    Result<> move_to_file();
     Result<> write_to_file(std::span<const char> bytes);
 
     const StoreLimits* limits_;  // outlives us: the executor's
