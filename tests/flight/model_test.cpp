@@ -25,7 +25,7 @@ using namespace coalesce::test::model;
 
 namespace {
 
-constexpr std::uint64_t kSteps = 1'200'000;
+constexpr std::uint64_t kSteps = 1'020'000;
 constexpr int kLife = 200;
 
 std::uint64_t from_environment(const char* variable, std::uint64_t otherwise) {

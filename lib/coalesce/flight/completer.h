@@ -46,13 +46,14 @@ class [[nodiscard]] Completer {
     template <class... Args>
     void emplace(Args&&... args) {
         if (!flight_->awaits_completion()) return;
-        if (!flight_->wanted()) return flight_->complete(nullptr, nullptr);
-        std::shared_ptr<const Payload<T>> value;
-        if constexpr (std::is_void_v<T>)
-            value = nothing();
-        else
-            value = std::make_shared<const T>(std::forward<Args>(args)...);
-        flight_->complete(std::move(value), nullptr);
+        if (flight_->wanted()) {
+            // Straight into its place: it was made a moment ago, and moving it now would wait for the store buffer.
+            if constexpr (std::is_void_v<T>)
+                flight_->landing().value = detail::shared_nothing();
+            else
+                flight_->landing().value = std::make_shared<const T>(std::forward<Args>(args)...);
+        }
+        flight_->complete();
     }
 
     /// Lands the flight with `value`, which all requesters share.
@@ -64,13 +65,17 @@ class [[nodiscard]] Completer {
     /// Lands the flight with a value that exists already. Not null.
     void value(std::shared_ptr<const Payload<T>> value) {
         if (!value) std::abort();
-        if (flight_->awaits_completion()) flight_->complete(std::move(value), nullptr);
+        if (!flight_->awaits_completion()) return;
+        flight_->landing().value = std::move(value);
+        flight_->complete();
     }
 
     /// Lands the flight with an exception, which reaches everybody with its own type. Not null.
     void error(std::exception_ptr error) {
         if (!error) std::abort();
-        if (flight_->awaits_completion()) flight_->complete(nullptr, std::move(error));
+        if (!flight_->awaits_completion()) return;
+        flight_->landing().error = std::move(error);
+        flight_->complete();
     }
 
     /// Nobody joins from now on; who asks gets the next flight. Those who wait are unaffected.
@@ -108,12 +113,6 @@ class [[nodiscard]] Completer {
   private:
     friend detail::Flight<T, State>;
     explicit Completer(detail::Ref<detail::Flight<T, State>> flight) noexcept : flight_(std::move(flight)) {}
-
-    // All voids share one value, which costs no count and no allocation.
-    static std::shared_ptr<const std::monostate> nothing() noexcept {
-        static constexpr std::monostate kNothing{};
-        return {std::shared_ptr<const void>(), &kNothing};
-    }
 
     detail::Ref<detail::Flight<T, State>> flight_;
 };

@@ -4,8 +4,10 @@
 // callback ever runs inside join(), then() or value(): the caller's own frame
 // is always finished with its bookkeeping first. An executor promises to run
 // each function once, later, in the order posted, on the loop's thread. Which
-// loop that is, and how it wakes, is left to whoever implements it. Refused:
-// timers, priorities or a thread-safe post, which the primitive does not need.
+// loop that is, and how it wakes, is left to whoever implements it. A loop whose
+// post() may be called from any thread says so by its type, since a function
+// that returns a std::future can only be waited for elsewhere (memoize.h).
+// Refused: timers and priorities, which the primitive does not need.
 #pragma once
 
 #include <coalesce/flight/unique_function.h>
@@ -24,5 +26,9 @@ class Executor {
     /// Queues `function`. Never runs it inside the call.
     virtual void post(UniqueFunction<void()> function) = 0;
 };
+
+/// An executor whose post() may be called from any thread. Groups on it are
+/// still the loop thread's own.
+class ThreadSafeExecutor : public Executor {};
 
 }  // namespace coalesce

@@ -21,6 +21,7 @@
 #include <coalesce/flight/landing.h>
 #include <coalesce/flight/linked_list.h>
 #include <coalesce/flight/ref.h>
+#include <coalesce/flight/spare_blocks.h>
 #include <coalesce/flight/stats.h>
 #include <coalesce/flight/unique_function.h>
 #include <coalesce/flight/waiter.h>
@@ -29,6 +30,7 @@
 #include <exception>
 #include <future>
 #include <memory>
+#include <new>
 #include <stop_token>
 #include <utility>
 #include <vector>
@@ -68,6 +70,7 @@ class TableBase {
 
     Executor& executor;
     WaiterPool<Waiter<T, State>> waiters;
+    SpareBlocks spare_flights;
     LinkedList<FlightOf> flights;  // all that exist, in order of first request
     GroupStats stats;
     FlightId last_id = 0;
@@ -105,7 +108,7 @@ class Flight : public FlightBase, public Links {
     /// Whether a request may share this run; a fresh one wants a run that has yet to begin.
     [[nodiscard]] bool admits(bool fresh) const noexcept { return joinable() && !(fresh && begun_); }
     [[nodiscard]] Flight* successor() const noexcept { return successor_.get(); }
-    [[nodiscard]] Table& table() const noexcept { return *table_; }
+    [[nodiscard]] Ref<Table> hold_table() const noexcept { return table_; }
 
     // --- members
 
@@ -122,10 +125,11 @@ class Flight : public FlightBase, public Links {
     }
 
     /// Gives a member its callback; posts the delivery it has missed.
-    void set_callback(Place& place, Callback callback) {
+    template <class F>
+    void set_callback(Place& place, F&& callback) {
         if (place.is(Place::kOver)) return;
         if (place.callback) throw std::future_error(std::future_errc::future_already_retrieved);
-        place.callback = std::move(callback);
+        place.callback.emplace(std::forward<F>(callback));
         if (place.linked()) return;
         if (place.is(Place::kCancelled)) {
             cancelled_waiters_.push_back(place);
@@ -192,7 +196,7 @@ class Flight : public FlightBase, public Links {
         starting_ = false;
         if (landed_) return;
         if (thrown)
-            land(nullptr, std::move(thrown));
+            land_error(std::move(thrown));
         else if (completer_dropped_)
             land_broken();
     }
@@ -214,21 +218,11 @@ class Flight : public FlightBase, public Links {
         });
     }
 
-    /// The run is over. The key is free before anybody is told.
-    void land(Value value, std::exception_ptr error) {
-        const Ref<Flight> self(this);
-        landed_ = true;
-        const UniqueFunction<void()> dropped = std::move(on_cancel_);
-        ++table_->stats.landings;
-        const Ref<Flight> following = listed_ ? table_->depart(*this) : Ref<Flight>{};
-        settle({std::move(value), std::move(error), joined_});
-        if (following) following->post_start();
-    }
-
     /// No run: its one member gets `error`.
     void refuse(std::exception_ptr error) {
         landed_ = true;
-        settle({nullptr, std::move(error), 0});
+        landing_.error = std::move(error);
+        settle(0);
     }
 
     /// Called by the completer's destructor when it has not landed the flight.
@@ -246,9 +240,12 @@ class Flight : public FlightBase, public Links {
         if (completed_) throw std::future_error(std::future_errc::promise_already_satisfied);
         return !landed_;
     }
-    void complete(Value value, std::exception_ptr error) {
+    /// What a completer lands the flight with, to be set before complete().
+    [[nodiscard]] Landing<T>& landing() noexcept { return landing_; }
+    void complete() {
+        if (landed_) return;  // the making of the value may have ended the group
         completed_ = true;
-        land(std::move(value), std::move(error));
+        land();
     }
     [[nodiscard]] bool completed() const noexcept { return completed_; }
     /// Whether a value would reach anybody.
@@ -317,11 +314,11 @@ class Flight : public FlightBase, public Links {
     }
 
   protected:
-    ~Flight() override {
+    ~Flight() {
         unlink();
         // Only detached members can be left, of a flight whose executor went first.
-        drop_all(waiting_);
-        drop_all(cancelled_waiters_);
+        if (!waiting_.empty()) drop_all(waiting_);
+        if (!cancelled_waiters_.empty()) drop_all(cancelled_waiters_);
     }
 
   private:
@@ -350,13 +347,28 @@ class Flight : public FlightBase, public Links {
         }
     }
 
-    void land_broken() { land(nullptr, std::make_exception_ptr(std::future_error(std::future_errc::broken_promise))); }
+    /// The run is over, with landing_. The key is free before anybody is told.
+    void land() {
+        const Ref<Flight> self(this);
+        landed_ = true;
+        const UniqueFunction<void()> dropped = std::move(on_cancel_);
+        ++table_->stats.landings;
+        const Ref<Flight> following = listed_ ? table_->depart(*this) : Ref<Flight>{};
+        settle(joined_);
+        if (following) following->post_start();
+    }
 
-    void settle(Landing<T> landing) {
+    void land_error(std::exception_ptr error) {
+        landing_.error = std::move(error);
+        land();
+    }
+    void land_broken() { land_error(std::make_exception_ptr(std::future_error(std::future_errc::broken_promise))); }
+
+    void settle(std::size_t requesters) {
         if (std::exchange(settled_, true)) return;
         waiting_count_ = 0;
         if (waiting_.empty()) return;
-        landing_ = std::move(landing);
+        landing_.requesters = requesters;
         post_delivery();
     }
 
@@ -376,19 +388,25 @@ class Flight : public FlightBase, public Links {
         stop_source_.request_stop();
     }
 
+    struct Delivery {
+        using MovesAsBytes = void;  // a count, wherever it lies
+        Ref<Flight> flight;
+        void operator()() const {
+            flight->deliver(flight->waiting_, flight->landing_);
+            flight->delivery_posted_ = false;
+        }
+    };
+
     void post_delivery() {
         if (std::exchange(delivery_posted_, true)) return;
-        table_->executor.post([self = Ref<Flight>(this)] {
-            self->deliver(self->waiting_, self->landing_);
-            self->delivery_posted_ = false;
-        });
+        table_->executor.post(Delivery{Ref<Flight>(this)});
     }
 
     void post_cancelled_delivery() {
         if (std::exchange(cancelled_delivery_posted_, true)) return;
         table_->executor.post([self = Ref<Flight>(this)] {
-            const Landing<T> cancelled{nullptr, cancelled_error(), self->joined_};
-            self->deliver(self->cancelled_waiters_, cancelled);
+            const Landing<T> cancelling{nullptr, cancelled_error(), self->joined_};
+            self->deliver(self->cancelled_waiters_, cancelling);
             self->cancelled_delivery_posted_ = false;
         });
     }
@@ -441,6 +459,36 @@ class Flight : public FlightBase, public Links {
     std::stop_source stop_source_{std::nostopstate};
     Landing<T> landing_;
     [[no_unique_address]] State state_{};
+};
+
+/// A flight, or what is derived from it, in memory of its table.
+template <class Derived, class T, class State, class... Arguments>
+[[nodiscard]] Ref<Derived> make_flight(TableBase<T, State>& table, Arguments&&... arguments) {
+    void* block = table.spare_flights.take(sizeof(Derived));
+    try {
+        return Ref<Derived>(::new (block) Derived(table, std::forward<Arguments>(arguments)...));
+    } catch (...) {
+        table.spare_flights.give_back(block, sizeof(Derived));
+        throw;
+    }
+}
+
+/// The end of such a flight.
+template <class Derived>
+void end_flight(Derived& flight) noexcept {
+    const auto table = flight.hold_table();
+    flight.~Derived();
+    table->spare_flights.give_back(&flight, sizeof(Derived));
+}
+
+/// A flight without a key: a request that was refused.
+template <class T, class State>
+class KeylessFlight final : public Flight<T, State> {
+  public:
+    explicit KeylessFlight(TableBase<T, State>& table) : Flight<T, State>(table, 0) {}
+
+  private:
+    void end() noexcept override { end_flight(*this); }
 };
 
 template <class T, class State>

@@ -27,14 +27,17 @@ class FlightBase : public WaitNode {
   public:
     void retain() noexcept { ++references_; }
     void release() noexcept {
-        if (--references_ == 0) delete this;
+        if (--references_ == 0) end();
     }
 
     [[nodiscard]] FlightId id() const noexcept { return id_; }
 
   protected:
     explicit FlightBase(FlightId id) noexcept : id_(id) {}
-    virtual ~FlightBase() = default;
+    ~FlightBase() = default;
+
+    /// Nobody holds it any more: destroys it, and its memory goes back where it came from.
+    virtual void end() noexcept = 0;
 
   private:
     std::uint32_t references_ = 0;

@@ -1,26 +1,20 @@
 // FlightTable: which flight is the live one of its key. Internal; see group.h.
 //
-// A chained hash table whose entries are the flights themselves: leading costs
-// one allocation for flight, key and entry together, an entry is taken out by
-// its address, so a finish can never erase another flight that has meanwhile
-// got its key, and no iterator outlives a rehash. It shrinks again, so that a
-// burst of keys leaves nothing behind. Refused: std::unordered_map, which hashes
-// a key twice to look it up by a view and then insert it, and allocates a node
-// beside the flight.
+// Lists flights, hands the place of one that departs to its successor, and ends
+// them all with the group. How a key is found is left to key_table.h, what a
+// flight does with its members to flight.h.
 #pragma once
 
 #include <coalesce/flight/flight.h>
+#include <coalesce/flight/key_table.h>
 
-#include <bit>
 #include <cstddef>
-#include <cstdint>
-#include <new>
 #include <utility>
 #include <vector>
 
 namespace coalesce::detail {
 
-/// A flight and what it is found by.
+/// A flight and what it is found by: one allocation for flight, key and entry.
 template <class Key, class T, class State>
 class KeyedFlight final : public Flight<T, State> {
   public:
@@ -31,6 +25,9 @@ class KeyedFlight final : public Flight<T, State> {
     std::size_t hash;
     KeyedFlight* chain = nullptr;  // the next flight of its bucket
     Key key;
+
+  private:
+    void end() noexcept override { end_flight(*this); }
 };
 
 template <class Key, class T, class State, class Hash, class Equal>
@@ -50,59 +47,43 @@ class FlightTable final : public TableBase<T, State> {
     /// The live flight of `key`, or null.
     template <class K>
     [[nodiscard]] Entry* find(std::size_t hash, const K& key) const {
-        if (size_ == 0) return nullptr;
-        for (Entry* entry = buckets_[bucket_of(hash)]; entry; entry = entry->chain)
-            if (entry->hash == hash && equal_(entry->key, key)) return entry;
-        return nullptr;
+        return live_.find(hash, key);
     }
 
-    /// False for a key that no lookup would find again, such as a NaN.
-    [[nodiscard]] bool can_find(const Key& key) const { return static_cast<bool>(equal_(key, key)); }
-
-    /// Makes room for one more, so that list() cannot fail.
-    void reserve_one() {
-        if (size_ + 1 > buckets_.size()) rehash(buckets_.empty() ? kFewestBuckets : buckets_.size() * 2);
-    }
-
-    /// Makes `entry` the live flight of its key, which has none.
-    void list(Entry& entry) noexcept {
+    /// Makes `entry` the live flight of its key, which has none, unless no lookup would find it.
+    void list(Entry& entry) {
+        if (!live_.can_find(entry.key)) return;
+        live_.reserve_one();
+        live_.insert(entry);
         entry.retain();
-        Entry*& head = buckets_[bucket_of(entry.hash)];
-        entry.chain = head;
-        head = &entry;
         entry.list();
-        ++size_;
     }
 
     Ref<FlightOf> depart(FlightOf& flight) noexcept override {
         auto& leaving = static_cast<Entry&>(flight);
         const Ref<Entry> self = Ref<Entry>::adopt(&leaving);  // the table's own count
-        Entry** link = &buckets_[bucket_of(leaving.hash)];
-        while (*link != &leaving) link = &(*link)->chain;
         leaving.unlist();
         Ref<FlightOf> next = leaving.take_successor();
         if (next) {
             auto& successor = static_cast<Entry&>(*next);
+            live_.replace(leaving, successor);
             successor.retain();
-            successor.chain = leaving.chain;
-            *link = &successor;
             successor.list();
         } else {
-            *link = leaving.chain;
-            --size_;
-            if (buckets_.size() > kFewestBuckets && size_ < buckets_.size() / 8) shrink();
+            live_.erase(leaving);
         }
         return next;
     }
 
-    [[nodiscard]] std::size_t size() const noexcept { return size_; }
+    /// How many keys are in flight.
+    [[nodiscard]] std::size_t size() const noexcept { return live_.size(); }
 
     /// Ends the group: everybody who waits gets operation_canceled, every run
     /// that goes on is told, and completers find nothing more to do.
     void close() {
         struct Orphan {
             Ref<FlightOf> flight;
-            bool running;
+            bool running = false;
             typename FlightOf::Start unused_start;
         };
         this->closed = true;
@@ -113,48 +94,15 @@ class FlightTable final : public TableBase<T, State> {
             if (flight->listed()) flight->release();
             orphan.running = flight->orphan(orphan.unused_start);
         }
-        buckets_.clear();
-        size_ = 0;
+        live_.clear();
         for (Orphan& orphan : orphans) (void)orphan.flight->take_successor();
         for (Orphan& orphan : orphans)
             if (orphan.running) orphan.flight->request_cancel();
     }
 
   private:
-    static constexpr std::size_t kFewestBuckets = 16;  // a power of two, as every size is
-
-    // std::hash of an integer is the integer: multiply, and take the high bits.
-    [[nodiscard]] std::size_t bucket_of(std::size_t hash) const noexcept {
-        return static_cast<std::size_t>((std::uint64_t{hash} * 0x9E3779B97F4A7C15u) >> shift_);
-    }
-
-    void rehash(std::size_t count) {
-        std::vector<Entry*> old(count, nullptr);
-        old.swap(buckets_);
-        shift_ = 64 - std::countr_zero(count);
-        for (Entry* entry : old)
-            while (entry) {
-                Entry* next = entry->chain;
-                Entry*& head = buckets_[bucket_of(entry->hash)];
-                entry->chain = head;
-                head = entry;
-                entry = next;
-            }
-    }
-
-    void shrink() noexcept {
-        try {
-            rehash(buckets_.size() / 2);
-        } catch (const std::bad_alloc&) {
-            // A large table works as well as a small one.
-        }
-    }
-
-    std::vector<Entry*> buckets_;
-    int shift_ = 64;
-    std::size_t size_ = 0;
+    KeyTable<Entry, Equal> live_;
     [[no_unique_address]] Hash hash_{};
-    [[no_unique_address]] Equal equal_{};
 };
 
 }  // namespace coalesce::detail

@@ -72,7 +72,8 @@ class Group {
     /// that cannot be joined, and not at all if everybody leaves before. What
     /// start throws lands the flight and does not escape. A request that joins
     /// leaves `start` untouched and constructs no Key if Hash and Equal are
-    /// transparent.
+    /// transparent. A start that refers to what the caller holds may have a member
+    /// `own() &&`: what that returns is kept instead when the start has to wait.
     template <class K, class Start>
     TicketOf join(K&& key, Start&& start, const JoinOptions& options = {}) {
         if constexpr (kFindsBy<K>)
@@ -193,19 +194,24 @@ class Group {
     TicketOf lead(K&& key, std::size_t hash, Entry* predecessor, Start&& start, detail::FlightBase* asker,
                   const JoinOptions& options) {
         const detail::Ref<Table> table = table_;  // start may destroy the group
-        const detail::Ref<Entry> flight(new Entry(*table, ++table->last_id, hash, std::forward<K>(key)));
+        const auto flight = detail::make_flight<Entry, T, State>(*table, ++table->last_id, hash, std::forward<K>(key));
         TicketOf ticket = admit(*flight, true, asker, options);
         ++table->stats.flights;
         if (predecessor) {
-            flight->run_after(*predecessor, typename Flight::Start(std::forward<Start>(start)));
+            flight->run_after(*predecessor, to_keep(std::forward<Start>(start)));
             return ticket;
         }
-        if (table->can_find(flight->key)) {
-            table->reserve_one();
-            table->list(*flight);
-        }
+        table->list(*flight);
         flight->run(std::forward<Start>(start));
         return ticket;
+    }
+
+    template <class Start>
+    static typename Flight::Start to_keep(Start&& start) {
+        if constexpr (requires { std::forward<Start>(start).own(); })
+            return typename Flight::Start(std::forward<Start>(start).own());
+        else
+            return typename Flight::Start(std::forward<Start>(start));
     }
 
     TicketOf admit(Flight& flight, bool leader, detail::FlightBase* asker, const JoinOptions& options) {
@@ -218,7 +224,7 @@ class Group {
 
     TicketOf refuse(std::exception_ptr error) {
         ++table_->stats.refusals;
-        const detail::Ref<Flight> none(new Flight(*table_, 0));
+        const auto none = detail::make_flight<detail::KeylessFlight<T, State>, T, State>(*table_);
         TicketOf ticket(none->admit(false));
         none->refuse(std::move(error));
         return ticket;

@@ -40,6 +40,12 @@ inline std::exception_ptr system_error_ptr(std::errc code, const char* what) {
     return std::make_exception_ptr(std::system_error(std::make_error_code(code), what));
 }
 
+/// The value of a T that is void: one for all, which costs no count and no allocation.
+inline std::shared_ptr<const std::monostate> shared_nothing() noexcept {
+    static constexpr std::monostate kNothing{};
+    return {std::shared_ptr<const void>(), &kNothing};
+}
+
 /// What everybody gets when there is no run to wait for any more.
 inline std::exception_ptr cancelled_error() {
     return system_error_ptr(std::errc::operation_canceled, "the flight was cancelled");

@@ -9,8 +9,8 @@
 #include <coalesce/flight/executor.h>
 
 #include <cstddef>
-#include <deque>
 #include <utility>
+#include <vector>
 
 namespace coalesce {
 
@@ -21,19 +21,15 @@ class ManualExecutor final : public Executor {
 
     ~ManualExecutor() override {
         // Destroying a function may drop a ticket, whose leaving may post again.
-        while (!queue_.empty()) {
-            UniqueFunction<void()> dropped = std::move(queue_.front());
-            queue_.pop_front();
-        }
+        while (queued() > 0) (void)pop();
     }
 
     void post(UniqueFunction<void()> function) override { queue_.push_back(std::move(function)); }
 
     /// Runs the oldest function; false when there is none.
     bool run_one() {
-        if (queue_.empty()) return false;
-        UniqueFunction<void()> function = std::move(queue_.front());
-        queue_.pop_front();
+        if (queued() == 0) return false;
+        UniqueFunction<void()> function = pop();
         function();
         return true;
     }
@@ -46,10 +42,26 @@ class ManualExecutor final : public Executor {
     }
 
     /// How many functions wait to be run.
-    [[nodiscard]] std::size_t queued() const noexcept { return queue_.size(); }
+    [[nodiscard]] std::size_t queued() const noexcept { return queue_.size() - next_; }
 
   private:
-    std::deque<UniqueFunction<void()>> queue_;
+    UniqueFunction<void()> pop() {
+        UniqueFunction<void()> function = std::move(queue_[next_++]);
+        if (next_ == queue_.size()) {
+            queue_.clear();
+            next_ = 0;
+        } else if (next_ >= kMostTaken && next_ * 2 >= queue_.size()) {
+            queue_.erase(queue_.begin(), queue_.begin() + static_cast<std::ptrdiff_t>(next_));
+            next_ = 0;
+        }
+        return function;
+    }
+
+    // A queue that is never quite empty sheds what was taken from its front in bulk.
+    static constexpr std::size_t kMostTaken = 1024;
+
+    std::vector<UniqueFunction<void()>> queue_;
+    std::size_t next_ = 0;  // those before it were taken
 };
 
 }  // namespace coalesce

@@ -4,11 +4,16 @@
 // the call of join(), not from the moment somebody looks at it, so tickets that
 // are consumed one after the other have still coalesced. After leave() returns,
 // no callback of this ticket is ever called. What it tells is delivered by a
-// posted callback, in the order of joining.
+// posted callback, in the order of joining; a std::shared_future may take the
+// callback's place (future()), or a coroutine (await_ticket.h).
 #pragma once
 
 #include <coalesce/flight/flight.h>
 
+#include <concepts>
+#include <future>
+#include <memory>
+#include <type_traits>
 #include <utility>
 
 namespace coalesce {
@@ -34,8 +39,9 @@ class [[nodiscard]] Ticket {
     /// Has `callback` called once with the landing, from a posted task. A second
     /// callback throws std::future_error(future_already_retrieved); after
     /// leave() it is dropped.
-    void then(UniqueFunction<void(const Landing<T>&)> callback) {
-        place_->flight->set_callback(*place_, std::move(callback));
+    template <std::invocable<const Landing<T>&> Callback>
+    void then(Callback&& callback) {
+        place_->flight->set_callback(*place_, std::forward<Callback>(callback));
     }
 
     /// Stops waiting. The last one to leave cancels the run.
@@ -47,6 +53,25 @@ class [[nodiscard]] Ticket {
     /// one, is called at the landing, and the run goes on for it.
     void detach() && noexcept {
         if (auto* place = std::exchange(place_, nullptr)) place->flight->detach(*place);
+    }
+
+    /// The landing as a std::shared_future, for whoever waits on another thread: a
+    /// shared_ptr<const T>, or void. The membership stays until the landing; if the
+    /// executor goes first, the future is a broken promise.
+    [[nodiscard]] auto future() && {
+        using Result = std::conditional_t<std::is_void_v<T>, void, std::shared_ptr<const T>>;
+        std::promise<Result> promise;
+        std::shared_future<Result> future = promise.get_future().share();
+        then([promise = std::move(promise)](const Landing<T>& landing) mutable {
+            if (landing.error)
+                promise.set_exception(landing.error);
+            else if constexpr (std::is_void_v<T>)
+                promise.set_value();
+            else
+                promise.set_value(landing.value);
+        });
+        std::move(*this).detach();
+        return future;
     }
 
     /// Whether this request began the flight.

@@ -3,13 +3,15 @@
 // It holds what std::function cannot (a captured Completer, Ticket or
 // unique_ptr) in three words: two for the callable, one for its operations. A
 // callable of at most two pointers that moves without throwing lives inside,
-// everything else behind one allocation. Moving never throws, so queues of
+// everything else behind one allocation. One that declares a type MovesAsBytes
+// is moved as its bytes, without being asked. Moving never throws, so queues of
 // functions may grow freely. Calling an empty one is a broken invariant and
 // aborts. Refused: a second word for a cached invoker, which is a load faster
 // but makes a waiter (see waiter.h) a cache line and a bit.
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
@@ -36,14 +38,17 @@ class UniqueFunction<R(Args...)> {
              std::is_invocable_r_v<R, std::decay_t<F>&, Args...>)
         // NOLINTNEXTLINE(bugprone-forwarding-reference-overload): the constraint leaves moves alone
         UniqueFunction(F&& callable) {
-        using Callable = std::decay_t<F>;
-        if constexpr (kFitsInside<Callable>) {
-            ::new (static_cast<void*>(place_)) Callable(std::forward<F>(callable));
-            operations_ = &kInside<Callable>;
-        } else {
-            ::new (static_cast<void*>(place_)) Outside<Callable>(new Callable(std::forward<F>(callable)));
-            operations_ = &kOutside<Callable>;
-        }
+        hold<std::decay_t<F>>(std::forward<F>(callable));
+    }
+
+    /// Becomes `callable` without a move in between. Only for an empty function.
+    template <class F>
+    void emplace(F&& callable) {
+        if (operations_) std::abort();
+        if constexpr (std::is_same_v<std::remove_cvref_t<F>, UniqueFunction>)
+            take(callable);
+        else
+            hold<std::decay_t<F>>(std::forward<F>(callable));
     }
 
     UniqueFunction(UniqueFunction&& other) noexcept { take(other); }
@@ -88,6 +93,11 @@ class UniqueFunction<R(Args...)> {
         alignof(Callable) <= alignof(void*) && std::is_nothrow_move_constructible_v<Callable>;
 
     template <class Callable>
+    static constexpr bool kMovesAsBytes = std::is_trivially_copyable_v<Callable> || requires {
+        typename Callable::MovesAsBytes;
+    };
+
+    template <class Callable>
     using Outside = Callable*;  // what lies inside instead of a large callable
 
     template <class Callable>
@@ -105,7 +115,7 @@ class UniqueFunction<R(Args...)> {
         [](std::byte* place, Args&&... args) -> R {
             return static_cast<R>(std::invoke(*inside<Callable>(place), std::forward<Args>(args)...));
         },
-        std::is_trivially_copyable_v<Callable> ? nullptr
+        kMovesAsBytes<Callable> ? nullptr
                                                : +[](std::byte* from, std::byte* to) noexcept {
                                                      Callable* callable = inside<Callable>(from);
                                                      ::new (static_cast<void*>(to)) Callable(std::move(*callable));
@@ -125,13 +135,38 @@ class UniqueFunction<R(Args...)> {
         [](std::byte* place) noexcept { delete outside<Callable>(place); },
     };
 
+    template <class Callable, class F>
+    void hold(F&& callable) {
+        if constexpr (kFitsInside<Callable>) {
+            ::new (static_cast<void*>(place_)) Callable(std::forward<F>(callable));
+            operations_ = &kInside<Callable>;
+        } else {
+            ::new (static_cast<void*>(place_)) Outside<Callable>(new Callable(std::forward<F>(callable)));
+            operations_ = &kOutside<Callable>;
+        }
+    }
+
     void take(UniqueFunction& other) noexcept {
         operations_ = std::exchange(other.operations_, nullptr);
         if (!operations_) return;
         if (operations_->relocate)
             operations_->relocate(other.place_, place_);
         else
-            std::memcpy(place_, other.place_, kPlaceBytes);
+            copy_words(other.place_, place_);
+    }
+
+    // Word by word: one load of both, right after they were stored one by one,
+    // cannot be forwarded from the store buffer and costs a join 10 ns.
+    static void copy_words(const std::byte* from, std::byte* to) noexcept {
+        std::uintptr_t words[2];
+        std::memcpy(&words[0], from, sizeof words[0]);
+        std::memcpy(&words[1], from + sizeof words[0], sizeof words[1]);
+#if defined(__GNUC__)
+        asm("" : "+r"(words[0]));
+        asm("" : "+r"(words[1]));
+#endif
+        std::memcpy(to, &words[0], sizeof words[0]);
+        std::memcpy(to + sizeof words[0], &words[1], sizeof words[1]);
     }
 
     alignas(void*) std::byte place_[kPlaceBytes];

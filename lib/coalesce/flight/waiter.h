@@ -11,6 +11,7 @@
 
 #include <coalesce/flight/flight_ref.h>
 #include <coalesce/flight/landing.h>
+#include <coalesce/flight/spare_blocks.h>
 #include <coalesce/flight/unique_function.h>
 
 #include <algorithm>
@@ -92,13 +93,14 @@ class WaiterPool {
     template <class... Args>
     [[nodiscard]] T* make(Args&&... args) {
         static_assert(sizeof(T) <= 56, "2,000,000 waiters are to fit in 64 bytes each");
-        void* place = take_place();
+        void* place = kReuseMemory ? take_place() : ::operator new(sizeof(T));
         ++live_;
         return ::new (place) T(std::forward<Args>(args)...);  // does not throw
     }
 
     void free(T* waiter) noexcept {
         waiter->~T();
+        if constexpr (!kReuseMemory) return ::operator delete(waiter);
         Place* place = ::new (static_cast<void*>(waiter)) Place;
         place->next = free_;
         free_ = place;
