@@ -74,7 +74,7 @@ void CommandExecutor::admit(RunCompleter completer, Job job, system_clock::time_
                                                   .timeout = {},
                                                   .refusal = {},
                                                   .started_steady = {}});
-    if (queue_.empty() && place_free()) return launch(id, std::move(active));
+    if (queue_.empty() && place_free()) return void(launch(id, std::move(active)));
     active->completer.queue();
     queue_.emplace(id, std::move(active));
 }
@@ -89,12 +89,13 @@ void CommandExecutor::start_queued() {
     starting_ = true;
     while (!queue_.empty() && place_free()) {
         auto first = queue_.extract(queue_.begin());
-        launch(first.key(), std::move(first.mapped()));
+        if (!launch(first.key(), std::move(first.mapped()))) break;
     }
     starting_ = false;
 }
 
-void CommandExecutor::launch(FlightId id, std::unique_ptr<Active> active) {
+// False: for want of resources it went back to the queue, until another run ends.
+bool CommandExecutor::launch(FlightId id, std::unique_ptr<Active> active) {
     active->completer.begin();
     Run& run = active->completer.state();
     run.spool = std::make_shared<Spool>(options_.spool);
@@ -104,13 +105,15 @@ void CommandExecutor::launch(FlightId id, std::unique_ptr<Active> active) {
     if (!start.child) {
         // With others running, their end will bring the resources back.
         if (short_of_resources(start) && running_.size() > lending_) {
+            active->ending = Ending::none;
             queue_.emplace(id, std::move(active));
-            return;
+            return false;
         }
         ++active->attempts;
         Outcome refused = active->ending == Ending::refused ? std::move(active->refusal)
                                                             : refusal_of(start, active->job.command);
-        return land(std::move(active), std::move(refused));
+        land(std::move(active), std::move(refused));
+        return true;
     }
     ++active->attempts;
     ++runs_;
@@ -125,11 +128,19 @@ void CommandExecutor::launch(FlightId id, std::unique_ptr<Active> active) {
     }
     running_.emplace(id, std::move(active));
     if (on_started_) on_started_(id);
+    return true;
 }
 
 Child::Start CommandExecutor::start_child(FlightId id, Active& active) {
     const Command& command = active.job.command;
     const Surroundings& surroundings = *command.surroundings;
+    const auto events = [this, &active, id] {
+        return Child::Events{[this, &active, id](Stream stream, std::span<const char> bytes) {
+                                 on_output(active, id, stream, bytes);
+                             },
+                             [this, id](Outcome outcome) { on_ended(id, std::move(outcome)); }};
+    };
+    if (active.job.launched) return Child::adopt(loop_, std::exchange(active.job.launched, {}).value(), events());
     Descriptor input;
     if (command.stdin_bytes) {
         auto file = input_file(*command.stdin_bytes);
@@ -143,11 +154,7 @@ Child::Start CommandExecutor::start_child(FlightId id, Active& active) {
     const auto start = [&](const std::vector<std::string>& argv, const std::vector<std::string>& env, const char* path) {
         Program program{.argv = argv, .env = env, .path = path, .umask = surroundings.umask, .hook = options_.in_child};
         if (!surroundings.cwd.empty()) program.directory = surroundings.cwd.c_str();
-        return Child::start(loop_, program, input,
-                            {[this, &active, id](Stream stream, std::span<const char> bytes) {
-                                 on_output(active, id, stream, bytes);
-                             },
-                             [this, id](Outcome outcome) { on_ended(id, std::move(outcome)); }});
+        return Child::start(loop_, program, input, events());
     };
     if (active.job.line) {
         if (const auto direct = line_programs_.find(*active.job.line, command.surroundings)) {

@@ -37,6 +37,7 @@ struct Job {
     std::optional<std::chrono::milliseconds> timeout;  ///< of one attempt (F10)
     unsigned retries = 0;                              ///< further attempts after a failure
     std::chrono::milliseconds grace{10'000};           ///< from TERM to KILL
+    std::optional<Child::Launched> launched;           ///< its first process, where that was started already
 };
 
 /// A key to ask with: owns nothing, becomes a Key when its request leads.
@@ -140,7 +141,7 @@ class CommandExecutor {
 
     void admit(RunCompleter completer, Job job, std::chrono::system_clock::time_point requested);
     void start_queued();
-    void launch(FlightId id, std::unique_ptr<Active> active);
+    bool launch(FlightId id, std::unique_ptr<Active> active);
     Child::Start start_child(FlightId id, Active& active);
     void on_output(Active& active, FlightId id, Stream stream, std::span<const char> bytes);
     void on_ended(FlightId id, Outcome outcome);

@@ -40,24 +40,36 @@ Child::~Child() {
 }
 
 Child::Start Child::start(Loop& loop, Program program, const Descriptor& standard_input, Events events) {
-    std::array<std::array<Descriptor, 2>, 2> pipes;
-    for (auto& pipe : pipes) {
+    return adopt(loop, launch(program, standard_input), std::move(events));
+}
+
+Child::Launched Child::launch(Program program, const Descriptor& standard_input) {
+    Launched launched;
+    std::array<Descriptor, 2> write_ends;
+    for (std::size_t i = 0; i < write_ends.size(); ++i) {
         int ends[2];
-        if (::pipe2(ends, O_CLOEXEC) != 0) return {nullptr, Started::Step::spawn, errno};
-        pipe = {Descriptor(ends[0]), Descriptor(ends[1])};
+        if (::pipe2(ends, O_CLOEXEC) != 0) {
+            launched.started.failed = Started::Step::spawn;
+            launched.started.error = errno;
+            return launched;
+        }
+        launched.outputs[i] = Descriptor(ends[0]);
+        write_ends[i] = Descriptor(ends[1]);
     }
     program.standard_input = standard_input ? standard_input.get() : dev_null();
-    program.standard_output = pipes[0][1].get();
-    program.standard_error = pipes[1][1].get();
+    program.standard_output = write_ends[0].get();
+    program.standard_error = write_ends[1].get();
+    launched.started = spawn(program);
+    return launched;
+}
 
-    Started started = spawn(program);
-    if (started.failed != Started::Step::none) return {nullptr, started.failed, started.error};
-
-    std::unique_ptr<Child> child(new Child(loop, std::move(started), std::move(events)));
+Child::Start Child::adopt(Loop& loop, Launched launched, Events events) {
+    if (launched.started.failed != Started::Step::none) return {nullptr, launched.started.failed, launched.started.error};
+    std::unique_ptr<Child> child(new Child(loop, std::move(launched.started), std::move(events)));
     Child* const self = child.get();
     auto exit_watch = Watch::create(loop, self->pidfd_.get(), [self] { self->on_exit(); });
-    if (!exit_watch || !self->watch_pipe(Stream::out, std::move(pipes[0][0])) ||
-        !self->watch_pipe(Stream::err, std::move(pipes[1][0])))
+    if (!exit_watch || !self->watch_pipe(Stream::out, std::move(launched.outputs[0])) ||
+        !self->watch_pipe(Stream::err, std::move(launched.outputs[1])))
         return {nullptr, Started::Step::spawn, EMFILE};  // the destructor kills and reaps it
     self->exit_watch_ = std::move(*exit_watch);
     self->exit_watch_.start(Readiness::readable);

@@ -45,6 +45,15 @@ class Child {
     };
     static Start start(Loop& loop, Program program, const Descriptor& standard_input, Events events);
 
+    /// The same in two steps, for a process that has no loop yet: what is launched
+    /// runs while the loop is made, and must then be adopted.
+    struct Launched {
+        Started started;
+        std::array<Descriptor, 2> outputs;  ///< the read ends, by stream
+    };
+    static Launched launch(Program program, const Descriptor& standard_input);
+    static Start adopt(Loop& loop, Launched launched, Events events);
+
     ~Child();
     Child(const Child&) = delete;
     Child& operator=(const Child&) = delete;

@@ -17,14 +17,14 @@ void change_env(std::vector<std::string>& env, const Request& request) {
 }  // namespace
 
 ResolvedRequest resolve(Request& request, const std::shared_ptr<const Surroundings>& base, KeyRules rules,
-                        const std::string& shell, const Job& defaults) {
+                        const std::string& shell, Job defaults) {
     if (request.key) rules.key = request.key;
     if (!request.scope.empty()) rules.scope = request.scope;
     if (request.only_env) rules.only_env = request.only_env;
     rules.ignore_env.insert(rules.ignore_env.end(), request.ignore_env.begin(), request.ignore_env.end());
     rules.ignore_cwd = rules.ignore_cwd || request.ignore_cwd;
 
-    ResolvedRequest resolved{.job = defaults};
+    ResolvedRequest resolved{.job = std::move(defaults)};
     Command& command = resolved.job.command;
     command.surroundings = base;
     if (request.env || request.cwd || request.umask || !request.env_changes.empty()) {

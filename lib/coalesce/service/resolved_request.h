@@ -22,6 +22,6 @@ struct ResolvedRequest {
 /// `base` is what the request changes; `defaults` has what it may leave open
 /// (timeout, retries, grace); `rules` hold beside its own.
 [[nodiscard]] ResolvedRequest resolve(Request& request, const std::shared_ptr<const Surroundings>& base, KeyRules rules,
-                                      const std::string& shell, const Job& defaults);
+                                      const std::string& shell, Job defaults);
 
 }  // namespace coalesce

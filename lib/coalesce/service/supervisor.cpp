@@ -42,12 +42,27 @@ struct Member {
     bool asked = false;
 };
 
+// What a child writes down of itself before it executes its command.
+struct RecordOfChild {
+    const MeetingPlace& place;
+    std::string socket_name;
+
+    ChildHook hook() const {
+        return {[](const void* record) noexcept {
+                    const auto& self = *static_cast<const RecordOfChild*>(record);
+                    self.place.record_this_process(self.socket_name.c_str());
+                },
+                this};
+    }
+};
+
 class Supervisor {
   public:
     Supervisor(FlightOrders orders, MeetingPlace place, Descriptor listener);
     void run(Descriptor leader, pid_t leader_pid);
 
   private:
+    std::optional<Child::Launched> launch() const;
     Member& receive(Descriptor connection);
     void accept_all();
     void on_line(Member& member, std::string_view line);
@@ -66,14 +81,14 @@ class Supervisor {
     void leave_meeting_place();
     void bury_later(Member& member);
     [[nodiscard]] std::size_t waiting_for(FlightId id) const;
-    static void record(const void* supervisor) noexcept;
 
-    Loop loop_;
     FlightOrders orders_;
     MeetingPlace place_;
     Descriptor listener_;
+    const RecordOfChild record_;
+    std::optional<Child::Launched> launched_;  // before the loop: the command starts while that is made
+    Loop loop_;
     Watch listener_watch_;
-    const std::string socket_name_;
     std::shared_ptr<const CanonicalSurroundings> surroundings_;
     CommandExecutor executor_;
     std::list<Member> members_;
@@ -86,13 +101,14 @@ Supervisor::Supervisor(FlightOrders orders, MeetingPlace place, Descriptor liste
     : orders_(std::move(orders)),
       place_(std::move(place)),
       listener_(std::move(listener)),
-      socket_name_(MeetingPlace::socket_name(orders_.key)),
+      record_{place_, MeetingPlace::socket_name(orders_.key)},
+      launched_(launch()),
       surroundings_(std::make_shared<const CanonicalSurroundings>(orders_.canonical_surroundings)),
       executor_(loop_, {.jobs = 0,
                         // In a file from the first byte: requesters read it themselves.
                         .spool = {.store = {.heap_bytes = 0, .directory = orders_.spool_directory},
                                   .replay_bytes = orders_.replay_bytes},
-                        .in_child = {record, this}}) {
+                        .in_child = record_.hook()}) {
     executor_.on_started([this](FlightId id) { start_following(id); });
     executor_.on_landed([this](FlightId) {
         if (executor_.flights().empty()) leave_meeting_place();
@@ -104,9 +120,16 @@ Supervisor::Supervisor(FlightOrders orders, MeetingPlace place, Descriptor liste
     }
 }
 
-void Supervisor::record(const void* supervisor) noexcept {
-    const auto& self = *static_cast<const Supervisor*>(supervisor);
-    self.place_.record_this_process(self.socket_name_.c_str());
+// Nothing where the start needs more than a program: a queue, an input, a line that
+// may go without the shell.
+std::optional<Child::Launched> Supervisor::launch() const {
+    if (orders_.heir || orders_.line || orders_.command.stdin_bytes) return std::nullopt;
+    const Surroundings& surroundings = *orders_.command.surroundings;
+    return Child::launch({.argv = orders_.command.argv,
+                          .env = surroundings.env,
+                          .umask = surroundings.umask,
+                          .hook = record_.hook()},
+                         Descriptor());
 }
 
 void Supervisor::run(Descriptor leader, pid_t leader_pid) {
@@ -188,7 +211,12 @@ void Supervisor::admit(Member& member, bool fresh) {
     member.ticket = executor_.submit(
         RequestKey{surroundings_, orders_.canonical_words},
         [this] {
-            return Job{.command = orders_.command, .line = orders_.line, .title = orders_.title, .timeout = orders_.timeout, .grace = orders_.grace};
+            return Job{.command = orders_.command,
+                       .line = orders_.line,
+                       .title = orders_.title,
+                       .timeout = orders_.timeout,
+                       .grace = orders_.grace,
+                       .launched = std::exchange(launched_, std::nullopt)};
         },
         {.fresh = fresh});
     member.ticket.then([this, &member](const Landing<RunResult>& landing) { landed(member, landing); });
