@@ -20,7 +20,9 @@ namespace coalesce {
 class Loop;
 
 enum class Readiness {
-    hangup = UV_DISCONNECT,
+    // Only the full hang-up, which epoll always tells: UV_DISCONNECT would be told of a
+    // half-closed connection for ever. Nothing urgent comes by itself.
+    hangup = UV_PRIORITIZED,
     readable = UV_READABLE,
     writable = UV_WRITABLE,
     either = UV_READABLE | UV_WRITABLE,

@@ -1,6 +1,9 @@
 #include <coalesce/service/descriptor_relay.h>
 
+#include <fcntl.h>
+
 #include <chrono>
+#include <string>
 #include <utility>
 
 #include <coalesce/service/message.h>
@@ -49,16 +52,32 @@ void DescriptorRelay::pump() {
 void DescriptorRelay::send_what_there_is() {
     if (std::exchange(waiting_, false)) patience_->stop();
     if (session_.gone()) return;
-    if (const auto piece = reader_.next()) {
-        unacknowledged_ = piece->extent.length;
-        Message message;
-        if (!id_.empty()) message.raw("id", id_);
-        message.text("event", piece->stream == Stream::out ? "stdout" : "stderr")
-            .number("offset", static_cast<std::int64_t>(piece->extent.offset))
-            .number("bytes", static_cast<std::int64_t>(piece->extent.length));
-        const int file = std::exchange(handed_over_, true) ? -1 : piece->extent.file;
-        session_.send(message.line(), file);
+    const auto piece = reader_.next();
+    if (!piece) return;
+    Descriptor file;
+    if (!handed_over_) {
+        const std::string path = "/proc/self/fd/" + std::to_string(piece->extent.file);
+        file = Descriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+        if (!file) return fail();
     }
+    handed_over_ = true;
+    unacknowledged_ = piece->extent.length;
+    if (on_sent_) on_sent_();
+    Message message;
+    if (!id_.empty()) message.raw("id", id_);
+    message.text("event", piece->stream == Stream::out ? "stdout" : "stderr")
+        .number("offset", static_cast<std::int64_t>(piece->extent.offset))
+        .number("bytes", static_cast<std::int64_t>(piece->extent.length));
+    session_.send(message.line(), std::move(file));
+}
+
+void DescriptorRelay::fail() {
+    finished_ = failed_ = true;
+    Message message;
+    if (!id_.empty()) message.raw("id", id_);
+    session_.send(
+        message.raw("error", R"({"code":"no_descriptors","message":"no descriptor is left to hand the output over"})").line());
+    on_finished_();
 }
 
 bool DescriptorRelay::acknowledge() {

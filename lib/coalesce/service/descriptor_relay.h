@@ -1,6 +1,7 @@
 // DescriptorRelay: one requester following a spool in the protocol's fd mode.
 //
-// The spool's file is handed over once; messages carry offsets and lengths. There
+// The spool's file is handed over once, opened anew for reading only, since others
+// read it too; messages carry offsets and lengths. There
 // is one message on its way at a time: the requester acknowledges it when it has
 // dealt with the bytes, and what came meanwhile is in the next one. So a slow
 // requester costs nothing, and its place in the output is always known. When much
@@ -23,9 +24,13 @@ namespace coalesce {
 class DescriptorRelay {
   public:
     /// `id` goes into every message, as JSON text; empty: none. `on_finished` is
-    /// called when a closed spool has been dealt with to its end.
+    /// called when a closed spool has been dealt with to its end, or the file could
+    /// not be handed over, of which the requester has been told then.
     DescriptorRelay(Loop& loop, Session& session, std::shared_ptr<Spool> spool, std::string id,
                     UniqueFunction<void()> on_finished);
+
+    /// Called for each message that will have to be acknowledged.
+    void on_sent(UniqueFunction<void()> on_sent) { on_sent_ = std::move(on_sent); }
 
     /// Sends what there is to send.
     void pump();
@@ -34,9 +39,12 @@ class DescriptorRelay {
 
     /// A closed spool has been dealt with to its end.
     [[nodiscard]] bool finished() const noexcept { return finished_; }
+    /// The file could not be handed over; nothing more is sent.
+    [[nodiscard]] bool failed() const noexcept { return failed_; }
 
   private:
     void send_what_there_is();
+    void fail();
     [[nodiscard]] bool worth_waiting(const SpoolReader::Piece& piece) const noexcept;
 
     Loop& loop_;
@@ -50,6 +58,8 @@ class DescriptorRelay {
     std::uint64_t unacknowledged_ = 0;
     bool handed_over_ = false;
     bool finished_ = false;
+    bool failed_ = false;
+    UniqueFunction<void()> on_sent_;
 };
 
 }  // namespace coalesce

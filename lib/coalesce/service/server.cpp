@@ -2,6 +2,7 @@
 
 #include <signal.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -17,6 +18,7 @@
 // spdlog with Debian's own fmt, both header-only: no static archive of either exists.
 #define SPDLOG_HEADER_ONLY
 #define SPDLOG_FMT_EXTERNAL_HO
+#include <spdlog/pattern_formatter.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
@@ -50,7 +52,10 @@ struct Asked {
     std::optional<DescriptorRelay> relay;  // fd
     StreamRendering* stream = nullptr;     // stream: owned by the session
     std::list<Asked>::iterator place;      // in its client's list
+    std::unique_ptr<SpoolReader> sink;     // none: output past the replay limit that nobody reads
     bool joined = false;
+    bool waiting = false;
+    bool over = false;  // to be buried
     std::shared_ptr<const RunResult> result;
     std::size_t requesters = 0;
 };
@@ -58,9 +63,32 @@ struct Asked {
 struct Client {
     std::unique_ptr<Session> session;
     std::list<Asked> asked;
+    std::list<Asked*> unacknowledged;  // fd: whose message is the oldest, the next …; null: of one that is over
     uid_t uid = 0;
     pid_t pid = 0;
+    pid_t session_leader = 0;
 };
+
+// What people and commands know a flight by, while it is in the table.
+struct LiveFlight {
+    std::string hash;
+    uid_t uid = 0;
+    FlightRef ref;
+    const Run* run = nullptr;  // valid as long as ref
+    pid_t pid = 0;             // once it runs
+    std::size_t waiting = 0;
+};
+
+// Why a run did not end by itself, in the protocol's word.
+std::string_view code_of(const Outcome& outcome) {
+    switch (outcome.kind) {
+        case Outcome::Kind::timed_out: return "timed_out";
+        case Outcome::Kind::not_started: return "not_started";
+        case Outcome::Kind::refused: return "refused";
+        case Outcome::Kind::cancelled: return "cancelled";
+        default: return "lost";
+    }
+}
 
 class Server {
   public:
@@ -78,8 +106,12 @@ class Server {
     void operate(Client& client, const Request& request);
     void admit(Client& client, Request& request, ResolvedRequest resolved);
     void follow(Asked& asked);
+    void started(FlightId id);
+    void know_by_process(FlightId id);
+    void stalled(FlightId id);
     void forget(FlightId id);
-    void stop_awaiting_start(Asked& asked);
+    void stop_waiting(Asked& asked);
+    void part(Asked& asked);
     void landed(Asked& asked, const Landing<RunResult>& landing);
     void end(Asked& asked);
     void refuse_landing(Asked& asked, const Landing<RunResult>& landing);
@@ -91,13 +123,17 @@ class Server {
     void cancel(Client& client, const Request& request);
     void tell_status(Client& client, const Request& request);
     void tell_stats(Client& client, const Request& request);
-    [[nodiscard]] FlightRef asking_flight(const std::vector<std::string>& env) const;
+    [[nodiscard]] Asked* waiting_request(Client& client, const std::string& id) const;
+    [[nodiscard]] static bool may_see(const Client& client, uid_t owner) noexcept;
+    [[nodiscard]] FlightRef asking_flight(const Client& client, const std::vector<std::string>& env) const;
     [[nodiscard]] Message message_to(const std::string& id) const;
     void refuse(Client& client, const std::string& id, std::string_view code, const std::string& why);
     void finish_if_served(Client& client);
 
     void stop(int number);
     void stop_if_idle();
+    void end_drain();
+    void drop_clients();
 
     const ServerOptions options_;
     ServerSocket socket_;
@@ -109,8 +145,9 @@ class Server {
     Watch listener_;
     CommandExecutor executor_;
     std::unordered_map<Client*, std::unique_ptr<Client>> clients_;
-    std::unordered_map<FlightId, std::string> keys_;             // the hash of each live flight: its id for people
-    std::unordered_map<std::string, FlightRef> flights_by_key_;  // for requests that a flight's command makes
+    std::unordered_map<FlightId, LiveFlight> live_;
+    std::unordered_map<std::string, FlightId> running_by_hash_;  // both for requests that a flight's command makes
+    std::unordered_map<pid_t, FlightId> running_by_process_;
     std::unordered_multimap<FlightId, Asked*> await_start_;      // those who follow live, until the run starts
     std::vector<std::unique_ptr<SignalWatch>> signals_;
     std::optional<Timer> drain_;
@@ -123,10 +160,33 @@ class Server {
     bool stopping_ = false;
 };
 
+// journald keeps its own time, and takes the level from a <N> in front (sd-daemon(3)).
+class JournalLevel final : public spdlog::custom_flag_formatter {
+  public:
+    void format(const spdlog::details::log_msg& message, const std::tm&, spdlog::memory_buf_t& out) override {
+        static constexpr std::string_view prefixes[] = {"<7>", "<7>", "<6>", "<4>", "<3>", "<2>", "<6>"};
+        const std::string_view prefix = prefixes[std::min<std::size_t>(message.level, std::size(prefixes) - 1)];
+        out.append(prefix.data(), prefix.data() + prefix.size());
+    }
+    std::unique_ptr<custom_flag_formatter> clone() const override { return std::make_unique<JournalLevel>(); }
+};
+
+// The variable alone proves nothing: every shell below a unit inherits it.
+bool stderr_is_the_journal() {
+    const char* const named = std::getenv("JOURNAL_STREAM");
+    struct stat info {};
+    return named != nullptr && ::fstat(STDERR_FILENO, &info) == 0 &&
+           std::to_string(info.st_dev) + ":" + std::to_string(info.st_ino) == named;
+}
+
 spdlog::logger make_log(const std::string& level) {
     spdlog::logger log("coalesce", std::make_shared<spdlog::sinks::stderr_sink_st>());
-    // journald keeps its own time and takes the level from <N>.
-    log.set_pattern(std::getenv("JOURNAL_STREAM") != nullptr ? "%v" : "%Y-%m-%dT%H:%M:%S.%e %l %v");
+    auto formatter = std::make_unique<spdlog::pattern_formatter>();
+    if (stderr_is_the_journal())
+        formatter->add_flag<JournalLevel>('*').set_pattern("%*%v");
+    else
+        formatter->set_pattern("%Y-%m-%dT%H:%M:%S.%e %l %v");
+    log.set_formatter(std::move(formatter));
     log.set_level(spdlog::level::from_str(level));
     log.flush_on(spdlog::level::trace);
     return log;
@@ -138,14 +198,9 @@ Server::Server(ServerOptions options, ServerSocket socket, Surroundings own)
       surroundings_(std::make_shared<const Surroundings>(std::move(own))),
       log_(make_log(options_.log_level)),
       executor_(loop_, options_.executor) {
-    executor_.on_started([this](FlightId id) {
-        std::vector<Asked*> waiting;
-        const auto [first, last] = await_start_.equal_range(id);
-        for (auto it = first; it != last; ++it) waiting.push_back(it->second);
-        await_start_.erase(first, last);
-        for (Asked* asked : waiting) follow(*asked);
-    });
+    executor_.on_started([this](FlightId id) { started(id); });
     executor_.on_landed([this](FlightId id) { forget(id); });
+    executor_.on_stalled([this](FlightId id) { stalled(id); });
     for (const int number : {SIGTERM, SIGINT})
         signals_.push_back(std::make_unique<SignalWatch>(loop_, number, [this, number] { stop(number); }));
 }
@@ -204,6 +259,7 @@ void Server::receive(Descriptor connection, const ucred& peer) {
     clients_.emplace(&client, std::move(owned));
     client.uid = peer.uid;
     client.pid = peer.pid;
+    client.session_leader = ::getsid(peer.pid);
     client.session = std::make_unique<Session>(
         loop_, std::move(connection),
         Session::Events{[this, &client](std::string_view line, bool too_long) { on_line(client, line, too_long); },
@@ -219,8 +275,10 @@ void Server::on_line(Client& client, std::string_view line, bool too_long) {
     if (too_long)
         return refuse(client, {}, "too_long", "a request is at most " + std::to_string(request_bytes_max >> 20) + " MiB long");
     if (line.empty()) {  // the oldest output message in fd mode is dealt with
-        for (Asked& asked : client.asked)
-            if (asked.relay && asked.relay->acknowledge()) return;
+        if (client.unacknowledged.empty()) return;
+        Asked* const asked = client.unacknowledged.front();
+        client.unacknowledged.pop_front();
+        if (asked != nullptr) asked->relay->acknowledge();
         return;
     }
     if (!line.starts_with('{')) {
@@ -246,10 +304,9 @@ void Server::take(Client& client, Request request) {
     if (waiting_ >= options_.requesters_max)
         return refuse(client, request.id, "too_many_requesters",
                       std::to_string(options_.requesters_max) + " requesters wait already");
-    const Job defaults{.grace = options_.grace};
     KeyRules rules;
     rules.user = client.uid;
-    ResolvedRequest resolved = resolve(request, surroundings_, std::move(rules), options_.executor.shell, defaults);
+    ResolvedRequest resolved = resolve(request, surroundings_, std::move(rules), options_.executor.shell, Job{.grace = options_.grace});
     admit(client, request, std::move(resolved));
 }
 
@@ -265,7 +322,7 @@ void Server::admit(Client& client, Request& request, ResolvedRequest resolved) {
     asked.id = std::move(request.id);
     asked.title = resolved.job.title;
     asked.output = request.output;
-    const FlightRef asking = asking_flight(resolved.job.command.surroundings->env);
+    const FlightRef asking = asking_flight(client, resolved.job.command.surroundings->env);
     const std::string hash = key_hash(key);
     asked.ticket = executor_.submit(
         key,
@@ -279,13 +336,16 @@ void Server::admit(Client& client, Request& request, ResolvedRequest resolved) {
         {.fresh = request.fresh, .on_behalf_of = asking});
     asked.joined = !asked.ticket.leader();
     if (asked.joined) ++joins_;
-    if (asking && !asked.ticket.landed()) asked.loan = executor_.lend_place_of(asking.id());
-    if (!asked.joined) {
-        keys_[asked.ticket.id()] = hash;
-        flights_by_key_[hash] = asked.ticket.ref();
-        log_.debug("flight {} of {} (pid {}): {}", hash.substr(0, 12), client.uid, client.pid, asked.title);
+    if (!asked.joined && !asked.ticket.landed()) {
+        live_.emplace(asked.ticket.id(),
+                      LiveFlight{.hash = hash, .uid = client.uid, .ref = asked.ticket.ref(), .run = &asked.ticket.state()});
+        if (asked.ticket.state().phase == Run::Phase::running) know_by_process(asked.ticket.id());
+        log_.debug("flight {} of uid {} (pid {}): {}", hash.substr(0, 12), client.uid, client.pid, asked.title);
     }
+    if (asking && !asked.ticket.landed()) asked.loan = executor_.lend_place_of(asking.id());
+    asked.waiting = true;
     ++waiting_;
+    if (const auto live = live_.find(asked.ticket.id()); live != live_.end()) ++live->second.waiting;
     if (request.wait) {
         asked.patience.emplace(loop_);
         asked.patience->start(*request.wait, [this, &asked] { give_up(asked); });
@@ -298,34 +358,101 @@ void Server::admit(Client& client, Request& request, ResolvedRequest resolved) {
         await_start_.emplace(asked.ticket.id(), &asked);
 }
 
+void Server::started(FlightId id) {
+    know_by_process(id);
+    std::vector<Asked*> waiting;
+    const auto [first, last] = await_start_.equal_range(id);
+    for (auto it = first; it != last; ++it) waiting.push_back(it->second);
+    await_start_.erase(first, last);
+    for (Asked* asked : waiting) follow(*asked);
+}
+
+// Each command leads a session of its own, so that whatever it starts can be told
+// by that, even with an environment that does not say so.
+void Server::know_by_process(FlightId id) {
+    const auto found = live_.find(id);
+    if (found == live_.end()) return;  // its leader is being admitted, and calls here
+    LiveFlight& live = found->second;
+    live.pid = live.run->pid;
+    running_by_hash_[live.hash] = id;
+    running_by_process_[live.pid] = id;
+}
+
+// Its output is past the replay limit, and nobody reads it. Who wanted the whole
+// cannot get it any more; who wanted none of it needs none of it kept.
+void Server::stalled(FlightId id) {
+    loop_.post([this, id] {
+        for (const auto& [key, client] : clients_) {
+            for (Asked& asked : client->asked) {
+                if (!asked.waiting || asked.ticket.landed() || asked.ticket.id() != id) continue;
+                if (asked.output == Request::Output::whole) {
+                    refuse(*client, asked.id, "output_too_long", "the output is longer than the replay limit; ask for a stream");
+                    part(asked);
+                } else if (asked.output == Request::Output::none && !asked.sink && asked.ticket.state().spool->whole()) {
+                    const auto read_all = [&asked] {
+                        while (const auto piece = asked.sink->next()) asked.sink->advance(piece->extent.length);
+                    };
+                    asked.sink = std::make_unique<SpoolReader>(*asked.ticket.state().spool, read_all);
+                    read_all();
+                }
+            }
+        }
+    });
+}
+
 // Called before the requesters are told, and also when there are none.
 void Server::forget(FlightId id) {
-    if (const auto found = keys_.find(id); found != keys_.end()) {
-        const auto by_key = flights_by_key_.find(found->second);
-        if (by_key != flights_by_key_.end() && by_key->second.id() == id) flights_by_key_.erase(by_key);
-        keys_.erase(found);
+    if (const auto found = live_.find(id); found != live_.end()) {
+        const LiveFlight& live = found->second;
+        if (const auto it = running_by_hash_.find(live.hash); it != running_by_hash_.end() && it->second == id)
+            running_by_hash_.erase(it);
+        if (const auto it = running_by_process_.find(live.pid); it != running_by_process_.end() && it->second == id)
+            running_by_process_.erase(it);
+        live_.erase(found);
     }
     stop_if_idle();
 }
 
-void Server::stop_awaiting_start(Asked& asked) {
-    if (!asked.ticket) return;
+// Whatever comes of it, the request waits no more.
+void Server::stop_waiting(Asked& asked) {
+    if (!std::exchange(asked.waiting, false)) return;
+    --waiting_;
+    asked.patience.reset();
+    asked.loan = {};
+    if (const auto live = live_.find(asked.ticket.id()); live != live_.end()) --live->second.waiting;
     const auto [first, last] = await_start_.equal_range(asked.ticket.id());
     for (auto it = first; it != last; ++it)
         if (it->second == &asked) return void(await_start_.erase(it));
 }
 
-// The server's flight whose command makes this request, if its ancestry names one.
-FlightRef Server::asking_flight(const std::vector<std::string>& env) const {
+// Leaves the flight before it has landed.
+void Server::part(Asked& asked) {
+    stop_waiting(asked);
+    asked.ticket = {};
+    bury(asked);
+}
+
+// The server's flight whose command makes this request: known by its session, or
+// by the ancestry in its environment.
+FlightRef Server::asking_flight(const Client& client, const std::vector<std::string>& env) const {
+    if (const auto found = running_by_process_.find(client.session_leader); found != running_by_process_.end())
+        return live_.at(found->second).ref;
     std::string_view ancestry = env_value(env, kAncestryVariable).value_or("");
     while (!ancestry.empty()) {
         const std::size_t colon = ancestry.rfind(':');
         const std::string nearest(ancestry.substr(colon == std::string_view::npos ? 0 : colon + 1));
-        if (const auto found = flights_by_key_.find(nearest); found != flights_by_key_.end() && !found->second.landed())
-            return found->second;
+        if (const auto found = running_by_hash_.find(nearest); found != running_by_hash_.end()) {
+            const LiveFlight& live = live_.at(found->second);
+            if (may_see(client, live.uid)) return live.ref;
+        }
         ancestry = colon == std::string_view::npos ? std::string_view() : ancestry.substr(0, colon);
     }
     return {};
+}
+
+// Commands of other users are nobody's business, but for the server's own and root.
+bool Server::may_see(const Client& client, uid_t owner) noexcept {
+    return client.uid == owner || client.uid == 0 || client.uid == ::geteuid();
 }
 
 Message Server::message_to(const std::string& id) const {
@@ -337,33 +464,36 @@ Message Server::message_to(const std::string& id) const {
 void Server::follow(Asked& asked) {
     const Run& run = asked.ticket.state();
     Session& session = *asked.client->session;
+    const auto live = live_.find(asked.ticket.id());
     session.send(message_to(asked.id)
                      .text("event", "started")
                      .flag("joined", asked.joined)
                      .number("pid", run.pid)
                      .seconds("started", seconds_since_epoch(run.started))
+                     .number("requesters", live == live_.end() ? 1 : static_cast<std::int64_t>(live->second.waiting))
                      .line());
+    if (session.gone()) return;
     if (asked.output == Request::Output::stream) {
         auto rendering = std::make_unique<StreamRendering>(run.spool, asked.id, [&session] { session.wake(); });
         asked.stream = rendering.get();
         return session.send(std::move(rendering));
     }
-    if (!run.spool->move_to_file()) {
-        refuse(*asked.client, asked.id, "no_space", "cannot put the output into a file to hand over");
-        --waiting_;
-        asked.ticket = {};
-        return bury(asked);
+    if (auto moved = run.spool->move_to_file(); !moved) {
+        refuse(*asked.client, asked.id, "no_space", "cannot " + moved.error().message());
+        return part(asked);
     }
     asked.relay.emplace(loop_, session, run.spool, asked.id, [this, &asked] {
-        if (asked.result) end(asked);  // else the landing is on its way
+        if (asked.relay->failed())
+            part(asked);
+        else if (asked.result)
+            end(asked);  // else the landing is on its way
     });
+    asked.relay->on_sent([&asked] { asked.client->unacknowledged.push_back(&asked); });
     asked.relay->pump();
 }
 
 void Server::landed(Asked& asked, const Landing<RunResult>& landing) {
-    --waiting_;
-    asked.patience.reset();
-    asked.loan = {};
+    stop_waiting(asked);
     if (!landing.value) return refuse_landing(asked, landing);
     asked.result = landing.value;
     asked.requesters = landing.requesters;
@@ -395,7 +525,7 @@ void Server::end(Asked& asked) {
         else
             message.number("exit", result.outcome.status());
         const std::string words = last_words(result.outcome, asked.title);
-        if (!words.empty()) message.text("message", words);
+        if (!words.empty()) message.text("code", code_of(result.outcome)).text("message", words);
         message.flag("joined", asked.joined)
             .number("requesters", static_cast<std::int64_t>(asked.requesters))
             .seconds("duration", duration<double>(result.duration).count());
@@ -406,7 +536,7 @@ void Server::end(Asked& asked) {
             session.send(message.line());
         }
     } else if (result.spool && !result.spool->whole()) {
-        refuse(*asked.client, asked.id, "too_long", "the output is longer than the replay limit; ask for a stream");
+        refuse(*asked.client, asked.id, "output_too_long", "the output is longer than the replay limit; ask for a stream");
     } else {
         session.send(render(Format::json, asked.result,
                             Delivered{.id = asked.id,
@@ -419,15 +549,15 @@ void Server::end(Asked& asked) {
 }
 
 void Server::give_up(Asked& asked) {
-    --waiting_;
     refuse(*asked.client, asked.id, "gave_up", "gave up waiting for " + asked.title);
-    stop_awaiting_start(asked);
-    asked.ticket = {};
-    bury(asked);
+    part(asked);
 }
 
 // Whoever is over may still be on the stack.
 void Server::bury(Asked& asked) {
+    if (std::exchange(asked.over, true)) return;
+    for (Asked*& waits : asked.client->unacknowledged)
+        if (waits == &asked) waits = nullptr;
     loop_.post([this, client = asked.client, place = asked.place] {
         if (!clients_.contains(client)) return;
         client->asked.erase(place);
@@ -435,16 +565,16 @@ void Server::bury(Asked& asked) {
     });
 }
 
-// A half-closed connection is closed when it has had its answers.
+// A half-closed connection is closed when it has had its answers; when the server
+// is about to end, so is any other.
 void Server::finish_if_served(Client& client) {
-    if (client.session->gone() || !client.session->input_ended() || !client.asked.empty()) return;
-    client.session->finish();
+    if (client.session->gone() || !client.asked.empty()) return;
+    if (client.session->input_ended() || (stopping_ && executor_.flights().empty())) client.session->finish();
 }
 
 void Server::on_gone(Client& client) {
     for (Asked& asked : client.asked) {
-        if (asked.ticket && !asked.result) --waiting_;
-        stop_awaiting_start(asked);
+        stop_waiting(asked);
         asked.ticket = {};
     }
     loop_.post([this, &client] { clients_.erase(&client); });
@@ -477,15 +607,16 @@ void Server::tell_status(Client& client, const Request& request) {
     std::string flights;
     executor_.flights().for_each([&](const Key&, const auto& view) {
         const Run& run = view.state;
+        const auto live = live_.find(view.id);
+        if (live == live_.end() || !may_see(client, live->second.uid)) return;
         const char* const state = run.phase == Run::Phase::running  ? "running"
                                   : run.phase == Run::Phase::ending ? "ending"
                                                                     : "queued";
-        const auto key = keys_.find(view.id);
         const std::string line =
             Message()
-                .text("id", key == keys_.end() ? std::to_string(view.id) : key->second)
+                .text("id", live->second.hash)
                 .text("state", state)
-                .seconds("started", seconds_since_epoch(run.started))
+                .seconds("started", seconds_since_epoch(run.spool ? run.started : run.requested))
                 .number("requesters", static_cast<std::int64_t>(view.waiters))
                 .number("output", run.spool ? static_cast<std::int64_t>(run.spool->size()) : 0)
                 .number("pid", run.pid)
@@ -512,71 +643,86 @@ void Server::tell_stats(Client& client, const Request& request) {
                              .line());
 }
 
+// Of the flights of one id, the run that is under way: one that waits behind it has
+// yet to begin.
 void Server::cancel(Client& client, const Request& request) {
-    std::vector<FlightId> found;
-    for (const auto& [id, key] : keys_)
-        if (!request.flight.empty() && key.starts_with(request.flight)) found.push_back(id);
-    if (found.size() != 1)
-        return refuse(client, request.id, found.empty() ? "no_such_flight" : "ambiguous",
-                      (found.empty() ? "there is no flight " : "more than one flight begins with ") + request.flight);
-    log_.info("flight {} cancelled by uid {} (pid {})", request.flight, client.uid, client.pid);
-    executor_.cancel(found.front(), options_.grace);
+    FlightId chosen = 0;
+    for (const auto& [id, live] : live_) {
+        if (request.flight.empty() || !live.hash.starts_with(request.flight) || !may_see(client, live.uid)) continue;
+        if (chosen != 0 && live_.at(chosen).hash != live.hash)
+            return refuse(client, request.id, "ambiguous", "more than one flight's id begins with " + request.flight);
+        chosen = chosen == 0 ? id : std::min(chosen, id);
+    }
+    if (chosen == 0) return refuse(client, request.id, "no_such_flight", "there is no flight " + request.flight);
+    log_.info("flight {} cancelled by uid {} (pid {})", live_.at(chosen).hash.substr(0, 12), client.uid, client.pid);
     client.session->send(message_to(request.id).text("event", "cancelled").line());
+    executor_.cancel(chosen, options_.grace);
+}
+
+Asked* Server::waiting_request(Client& client, const std::string& id) const {
+    for (Asked& asked : client.asked)
+        if (asked.id == id && asked.waiting) return &asked;
+    return nullptr;
 }
 
 // The client's own request of that id stops waiting; its answer says so.
 void Server::leave(Client& client, const Request& request) {
-    for (Asked& asked : client.asked) {
-        if (asked.id != request.id || !asked.ticket || asked.result) continue;
-        --waiting_;
-        stop_awaiting_start(asked);
-        asked.ticket = {};
-        client.session->send(message_to(request.id).text("event", "left").line());
-        return bury(asked);
-    }
-    refuse(client, request.id, "no_such_request", "no request of this id is waiting");
+    Asked* const asked = waiting_request(client, request.id);
+    if (asked == nullptr) return refuse(client, request.id, "no_such_request", "no request of this id is waiting");
+    client.session->send(message_to(request.id).text("event", "left").line());
+    part(*asked);
 }
 
+// With others waiting, or nothing running yet, a signal means that this requester
+// leaves; alone, it is for the command (SPEC R5).
 void Server::signal(Client& client, const Request& request) {
-    for (Asked& asked : client.asked) {
-        if (asked.id != request.id || !asked.ticket || asked.result) continue;
-        std::size_t waiters = 0;
-        executor_.flights().for_each([&](const Key&, const auto& view) {
-            if (view.id == asked.ticket.id()) waiters = view.waiters;
-        });
-        if (waiters > 1 || asked.ticket.state().pid <= 0)
-            client.session->send(message_to(request.id).text("event", "left").line());
-        else
-            executor_.signal(asked.ticket.id(), request.signal);
-        return;
-    }
-    refuse(client, request.id, "no_such_request", "no request of this id is waiting");
+    Asked* const asked = waiting_request(client, request.id);
+    if (asked == nullptr) return refuse(client, request.id, "no_such_request", "no request of this id is waiting");
+    const auto live = live_.find(asked->ticket.id());
+    if (live == live_.end() || live->second.waiting > 1 || live->second.run->pid <= 0) return leave(client, request);
+    client.session->send(message_to(request.id).text("event", "signalled").line());
+    executor_.signal(live->first, request.signal);
 }
 
 // Running flights finish; what has not started never will.
 void Server::stop(int number) {
-    if (std::exchange(stopping_, true)) return executor_.cancel_all(options_.grace);
+    if (std::exchange(stopping_, true)) return end_drain();
     log_.info("{}: running flights have {} to finish", number == SIGTERM ? "SIGTERM" : "SIGINT",
               format_duration(options_.drain));
     notify_service_manager("STOPPING=1");
+    accept_again_.reset();
     listener_.reset();
     socket_.close();
+    executor_.hold(true);  // a run that waits behind another is queued when that one lands
     executor_.cancel_queued();
     drain_.emplace(loop_);
-    drain_->start(options_.drain, [this] {
-        log_.warn("flights still run; they are ended");
-        executor_.cancel_all(options_.grace);
-    });
+    drain_->in_background();  // whatever ends first, the loop does not wait for it
+    drain_->start(options_.drain, [this] { end_drain(); });
     stop_if_idle();
 }
 
 void Server::stop_if_idle() {
-    if (!stopping_ || !executor_.flights().empty()) return;
-    drain_.reset();
-    accept_again_.reset();
-    loop_.post([this] {  // after the landings that are being delivered
-        for (const auto& [client, owned] : clients_) client->session->finish();
+    if (!stopping_) return;
+    loop_.post([this] {
+        executor_.cancel_queued();
+        if (!executor_.flights().empty()) return;
+        std::vector<Client*> served;
+        for (const auto& [client, owned] : clients_) served.push_back(client);
+        for (Client* const client : served) finish_if_served(*client);
     });
+}
+
+// Who has not read its answers by then is not waited for.
+void Server::end_drain() {
+    constexpr seconds to_read_the_end{1};
+    if (executor_.flights().empty()) return drop_clients();
+    log_.warn("flights still run; they are ended");
+    executor_.cancel_all(options_.grace);
+    drain_->start(options_.grace + to_read_the_end, [this] { drop_clients(); });
+}
+
+void Server::drop_clients() {
+    for (const auto& [client, owned] : clients_) client->session->drop();  // they go on a later turn
 }
 
 }  // namespace
@@ -584,7 +730,13 @@ void Server::stop_if_idle() {
 Result<int> serve(ServerOptions options) {
     auto own = own_surroundings();
     if (!own) return own.error();
-    auto socket = ServerSocket::open(options.socket);
+    // What the service manager tells us is not for the commands.
+    std::erase_if(own->env, [](const std::string& entry) {
+        static constexpr std::string_view ours[] = {"LISTEN_PID",  "LISTEN_FDS",    "LISTEN_FDNAMES", "NOTIFY_SOCKET",
+                                                    "WATCHDOG_PID", "WATCHDOG_USEC", "JOURNAL_STREAM", "INVOCATION_ID"};
+        return std::find(std::begin(ours), std::end(ours), env_name(entry)) != std::end(ours);
+    });
+    auto socket = ServerSocket::open(options.socket, options.allowed_users.empty() ? 0600 : 0666);
     if (!socket) return socket.error();
     Server server(std::move(options), std::move(*socket), std::move(*own));
     return server.run();

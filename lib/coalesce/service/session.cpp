@@ -19,6 +19,11 @@ namespace {
 constexpr std::uint64_t most_at_once = 1 << 20;
 constexpr std::size_t shown_of_a_long_line = 60;
 
+// Unread answers after which a client's further requests are left in its socket.
+constexpr std::size_t unsent_bytes_max = 256 * 1024;
+constexpr std::size_t unsent_answers_max = 1024;
+constexpr std::size_t spare_bytes_max = 64 * 1024;
+
 }  // namespace
 
 Session::Session(Loop& loop, Descriptor connection, Events events)
@@ -37,11 +42,19 @@ void Session::ready() {
         blocked_ = false;
         flush();
     }
-    if (!gone_ && !input_ended_) read();
-    if (!gone_ && input_ended_) {  // half-closed: only a full close shows from here on
+    if (!gone_ && scanned_ < in_.size() && !congested()) take_lines();  // what had to wait
+    if (!gone_ && !input_ended_ && !congested()) read();
+    if (gone_) return;
+    if (input_ended_) {  // half-closed: only a full close shows from here on
         pollfd state{.fd = connection_.get(), .events = 0, .revents = 0};
-        if (::poll(&state, 1, 0) == 1 && (state.revents & (POLLHUP | POLLERR)) != 0) go();
+        if (::poll(&state, 1, 0) == 1 && (state.revents & (POLLHUP | POLLERR)) != 0) return go();
     }
+    watch_again();
+}
+
+bool Session::congested() const noexcept {
+    return blocked_ && (out_.size() + lines_.size() > unsent_bytes_max ||
+                        renderings_.size() + handovers_.size() > unsent_answers_max);
 }
 
 // One read a turn: a flood from one client leaves the others their turn.
@@ -59,43 +72,49 @@ void Session::read() {
         const std::string rest = std::exchange(in_, {});
         events_.on_line(rest, false);
     }
-    if (gone_) return;
-    watch_again();
-    if (events_.on_input_end) events_.on_input_end();
+    if (!gone_ && events_.on_input_end) events_.on_input_end();
 }
 
 void Session::take_lines() {
     std::string input = std::exchange(in_, {});
     std::size_t begin = 0;
-    while (!gone_) {
-        const std::size_t end = input.find('\n', begin);
-        if (end == std::string::npos) break;
+    std::size_t unscanned = std::exchange(scanned_, 0);
+    while (!gone_ && !congested()) {
+        const std::size_t end = input.find('\n', unscanned);
+        if (end == std::string::npos) {
+            scanned_ = input.size() - begin;
+            break;
+        }
         const std::string_view line = std::string_view(input).substr(begin, end - begin);
-        begin = end + 1;
+        begin = unscanned = end + 1;
         if (!std::exchange(skipping_, false)) events_.on_line(line, line.size() > request_bytes_max);
     }
     if (gone_) return;
     input.erase(0, begin);
-    if (skipping_ || input.size() > request_bytes_max) {
+    if (scanned_ > request_bytes_max || (skipping_ && scanned_ > 0)) {
+        scanned_ = 0;
         if (!std::exchange(skipping_, true)) events_.on_line(input.substr(0, shown_of_a_long_line), true);
         input.clear();
     }
-    if (!gone_) in_ = std::move(input);
+    if (gone_) return;
+    if (input.capacity() > input.size() + spare_bytes_max) input.shrink_to_fit();
+    in_ = std::move(input);
 }
 
 // Readiness that nothing is done about would be reported for ever.
 void Session::watch_again() {
+    Readiness wanted = input_ended_ ? Readiness::hangup : Readiness::readable;
+    if (blocked_) wanted = input_ended_ || congested() ? Readiness::writable : Readiness::either;
+    if (!watch_ || watched_ == wanted) return;
+    watched_ = wanted;
     watch_.stop();
-    if (blocked_)
-        watch_.start(input_ended_ ? Readiness::writable : Readiness::either);
-    else
-        watch_.start(input_ended_ ? Readiness::hangup : Readiness::readable);
+    watch_.start(wanted);
 }
 
-void Session::send(const std::string& line, int file) {
+void Session::send(const std::string& line, Descriptor file) {
     if (gone_) return;
     lines_ += line;
-    if (file >= 0) handovers_.emplace_back(std::exchange(lines_, {}), file);
+    if (file) handovers_.emplace_back(std::exchange(lines_, {}), std::move(file));
     flush();
 }
 
@@ -123,8 +142,11 @@ bool Session::hand_over() {
     header->cmsg_level = SOL_SOCKET;
     header->cmsg_type = SCM_RIGHTS;
     header->cmsg_len = CMSG_LEN(sizeof(int));
-    std::memcpy(CMSG_DATA(header), &file, sizeof file);
-    const ssize_t sent = ::sendmsg(connection_.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    const int number = file.get();
+    std::memcpy(CMSG_DATA(header), &number, sizeof number);
+    ssize_t sent = 0;
+    do sent = ::sendmsg(connection_.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    while (sent < 0 && errno == EINTR);
     if (sent < 0 && errno == EAGAIN) {
         blocked_ = true;
         return false;
@@ -145,7 +167,7 @@ void Session::flush() {
     flushing_ = false;
     if (gone_) return;
     if (finishing_ && all && idle()) return go();
-    if (blocked_) watch_again();
+    watch_again();
 }
 
 // False: the other side takes no more now, or is gone.
@@ -195,13 +217,17 @@ bool Session::flush_renderings() {
             continue;
         }
         without_news = 0;
+        if (budget == 0) {  // enough for one turn
+            blocked_ = true;
+            return false;
+        }
         const ssize_t sent = send_piece(piece->extent);
         if (sent < 0 && errno == EINTR) continue;
         if (sent < 0 && errno != EAGAIN) {
             go();
             return false;
         }
-        if (sent <= 0 || budget == 0) {  // or it was enough for one turn
+        if (sent <= 0) {
             blocked_ = true;
             return false;
         }

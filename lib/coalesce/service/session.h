@@ -3,14 +3,17 @@
 // Splits what comes into lines, tells of one that is too long, and tells when the
 // other side has gone. A half-closed connection still gets its answers; only a full
 // close, or an error, is going away. Output is pulled from renderings as the
-// connection takes it, so that a client who does not read costs no memory; messages
-// of several requests are never mixed. What the lines mean is its owner's.
+// connection takes it, and a client that leaves many answers unread is not read
+// from either, so that it costs no memory; messages of several requests are never
+// mixed. What the lines mean is its owner's.
 #pragma once
 
 #include <coalesce/flight/unique_function.h>
 
-#include <deque>
+#include <cstddef>
+#include <list>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -39,9 +42,8 @@ class Session {
     Session(const Session&) = delete;
     Session& operator=(const Session&) = delete;
 
-    /// Sends a line, and with it a descriptor if `file` is not -1; that stays the
-    /// caller's, and open until the session is idle or gone.
-    void send(const std::string& line, int file = -1);
+    /// Sends a line, and with it a descriptor if there is one.
+    void send(const std::string& line, Descriptor file = {});
     /// Keeps a line to be sent with the next one: nobody is woken for it alone.
     void queue(const std::string& line) { lines_ += line; }
     /// Sends what `rendering` gives, as it gives it, until it is finished. The
@@ -51,6 +53,8 @@ class Session {
     void wake();
     /// Sends what is left and closes; on_gone follows.
     void finish();
+    /// Closes now, whatever is left to send; on_gone follows, from here.
+    void drop() { go(); }
 
     [[nodiscard]] bool gone() const noexcept { return gone_; }
     [[nodiscard]] bool input_ended() const noexcept { return input_ended_; }
@@ -66,16 +70,19 @@ class Session {
     bool hand_over();
     void go();
     void watch_again();
+    [[nodiscard]] bool congested() const noexcept;
     ssize_t send_piece(const Extent& extent);
 
     Loop& loop_;
     Descriptor connection_;  // before the watch: it must stop watching first
     Watch watch_;
     Events events_;
+    std::optional<Readiness> watched_;
     std::string in_;
+    std::size_t scanned_ = 0;  // of in_: no newline there
     std::string out_;    // on its way
     std::string lines_;  // wait for the end of the message that is on its way
-    std::deque<std::pair<std::string, int>> handovers_;  // before lines_: texts that a descriptor goes with
+    std::list<std::pair<std::string, Descriptor>> handovers_;  // before lines_: texts that a descriptor goes with
     std::vector<std::unique_ptr<Rendering>> renderings_;
     std::size_t current_ = 0;  // whose turn it is
     bool inside_message_ = false;
