@@ -60,6 +60,7 @@ int dispatch(int argc, char** argv) {
 
 int main(int argc, char** argv) {
     ::signal(SIGPIPE, SIG_IGN);
+    ::signal(SIGCHLD, SIG_DFL);  // ignored, as some parents leave it, the kernel would throw exit statuses away
     coalesce::fill_standard_descriptors();
     try {
         return coalesce::dispatch(argc, argv);

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <string>
 #include <utility>
 
 #include <coalesce/io/loop.h>
@@ -107,9 +108,14 @@ void Child::on_exit() {
     // Left a zombie while its pipes are open: as long as it is one, its number, and
     // so its process group, cannot be anyone else's.
     const bool keep = pipes_open() || terminating_;
-    if (waitid(P_PIDFD, static_cast<id_t>(pidfd_.get()), &info, WEXITED | WNOHANG | (keep ? WNOWAIT : 0)) != 0 ||
-        info.si_pid == 0)
-        return;
+    const int told = waitid(P_PIDFD, static_cast<id_t>(pidfd_.get()), &info, WEXITED | WNOHANG | (keep ? WNOWAIT : 0));
+    if (told != 0 && errno == ECHILD) {  // somebody else has reaped it: SIGCHLD is ignored, or a stray wait()
+        exit_watch_.reset();
+        reaped_ = true;
+        outcome_ = Outcome::lost("the exit status of process " + std::to_string(pid_) + " was taken by somebody else");
+        return settle();
+    }
+    if (told != 0 || info.si_pid == 0) return;
     exit_watch_.reset();
     reaped_ = !keep;
     outcome_ = outcome_of(info);
