@@ -35,22 +35,45 @@ sockaddr_un address_of(int directory, const std::string& name) {
 }
 
 bool somebody_answers(const sockaddr_un& address) {
-    const Descriptor probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    return ::connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
+    const Descriptor probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    return ::connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 ||
+           errno == EAGAIN;  // its queue is full
 }
 
-bool is_socket(int directory, const std::string& name) {
+// The number of the socket of that name; 0: there is none.
+ino_t socket_at(int directory, const std::string& name) {
     struct stat info {};
-    return ::fstatat(directory, name.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0 && S_ISSOCK(info.st_mode);
+    return ::fstatat(directory, name.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0 && S_ISSOCK(info.st_mode) ? info.st_ino : 0;
+}
+
+int socket_option(int fd, int option) {
+    int value = -1;
+    socklen_t length = sizeof value;
+    return ::getsockopt(fd, SOL_SOCKET, option, &value, &length) == 0 ? value : -1;
+}
+
+bool listens(int fd) {
+    return socket_option(fd, SO_DOMAIN) == AF_UNIX && socket_option(fd, SO_TYPE) == SOCK_STREAM &&
+           socket_option(fd, SO_ACCEPTCONN) == 1;
+}
+
+std::string name_of(int fd) {
+    sockaddr_un address{};
+    socklen_t length = sizeof address;
+    if (::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length) != 0 || address.sun_path[0] == '\0') return "the socket that was passed";
+    return address.sun_path;
 }
 
 }  // namespace
 
-Result<ServerSocket> ServerSocket::open(const std::string& path) {
+Result<ServerSocket> ServerSocket::open(const std::string& path, mode_t mode) {
     ServerSocket socket;
     socket.path_ = path;
     if (passed_by_service_manager()) {
+        if (!listens(first_passed_descriptor))
+            return Error{std::make_error_code(std::errc::not_a_socket), "listen on the descriptor that LISTEN_FDS names, which is no listening unix stream socket"};
         socket.listener_ = Descriptor(first_passed_descriptor);
+        socket.path_ = name_of(first_passed_descriptor);
         ::fcntl(socket.fd(), F_SETFD, FD_CLOEXEC);
         ::fcntl(socket.fd(), F_SETFL, ::fcntl(socket.fd(), F_GETFL) | O_NONBLOCK);
         return socket;
@@ -68,20 +91,26 @@ Result<ServerSocket> ServerSocket::open(const std::string& path) {
         ::flock(socket.directory_.get(), LOCK_UN);
         return Error{std::make_error_code(std::errc::address_in_use), "listen on " + path + ", where a server answers"};
     }
-    if (is_socket(socket.directory_.get(), socket.name_)) ::unlinkat(socket.directory_.get(), socket.name_.c_str(), 0);
+    if (socket_at(socket.directory_.get(), socket.name_) != 0) ::unlinkat(socket.directory_.get(), socket.name_.c_str(), 0);
     socket.listener_ = Descriptor(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    const mode_t before = ::umask(0177);
+    const mode_t before = ::umask(0777 & ~mode);
     const int bound = ::bind(socket.fd(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
     const int error = errno;
     ::umask(before);
     const bool listening = bound == 0 && ::listen(socket.fd(), backlog) == 0;
+    if (listening) socket.inode_ = socket_at(socket.directory_.get(), socket.name_);
     ::flock(socket.directory_.get(), LOCK_UN);
     if (!listening) return system_error_of(bound == 0 ? errno : error, "listen on " + path);
     return socket;
 }
 
 void ServerSocket::close() noexcept {
-    if (listener_ && !name_.empty()) ::unlinkat(directory_.get(), name_.c_str(), 0);
+    if (listener_ && !name_.empty()) {
+        ::flock(directory_.get(), LOCK_EX);
+        if (socket_at(directory_.get(), name_) == inode_)  // or somebody has put another there
+            ::unlinkat(directory_.get(), name_.c_str(), 0);
+        ::flock(directory_.get(), LOCK_UN);
+    }
     listener_.reset();
 }
 

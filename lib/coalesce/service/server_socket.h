@@ -3,6 +3,8 @@
 
 #include <coalesce/command/result.h>
 
+#include <sys/types.h>
+
 #include <string>
 
 #include <coalesce/io/descriptor.h>
@@ -12,10 +14,10 @@ namespace coalesce {
 /// A listening socket that is removed again, unless somebody else made it.
 class ServerSocket {
   public:
-    /// The socket systemd passed (LISTEN_FDS), or a new one at `path`, mode 0600. A
+    /// The socket systemd passed (LISTEN_FDS), or a new one at `path`, of `mode`. A
     /// live socket there is refused, a dead one is replaced, without a race: the
     /// directory is locked meanwhile.
-    static Result<ServerSocket> open(const std::string& path);
+    static Result<ServerSocket> open(const std::string& path, mode_t mode);
 
     ServerSocket(ServerSocket&&) noexcept = default;
     ServerSocket& operator=(ServerSocket&&) noexcept = default;
@@ -31,6 +33,7 @@ class ServerSocket {
     Descriptor listener_;
     std::string path_;
     std::string name_;  // in the directory; empty: not ours
+    ino_t inode_ = 0;   // what we made there
 };
 
 /// Tells systemd ("READY=1", "WATCHDOG=1"), if it asked to be told.
