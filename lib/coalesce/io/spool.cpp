@@ -64,6 +64,13 @@ Spool::Segment Spool::segment(std::uint64_t number) const {
     return {(word & error_bit) != 0 ? Stream::err : Stream::out, word & longest_segment};
 }
 
+std::optional<SpoolPiece> Spool::only_piece() const noexcept {
+    if (!last_ || order_.size() > 0 || !whole()) return std::nullopt;
+    const Extent extent = bytes_.extent(0, bytes_.size());
+    if (extent.file >= 0 || extent.length < bytes_.size()) return std::nullopt;
+    return SpoolPiece{last_->stream, extent};
+}
+
 // Only past the replay limit: before it a newcomer may still need every byte.
 void Spool::release_what_all_have_read() {
     if (replayable() || readers_.empty()) return;

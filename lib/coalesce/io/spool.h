@@ -29,6 +29,12 @@ struct SpoolLimits {
 
 class SpoolReader;
 
+/// A stretch of one stream.
+struct SpoolPiece {
+    Stream stream;
+    Extent extent;
+};
+
 class Spool {
   public:
     explicit Spool(const SpoolLimits& limits) : limits_(&limits), bytes_(limits.store), order_(limits.store) {}
@@ -55,6 +61,8 @@ class Spool {
     /// Called whenever a reader made room while full().
     void on_room(UniqueFunction<void()> on_room) { on_room_ = std::move(on_room); }
 
+    /// The one stretch in memory that this closed spool consists of; most are like that.
+    [[nodiscard]] std::optional<SpoolPiece> only_piece() const noexcept;
     /// Puts the bytes into the file now, for a reader that wants its descriptor.
     Result<> move_to_file() { return bytes_.move_to_file(); }
     /// The file that holds the bytes, or -1 while they are on the heap.
@@ -91,10 +99,7 @@ class SpoolReader {
     SpoolReader(const SpoolReader&) = delete;
     SpoolReader& operator=(const SpoolReader&) = delete;
 
-    struct Piece {
-        Stream stream;
-        Extent extent;
-    };
+    using Piece = SpoolPiece;
     /// What comes next, all of one stream; empty when there is nothing now. The
     /// same again until advance().
     [[nodiscard]] std::optional<Piece> next() const;

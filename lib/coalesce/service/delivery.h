@@ -64,6 +64,7 @@ class Delivery {
 
     void place(std::uint64_t sequence, Entry entry);
     void queue(Entry entry);
+    bool gather(const RunResult& result);
     void schedule();
     void pump();
     bool pump_once();
