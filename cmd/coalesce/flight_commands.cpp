@@ -39,6 +39,7 @@ std::string value_of(const std::vector<KeyPart>& parts, std::string_view name) {
 // Live flights of the same words that this command would not join, and why.
 void print_near_misses(MeetingPlace& place, const std::string& own_key, const std::vector<KeyPart>& own) {
     for (const std::string& key : place.keys()) {
+        if (auto live = place.connect(key); !live || !*live) continue;  // a leftover
         if (key == own_key) {
             std::printf("in flight: would join %.*s\n", id_columns, key.c_str());
             continue;

@@ -39,9 +39,10 @@ Result<> check(const std::string& path, int directory) {
     if (info.st_uid != ::geteuid())
         return Error{std::make_error_code(std::errc::permission_denied),
                      "use " + path + ", which belongs to uid " + std::to_string(info.st_uid)};
-    if ((info.st_mode & 07777) != 0700) {
+    // The set-group-ID bit is handed down by the directory above and opens nothing.
+    if ((info.st_mode & 0777) != 0700) {
         char mode[8];
-        std::snprintf(mode, sizeof mode, "%04o", info.st_mode & 07777);
+        std::snprintf(mode, sizeof mode, "%04o", info.st_mode & 0777);
         return Error{std::make_error_code(std::errc::permission_denied),
                      "use " + path + ", whose mode is " + mode + " instead of 0700"};
     }
@@ -119,11 +120,14 @@ Result<MeetingPlace> MeetingPlace::open(const std::vector<std::string>& env) {
     return MeetingPlace(path, std::move(directory));
 }
 
-std::optional<Descriptor> MeetingPlace::connect(const std::string& key) {
+Result<Descriptor> MeetingPlace::connect(const std::string& key) const {
     Descriptor connection(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    if (!connection) return system_error_now("make a socket");
     const sockaddr_un address = address_of(directory_.get(), socket_name(key));
-    while (::connect(connection.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
-        if (errno != EINTR && errno != EAGAIN) return std::nullopt;
+    while (::connect(connection.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+        if (errno == ENOENT || errno == ECONNREFUSED) return Descriptor();
+        if (errno != EINTR && errno != EAGAIN) return system_error_now("ask " + path_ + "/" + socket_name(key));
+    }
     return connection;
 }
 
@@ -137,10 +141,14 @@ Result<Descriptor> MeetingPlace::lock(bool wait) const {
 }
 
 Result<std::variant<MeetingPlace::Joined, MeetingPlace::Leading>> MeetingPlace::join_or_lead(const std::string& key) {
-    if (auto connection = connect(key)) return std::variant<Joined, Leading>(Joined{std::move(*connection)});
+    auto connection = connect(key);
+    if (!connection) return connection.error();
+    if (*connection) return std::variant<Joined, Leading>(Joined{std::move(*connection)});
     auto locked = lock(true);
     if (!locked) return locked.error();
-    if (auto connection = connect(key)) return std::variant<Joined, Leading>(Joined{std::move(*connection)});
+    connection = connect(key);
+    if (!connection) return connection.error();
+    if (*connection) return std::variant<Joined, Leading>(Joined{std::move(*connection)});
     end_leftovers(key);
     auto listener = bind(key);
     ::flock(locked->get(), LOCK_UN);  // not by closing: a child being started may hold a copy for a moment
@@ -153,12 +161,16 @@ Result<Descriptor> MeetingPlace::bind(const std::string& key) const {
     Descriptor listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     if (!listener) return system_error_now("make a socket");
     const sockaddr_un address = address_of(directory_.get(), name);
+    const mode_t before = ::umask(077);  // the caller's may forbid even the owner to connect
     int bound = ::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
     if (bound != 0 && errno == EADDRINUSE) {  // dead: we hold the lock and nobody answered
         ::unlinkat(directory_.get(), name.c_str(), 0);
         bound = ::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
     }
-    if (bound != 0 || ::listen(listener.get(), backlog) != 0) return system_error_now("listen in " + path_);
+    const int error = errno;
+    ::umask(before);
+    if (bound != 0) return system_error_of(error, "make a socket in " + path_);
+    if (::listen(listener.get(), backlog) != 0) return system_error_now("listen in " + path_);
     return listener;
 }
 
@@ -186,7 +198,7 @@ void MeetingPlace::sweep() noexcept {
         // Asking a process is cheaper than a connection, and disturbs nobody.
         const auto record = record_of(key);
         if (record && ::kill(record->pid, 0) == 0) continue;
-        if (connect(key)) continue;
+        if (auto connection = connect(key); !connection || *connection) continue;
         end_leftovers(key);
         leave(key);
     }

@@ -42,8 +42,9 @@ class MeetingPlace {
     /// no longer than another requester needs to bind.
     Result<std::variant<Joined, Leading>> join_or_lead(const std::string& key);
 
-    /// A connection to a live flight; no value: there is none.
-    std::optional<Descriptor> connect(const std::string& key);
+    /// A connection to a live flight; an empty descriptor: there is none. Not to be
+    /// able to tell is an error: taking a live flight for dead would end its run.
+    Result<Descriptor> connect(const std::string& key) const;
 
     /// The flight named `key` is over: newcomers lead a new one. Only its supervisor
     /// may say so, while its listener is open.

@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -28,10 +29,15 @@ namespace {
 
 using namespace std::chrono;
 
+// A command that kills its supervisor, or takes all its memory, would be run again
+// for ever.
+constexpr int bereavements_max = 3;
+
 constexpr std::array handled_signals{SIGINT, SIGTERM, SIGHUP};
 
 volatile sig_atomic_t last_signal = 0;
 volatile sig_atomic_t signal_count = 0;
+volatile sig_atomic_t waited_enough = 0;
 
 void on_signal(int number) {
     last_signal = number;
@@ -48,6 +54,18 @@ void handle_signals() {
         action.sa_handler = on_signal;
         ::sigaction(number, &action, nullptr);
     }
+}
+
+// A write that waits for a slow reader ends too. Again and again: the first may
+// come just before a write.
+void interrupt_after(milliseconds wait) {
+    struct sigaction action {};
+    action.sa_handler = [](int) { waited_enough = 1; };
+    ::sigaction(SIGALRM, &action, nullptr);
+    itimerval timer{};
+    timer.it_value = {.tv_sec = wait.count() / 1000, .tv_usec = wait.count() % 1000 * 1000};
+    timer.it_interval.tv_usec = 20'000;
+    ::setitimer(ITIMER_REAL, &timer, nullptr);
 }
 
 sigset_t mask_of_handled_signals() {
@@ -128,7 +146,7 @@ class Relay {
         while (length > 0) {
             const ssize_t moved = move(to, file, offset, length);
             if (moved < 0 && errno == EINTR) {
-                if (signal_count != signals_before) return End::interrupted;
+                if (signal_count != signals_before || waited_enough != 0) return End::interrupted;
                 continue;
             }
             if (moved < 0 && errno == EAGAIN) {  // somebody made it non-blocking
@@ -262,8 +280,9 @@ class Requester {
     bool pass_on(Connection& connection, const Fields& message, int to);
     bool on_signals(Connection& connection);
     bool waits_for_itself();
+    bool refuse_to_wait_for_itself();
     [[nodiscard]] int poll_timeout() const;
-    void on_time(Connection& connection);
+    void on_time();
     void end_with(int status, int die_of = 0) {
         end_ = {status, die_of};
         ended_ = true;
@@ -277,9 +296,12 @@ class Requester {
     bool ended_ = false;
     bool led_ = false;
     bool joined_ = false;
+    bool queued_ = false;  // behind a run that cannot be joined
     bool told_of_wait_ = false;
+    bool output_hung_up_ = false;
     bool leaving_ = false;  // a signal was reported; its answer is awaited
     int signals_seen_ = 0;
+    int bereavements_ = 0;  // supervisors that died before they gave us anything
     std::int64_t run_pid_ = 0;
     double run_started_ = 0;
     steady_clock::time_point begun_ = steady_clock::now();
@@ -291,6 +313,7 @@ Result<RunEnd> Requester::run() {
     const sigset_t handled = mask_of_handled_signals();
     ::sigprocmask(SIG_UNBLOCK, &handled, &unblocked_);
     ::sigprocmask(SIG_SETMASK, nullptr, &unblocked_);
+    if (options_.wait && options_.wait->count() > 0) interrupt_after(*options_.wait);
     while (!ended_) {
         auto connected = get_connection();
         if (!connected) return connected.error();
@@ -307,8 +330,13 @@ Result<RunEnd> Requester::run() {
                     say("the process that supervised " + options_.orders.title +
                         " died, and part of its output has been passed on");
                     end_with(125);
+                } else if (++bereavements_ == bereavements_max) {
+                    say("the processes that supervised " + options_.orders.title + " died, " +
+                        std::to_string(bereavements_) + " in a row");
+                    end_with(125);
                 } else {
                     options_.orders.heir = true;
+                    options_.fresh = false;  // as above
                 }
         }
     }
@@ -359,7 +387,7 @@ int Requester::poll_timeout() const {
     const auto since = duration_cast<milliseconds>(steady_clock::now() - begun_);
     milliseconds until{-1};
     if (options_.wait) until = std::max(milliseconds(0), *options_.wait - since);
-    const bool may_tell = joined_ && !told_of_wait_ && relay_.passed() == 0;
+    const bool may_tell = (joined_ || queued_) && !told_of_wait_ && relay_.passed() == 0;
     if (may_tell) {
         const auto tell = std::max(milliseconds(0), milliseconds(1000) - since);
         until = until.count() < 0 ? tell : std::min(until, tell);
@@ -382,27 +410,28 @@ Requester::Next Requester::converse(Connection& connection) {
         ::sigprocmask(SIG_BLOCK, &handled, nullptr);
         if (signal_count != signals_seen_ && on_signals(connection)) return Next::ended;
         // A pipe without a reader shows as an error; the command may not write for long.
+        // Before it has written it knows nothing of that, and neither do we.
+        const bool watch_reader = relay_.passed() > 0 && !output_hung_up_;
         std::array<pollfd, 2> watched{{{.fd = connection.fd(), .events = POLLIN, .revents = 0},
-                                       {.fd = STDOUT_FILENO, .events = 0, .revents = 0}}};
+                                       {.fd = watch_reader ? STDOUT_FILENO : -1, .events = 0, .revents = 0}}};
         const int timeout = poll_timeout();
         const timespec limit{.tv_sec = timeout / 1000, .tv_nsec = timeout % 1000 * 1'000'000L};
         const int ready = ::ppoll(watched.data(), watched.size(), timeout < 0 ? nullptr : &limit, &unblocked_);
         ::sigprocmask(SIG_SETMASK, &unblocked_, nullptr);
         if (ready < 0) continue;
-        if (ready == 0) {
-            on_time(connection);
-            if (ended_) return Next::ended;
-            continue;
-        }
-        if ((watched[1].revents & POLLERR) != 0 && relay_.passed() > 0) {
+        if (timeout >= 0 && poll_timeout() == 0) on_time();  // also while messages keep coming
+        if (ended_) return Next::ended;
+        if (ready == 0) continue;
+        if ((watched[1].revents & POLLERR) != 0) {
             end_with(128 + SIGPIPE, SIGPIPE);
             return Next::ended;
         }
+        if (watched[1].revents != 0) output_hung_up_ = true;  // a terminal that is gone: it would show for ever
         if (watched[0].revents != 0 && !connection.receive()) return heard || led_ || !place_ ? Next::supervisor_died : Next::again;
     }
 }
 
-void Requester::on_time(Connection&) {
+void Requester::on_time() {
     const auto since = steady_clock::now() - begun_;
     if (options_.wait && since >= *options_.wait) {
         say("gave up waiting for " + options_.orders.title);
@@ -411,6 +440,7 @@ void Requester::on_time(Connection&) {
     if (since < seconds(1)) return;
     told_of_wait_ = true;
     if (::isatty(STDERR_FILENO) == 0) return;
+    if (queued_) return say("waiting for an earlier run of " + options_.orders.title + " to end");
     const double age = duration<double>(system_clock::now().time_since_epoch()).count() - run_started_;
     say("waiting for " + options_.orders.title + ", which runs since " +
         format_duration(milliseconds(static_cast<std::int64_t>(age * 1000))) + " (pid " + std::to_string(run_pid_) + ")");
@@ -423,13 +453,10 @@ Requester::Next Requester::on_message(Connection& connection, const Fields& mess
         connection.send("\n");
     } else if (event == "started") {
         joined_ = message.flag("joined");
+        queued_ = false;
         run_pid_ = message.number("pid");
         run_started_ = message.seconds("started");
-        if (place_ && joined_ && !options_.orders.on_behalf_of.empty() && waits_for_itself()) {
-            say(options_.orders.title + " would wait for itself");
-            end_with(125);
-            return Next::ended;
-        }
+        if (joined_ && refuse_to_wait_for_itself()) return Next::ended;
         if (options_.verbose) {
             const double age = duration<double>(system_clock::now().time_since_epoch()).count() - run_started_;
             say(joined_ ? "joined " + options_.orders.title + " (pid " + std::to_string(run_pid_) + "), which runs since " +
@@ -438,6 +465,8 @@ Requester::Next Requester::on_message(Connection& connection, const Fields& mess
                         : "started " + options_.orders.title + " (pid " + std::to_string(run_pid_) + ")");
         }
     } else if (event == "waiting") {
+        queued_ = true;
+        if (refuse_to_wait_for_itself()) return Next::ended;
         if (options_.verbose) say("waiting for an earlier run of " + options_.orders.title + " to end");
     } else if (event == "again") {
         return Next::again;
@@ -465,6 +494,11 @@ Requester::Next Requester::on_message(Connection& connection, const Fields& mess
 }
 
 bool Requester::pass_on(Connection& connection, const Fields& message, int to) {
+    if (connection.file() < 0) {  // it came, and there was no room for it
+        say("cannot take the output of " + options_.orders.title + ": " + std::strerror(EMFILE));
+        end_with(125);
+        return false;
+    }
     auto offset = static_cast<std::uint64_t>(message.number("offset"));
     auto length = static_cast<std::uint64_t>(message.number("bytes"));
     while (true) {
@@ -479,7 +513,9 @@ bool Requester::pass_on(Connection& connection, const Fields& message, int to) {
                 end_with(125);
                 return false;
             case Relay::End::interrupted:
-                if (on_signals(connection)) return false;
+                if (signal_count != signals_seen_ && on_signals(connection)) return false;
+                if (waited_enough != 0) on_time();
+                if (ended_) return false;
                 offset += relay_.passed() - before;
                 length -= relay_.passed() - before;
         }
@@ -497,6 +533,13 @@ bool Requester::on_signals(Connection& connection) {
     leaving_ = true;
     connection.send(Message().text("op", "signal").number("signal", last_signal).line());
     return false;
+}
+
+bool Requester::refuse_to_wait_for_itself() {
+    if (!place_ || options_.orders.on_behalf_of.empty() || !waits_for_itself()) return false;
+    say(options_.orders.title + " would wait for itself");
+    end_with(125);
+    return true;
 }
 
 // Joined on behalf of a command that runs under coalesce itself: does what we have
