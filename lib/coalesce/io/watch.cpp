@@ -37,9 +37,17 @@ Result<Watch> Watch::create(Loop& loop, int fd, UniqueFunction<void()> on_ready)
 void Watch::start(Readiness readiness) {
     if (state_->active) return;
     state_->active = true;
-    uv_poll_start(state_.get(), static_cast<int>(readiness), [](uv_poll_t* poll, int, int) {
-        if (auto* state = static_cast<State*>(poll->data)) state->on_ready();
-    });
+    state_->events = static_cast<int>(readiness);
+    uv_poll_start(state_.get(), state_->events, report);
+}
+
+// On an error libuv stops watching. There may be bytes to read before it, so who
+// reads one piece a turn has to be called again.
+void Watch::report(uv_poll_t* poll, int status, int) {
+    auto* state = static_cast<State*>(poll->data);
+    if (state == nullptr) return;
+    if (status < 0) uv_poll_start(poll, state->events, report);
+    state->on_ready();
 }
 
 void Watch::stop() noexcept {

@@ -46,10 +46,12 @@ class Watch {
     struct State : uv_poll_t {
         UniqueFunction<void()> on_ready;
         bool active = false;
+        int events = 0;
     };
     struct Close {
         void operator()(State* state) const noexcept;
     };
+    static void report(uv_poll_t* poll, int status, int events);
     std::unique_ptr<State, Close> state_;
 };
 
