@@ -66,7 +66,9 @@ void CommandExecutor::admit(RunCompleter completer, Job job, system_clock::time_
     run.requested = requested;
     completer.on_cancel([this, id] {
         const auto found = running_.find(id);
-        cancel(id, found == running_.end() ? milliseconds(0) : found->second->job.grace);
+        if (found == running_.end()) return void(cancel(id, milliseconds(0)));
+        found->second->abandoned = true;
+        cancel(id, found->second->job.grace);
     });
     auto active = std::make_unique<Active>(Active{.completer = std::move(completer),
                                                   .job = std::move(job),
@@ -171,6 +173,7 @@ Child::Start CommandExecutor::start_child(FlightId id, Active& active) {
 
 void CommandExecutor::on_output(Active& active, FlightId id, Stream stream, std::span<const char> bytes) {
     if (active.ending == Ending::refused) return;
+    if (active.abandoned) return;  // nobody will read it, and nothing bounds it until the grace period ends
     Spool& spool = *active.completer.state().spool;
     auto kept = spool.append(stream, bytes);
     if (!kept) return refuse(id, Outcome::refused(kept.error().code.value(), "cannot " + kept.error().message()));

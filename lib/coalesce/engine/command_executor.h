@@ -136,6 +136,7 @@ class CommandExecutor {
         std::chrono::steady_clock::time_point started_steady;
         unsigned attempts = 0;
         unsigned loans = 0;
+        bool abandoned = false;  // everybody has left
         bool direct = false;  // a shell line that was executed without the shell
     };
 
