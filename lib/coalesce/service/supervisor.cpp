@@ -1,10 +1,12 @@
 #include <coalesce/service/supervisor.h>
 
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <list>
 #include <memory>
 #include <utility>
@@ -42,15 +44,24 @@ struct Member {
     bool asked = false;
 };
 
-// What a child writes down of itself before it executes its command.
+rlimit descriptor_limit() noexcept {
+    rlimit limit{};
+    ::getrlimit(RLIMIT_NOFILE, &limit);
+    return limit;
+}
+
+// What a child does before it executes its command: it writes itself down, and
+// takes back the leader's limit, which its supervisor has raised.
 struct RecordOfChild {
     const MeetingPlace& place;
     std::string socket_name;
+    rlimit descriptors = descriptor_limit();
 
     ChildHook hook() const {
         return {[](const void* record) noexcept {
                     const auto& self = *static_cast<const RecordOfChild*>(record);
                     self.place.record_this_process(self.socket_name.c_str());
+                    ::setrlimit(RLIMIT_NOFILE, &self.descriptors);
                 },
                 this};
     }
@@ -65,6 +76,7 @@ class Supervisor {
     std::optional<Child::Launched> launch() const;
     Member& receive(Descriptor connection);
     void accept_all();
+    void accept_later();
     void on_line(Member& member, std::string_view line);
     void on_gone(Member& member);
     void ask(Member& member, const Fields& request);
@@ -93,6 +105,7 @@ class Supervisor {
     CommandExecutor executor_;
     std::list<Member> members_;
     std::optional<Timer> heirs_;
+    std::optional<Timer> short_of_descriptors_;
     steady_clock::time_point begun_ = steady_clock::now();
     bool left_ = false;  // the meeting place: who comes now is told to try again
 };
@@ -101,7 +114,7 @@ Supervisor::Supervisor(FlightOrders orders, MeetingPlace place, Descriptor liste
     : orders_(std::move(orders)),
       place_(std::move(place)),
       listener_(std::move(listener)),
-      record_{place_, MeetingPlace::socket_name(orders_.key)},
+      record_{.place = place_, .socket_name = MeetingPlace::socket_name(orders_.key)},
       launched_(launch()),
       surroundings_(std::make_shared<const CanonicalSurroundings>(orders_.canonical_surroundings)),
       executor_(loop_, {.jobs = 0,
@@ -109,6 +122,9 @@ Supervisor::Supervisor(FlightOrders orders, MeetingPlace place, Descriptor liste
                         .spool = {.store = {.heap_bytes = 0, .directory = orders_.spool_directory},
                                   .replay_bytes = orders_.replay_bytes},
                         .in_child = record_.hook()}) {
+    // A requester costs us a descriptor: as many of them as we may have.
+    const rlimit most{.rlim_cur = record_.descriptors.rlim_max, .rlim_max = record_.descriptors.rlim_max};
+    ::setrlimit(RLIMIT_NOFILE, &most);
     executor_.on_started([this](FlightId id) { start_following(id); });
     executor_.on_landed([this](FlightId) {
         if (executor_.flights().empty()) leave_meeting_place();
@@ -139,6 +155,7 @@ void Supervisor::run(Descriptor leader, pid_t leader_pid) {
         heirs_->start(heirs_idle, [this] { executor_.hold(false); });
     }
     Member& first = receive(std::move(leader));
+    first.asked = true;
     first.pid = leader_pid;
     first.keep_running = orders_.keep_running;
     first.on_behalf_of = orders_.on_behalf_of;
@@ -160,7 +177,10 @@ Member& Supervisor::receive(Descriptor connection) {
 void Supervisor::accept_all() {
     while (true) {
         Descriptor connection(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-        if (!connection) return;
+        if (!connection) {
+            if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED && !left_) accept_later();
+            return;
+        }
         ucred peer{};
         socklen_t length = sizeof peer;
         if (::getsockopt(connection.get(), SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0 ||
@@ -168,6 +188,19 @@ void Supervisor::accept_all() {
             continue;
         receive(std::move(connection)).pid = peer.pid;
     }
+}
+
+// No descriptor or memory for one more: it waits in the queue, without our being
+// told so for ever.
+void Supervisor::accept_later() {
+    listener_watch_.stop();
+    if (!short_of_descriptors_) short_of_descriptors_.emplace(loop_);
+    short_of_descriptors_->in_background();
+    short_of_descriptors_->start(milliseconds(50), [this] {
+        if (left_) return;
+        listener_watch_.start(Readiness::readable);
+        accept_all();
+    });
 }
 
 void Supervisor::on_line(Member& member, std::string_view line) {
@@ -361,6 +394,9 @@ void Supervisor::leave_meeting_place() {
     accept_all();
     listener_watch_.reset();
     listener_.reset();
+    // Whoever is connected without having asked to join would keep us here.
+    for (Member& member : members_)
+        if (!member.asked) member.session->finish();
 }
 
 }  // namespace
