@@ -1,0 +1,179 @@
+// ArgumentKey: the arguments of a call as a key that owns its bytes.
+//
+// A key outlives the call that made it, so string_view and char pointers become
+// strings; a std::reference_wrapper is the object it refers to, by address;
+// everything else is a copy of its decayed type. Types are part of the key:
+// 1, 1.0 and true are different calls. A request is looked up by views of its
+// arguments, so one that joins copies nothing. What has no std::hash is hashed
+// if it is a tuple, a pair or a range of what has; for all else the user gives
+// a key function (memoize.h). A char pointer must not be null.
+#pragma once
+
+#include <concepts>
+#include <cstddef>
+#include <functional>
+#include <iterator>
+#include <ranges>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+namespace coalesce {
+namespace detail {
+
+template <class T>
+concept Character = std::same_as<T, char> || std::same_as<T, wchar_t> || std::same_as<T, char8_t> ||
+    std::same_as<T, char16_t> || std::same_as<T, char32_t>;
+
+template <class T>
+concept Hashable = requires(const T& value) {
+    { std::hash<T>{}(value) } -> std::convertible_to<std::size_t>;
+};
+
+template <class T>
+concept TupleLike = requires {
+    std::tuple_size<T>::value;
+};
+
+/// How an argument of decayed type T is kept, keyed and looked up.
+template <class T>
+struct Argument {
+    using Owned = T;
+    using Part = T;
+    using View = const T&;
+    static View view(const T& argument) noexcept { return argument; }
+};
+
+template <class C, class Traits>
+struct Argument<std::basic_string_view<C, Traits>> {
+    using Owned = std::basic_string<C, Traits>;
+    using Part = Owned;
+    using View = std::basic_string_view<C, Traits>;
+    static View view(View argument) noexcept { return argument; }
+};
+
+template <class C, class Traits, class Allocator>
+struct Argument<std::basic_string<C, Traits, Allocator>> {
+    using Owned = std::basic_string<C, Traits, Allocator>;
+    using Part = Owned;
+    using View = std::basic_string_view<C, Traits>;
+    static View view(const Owned& argument) noexcept { return argument; }
+};
+
+template <class C>
+requires Character<std::remove_const_t<C>>
+struct Argument<C*> {
+    using Owned = std::basic_string<std::remove_const_t<C>>;
+    using Part = Owned;
+    using View = std::basic_string_view<std::remove_const_t<C>>;
+    static View view(const C* argument) noexcept { return View(argument); }
+};
+
+template <class T>
+struct Argument<std::reference_wrapper<T>> {
+    using Owned = std::reference_wrapper<T>;
+    using Part = T*;
+    using View = T*;
+    static View view(std::reference_wrapper<T> argument) noexcept { return &argument.get(); }
+};
+
+/// A kept argument as the parameter it was made for. A string serves a view or a pointer.
+template <class Parameter, class Owned>
+decltype(auto) pass(Owned& owned) noexcept {
+    if constexpr (std::is_pointer_v<std::remove_cvref_t<Parameter>> && !std::is_pointer_v<Owned>)
+        return owned.data();
+    else if constexpr (std::is_lvalue_reference_v<Parameter>)
+        return static_cast<const Owned&>(owned);
+    else
+        return std::move(owned);
+}
+
+template <class T>
+[[nodiscard]] std::size_t hash_part(const T& value);
+
+template <class... Values>
+[[nodiscard]] std::size_t hash_all(const Values&... values) {
+    std::size_t hash = sizeof...(Values);
+    ((hash = (hash ^ hash_part(values)) * 0x9E3779B97F4A7C15u, hash ^= hash >> 32), ...);
+    return hash;
+}
+
+template <class T>
+std::size_t hash_part(const T& value) {
+    if constexpr (Hashable<T>) {
+        return std::hash<T>{}(value);
+    } else if constexpr (TupleLike<T>) {
+        return std::apply([](const auto&... parts) { return hash_all(parts...); }, value);
+    } else if constexpr (std::ranges::input_range<const T>) {
+        std::size_t hash = 0;
+        for (const auto& element : value) hash = hash_all(hash, element);
+        return hash;
+    } else {
+        static_assert(Hashable<T>, "an argument cannot be hashed: give memoize_concurrent a key function");
+        return 0;
+    }
+}
+
+/// Hashes a key and a view of one alike.
+struct ArgumentHash {
+    using is_transparent = void;
+    template <class... Parts>
+    [[nodiscard]] std::size_t operator()(const std::tuple<Parts...>& key) const {
+        if constexpr (sizeof...(Parts) == 1)
+            return hash_part(std::get<0>(key));
+        else
+            return std::apply([](const auto&... parts) { return hash_all(parts...); }, key);
+    }
+};
+
+}  // namespace detail
+
+/// The key of a call with arguments of these types.
+template <class... Arguments>
+using ArgumentKey = std::tuple<typename detail::Argument<std::decay_t<Arguments>>::Part...>;
+
+/// What is kept of arguments of these types while a call runs or waits to.
+template <class... Arguments>
+using OwnedArguments = std::tuple<typename detail::Argument<std::decay_t<Arguments>>::Owned...>;
+
+/// The default key function: all arguments, each by its own type.
+struct AllArguments {
+    template <class... Arguments>
+    [[nodiscard]] std::tuple<typename detail::Argument<std::decay_t<Arguments>>::View...> operator()(
+        const Arguments&... arguments) const noexcept {
+        return {detail::Argument<std::decay_t<Arguments>>::view(arguments)...};
+    }
+};
+
+namespace detail {
+
+/// A parameter as it is passed from what is kept of it.
+template <class Parameter>
+using Passed = decltype(pass<Parameter>(std::declval<typename Argument<std::decay_t<Parameter>>::Owned&>()));
+
+/// The key of a call, from what its key function makes of the arguments.
+template <class KeyOf, class... Arguments>
+struct CallKey {
+    using Made = std::invoke_result_t<const KeyOf&, const Arguments&...>;
+    using Key = ArgumentKey<Made>;
+    /// Has `use` called with a view of the key.
+    template <class Use>
+    static decltype(auto) with(const KeyOf& key_of, Use&& use, const Arguments&... arguments) {
+        using Only = Argument<std::decay_t<Made>>;
+        const auto& made = std::invoke(key_of, arguments...);
+        return std::forward<Use>(use)(std::tuple<typename Only::View>(Only::view(made)));
+    }
+};
+template <class... Arguments>
+struct CallKey<AllArguments, Arguments...> {
+    using Key = ArgumentKey<Arguments...>;
+    template <class Use>
+    static decltype(auto) with(const AllArguments& key_of, Use&& use, const Arguments&... arguments) {
+        return std::forward<Use>(use)(key_of(arguments...));
+    }
+};
+
+}  // namespace detail
+}  // namespace coalesce
