@@ -32,6 +32,10 @@ Outlet::Outlet(Loop& loop, int fd, std::string name) : loop_(loop), shared_(fd),
         own_ = Descriptor(::open(self.c_str(), O_WRONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY));
         kind_ = own_ ? Kind::reopened : Kind::cautious;
         if (!own_) can_send_file_ = false;
+    } else if (S_ISREG(info.st_mode) || S_ISBLK(info.st_mode)) {
+        // sendfile moves a file's position without taking its lock: what another
+        // process that shares this `>file` writes meanwhile would be overwritten.
+        can_send_file_ = false;
     }
 }
 

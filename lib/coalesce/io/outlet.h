@@ -6,7 +6,7 @@
 // written with MSG_DONTWAIT, and regular files are written as they are. Where a
 // pipe cannot be reopened, it is written in pieces that poll() promised to take.
 // Extents that lie in a file go out by sendfile, in the kernel, where the other
-// side allows (not: files opened for appending, some terminals).
+// side allows (not: files, some terminals).
 #pragma once
 
 #include <coalesce/command/result.h>
