@@ -178,7 +178,7 @@ class Relay {
             off_t at = static_cast<off_t>(offset);
             const ssize_t sent = ::sendfile(to, file, &at, static_cast<std::size_t>(std::min(length, most_at_once)));
             if (sent >= 0 || (errno != EINVAL && errno != ENOSYS)) return sent;
-            can_send_file_[static_cast<std::size_t>(to)] = false;  // opened for appending, or a terminal
+            can_send_file_[static_cast<std::size_t>(to)] = false;  // a terminal
         }
         char block[65536];
         const ssize_t got = ::pread(file, block, std::min<std::size_t>(sizeof block, static_cast<std::size_t>(length)),
@@ -191,7 +191,14 @@ class Relay {
         ::fcntl(to, F_SETPIPE_SZ, 1 << 20);  // refused for what is no pipe, and past the user's quota
     }
 
-    std::array<bool, 3> can_send_file_{true, true, true};
+    // sendfile moves a file's position without taking its lock: of two requesters that
+    // share one `>file`, one would overwrite the other.
+    static bool takes_sendfile(int to) {
+        struct stat info {};
+        return ::fstat(to, &info) == 0 && !S_ISREG(info.st_mode) && !S_ISBLK(info.st_mode);
+    }
+
+    std::array<bool, 3> can_send_file_{false, takes_sendfile(STDOUT_FILENO), takes_sendfile(STDERR_FILENO)};
     std::array<bool, 3> widened_{};
     std::uint64_t passed_ = 0;
     int error_ = 0;
