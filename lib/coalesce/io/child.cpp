@@ -95,7 +95,9 @@ void Child::read(Stream stream) {
     const ssize_t got = ::read(pipe.read_end.get(), buffer.data(), buffer.size());
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
     if (got > 0) {
-        if (drain_) drain_->stop();  // not idle: settle() below starts it anew
+        // Not idle: settle() below starts it anew. But after a KILL only a stranger still
+        // writes, from a session of its own, and could hold the run for ever.
+        if (drain_ && !killed_) drain_->stop();
         events_.on_output(stream, buffer.first(static_cast<std::size_t>(got)));
     } else {
         pipe.close();
@@ -130,6 +132,7 @@ void Child::settle() {
     // A grandchild holds a pipe. While it is being terminated the grace period
     // bounds the wait; otherwise silence does.
     if (paused_ || (terminating_ && !killed_)) return;
+    if (killed_ && std::exchange(draining_killed_, true)) return;
     if (!drain_) drain_.emplace(loop_);
     drain_->start(drain_after_exit, [this] {
         for (Pipe& pipe : pipes_) pipe.close();
@@ -169,6 +172,7 @@ void Child::terminate(std::chrono::milliseconds grace) {
 }
 
 void Child::pause() noexcept {
+    if (killed_) return;  // what is left in its pipes is little, and the last there is
     paused_ = true;
     for (Pipe& pipe : pipes_) pipe.watch.stop();
     if (drain_) drain_->stop();

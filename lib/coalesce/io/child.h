@@ -6,7 +6,8 @@
 // the pipes have been idle for 200 ms after the exit. A process that is told to
 // stop gets TERM, and KILL after the grace period; both go to its whole process
 // group, and what is left of the group is killed before the process is reaped,
-// while its number cannot yet belong to anyone else.
+// while its number cannot yet belong to anyone else. 200 ms after a KILL it is
+// over, whoever outside the group still holds a pipe or writes into it.
 #pragma once
 
 #include <coalesce/command/outcome.h>
@@ -67,6 +68,7 @@ class Child {
     void signal(int number) noexcept;
 
     /// Backpressure: a paused child is not read from, so it blocks once its pipe is full.
+    /// A killed one cannot be paused any more.
     void pause() noexcept;
     void resume();
 
@@ -100,6 +102,7 @@ class Child {
     bool paused_ = false;
     bool terminating_ = false;
     bool killed_ = false;
+    bool draining_killed_ = false;
     std::optional<Timer> drain_;  // both made when needed: most children need neither
     std::optional<Timer> grace_;
 };
