@@ -1,6 +1,5 @@
 #include <coalesce/service/line_source.h>
 
-#include <poll.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -20,7 +19,7 @@ constexpr std::size_t shown_of_a_long_line = 60;
 
 LineSource::LineSource(Loop& loop, int fd, char delimiter, std::size_t line_bytes_max, Events events)
     : loop_(loop), fd_(fd), delimiter_(delimiter), line_bytes_max_(line_bytes_max), events_(std::move(events)) {
-    auto watch = BorrowedWatch::create(loop, fd, Readiness::readable, [this] { turn(); });
+    auto watch = BorrowedWatch::create(loop, fd, Readiness::readable, [this] { turn(true); });
     if (watch) watch_.emplace(std::move(*watch));  // otherwise a file: always readable, read a block a turn
 }
 
@@ -53,15 +52,17 @@ void LineSource::schedule() {
         LineSource* source = *self;
         if (source == nullptr) return;
         source->scheduled_ = false;
-        source->turn();
+        source->turn(!source->watch_);
     });
 }
 
-void LineSource::turn() {
+// `readable`: a read will not block. After a pause there may be lines in the buffer
+// and nothing to be had from the input (tests/cli: "lines read after a pause").
+void LineSource::turn(bool readable) {
     if (paused_ || stopped_) return;
     hand_out_lines();
     if (paused_ || stopped_) return;
-    if (!at_end_) {
+    if (!at_end_ && readable) {
         if (!fill()) return;
         hand_out_lines();
         if (paused_ || stopped_) return;

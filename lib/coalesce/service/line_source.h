@@ -46,7 +46,7 @@ class LineSource {
     void stop() noexcept;
 
   private:
-    void turn();
+    void turn(bool readable);
     void schedule();
     bool fill();
     void hand_out_lines();
