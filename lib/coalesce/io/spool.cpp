@@ -75,10 +75,15 @@ std::optional<SpoolPiece> Spool::only_piece() const noexcept {
 void Spool::release_what_all_have_read() {
     if (replayable() || readers_.empty()) return;
     std::uint64_t slowest = bytes_.size();
-    for (const SpoolReader* reader : readers_) slowest = std::min(slowest, reader->position_);
+    std::uint64_t segment = segment_count();
+    for (const SpoolReader* reader : readers_) {
+        slowest = std::min(slowest, reader->position_);
+        segment = std::min(segment, reader->segment_);
+    }
     if (slowest < released_ + std::min(longest_release_stride, limits_->replay_bytes / 2)) return;
     const bool was_full = full();
     bytes_.release_before(slowest);
+    order_.release_before(segment * sizeof(std::uint32_t));  // as much as the bytes, where the streams alternate
     released_ = slowest;
     if (was_full && !full() && on_room_) on_room_();
 }
