@@ -108,6 +108,7 @@ bool CommandExecutor::launch(FlightId id, std::unique_ptr<Active> active) {
         // With others running, their end will bring the resources back.
         if (short_of_resources(start) && running_.size() > lending_) {
             active->ending = Ending::none;
+            active->completer.queue();
             queue_.emplace(id, std::move(active));
             return false;
         }
@@ -122,6 +123,7 @@ bool CommandExecutor::launch(FlightId id, std::unique_ptr<Active> active) {
     run.phase = Run::Phase::running;
     run.pid = start.child->pid();
     active->child = std::move(start.child);
+    run.spool->on_room([child = active->child.get()] { child->resume(); });
     if (active->job.timeout) {
         if (!active->timeout) active->timeout.emplace(loop_);
         active->timeout->start(*active->job.timeout, [this, active = active.get()] {
@@ -172,27 +174,25 @@ Child::Start CommandExecutor::start_child(FlightId id, Active& active) {
 }
 
 void CommandExecutor::on_output(Active& active, FlightId id, Stream stream, std::span<const char> bytes) {
-    if (active.ending == Ending::refused) return;
-    if (active.abandoned) return;  // nobody will read it, and nothing bounds it until the grace period ends
     Spool& spool = *active.completer.state().spool;
+    // What nobody will read is not kept, since nothing would bound it until the grace
+    // period ends; the command may still have to write it in order to end.
+    if (active.abandoned || active.ending == Ending::refused || (active.ending == Ending::cancelled && spool.full()))
+        return;
     auto kept = spool.append(stream, bytes);
     if (!kept) return refuse(id, Outcome::refused(kept.error().code.value(), "cannot " + kept.error().message()));
     if (spool.replayable()) return;
-    if (active.completer.joinable()) {
-        active.completer.close_to_joiners();
-        spool.on_room([&active] { active.child->resume(); });
-    }
-    if (spool.full() && active.ending == Ending::none) {
-        active.child->pause();
-        if (on_stalled_) on_stalled_(id);
-    }
+    active.completer.close_to_joiners();
+    if (!spool.full() || active.ending == Ending::cancelled) return;
+    active.child->pause();
+    if (on_stalled_) on_stalled_(id);
 }
 
 void CommandExecutor::end(Active& active, Ending ending, milliseconds grace) {
     if (active.ending == Ending::none) active.ending = ending;
     active.completer.state().phase = Run::Phase::ending;
     if (ending != Ending::timed_out || active.attempts > active.job.retries) active.completer.close_to_joiners();
-    active.child->resume();
+    if (ending != Ending::timed_out) active.child->resume();
     active.child->terminate(grace);
 }
 
@@ -201,6 +201,7 @@ void CommandExecutor::on_ended(FlightId id, Outcome outcome) {
     std::unique_ptr<Active> active = std::move(node.mapped());
     if (active->loans > 0) --lending_;
     if (active->timeout) active->timeout->stop();
+    active->completer.state().spool->on_room({});  // the spool may outlive what it would resume
     if (active->direct && active->ending == Ending::none) {
         // The shell would have stayed its parent, and have had something to say.
         ShellEnd end = end_as_shell_would(outcome);
