@@ -35,7 +35,12 @@ bool DescriptorRelay::worth_waiting(const SpoolReader::Piece& piece) const noexc
 }
 
 void DescriptorRelay::pump() {
-    if (session_.gone() || unacknowledged_ > 0 || finished_) return;
+    if (finished_) return;
+    if (session_.gone()) {
+        unacknowledged_ = 0;
+        while (const auto piece = reader_.next()) reader_.advance(piece->extent.length);
+    }
+    if (unacknowledged_ > 0) return;
     if (const auto piece = reader_.next()) {
         if (worth_waiting(*piece)) {
             if (std::exchange(waiting_, true)) return;

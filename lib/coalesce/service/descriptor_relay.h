@@ -32,7 +32,8 @@ class DescriptorRelay {
     /// Called for each message that will have to be acknowledged.
     void on_sent(UniqueFunction<void()> on_sent) { on_sent_ = std::move(on_sent); }
 
-    /// Sends what there is to send.
+    /// Sends what there is to send. For a requester that is gone everything is dealt
+    /// with: it must not pace a run that goes on.
     void pump();
     /// The requester has dealt with the last message. False: there was none.
     bool acknowledge();

@@ -197,7 +197,11 @@ void MeetingPlace::sweep() noexcept {
     for (const std::string& key : keys()) {
         // Asking a process is cheaper than a connection, and disturbs nobody.
         const auto record = record_of(key);
-        if (record && ::kill(record->pid, 0) == 0) continue;
+        // A zombie runs nothing; where no init reaps, it stays for ever.
+        if (record) {
+            const auto facts = facts_of(std::to_string(record->pid).c_str());
+            if (facts && alive(*facts)) continue;
+        }
         if (auto connection = connect(key); !connection || *connection) continue;
         end_leftovers(key);
         leave(key);

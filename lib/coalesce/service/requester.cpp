@@ -464,7 +464,7 @@ Requester::Next Requester::on_message(Connection& connection, const Fields& mess
         run_pid_ = message.number("pid");
         run_started_ = message.seconds("started");
         if (joined_ && refuse_to_wait_for_itself()) return Next::ended;
-        if (options_.verbose) {
+        if (options_.verbose && run_pid_ > 0) {
             const double age = duration<double>(system_clock::now().time_since_epoch()).count() - run_started_;
             say(joined_ ? "joined " + options_.orders.title + " (pid " + std::to_string(run_pid_) + "), which runs since " +
                               format_duration(milliseconds(static_cast<std::int64_t>(age * 1000))) + "; " +

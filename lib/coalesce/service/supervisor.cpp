@@ -314,7 +314,11 @@ void Supervisor::end_of(Member& member) {
 }
 
 void Supervisor::on_gone(Member& member) {
-    if (member.keep_running && member.ticket && !member.result) return;  // stays, silent, until the landing
+    if (member.keep_running && member.ticket && !member.result) {  // stays, silent, until the landing
+        return loop_.post([&member] {
+            if (member.relay) member.relay->pump();
+        });
+    }
     member.ticket = {};
     bury_later(member);
 }
