@@ -1,0 +1,150 @@
+// K1–K4, and `coalesce key`, `status`, `cancel`.
+#include <catch2/catch.hpp>
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <map>
+#include <vector>
+
+#include "sandbox.h"
+
+namespace {
+
+std::string key_of(Sandbox& box, std::vector<std::string> words, const Sandbox::Setting& setting = {}) {
+    words.insert(words.begin(), {program(), "key"});
+    const std::string out = box.start(words, setting).wait().out;
+    return out.substr(0, out.find('\n'));
+}
+
+}  // namespace
+
+SCENARIO("K1: keys of different commands differ pairwise", "[wrapper]") {
+    Sandbox box;
+    ::mkdir(box.path("d").c_str(), 0700);
+    box.write("in", "a");
+    box.write("empty", "");
+    std::map<std::string, int> keys;
+    int count = 0;
+    const auto add = [&](const std::vector<std::string>& words, const Sandbox::Setting& setting = {}) {
+        ++count;
+        const std::string key = key_of(box, words, setting);
+        CHECK(key.size() == 32);
+        ++keys[key];
+    };
+    add({"echo", "a b"});
+    add({"echo", "a", "b"});
+    add({"echo", "a", "b", ""});
+    add({"echo a b"});
+    add({"-c", "echo a b"});
+    add({"echo", "a b"}, {.directory = "d"});
+    add({"echo", "a b"}, {.in_child = [] { ::umask(077); }});
+    add({"--stdin", "echo", "a b"}, {.standard_input = box.path("in")});
+    add({"--stdin", "echo", "a b"}, {.standard_input = box.path("empty")});
+    add({"--scope", "x", "echo", "a b"});
+    add({"--scope", "y", "echo", "a b"});
+    add({"--key", "echo", "echo", "a b"});
+    add({"--only-env=", "echo", "a b"});
+    add({"--ignore-cwd", "echo", "a b"});
+    for (const std::string name : {"FOO", "CI_JOB_ID", "LANG", "TERM", "SSH_AUTH_SOCK", "HOME", "LISTEN_FDS", "PATH2", "USER"}) {
+        add({"echo", "a b"}, {.env = {name + "=1"}});
+        add({"echo", "a b"}, {.env = {name + "=2"}});
+        add({"echo", "a b"}, {.env = {name + "="}});
+    }
+    CHECK(keys.size() == static_cast<std::size_t>(count));
+}
+
+SCENARIO("K1: variables that differ between two terminals of one user do not count", "[wrapper]") {
+    Sandbox box;
+    const std::string plain = key_of(box, {"true"});
+    for (const std::string name : {"SHLVL", "_", "OLDPWD", "COLUMNS", "LINES", "WINDOWID", "TMUX", "TMUX_PANE", "STY", "SSH_CONNECTION", "SSH_CLIENT",
+                                   "SSH_TTY", "XDG_SESSION_ID", "INVOCATION_ID", "JOURNAL_STREAM", "COALESCE_ANCESTRY", "COALESCE_X"}) {
+        CAPTURE(name);
+        CHECK(key_of(box, {"true"}, {.env = {name + "=7"}}) == plain);
+    }
+}
+
+SCENARIO("K2: rules about identity", "[wrapper]") {
+    Sandbox box;
+    ::mkdir(box.path("d").c_str(), 0700);
+    const Sandbox::Setting a{.env = {"FOO=a", "BAR=1"}}, b{.env = {"FOO=b", "BAR=1"}}, c{.env = {"FOO=a", "BAR=2"}};
+    CHECK(key_of(box, {"--ignore-env", "FOO", "true"}, a) == key_of(box, {"--ignore-env", "FOO", "true"}, b));
+    CHECK(key_of(box, {"--ignore-env", "F*", "true"}, a) == key_of(box, {"--ignore-env", "F*", "true"}, b));
+    CHECK(key_of(box, {"--ignore-env", "FOO", "true"}, a) != key_of(box, {"--ignore-env", "FOO", "true"}, c));
+    CHECK(key_of(box, {"--only-env", "BAR", "true"}, a) == key_of(box, {"--only-env", "BAR", "true"}, b));
+    CHECK(key_of(box, {"--only-env", "BAR", "true"}, a) != key_of(box, {"--only-env", "BAR", "true"}, c));
+    CHECK(key_of(box, {"--only-env=", "true"}, a) == key_of(box, {"--only-env=", "true"}, c));
+    CHECK(key_of(box, {"--ignore-cwd", "true"}) == key_of(box, {"--ignore-cwd", "true"}, {.directory = "d"}));
+    CHECK(key_of(box, {"--key", "k", "true"}, a) == key_of(box, {"--key", "k", "false"}, b));
+    CHECK(key_of(box, {"--key", "k", "true"}) != key_of(box, {"--key", "l", "true"}));
+}
+
+SCENARIO("K2: --key makes different commands one flight", "[wrapper]") {
+    Sandbox box;
+    Gate gate(box, "gate");
+    auto first = box.request({"--key", "k", "-c", "cat gate; echo first"});
+    gate.wait_for_command();
+    auto second = box.request({"--key", "k", "echo", "second"}, {.env = {"X=1"}});
+    box.until_requesters(2);
+    gate.open();
+    CHECK(first.wait().out == "first\n");
+    CHECK(second.wait().out == "first\n");
+}
+
+SCENARIO("K3: no secret of a command shows in the meeting place", "[wrapper]") {
+    Sandbox box;
+    Gate gate(box, "gate");
+    auto process = box.request({"-c", "cat gate; : hunter2"}, {.env = {"TOKEN=hunter3"}});
+    gate.wait_for_command();
+    const auto names = box.left_in_place();
+    REQUIRE(names.size() == 1);
+    CHECK(names[0].size() == 32 + 5);
+    CHECK(names[0].find_first_not_of("0123456789abcdef.sock") == std::string::npos);
+    CHECK(read_file("/proc/net/unix").find("hunter") == std::string::npos);
+    gate.open();
+    process.wait();
+}
+
+SCENARIO("K4: a flight of the same words that is not joined is explained", "[wrapper]") {
+    Sandbox box;
+    Gate gate(box, "gate");
+    auto process = box.request({"cat", "gate"}, {.env = {"CI_JOB_ID=1"}});
+    gate.wait_for_command();
+    const auto explained = [&](std::vector<std::string> words, const Sandbox::Setting& setting) {
+        words.insert(words.begin(), {program(), "key"});
+        return box.start(words, setting).wait().out;
+    };
+    CHECK(explained({"cat", "gate"}, {.env = {"CI_JOB_ID=2"}}).find("differs in environment: CI_JOB_ID\n") != std::string::npos);
+    CHECK(explained({"cat", "gate"}, {.env = {"CI_JOB_ID=1"}}).find("in flight: would join ") != std::string::npos);
+    CHECK(explained({"cat", "gate"}, {.env = {"CI_JOB_ID=1"}, .in_child = [] { ::umask(0); }}).find("differs in umask\n") != std::string::npos);
+    CHECK(explained({"cat", "other"}, {.env = {"CI_JOB_ID=1"}}).find("differs") == std::string::npos);
+    gate.open();
+    process.wait();
+}
+
+SCENARIO("O1: status lists what is in flight, and cancel ends it for everyone", "[wrapper]") {
+    Sandbox box;
+    CHECK(box.coalesce({"status"}).out.find("ID ") == 0);
+    Gate gate(box, "gate"), other(box, "other");
+    auto first = box.request({"cat", "gate"});
+    gate.wait_for_command();
+    auto joiner = box.request({"cat", "gate"});
+    const Flight flight = box.until_requesters(2);
+    CHECK(flight.state == "running");
+    CHECK(flight.pid > 0);
+    auto second = box.request({"cat", "other"});
+    other.wait_for_command();
+    CHECK(box.coalesce({"status"}).out.find("cat gate\n") != std::string::npos);
+    CHECK(box.coalesce({"cancel", "zzzz"}).err == "coalesce: there is no flight 'zzzz'\n");
+    CHECK(box.coalesce({"cancel", "zzzz"}).status == 125);
+    CHECK(box.coalesce({"cancel"}).status == 125);
+    CHECK(box.coalesce({"cancel", ""}).status == 125);
+    CHECK(box.coalesce({"cancel", flight.id.substr(0, 12)}).status == 0);
+    for (Process* process : {&first, &joiner}) {
+        const Ended ended = process->wait();
+        CHECK(ended.status == 125);
+        CHECK(ended.err == "coalesce: cat gate: cancelled\n");
+    }
+    other.open();
+    CHECK(second.wait().status == 0);
+}

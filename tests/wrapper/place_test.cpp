@@ -1,0 +1,197 @@
+// R9: the meeting place, and who is let into it.
+#include <catch2/catch.hpp>
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "sandbox.h"
+
+namespace {
+
+constexpr uid_t nobody = 65534;
+
+bool root() { return ::geteuid() == 0; }
+
+}  // namespace
+
+SCENARIO("R9: the place is made with mode 0700, whatever the umask", "[wrapper]") {
+    Sandbox box;
+    CHECK(box.run({"true"}, {.in_child = [] { ::umask(0); }}).status == 0);
+    struct stat info {};
+    REQUIRE(::stat(box.place().c_str(), &info) == 0);
+    CHECK((info.st_mode & 07777) == 0700);
+}
+
+SCENARIO("R9: a place with wider or narrower modes is refused, by name", "[wrapper]") {
+    Sandbox box;
+    ::mkdir(box.place().c_str(), 0700);
+    for (const mode_t mode : {0755, 0701, 0770, 0500, 0777}) {
+        ::chmod(box.place().c_str(), mode);
+        const Ended ended = box.run({"echo", "ran"});
+        CHECK(ended.status == 125);
+        CHECK(ended.out.empty());
+        CHECK(ended.err.find(box.place() + ", whose mode is 0") != std::string::npos);
+    }
+    ::chmod(box.place().c_str(), 0700);
+    CHECK(box.run({"true"}).status == 0);
+}
+
+SCENARIO("R9: a directory that hands down its group is no wider", "[wrapper]") {
+    Sandbox box;
+    ::chmod(box.path("runtime").c_str(), 02700);
+    CHECK(box.run({"true"}).status == 0);
+    CHECK(box.run({"true"}).status == 0);
+}
+
+SCENARIO("R9: a symbolic link, a file and another's directory are refused", "[wrapper]") {
+    Sandbox box;
+    const auto refused = [&] {
+        const Ended ended = box.run({"echo", "ran"});
+        CHECK(ended.status == 125);
+        CHECK(ended.out.empty());
+        CHECK(ended.err.find(box.place()) != std::string::npos);
+    };
+    WHEN("it is a link") {
+        ::mkdir(box.path("elsewhere").c_str(), 0700);
+        REQUIRE(::symlink(box.path("elsewhere").c_str(), box.place().c_str()) == 0);
+        refused();
+    }
+    WHEN("it is a file") {
+        box.write("runtime/coalesce", "");
+        refused();
+    }
+    WHEN("it belongs to somebody else") {
+        if (!root()) return;
+        ::mkdir(box.place().c_str(), 0700);
+        REQUIRE(::chown(box.place().c_str(), nobody, nobody) == 0);
+        refused();
+    }
+    WHEN("there is no directory for it") {
+        box.env["XDG_RUNTIME_DIR"] = box.path("missing");
+        const Ended ended = box.run({"true"});
+        CHECK(ended.status == 125);
+        CHECK(ended.err.find(box.path("missing/coalesce")) != std::string::npos);
+    }
+}
+
+SCENARIO("R9: without a runtime directory it is in /tmp, and a read-only one is named", "[wrapper]") {
+    if (!root()) return;
+    Sandbox box;
+    // In a mount namespace of its own: /tmp is everybody's.
+    const auto script = [&](const std::string& text) {
+        return box.start({"/usr/bin/unshare", "-m", "/bin/sh", "-c",
+                          "mount -t tmpfs none /mnt && cp $C /mnt/c && mount -t tmpfs none /tmp && " + text});
+    };
+    box.env.erase("XDG_RUNTIME_DIR");
+    box.env.erase("ASAN_OPTIONS");
+    box.env["ASAN_OPTIONS"] = "detect_leaks=0";
+    CHECK(script("/mnt/c run echo ran && ls /tmp && stat -c %a /tmp/coalesce-0").wait().out == "ran\ncoalesce-0\n700\n");
+    CHECK(script("XDG_RUNTIME_DIR= /mnt/c run echo ran && ls /tmp").wait().out == "ran\ncoalesce-0\n");
+    CHECK(script("XDG_RUNTIME_DIR=relative /mnt/c run echo ran && ls /tmp").wait().out == "ran\ncoalesce-0\n");
+    const Ended unmade = script("mount -o remount,ro /tmp && /mnt/c run echo ran").wait();
+    CHECK(unmade.status == 125);
+    CHECK(unmade.err == "coalesce: cannot make the meeting place /tmp/coalesce-0: Read-only file system\n");
+    const Ended unwritable = script("mkdir -m 700 /tmp/coalesce-0 && mount -o remount,ro /tmp && /mnt/c run echo ran").wait();
+    CHECK(unwritable.status == 125);
+    CHECK(unwritable.err == "coalesce: cannot make a socket in /tmp/coalesce-0: Read-only file system\n");
+}
+
+SCENARIO("R9: a path longer than a socket's may be works", "[wrapper]") {
+    Sandbox box;
+    std::string deep = box.path("runtime");
+    for (int i = 0; i < 10; ++i) ::mkdir((deep += "/" + std::string(60, 'x')).c_str(), 0700);
+    box.env["XDG_RUNTIME_DIR"] = deep;
+    Gate gate(box, "gate");
+    auto first = box.request({"-c", "cat gate; echo answer"});
+    gate.wait_for_command();
+    auto second = box.request({"-c", "cat gate; echo answer"});
+    box.until_requesters(2);
+    gate.open();
+    CHECK(first.wait().out == "answer\n");
+    CHECK(second.wait().out == "answer\n");
+}
+
+SCENARIO("F1: a umask that closes files to their owner does not make a live flight look dead", "[wrapper]") {
+    // Connecting needs write permission: the second request took the refusal for a dead
+    // supervisor, killed the first one's run and ran the command again.
+    if (!root()) return;
+    Sandbox box;
+    ::chmod(box.path("").c_str(), 0755);
+    REQUIRE(::chown(box.path("runtime").c_str(), nobody, nobody) == 0);
+    box.write("runs", "");
+    ::chmod(box.path("runs").c_str(), 0666);
+    Gate gate(box, "gate");
+    ::chmod(box.path("gate").c_str(), 0666);
+    std::filesystem::copy_file(program(), box.path("c"));
+    const Sandbox::Setting narrow{.in_child = [] {
+        ::umask(0777);
+        if (::setgid(nobody) != 0 || ::setuid(nobody) != 0) ::_exit(99);
+    }};
+    const std::vector<std::string> words{box.path("c"), "run", "-c", "echo run >>runs; cat gate; echo answer"};
+    auto first = box.start(words, narrow);
+    gate.wait_for_command();
+    auto second = box.start(words, narrow);
+    while (true) {
+        const std::string out = box.start({box.path("c"), "status", "--json"}, narrow).wait().out;
+        if (out.find("\"requesters\":2") != std::string::npos || box.lines_of("runs") > 1) break;
+    }
+    gate.open();
+    CHECK(first.wait().out == "answer\n");
+    CHECK(second.wait().out == "answer\n");
+    CHECK(box.lines_of("runs") == 1);
+}
+
+SCENARIO("F1: not to be able to ask is not to be told that nobody is there", "[wrapper]") {
+    Sandbox box;
+    Gate gate(box, "gate");
+    const std::vector<std::string> words{"cat", "gate"};
+    auto first = box.request(words);
+    gate.wait_for_command();
+    // Enough descriptors to start, none for a socket. (The limit is no part of the key.)
+    if (!sanitized()) {
+        const Ended ended = box.script("ulimit -n 4; exec $C run cat gate");
+        CHECK(ended.status == 125);
+        CHECK(ended.err == "coalesce: cannot make a socket: Too many open files\n");
+    }
+    box.until_requesters(1);
+    gate.open();
+    CHECK(first.wait().status == 0);
+}
+
+SCENARIO("R9: a socket that nobody accepts on can be left by a second signal", "[wrapper]") {
+    Sandbox box;
+    const std::string key = box.coalesce({"key", "true"}).out.substr(0, 32);
+    ::mkdir(box.place().c_str(), 0700);
+    const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    (box.place() + "/" + key + ".sock").copy(address.sun_path, sizeof address.sun_path - 1);
+    REQUIRE(::bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
+    REQUIRE(::listen(fd, 10) == 0);
+    auto process = box.request({"true"});
+    const int accepted = ::accept4(fd, nullptr, nullptr, SOCK_CLOEXEC);  // it has asked
+    process.kill(SIGINT);
+    char line[4096];
+    std::string heard;
+    while (heard.find("signal") == std::string::npos) {
+        const ssize_t got = ::read(accepted, line, sizeof line);
+        REQUIRE(got > 0);
+        heard.append(line, static_cast<std::size_t>(got));
+    }
+    process.kill(SIGINT);
+    CHECK(process.wait().signal == SIGINT);
+    // Once its owner is gone, it is a leftover like any other.
+    ::close(accepted);
+    ::close(fd);
+    CHECK(box.run({"true"}).status == 0);
+    box.wait_for_all();
+    CHECK(box.left_in_place().empty());
+}

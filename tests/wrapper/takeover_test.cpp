@@ -1,0 +1,182 @@
+// R6: deaths of leaders, joiners and supervisors, and F13, what dies with them.
+#include <catch2/catch.hpp>
+
+#include <fcntl.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <vector>
+
+#include "sandbox.h"
+
+SCENARIO("R6: the leader's death leaves the run to those who wait", "[wrapper]") {
+    Sandbox box;
+    Gate gate(box, "gate");
+    const std::vector<std::string> words{"-c", "echo run >>runs; cat gate; echo answer"};
+    auto leader = box.request(words);
+    gate.wait_for_command();
+    auto joiner = box.request(words);
+    box.until_requesters(2);
+    leader.kill(SIGKILL);
+    leader.wait();
+    box.until_requesters(1);
+    gate.open();
+    CHECK(joiner.wait().out == "answer\n");
+    CHECK(box.lines_of("runs") == 1);
+}
+
+SCENARIO("R6: a joiner's death disturbs nobody", "[wrapper]") {
+    Sandbox box;
+    Gate gate(box, "gate");
+    const std::vector<std::string> words{"-c", "echo out; cat gate; echo answer"};
+    auto leader = box.request(words);
+    gate.wait_for_command();
+    auto joiner = box.request(words);
+    box.until_requesters(2);
+    joiner.kill(SIGKILL);
+    joiner.wait();
+    box.until_requesters(1);
+    gate.open();
+    CHECK(leader.wait().out == "out\nanswer\n");
+}
+
+SCENARIO("R6: when all requesters are killed the run is cancelled and nothing is left", "[wrapper]") {
+    Sandbox box;
+    Gate gate(box, "gate");
+    auto leader = box.request({"cat", "gate"});
+    gate.wait_for_command();
+    auto joiner = box.request({"cat", "gate"});
+    box.until_requesters(2);
+    leader.kill(SIGKILL);
+    joiner.kill(SIGKILL);
+    box.wait_for_all();
+    CHECK(box.left_in_place().empty());
+}
+
+SCENARIO("R6: when the supervisor is killed those who wait run the command once more, together", "[wrapper]") {
+    Sandbox box;
+    Gate gate(box, "gate");
+    const std::vector<std::string> words{"-c", "echo run >>runs; cat gate; echo answer"};
+    std::vector<Process> requesters;
+    requesters.push_back(box.request(words));
+    gate.wait_for_command();
+    for (int i = 0; i < 5; ++i) requesters.push_back(box.request(words));
+    const Flight flight = box.until_requesters(6);
+    ::kill(flight.supervisor, SIGKILL);
+    gate.open();
+    box.until([&](const auto& all) {
+        return all.size() == 1 && all[0].supervisor != flight.supervisor && all[0].requesters == 6 && all[0].state == "running";
+    });
+    gate.wait_for_command();
+    gate.open();
+    for (Process& requester : requesters) {
+        const Ended ended = requester.wait();
+        CHECK(ended.status == 0);
+        CHECK(ended.out == "answer\n");
+        CHECK(ended.err.empty());
+    }
+    CHECK(box.lines_of("runs") == 2);
+}
+
+SCENARIO("R6: whoever has passed output on says so and ends with 125, the others take over", "[wrapper]") {
+    Sandbox box;
+    Gate gate(box, "gate");
+    int ends[2];
+    REQUIRE(::pipe2(ends, O_CLOEXEC) == 0);
+    const std::vector<std::string> words{"-c", "echo run >>runs; echo part; cat gate; echo answer"};
+    auto leader = box.request(words, {.standard_output = ends[1]});
+    ::close(ends[1]);
+    char part[5];
+    REQUIRE(::read(ends[0], part, 5) == 5);
+    gate.wait_for_command();
+    const Flight flight = box.until_requesters(1);
+    ::kill(flight.supervisor, SIGKILL);
+    const Ended ended = leader.wait();
+    CHECK(ended.status == 125);
+    CHECK(ended.err.find("died, and part of its output has been passed on") != std::string::npos);
+    ::close(ends[0]);
+    CHECK(box.lines_of("runs") == 1);
+}
+
+SCENARIO("R6: a command that kills its supervisor each time is not run for ever", "[wrapper]") {
+    Sandbox box;
+    const Ended ended = box.run({"sh", "-c", "echo run >>runs; kill -9 $PPID; exec sleep 1000"});
+    CHECK(ended.status == 125);
+    CHECK(ended.err.find("died, 3 in a row") != std::string::npos);
+    CHECK(box.lines_of("runs") == 3);
+    box.wait_for_all();
+    box.run({"true"});
+    box.wait_for_all();
+    CHECK(box.left_in_place().empty());
+}
+
+SCENARIO("R6: what is left of a dead supervisor's process group is ended before the next run", "[wrapper]") {
+    // The grandchild outlives the command, which dies with its supervisor, and holds the lock.
+    Sandbox box;
+    Gate gate(box, "gate");
+    box.write("command", "exec 9>lock; flock -n 9 || echo overlap >>overlaps; sleep 1000 & cat gate; kill $!; echo done\n");
+    const std::vector<std::string> words{"sh", "command"};
+    auto first = box.request(words);
+    gate.wait_for_command();
+    const Flight flight = box.until_requesters(1);
+    first.kill(SIGKILL);
+    ::kill(flight.supervisor, SIGKILL);
+    first.wait();
+    gate.open();
+    auto second = box.request(words);
+    gate.wait_for_command();
+    gate.open();
+    CHECK(second.wait().out == "done\n");
+    CHECK(box.read("overlaps").empty());
+    box.wait_for_all();
+    CHECK(box.left_in_place().empty());
+}
+
+SCENARIO("R9: what a crash left is removed by the next run, of any key", "[wrapper]") {
+    Sandbox box;
+    Gate gate(box, "gate");
+    auto first = box.request({"-c", "sleep 1000 & cat gate"});
+    gate.wait_for_command();
+    const Flight flight = box.until_requesters(1);
+    ::kill(first.pid(), SIGKILL);
+    ::kill(flight.supervisor, SIGKILL);
+    first.wait();
+    box.until([](const auto& all) { return all.empty(); });
+    CHECK(box.left_in_place().size() == 1);
+    CHECK(box.run({"true"}).status == 0);
+    box.wait_for_all();  // the sleep too: its group was ended
+    CHECK(box.left_in_place().empty());
+}
+
+SCENARIO("R6: a requester that is stopped while its flight ends gets everything when it goes on", "[wrapper]") {
+    Sandbox box;
+    Gate gate(box, "gate");
+    const std::vector<std::string> words{"-c", "cat gate; echo answer"};
+    auto leader = box.request(words);
+    gate.wait_for_command();
+    auto stopped = box.request(words);
+    box.until_requesters(2);
+    stopped.kill(SIGSTOP);
+    gate.open();
+    CHECK(leader.wait().out == "answer\n");
+    box.until([](const auto& all) { return all.empty(); });
+    stopped.kill(SIGCONT);
+    CHECK(stopped.wait().out == "answer\n");
+}
+
+SCENARIO("F13: the command gets descriptors 0, 1 and 2, default signals and a session of its own", "[wrapper]") {
+    Sandbox box;
+    const Ended ended = box.run({"sh", "-c", "for fd in 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do [ -e /proc/$$/fd/$fd ] && printf '%s ' $fd; done; cut -d' ' -f1,5,6 /proc/$$/stat; grep -E 'Sig(Blk|Ign|Cgt)' /proc/$$/status; echo $$"},
+                                {.in_child = [] {
+                                     for (int fd = 3; fd < 20; ++fd) ::dup2(0, fd);
+                                     for (int number = 1; number < 32; ++number) ::signal(number, SIG_IGN);
+                                     sigset_t all;
+                                     ::sigfillset(&all);
+                                     ::sigprocmask(SIG_SETMASK, &all, nullptr);
+                                 }});
+    const std::string pid = ended.out.substr(ended.out.rfind('\n', ended.out.size() - 2) + 1);
+    const std::string number = pid.substr(0, pid.size() - 1);
+    CHECK(ended.out.find("0 1 2 " + number + " " + number + " " + number + "\n") == 0);
+    CHECK(ended.out.find("SigBlk:\t0000000000000000") != std::string::npos);
+    CHECK(ended.out.find("SigIgn:\t0000000000000000") != std::string::npos);
+}
