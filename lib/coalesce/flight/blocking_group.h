@@ -33,10 +33,6 @@
 #include <type_traits>
 #include <utility>
 
-#if defined(__GLIBCXX__)
-#include <cxxabi.h>
-#endif
-
 namespace coalesce {
 
 /// Key → run, for any number of threads. Outlives the calls made on it.
@@ -213,12 +209,9 @@ class BlockingGroup {
         } const inside{std::exchange(detail::current_run, &run)};
         try {
             landing.value = result_of(std::forward<Function>(function));
-#if defined(__GLIBCXX__)
-        } catch (abi::__forced_unwind&) {
-            throw;
-#endif
         } catch (...) {
             landing.error = std::current_exception();
+            if (!landing.error) throw;  // no exception of C++: this thread is being cancelled, and must be
         }
     }
 
