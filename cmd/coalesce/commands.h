@@ -16,5 +16,6 @@ int serve_command(int argc, char** argv);
 int key_command(int argc, char** argv);
 int status_command(int argc, char** argv);
 int cancel_command(int argc, char** argv);
+int stats_command(int argc, char** argv);
 
 }  // namespace coalesce

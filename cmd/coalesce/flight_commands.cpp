@@ -6,10 +6,13 @@
 #include <coalesce/service/message.h>
 #include <coalesce/service/requester.h>
 
+#include <poll.h>
 #include <sodium.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 
 #include "commands.h"
 #include "complain.h"
@@ -79,6 +82,75 @@ Result<MeetingPlace> own_meeting_place() {
 
 int flush_output() { return std::fflush(stdout) == 0 ? 0 : fail("cannot write to standard output"); }
 
+std::string variable(const char* name) {
+    const char* const value = std::getenv(name);
+    return value == nullptr ? "" : value;
+}
+
+// Where a server is: as told, or in the variable, or in the meeting place.
+Result<std::string> server_socket(const std::string& told) {
+    if (!told.empty()) return told;
+    if (std::string named = variable("COALESCE_SOCKET"); !named.empty()) return named;
+    auto place = own_meeting_place();
+    if (!place) return place.error();
+    return place->path() + "/" + MeetingPlace::socket_name(std::string(MeetingPlace::server_name));
+}
+
+struct StatusOrders {
+    bool json = false;
+    std::string socket;
+};
+
+void print_flights(const std::string& answer, bool json) {
+    const auto status = Fields::parse(answer);
+    for (const std::string_view flight : flights_of(status)) {
+        if (json)
+            std::printf("%.*s\n", static_cast<int>(flight.size()), flight.data());
+        else if (const auto fields = Fields::parse(flight))
+            print_flight(*fields);
+    }
+}
+
+int print_status(const StatusOrders& orders) {
+    const std::string question = Message().text("op", "status").line();
+    if (!orders.json)
+        std::printf("%-*s %-8s %8s %10s %10s %8s  %s\n", id_columns, "ID", "STATE", "AGE", "REQUESTERS", "OUTPUT", "PID", "COMMAND");
+    if (orders.socket.empty()) {
+        auto place = own_meeting_place();
+        if (!place) return fail("cannot " + place.error().message());
+        for (const std::string& key : place->keys())
+            if (const auto answer = ask_flight(*place, key, question)) print_flights(*answer, orders.json);
+    }
+    auto server = server_socket(orders.socket);
+    auto answer = server ? ask_server(*server, question) : Result<std::string>(server.error());
+    if (answer)
+        print_flights(*answer, orders.json);
+    else if (!orders.socket.empty())
+        return fail("cannot " + answer.error().message());
+    return flush_output();
+}
+
+// Returns why not; nothing when it is done. Wrappers' flights first, then the server's.
+std::string cancel_flight(const std::string& socket, const std::string& id) {
+    std::vector<std::string> found;
+    auto place = own_meeting_place();
+    if (!place && socket.empty()) return "cannot " + place.error().message();
+    if (socket.empty())
+        for (const std::string& key : place->keys())
+            if (!id.empty() && key.starts_with(id)) found.push_back(key);
+    if (found.size() > 1) return "more than one flight's id begins with '" + id + "'";
+    if (found.size() == 1 && ask_flight(*place, found.front(), Message().text("op", "cancel").line())) return {};
+    auto server = server_socket(socket);
+    auto answer = server ? ask_server(*server, Message().text("op", "cancel").text("flight", id).line())
+                               : Result<std::string>(server.error());
+    if (!answer) return socket.empty() ? "there is no flight '" + id + "'" : "cannot " + answer.error().message();
+    const auto fields = Fields::parse(*answer);
+    if (fields && !fields->has("error")) return {};
+    const auto error = fields ? Fields::parse(fields->raw("error")) : std::nullopt;
+    if (error && error->text("code") == "ambiguous") return "more than one flight's id begins with '" + id + "'";
+    return "there is no flight '" + id + "'";
+}
+
 }  // namespace
 
 int key_command(int argc, char** argv) {
@@ -93,49 +165,67 @@ int key_command(int argc, char** argv) {
 }
 
 int status_command(int argc, char** argv) {
-    bool json = false;
+    StatusOrders orders;
+    bool watch = false;
     int first = 0;
-    const auto take = [&json](std::string_view, const char*) -> Result<> {
-        json = true;  // there is no other
+    const auto take = [&](std::string_view name, const char* value) -> Result<> {
+        if (name == "--json") orders.json = true;
+        if (name == "--watch") watch = true;
+        if (name == "--socket") orders.socket = value;
         return {};
     };
     if (const auto status = parse(status_text, argc, argv, take, first)) return *status;
     if (const auto status = refuse_words(status_text, argc, argv, first)) return *status;
-    auto place = own_meeting_place();
-    if (!place) return fail("cannot " + place.error().message());
-    if (!json)
-        std::printf("%-*s %-8s %8s %10s %10s %8s  %s\n", id_columns, "ID", "STATE", "AGE", "REQUESTERS", "OUTPUT", "PID", "COMMAND");
-    for (const std::string& key : place->keys()) {
-        const auto answer = ask_flight(*place, key, Message().text("op", "status").line());
-        const auto status = answer ? Fields::parse(*answer) : std::nullopt;
-        for (const std::string_view flight : flights_of(status)) {
-            if (json)
-                std::printf("%.*s\n", static_cast<int>(flight.size()), flight.data());
-            else if (const auto fields = Fields::parse(flight))
-                print_flight(*fields);
-        }
+    while (true) {
+        if (watch && ::isatty(STDOUT_FILENO) != 0) std::fputs("\033[H\033[J", stdout);
+        if (const int status = print_status(orders); status != 0 || !watch) return status;
+        ::poll(nullptr, 0, 1000);
+        if (::isatty(STDOUT_FILENO) == 0 && !orders.json) std::fputc('\n', stdout);
     }
-    return flush_output();
 }
 
 int cancel_command(int argc, char** argv) {
+    std::string socket;
     int first = 0;
-    const auto take = [](std::string_view, const char*) -> Result<> { return {}; };  // there are none
+    const auto take = [&socket](std::string_view, const char* value) -> Result<> {
+        socket = value;  // there is no other
+        return {};
+    };
     if (const auto status = parse(cancel_text, argc, argv, take, first)) return *status;
     const std::vector<std::string> ids(argv + first, argv + argc);
     if (ids.empty()) return fail("which flight? coalesce status lists them");
-    auto place = own_meeting_place();
-    if (!place) return fail("cannot " + place.error().message());
     int worst = 0;
-    for (const std::string& id : ids) {
-        std::vector<std::string> found;
-        for (const std::string& key : place->keys())
-            if (!id.empty() && key.starts_with(id)) found.push_back(key);
-        if (found.size() > 1) worst = fail("more than one flight's id begins with '" + id + "'");
-        if (found.size() == 1 && !ask_flight(*place, found.front(), Message().text("op", "cancel").line())) found.clear();
-        if (found.empty()) worst = fail("there is no flight '" + id + "'");
-    }
+    for (const std::string& id : ids)
+        if (const auto refused = cancel_flight(socket, id); !refused.empty()) worst = fail(refused);
     return worst;
+}
+
+int stats_command(int argc, char** argv) {
+    std::string socket;
+    bool json = false;
+    int first = 0;
+    const auto take = [&](std::string_view name, const char* value) -> Result<> {
+        if (name == "--json") json = true;
+        if (name == "--socket") socket = value;
+        return {};
+    };
+    if (const auto status = parse(stats_text, argc, argv, take, first)) return *status;
+    if (const auto status = refuse_words(stats_text, argc, argv, first)) return *status;
+    auto server = server_socket(socket);
+    if (!server) return fail("cannot " + server.error().message());
+    auto answer = ask_server(*server, Message().text("op", "stats").line());
+    if (!answer) return fail("cannot " + answer.error().message());
+    const auto stats = Fields::parse(*answer);
+    if (!stats || stats->has("error")) return fail("the server does not tell");
+    if (json) {
+        std::printf("%s\n", answer->c_str());
+    } else {
+        for (const char* const name : {"requests", "runs", "joins", "running", "queued", "waiting", "clients"})
+            std::printf("%-9s %lld\n", name, static_cast<long long>(stats->number(name)));
+        const auto saved = std::chrono::milliseconds(static_cast<std::int64_t>(stats->seconds("saved") * 1000));
+        std::printf("%-9s %s\n", "saved", format_duration(saved).c_str());
+    }
+    return flush_output();
 }
 
 }  // namespace coalesce

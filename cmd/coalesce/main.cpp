@@ -19,7 +19,8 @@ namespace {
 
 constexpr Subcommand all_subcommands[] = {
     {&run_text, run_command},       {&batch_text, batch_command},   {&key_text, key_command},
-    {&status_text, status_command}, {&cancel_text, cancel_command}, {&serve_text, serve_command},
+    {&status_text, status_command}, {&cancel_text, cancel_command}, {&stats_text, stats_command},
+    {&serve_text, serve_command},
 };
 static_assert(std::size(all_subcommands) == std::size(command_texts));
 

@@ -152,6 +152,9 @@ inline constexpr CommandText key_text{
 
 inline constexpr OptionText status_options[] = {
     {"--json", "", "Print one JSON object a flight."},
+    {"--watch", "", "Print it again each second, until interrupted."},
+    {"--socket", "PATH", "List the flights of the server at PATH only.",
+     "Otherwise those of the wrappers and of the server in the meeting place, or the one that COALESCE_SOCKET names."},
 };
 
 inline constexpr CommandText status_text{
@@ -162,15 +165,33 @@ inline constexpr CommandText status_text{
     "  coalesce status                      id, state, age, requesters, output, pid, command\n",
 };
 
+inline constexpr OptionText cancel_options[] = {
+    {"--socket", "PATH", "End flights of the server at PATH only."},
+};
+
 inline constexpr CommandText cancel_text{
     "cancel",
-    "coalesce cancel ID…",
+    "coalesce cancel [OPTION…] ID…",
     "End flights for everyone who waits on them.",
-    {},
+    cancel_options,
     "  coalesce cancel 3f9a                 the beginning of an id is enough\n",
 };
 
+inline constexpr OptionText stats_options[] = {
+    {"--json", "", "Print one JSON object."},
+    {"--socket", "PATH", "Ask the server at PATH.",
+     "The default is the one that COALESCE_SOCKET names, or the one in the meeting place."},
+};
+
+inline constexpr CommandText stats_text{
+    "stats",
+    "coalesce stats [OPTION…]",
+    "Count what a server has run, shared and saved.",
+    stats_options,
+    "  coalesce stats                       runs, joins, seconds saved\n",
+};
+
 /// All of them, in the order in which help and manual show them.
-inline constexpr const CommandText* command_texts[] = {&run_text,    &batch_text,  &key_text, &status_text, &cancel_text, &serve_text};
+inline constexpr const CommandText* command_texts[] = {&run_text,    &batch_text,  &key_text, &status_text, &cancel_text, &stats_text, &serve_text};
 
 }  // namespace coalesce

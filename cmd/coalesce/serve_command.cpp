@@ -5,9 +5,12 @@
 #include <coalesce/service/meeting_place.h>
 #include <coalesce/service/server.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <fstream>
+#include <iterator>
 #include <string>
+#include <string_view>
 
 #include "commands.h"
 #include "option_values.h"
@@ -43,7 +46,12 @@ Result<> take_option(std::string_view name, const char* value, ServerOptions& op
     if (name == "--socket") options.socket = value;
     if (name == "--shell") options.executor.shell = value;
     if (name == "--spool-dir") options.executor.spool.store.directory = value;
-    if (name == "--log-level") options.log_level = value;
+    if (name == "--log-level") {
+        constexpr std::string_view levels[] = {"debug", "info", "warning", "error", "off"};
+        if (std::find(std::begin(levels), std::end(levels), value) == std::end(levels))
+            return Error{{}, "--log-level: '" + std::string(value) + "' is none of debug, info, warning, error and off"};
+        options.log_level = value;
+    }
     return {};
 }
 
@@ -61,7 +69,7 @@ int serve_command(int argc, char** argv) {
         if (!own) return fail("cannot " + own.error().message());
         auto place = MeetingPlace::open(own->env);
         if (!place) return fail("cannot " + place.error().message());
-        options.socket = place->path() + "/" + MeetingPlace::socket_name("server");
+        options.socket = place->path() + "/" + MeetingPlace::socket_name(std::string(MeetingPlace::server_name));
     }
     allow_many_descriptors();
     auto ended = serve(std::move(options));

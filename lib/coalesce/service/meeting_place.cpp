@@ -186,7 +186,7 @@ std::vector<std::string> MeetingPlace::keys() const {
     if (!entries) return found;
     while (const dirent* entry = ::readdir(entries.get())) {
         const std::string_view name = entry->d_name;
-        if (name.ends_with(ending)) found.emplace_back(name.substr(0, name.size() - ending.size()));
+        if (name.ends_with(ending) && name.substr(0, name.size() - ending.size()) != server_name) found.emplace_back(name.substr(0, name.size() - ending.size()));
     }
     return found;
 }

@@ -11,6 +11,8 @@ namespace {
 
 using Json = nlohmann::json;
 
+constexpr std::size_t id_bytes_max = 256;  // it comes back with every message
+
 constexpr int depth_max = 4;  // a request needs 2; more is an attack on the stack or a mistake
 
 struct Refusal {
@@ -104,8 +106,13 @@ void read_field(const std::string& name, const Json& value, Request& request) {
     if (name == "id") {
         if (!value.is_string() && !value.is_number()) refuse(std::string("\"id\" must be a string or a number, not ") + value.type_name());
         request.id = value.dump();
+        if (request.id.size() > id_bytes_max) {
+            request.id.clear();
+            refuse("\"id\" is longer than " + std::to_string(id_bytes_max) + " bytes");
+        }
     } else if (name == "op") {
         request.op = text_field(value, "op");
+        if (request.op.empty()) refuse("\"op\" is empty");
     } else if (name == "argv") {
         request.argv = words_field(value, "argv");
         if (request.argv.empty() || request.argv.front().empty()) refuse("\"argv\" names no command");
@@ -149,9 +156,18 @@ void read_field(const std::string& name, const Json& value, Request& request) {
     }
 }
 
+// A field in the wrong place is a mistake like one that does not exist.
+void check_place(const std::string& name, const std::string& op) {
+    if (name == "id" || name == "op") return;
+    if (op.empty() && name != "flight" && name != "signal") return;
+    if ((op == "cancel" && name == "flight") || (op == "signal" && name == "signal")) return;
+    refuse("\"" + name + "\" does not belong in " + (op.empty() ? "a request for a command" : "\"op\":\"" + op + "\""));
+}
+
 void check_whole(const Json& object, const Request& request) {
     if (object.contains("stdin") && object.contains("stdin_base64"))
         refuse("\"stdin\" and \"stdin_base64\" exclude each other");
+    for (const auto& [name, value] : object.items()) check_place(name, request.op);
     if (!request.op.empty()) return;
     if (request.line && !request.argv.empty()) refuse("\"argv\" and \"line\" exclude each other");
     if (!request.line && request.argv.empty()) refuse("neither \"argv\" nor \"line\" is given");

@@ -575,14 +575,30 @@ Result<RunEnd> request_run(RunOptions options, std::optional<MeetingPlace> place
     return Requester(std::move(options), std::move(place)).run();
 }
 
-std::optional<std::string> ask_flight(MeetingPlace& place, const std::string& key, const std::string& line) {
-    auto connected = place.connect(key);
-    if (!connected) return std::nullopt;
-    Connection connection(std::move(*connected));
+namespace {
+
+std::optional<std::string> answer_to(const std::string& line, Descriptor connected) {
+    Connection connection(std::move(connected));
     connection.send(line);
     while (connection.receive())
         if (auto answer = connection.next_line()) return answer;
     return std::nullopt;
+}
+
+}  // namespace
+
+std::optional<std::string> ask_flight(MeetingPlace& place, const std::string& key, const std::string& line) {
+    auto connected = place.connect(key);
+    if (!connected) return std::nullopt;
+    return answer_to(line, std::move(*connected));
+}
+
+Result<std::string> ask_server(const std::string& path, const std::string& line) {
+    auto connected = connect_to(path);
+    if (!connected) return connected.error();
+    auto answer = answer_to(line, std::move(*connected));
+    if (!answer) return Error{std::make_error_code(std::errc::connection_reset), "hear from the server at " + path};
+    return std::move(*answer);
 }
 
 }  // namespace coalesce

@@ -42,4 +42,7 @@ Result<RunEnd> request_run(RunOptions options, std::optional<MeetingPlace> place
 /// no value: there is no such flight (any more).
 std::optional<std::string> ask_flight(MeetingPlace& place, const std::string& key, const std::string& line);
 
+/// The same with a server at a path.
+Result<std::string> ask_server(const std::string& path, const std::string& line);
+
 }  // namespace coalesce

@@ -535,7 +535,7 @@ void Server::end(Asked& asked) {
         } else {
             session.send(message.line());
         }
-    } else if (result.spool && !result.spool->whole()) {
+    } else if (asked.output == Request::Output::whole && result.spool && !result.spool->whole()) {
         refuse(*asked.client, asked.id, "output_too_long", "the output is longer than the replay limit; ask for a stream");
     } else {
         session.send(render(Format::json, asked.result,

@@ -1,0 +1,85 @@
+#!/usr/bin/env python3
+"""What coalesce-protocol(7) shows is what happens: its sessions are run, and its
+list of error codes is compared with the program's."""
+
+import glob
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+from harness import ServerTest, main
+
+SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../..")
+
+
+def manual():
+    with open(SOURCE + "/man/coalesce-protocol.7") as file:
+        return file.read()
+
+
+def literal_blocks():
+    blocks = re.findall(r"^\.Bd -literal.*?\n(.*?)^\.Ed", manual(), re.M | re.S)
+    return [block.replace(r"\e", "\\") for block in blocks]
+
+
+class Manual(ServerTest):
+    def test_it_is_clean(self):
+        if shutil.which("mandoc") is None:
+            self.skipTest("no mandoc")
+        lint = subprocess.run(["mandoc", "-Tlint", SOURCE + "/man/coalesce-protocol.7"], capture_output=True, text=True, check=False)
+        complaints = [line for line in lint.stdout.splitlines() if "referenced manual not found" not in line]
+        self.assertEqual(complaints, [])
+
+    def test_its_shell_session_is_what_happens(self):
+        if shutil.which("socat") is None:
+            self.skipTest("no socat")
+        (session,) = [block for block in literal_blocks() if block.startswith("$ ")]
+        server = self.serve()
+        for exchange in session.split("$ ")[1:]:
+            command, expected = exchange.split("\n", 1)
+            ran = subprocess.run(["sh", "-c", command], env={**server.env, "SOCKET": server.path}, capture_output=True, text=True, check=True)
+            pattern = re.escape(expected).replace(r"\.\.\.", r"[0-9.]+")
+            self.assertRegex(ran.stdout, "^" + pattern + "$")
+
+    def test_netcat_will_do(self):
+        if shutil.which("nc") is None or "-N" not in subprocess.run(["nc", "-h"], capture_output=True, text=True, check=False).stderr:
+            self.skipTest("no nc that knows -N")
+        server = self.serve()
+        ran = subprocess.run(["nc", "-NU", server.path], input=b"echo date\n", capture_output=True, check=True)
+        self.assertIn(b'"exit":0', ran.stdout)
+
+    def test_its_client_in_python_works(self):
+        (client,) = [block for block in literal_blocks() if block.startswith("import ")]
+        server = self.serve()
+
+        def run(*command):
+            return subprocess.run([sys.executable, "-c", client, server.path, *command], cwd=server.directory, capture_output=True, check=False)
+
+        ran = run("sh", "-c", "printf 'a\\0b'; echo oops >&2; pwd; exit 7")
+        self.assertEqual((ran.returncode, ran.stdout, ran.stderr), (7, b"a\0b" + server.directory.encode() + b"\n", b"oops\n"))
+        ran = run("sh", "-c", "head -c 3000000 /dev/zero; kill -9 $$")
+        self.assertEqual((ran.returncode, len(ran.stdout)), (137, 3000000))
+        ran = run("/no/such")
+        self.assertEqual(ran.returncode, 127)
+        self.assertIn(b"/no/such", ran.stderr)
+
+    def test_every_error_code_of_the_program_is_in_it_and_no_other(self):
+        text = manual()
+        listed = set()
+        for tag in re.findall(r"^\.It Ql (.*)$", text[text.index(".Ss Errors") : text.index(".Ss The end of")], re.M):
+            listed |= set(tag.split(" , "))
+        code = ""
+        for name in ("server", "request", "rendering", "descriptor_relay"):
+            with open(f"{SOURCE}/lib/coalesce/service/{name}.cpp") as file:
+                code += file.read()
+        used = set(re.findall(r'refuse\([^;]*?,\s*(?:found\.empty\(\) \? )?"([a-z_]+)"', code))
+        used |= set(re.findall(r'Refusal\{"([a-z_]+)"', code)) | set(re.findall(r'[ (]error\("([a-z_]+)"', code))
+        used |= set(re.findall(r'"code":"([a-z_]+)"', code)) | set(re.findall(r'case Outcome::Kind::\w+: return "([a-z_]+)"', code))
+        used |= set(re.findall(r'deadlock \? "([a-z_]+)" : "([a-z_]+)"', code)[0])
+        self.assertEqual(listed, used)
+
+
+if __name__ == "__main__":
+    main()

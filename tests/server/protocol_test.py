@@ -1,0 +1,486 @@
+#!/usr/bin/env python3
+"""Requests and answers (SPEC S1-S4, S6): what a well-behaved client sees."""
+
+import base64
+import os
+import socket
+import stat
+import unittest
+
+from harness import COALESCE, Client, ServerTest, main, release
+
+
+class Requests(ServerTest):
+    def test_a_line_is_a_command_and_its_answer_one_line_of_json(self):
+        server = self.serve()
+        answer = server.client().ask(b"echo hello; echo oops >&2; exit 3\n")
+        self.assertEqual(answer["exit"], 3)
+        self.assertEqual(answer["stdout"], "hello\n")
+        self.assertEqual(answer["stderr"], "oops\n")
+        self.assertEqual(answer["command"], "echo hello; echo oops >&2; exit 3")
+        self.assertIs(answer["joined"], False)
+        self.assertEqual(answer["requesters"], 1)
+        self.assertGreater(answer["started"], 1e9)
+        self.assertGreaterEqual(answer["duration"], 0)
+        self.assertNotIn("id", answer)
+
+    def test_blank_lines_ask_for_nothing(self):
+        client = self.serve().client()
+        client.send(b"\n  \n\t\n").settled()
+
+    def test_a_last_line_without_a_newline_counts(self):
+        client = self.serve().client()
+        client.send(b"echo last").half_close()
+        self.assertEqual(client.message()["stdout"], "last\n")
+        self.assertIsNone(client.line())
+
+    def test_ids_come_back_as_they_were(self):
+        client = self.serve().client()
+        for id_ in ("a", "", "ü\n\"", 7, -1, 2**63 - 1, 1.5):
+            self.assertEqual(client.ask({"id": id_, "argv": ["true"]})["id"], id_)
+
+    def test_argv_is_exact(self):
+        client = self.serve().client()
+        words = ["a b", "", "*", "$HOME", "-n", "ü"]
+        answer = client.ask({"argv": ["printf", "<%s>", *words]})
+        self.assertEqual(answer["stdout"], "".join(f"<{word}>" for word in words))
+
+    def test_cwd_env_umask_and_stdin_reach_the_command(self):
+        server = self.serve(env={"OLD": "o", "GONE": "g"})
+        line = 'pwd; umask; echo "$OLD-$NEW-${GONE-unset}"; cat'
+        answer = server.client().ask({"line": line, "cwd": "/usr", "umask": 0o27, "stdin": "in\x00put",
+                                      "env": {"NEW": "n", "GONE": None}})
+        self.assertEqual(answer["stdout"], "/usr\n0027\no-n-unset\nin\x00put")
+        answer = server.client().ask({"argv": ["env"], "env": ["A=1", "PATH=" + os.environ["PATH"]]})
+        self.assertEqual({l for l in answer["stdout"].splitlines() if not l.startswith("COALESCE_ANCESTRY=")},
+                         {"A=1", "PATH=" + os.environ["PATH"]})
+
+    def test_binary_input_comes_in_base64_and_binary_output_leaves_in_it(self):
+        client = self.serve().client()
+        data = bytes(range(256)) * 1000
+        answer = client.ask({"argv": ["cat"], "stdin_base64": base64.b64encode(data).decode()})
+        self.assertEqual(base64.b64decode(answer["stdout_base64"], validate=True), data)
+        self.assertNotIn("stdout", answer)
+        self.assertEqual(answer["stderr"], "")
+
+    def test_no_stdin_is_dev_null_and_no_service_manager_in_sight(self):
+        server = self.serve(env={"WATCHDOG_USEC": "30000000"})
+        answer = server.client().ask({"line": "readlink /proc/self/fd/0; env; ls /proc/self/fd | wc -l"})
+        self.assertTrue(answer["stdout"].startswith("/dev/null\n"))
+        self.assertNotIn("NOTIFY_SOCKET", answer["stdout"])
+        self.assertNotIn("WATCHDOG", answer["stdout"])
+        self.assertTrue(answer["stdout"].endswith("\n4\n"), answer["stdout"])  # 0, 1, 2 and ls's own
+
+    def test_signals_and_failures_to_start_are_told_apart(self):
+        client = self.serve().client()
+        answer = client.ask({"argv": ["sh", "-c", "kill -9 $$"]})
+        self.assertEqual(answer["signal"], 9)
+        self.assertNotIn("exit", answer)
+        answer = client.ask({"argv": ["/no/such"]})
+        self.assertEqual((answer["exit"], answer["error"]["code"]), (127, "not_started"))
+        self.assertIn("/no/such", answer["error"]["message"])
+        answer = client.ask({"argv": ["/etc/passwd"]})
+        self.assertEqual((answer["exit"], answer["error"]["code"]), (126, "not_started"))
+        answer = client.ask({"argv": ["true"], "cwd": "/no/such"})
+        self.assertEqual((answer["exit"], answer["error"]["code"]), (125, "refused"))
+
+    def test_flights_that_never_started_leave_nothing_behind(self):
+        server = self.serve()
+        client = server.client()
+        for _ in range(3):
+            client.ask({"argv": ["/no/such"]})
+        self.assertEqual(server.status(), [])
+        self.assertEqual(client.ask({"op": "cancel", "flight": "0"})["error"]["code"], "no_such_flight")
+
+    def test_timeout_ends_the_run_and_wait_one_requester(self):
+        server = self.serve()
+        client = server.client()
+        answer = client.ask({"id": 1, "line": "exec sleep 1000", "timeout": 0.05})
+        self.assertEqual((answer["exit"], answer["error"]["code"]), (124, "timed_out"))
+        fifo = server.fifo("hold")
+        request = {"line": f"cat {fifo}; echo done"}
+        patient = server.client().send({"id": "p", **request}).settled()
+        answer = client.ask({"id": "i", **request, "wait": 0.05})
+        self.assertEqual(answer, {"id": "i", "error": {"code": "gave_up", "message": f"gave up waiting for {request['line']}"}})
+        release(fifo)
+        self.assertEqual(patient.message()["stdout"], "done\n")
+        self.assertEqual(server.stats()["waiting"], 0)
+
+    def test_fresh_gets_a_run_that_starts_later_and_all_fresh_ones_share_it(self):
+        server = self.serve()
+        gate = server.gate("hold")
+        request = {"line": f"echo x >>{server.file('runs')}; {gate.wait}; wc -l <{server.file('runs')}"}
+        client = server.client()
+        client.send({"id": 0, "output": "stream", **request})
+        self.assertEqual(client.message()["event"], "started")
+        client.send({"id": 1, **request, "fresh": True}, {"id": 2, **request, "fresh": True}, {"id": 3, **request})
+        client.settled()
+        gate.let(2)
+        answers = {}
+        while len(answers) < 3:
+            message = client.message()
+            if message.get("event") == "stdout":
+                client.bytes(message["bytes"])
+            elif "stdout" in message:
+                answers[message["id"]] = message
+        self.assertEqual({i: a["stdout"] for i, a in answers.items()}, {1: "2\n", 2: "2\n", 3: "1\n"})
+        self.assertEqual(server.runs(), 2)
+
+    def test_key_scope_and_ignored_variables_decide_who_shares(self):
+        server = self.serve()
+        gate = server.gate("hold")
+        held = f"echo x >>{server.file('runs')}; {gate.wait}"
+        pairs = [
+            ({}, {}, True),
+            ({"scope": "a"}, {"scope": "b"}, False),
+            ({"env": {"V": "1"}}, {"env": {"V": "2"}}, False),
+            ({"env": {"V": "1"}, "ignore_env": ["V"]}, {"env": {"V": "2"}, "ignore_env": ["V"]}, True),
+            ({"env": {"V": "1"}, "only_env": ["W"]}, {"env": {"V": "2"}, "only_env": ["W"]}, True),
+            ({"cwd": "/"}, {"cwd": "/usr"}, False),
+            ({"cwd": "/", "ignore_cwd": True}, {"cwd": "/usr", "ignore_cwd": True}, True),
+            ({"stdin": ""}, {}, False),
+            ({"stdin": "a"}, {"stdin_base64": "YQ=="}, True),
+            ({"umask": 0o22}, {"umask": 0o77}, False),
+            ({"key": "k", "cwd": "/"}, {"key": "k", "cwd": "/usr"}, True),
+        ]
+        for first, second, shared in pairs:
+            with self.subTest(first=first, second=second):
+                before = server.runs()
+                client = server.client()
+                client.send({"id": 1, "line": held, "output": "stream", **first})
+                self.assertEqual(client.message()["event"], "started")
+                client.send({"id": 2, "line": held, "output": "stream", **second})
+                self.assertEqual(client.message()["joined"], shared)
+                client.settled()
+                gate.let(1 if shared else 2)
+                self.assertEqual([client.message()["event"] for _ in range(2)], ["exit", "exit"])
+                self.assertEqual(server.runs() - before, 1 if shared else 2)
+
+    def test_a_thousand_pipelined_duplicates_are_one_run(self):
+        server = self.serve()
+        fifo = server.fifo("hold")
+        line = f"echo x >>{server.file('runs')}; cat {fifo}; exit 9"
+        clients = [server.client() for _ in range(10)]
+        for client in clients:
+            client.send(*({"id": i, "line": line} for i in range(100))).settled()
+        release(fifo)
+        for client in clients:
+            answers = [client.message() for _ in range(100)]
+            self.assertEqual([a["id"] for a in answers], list(range(100)))
+            self.assertEqual({(a["exit"], a["requesters"]) for a in answers}, {(9, 1000)})
+        self.assertEqual(server.runs(), 1)
+        stats = server.stats()
+        self.assertEqual((stats["runs"], stats["joins"], stats["requests"]), (1, 999, 1000))
+
+    def test_answers_come_as_they_finish(self):
+        server = self.serve()
+        fifos = [server.fifo(f"hold{i}") for i in range(5)]
+        client = server.client()
+        client.send(*({"id": i, "argv": ["cat", fifo]} for i, fifo in enumerate(fifos)))
+        for i in (3, 0, 4, 1, 2):
+            release(fifos[i])
+            self.assertEqual(client.message()["id"], i)
+
+    def test_who_asks_on_completion_gets_a_new_run(self):
+        server = self.serve()
+        client = server.client()
+        for i in range(20):
+            self.assertEqual(client.ask(f"echo x >>runs; wc -l <runs\n".encode())["stdout"], f"{i + 1}\n")
+
+
+class Output(ServerTest):
+    def test_whole_none_and_stream_tell_the_same(self):
+        server = self.serve()
+        line = "printf 'a\\0b'; printf '\\377' >&2; exit 4"
+        client = server.client()
+        answer = client.ask({"line": line})
+        self.assertEqual((answer["stdout"], base64.b64decode(answer["stderr_base64"])), ("a\0b", b"\xff"))
+        answer = client.ask({"line": line, "output": "none"})
+        self.assertEqual(answer["exit"], 4)
+        self.assertFalse({"stdout", "stderr", "stderr_base64"} & set(answer))
+        client.send({"id": "s", "line": line, "output": "stream"})
+        messages, output = client.stream()
+        self.assertEqual(output, {("s", "stdout"): b"a\0b", ("s", "stderr"): b"\xff"})
+        self.assertEqual(messages[0]["event"], "started")
+        self.assertGreater(messages[0]["pid"], 1)
+        self.assertEqual((messages[-1]["event"], messages[-1]["exit"]), ("exit", 4))
+
+    def test_a_stream_of_a_command_that_cannot_start_is_its_exit(self):
+        client = self.serve().client()
+        for mode in ("stream", "fd"):
+            answer = client.ask({"id": 1, "argv": ["/no/such"], "output": mode})
+            self.assertEqual((answer["event"], answer["exit"], answer["code"]), ("exit", 127, "not_started"))
+
+    def test_output_is_streamed_live_and_replayed_to_who_joins_late(self):
+        server = self.serve()
+        fifo = server.fifo("hold")
+        request = {"line": f"echo early; cat {fifo}; echo late", "output": "stream"}
+        first = server.client().send(request)
+        self.assertEqual([first.message()["event"] for _ in range(2)], ["started", "stdout"])
+        self.assertEqual(first.bytes(6), b"early\n")
+        second = server.client().send(request)
+        self.assertIs(second.message()["joined"], True)
+        self.assertEqual(second.message()["bytes"], 6)
+        self.assertEqual(second.bytes(6), b"early\n")
+        release(fifo)
+        for client in (first, second):
+            self.assertEqual(client.message()["bytes"], 5)
+            self.assertEqual(client.bytes(5), b"late\n")
+            self.assertEqual(client.message()["event"], "exit")
+
+    BIG = "for i in 1 2 3 4 5; do head -c 1000000 /dev/zero | tr '\\0' {0}; head -c 1000000 /dev/zero | tr '\\0' {1} >&2; done"
+
+    def test_big_streams_of_many_requests_are_never_mixed(self):
+        server = self.serve()
+        client = server.client()
+        pairs = ["ab", "cd", "ef", "gh"]
+        for pair in pairs:
+            client.send({"id": pair, "line": self.BIG.format(*pair), "output": "stream"})
+            client.send({"id": "w" + pair, "line": self.BIG.format(*pair)})
+        output, whole, ended = {}, {}, 0
+        while ended < 2 * len(pairs):
+            message = client.message()
+            event = message.get("event")
+            if event in ("stdout", "stderr"):
+                key = message["id"], event
+                output[key] = output.get(key, b"") + client.bytes(message["bytes"])
+            elif event == "exit":
+                ended += 1
+            elif event != "started":
+                whole[message["id"]] = message
+                ended += 1
+        for pair in pairs:
+            self.assertEqual(output[pair, "stdout"], pair[0].encode() * 5000000)
+            self.assertEqual(output[pair, "stderr"], pair[1].encode() * 5000000)
+            self.assertEqual(whole["w" + pair]["stdout"], pair[0] * 5000000)
+            self.assertEqual(whole["w" + pair]["stderr"], pair[1] * 5000000)
+
+    def read_by_descriptor(self, client, ids):
+        output, exits, fds = {}, {}, {}
+        while len(exits) < len(ids):
+            message = client.message()
+            event = message.get("event")
+            if event in ("stdout", "stderr"):
+                id_ = message["id"]
+                if id_ not in fds:
+                    fds[id_] = client.fds[len(fds)]
+                data = os.pread(fds[id_], message["bytes"], message["offset"])
+                self.assertEqual(len(data), message["bytes"])
+                key = id_, event
+                output[key] = output.get(key, b"") + data
+                client.send(b"\n")
+            elif event == "exit":
+                exits[message["id"]] = message
+        return output, exits, fds
+
+    def test_a_descriptor_is_handed_over_once_and_cannot_be_written(self):
+        server = self.serve()
+        client = server.client()
+        pairs = ["ab", "cd", "ef"]
+        client.send(*({"id": pair, "line": self.BIG.format(*pair), "output": "fd"} for pair in pairs))
+        output, exits, fds = self.read_by_descriptor(client, pairs)
+        for pair in pairs:
+            self.assertEqual(output[pair, "stdout"], pair[0].encode() * 5000000)
+            self.assertEqual(output[pair, "stderr"], pair[1].encode() * 5000000)
+            self.assertEqual(exits[pair]["exit"], 0)
+        self.assertEqual(len(client.fds), len(pairs))
+        for fd in client.fds:
+            with self.assertRaises(OSError):
+                os.pwrite(fd, b"x", 0)
+            with self.assertRaises(OSError):
+                os.ftruncate(fd, 0)
+
+    def test_an_empty_line_acknowledges_the_oldest_message_whoevers_it_is(self):
+        server = self.serve()
+        fifos = {i: server.fifo(f"hold{i}") for i in "ab"}
+        client = server.client()
+        client.send(*({"id": i, "line": f"cat {fifos[i]}; echo {i}; cat {fifos[i]}; echo {i}{i}", "output": "fd"} for i in "ab"))
+        for _ in "ab":
+            self.assertEqual(client.message()["event"], "started")
+        release(fifos["b"])
+        message = client.message()
+        self.assertEqual((message["id"], message["bytes"]), ("b", 2))
+        release(fifos["a"])
+        self.assertEqual(client.message()["id"], "a")
+        release(fifos["b"])  # has more to say, but its first message is not acknowledged yet
+        client.send(b"\n")  # b's
+        message = client.message()
+        self.assertEqual((message["id"], message["offset"], message["bytes"]), ("b", 2, 3))
+        client.send(b"\n")  # a's
+        client.send(b"\n")  # b's second
+        self.assertEqual(client.message()["id"], "b")  # its exit
+        release(fifos["a"])
+        self.assertEqual((client.message()["offset"]), 2)
+        client.send(b"\n\n\n")
+        self.assertEqual((client.message()["event"]), "exit")
+
+    def test_no_output_hands_no_descriptor_over(self):
+        client = self.serve().client()
+        client.send({"argv": ["true"], "output": "fd"})
+        self.assertEqual([client.message()["event"] for _ in range(2)], ["started", "exit"])
+        self.assertEqual(client.fds, [])
+
+    def test_output_past_the_replay_limit(self):
+        server = self.serve("--replay-limit", "2M")
+        line = "head -c 9000000 /dev/zero | tr '\\0' x; exit 5"
+        client = server.client()
+        client.send({"id": "s", "line": line, "output": "stream"})
+        messages, output = client.stream()
+        self.assertEqual((output["s", "stdout"], messages[-1]["exit"]), (b"x" * 9000000, 5))
+        self.assertEqual(client.ask({"id": "w", "line": line})["error"]["code"], "output_too_long")
+        self.assertEqual(client.ask({"id": "n", "line": line, "output": "none"})["exit"], 5)
+        client.send({"id": "f", "line": line, "output": "fd"})
+        output, exits, _ = self.read_by_descriptor(client, ["f"])
+        self.assertEqual((output["f", "stdout"], exits["f"]["exit"]), (b"x" * 9000000, 5))
+        self.assertEqual(server.status(), [])
+
+
+class Steering(ServerTest):
+    def test_ping_names_the_protocol(self):
+        self.assertEqual(self.serve().client().ask({"op": "ping", "id": 1}), {"id": 1, "protocol": 1})
+
+    def test_status_shows_what_is_in_flight(self):
+        server = self.serve("-j1")
+        fifo = server.fifo("hold")
+        client = server.client().send({"id": 1, "argv": ["cat", fifo]}, {"id": 2, "argv": ["cat", fifo]}, b"echo later\n").settled()
+        running, queued = sorted(server.status(), key=lambda f: f["state"] == "queued")
+        self.assertEqual((running["state"], running["requesters"], running["output"]), ("running", 2, 0))
+        self.assertEqual(running["command"], f"cat {fifo}")
+        self.assertGreater(running["pid"], 1)
+        self.assertEqual(running["supervisor"], server.process.pid)
+        self.assertEqual((queued["state"], queued["command"]), ("queued", "echo later"))
+        self.assertGreater(queued["started"], 1e9)
+        release(fifo)
+        self.assertEqual({client.message().get("id") for _ in range(3)}, {1, 2, None})
+        self.assertEqual(server.status(), [])
+
+    def test_cancel_ends_a_flight_for_everyone(self):
+        server = self.serve()
+        fifo = server.fifo("hold")
+        clients = [server.client().send({"argv": ["cat", fifo]}).settled() for _ in range(3)]
+        (flight,) = server.status()
+        other = server.client()
+        self.assertEqual(other.ask({"op": "cancel", "flight": "zz"})["error"]["code"], "no_such_flight")
+        self.assertEqual(other.ask({"op": "cancel"})["error"]["code"], "no_such_flight")
+        self.assertEqual(other.ask({"id": 5, "op": "cancel", "flight": flight["id"][:8]}), {"id": 5, "event": "cancelled"})
+        for client in clients:
+            answer = client.message()
+            self.assertEqual(answer["error"]["code"], "cancelled")
+
+    def test_cancel_of_an_ambiguous_id_is_refused(self):
+        server = self.serve()
+        fifo = server.fifo("hold")
+        client = server.client()
+        client.send(*({"argv": ["cat", fifo], "scope": str(i), "output": "none"} for i in range(20))).settled()
+        first = [f["id"][0] for f in server.status()]
+        twice = next(c for c in first if first.count(c) > 1)
+        self.assertEqual(client.ask({"op": "cancel", "flight": twice})["error"]["code"], "ambiguous")
+
+    def test_leave_leaves_and_the_others_stay(self):
+        server = self.serve()
+        fifo = server.fifo("hold")
+        client = server.client()
+        client.send({"id": 1, "argv": ["cat", fifo], "wait": 1000}, {"id": 2, "argv": ["cat", fifo]}).settled()
+        self.assertEqual(client.ask({"op": "leave", "id": 1}), {"id": 1, "event": "left"})
+        self.assertEqual(client.ask({"op": "leave", "id": 1})["error"]["code"], "no_such_request")
+        self.assertEqual(server.status()[0]["requesters"], 1)
+        release(fifo)
+        self.assertEqual(client.message()["id"], 2)
+
+    def test_a_signal_reaches_the_command_of_a_lone_requester(self):
+        server = self.serve()
+        fifo = server.fifo("hold")
+        line = f"trap 'echo got; exit 7' INT; echo ready; cat {fifo} & wait"
+        client = server.client().send({"id": 1, "line": line, "output": "stream"})
+        self.assertEqual([client.message()["event"] for _ in range(2)], ["started", "stdout"])
+        client.bytes(6)
+        self.assertEqual(client.ask({"op": "signal", "id": 2, "signal": 2})["error"]["code"], "no_such_request")
+        second = server.client().send({"id": 2, "line": line}).settled()
+        self.assertEqual(second.ask({"op": "signal", "id": 2, "signal": 2}), {"id": 2, "event": "left"})
+        self.assertEqual(client.ask({"op": "signal", "id": 1, "signal": 2}), {"id": 1, "event": "signalled"})
+        messages, output = client.stream()
+        self.assertEqual((output[1, "stdout"], messages[-1]["exit"]), (b"got\n", 7))
+
+    def test_stats_count(self):
+        server = self.serve()
+        client = server.client()
+        client.ask({"argv": ["true"]})
+        stats = client.ask({"op": "stats", "id": "x"})
+        self.assertEqual(stats, {"id": "x", "requests": 1, "joins": 0, "runs": 1, "running": 0, "queued": 0, "waiting": 0,
+                                 "clients": 1, "saved": 0.0})
+
+
+class Nested(ServerTest):
+    def ask_from_inside(self, server, request):
+        """A shell command that sends `request` to the server and prints the answer."""
+        script = server.file("ask.py")
+        with open(script, "w") as file:
+            file.write("import socket, sys\ns = socket.socket(socket.AF_UNIX)\ns.connect(sys.argv[1])\n"
+                       "s.sendall(sys.argv[2].encode() + b'\\n')\ns.shutdown(socket.SHUT_WR)\n"
+                       "sys.stdout.write(s.makefile().read())\n")
+        return f"python3 {script} {server.path} '{request}'"
+
+    def test_a_command_that_asks_for_itself_is_told_at_once(self):
+        server = self.serve()
+        # By its session: what it sends is the plain line, with no ancestry.
+        script = server.file("self.sh")
+        with open(script, "w") as file:
+            file.write(self.ask_from_inside(server, f"sh {script}"))
+        answer = server.client().ask(f"sh {script}\n".encode())
+        self.assertIn("would_wait_for_itself", answer["stdout"])
+        answer = server.run("run", "-c", f"{COALESCE} run --socket {server.path} -c \"$LINE\"; echo $?")
+        # By its ancestry, through the program.
+        loop = server.file("loop.sh")
+        with open(loop, "w") as file:
+            file.write(f"exec {COALESCE} run --socket {server.path} sh {loop}\n")
+        ended = server.run("run", "sh", loop)
+        self.assertEqual(ended.returncode, 125)
+        self.assertIn(b"would wait for itself", ended.stderr)
+
+    def test_a_ring_of_commands_is_told_too(self):
+        server = self.serve()
+        for one, other in ("ab", "ba"):
+            with open(server.file(one), "w") as file:
+                file.write(self.ask_from_inside(server, f"sh {server.file(other)}"))
+        answer = server.client().ask(f"sh {server.file('a')}\n".encode())
+        self.assertIn("would_wait_for_itself", answer["stdout"])
+
+    def test_a_command_that_asks_for_another_cannot_deadlock_one_place(self):
+        server = self.serve("-j1")
+        answer = server.client().ask((self.ask_from_inside(server, "echo inner") + "; echo outer\n").encode())
+        self.assertIn('"stdout":"inner\\n"', answer["stdout"])
+        self.assertTrue(answer["stdout"].endswith("outer\n"))
+        ended = server.run("run", "-c", f"{COALESCE} run -c '{COALESCE} run echo deep'")
+        self.assertEqual((ended.returncode, ended.stdout), (0, b"deep\n"), ended.stderr)
+
+
+class Program(ServerTest):
+    """coalesce run --socket, status and cancel."""
+
+    def test_run_relays_output_and_status_with_its_own_context(self):
+        server = self.serve()
+        ended = server.run("run", "-c", "printf 'a\\0'; echo err >&2; pwd; exit 42")
+        self.assertEqual(ended.returncode, 42, ended)
+        self.assertEqual(ended.stdout, b"a\0" + server.directory.encode() + b"\n")
+        self.assertEqual(ended.stderr, b"err\n")
+        self.assertEqual(server.run("run", "/no/such").returncode, 127)
+        self.assertEqual(server.run("run", "sh", "-c", "kill -TERM $$").returncode, 128 + 15)
+        self.assertEqual(server.run("run", "-c", "exit 9").returncode, 9)
+
+    def test_status_and_cancel_find_the_flights_of_the_default_server(self):
+        server = self.serve(socket_path="")
+        server.path = server.directory + "/coalesce/server.sock"
+        self.assertEqual(stat.S_IMODE(os.stat(server.path).st_mode), 0o600)
+        fifo = server.fifo("hold")
+        client = server.client().send({"argv": ["cat", fifo]}).settled()
+        listed = server.run("status").stdout.decode()
+        self.assertIn(f"cat {fifo}", listed)
+        flight = next(line for line in listed.splitlines() if "cat " in line).split()[0]
+        cancelled = server.run("cancel", flight)
+        self.assertEqual((cancelled.returncode, cancelled.stderr), (0, b""))
+        self.assertEqual(client.message()["error"]["code"], "cancelled")
+        self.assertNotEqual(server.run("cancel", flight).returncode, 0)
+
+
+if __name__ == "__main__":
+    main()
