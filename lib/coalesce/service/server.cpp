@@ -67,6 +67,7 @@ struct Client {
     uid_t uid = 0;
     pid_t pid = 0;
     pid_t session_leader = 0;
+    std::optional<Timer> refused;  // until it is closed
 };
 
 // What people and commands know a flight by, while it is in the table.
@@ -267,11 +268,14 @@ void Server::receive(Descriptor connection, const ucred& peer) {
     if (admits(peer.uid)) return;
     log_.warn("uid {} (pid {}) was refused", peer.uid, peer.pid);
     refuse(client, {}, "not_allowed", "this server does not serve uid " + std::to_string(peer.uid));
-    client.session->finish();
+    // Closed with a request unread, the connection would be reset and the answer lost.
+    constexpr seconds to_ask_in_vain{1};
+    client.refused.emplace(loop_);
+    client.refused->start(to_ask_in_vain, [&client] { client.session->finish(); });
 }
 
 void Server::on_line(Client& client, std::string_view line, bool too_long) {
-    if (!admits(client.uid)) return;
+    if (client.refused) return client.session->finish();
     if (too_long)
         return refuse(client, {}, "too_long", "a request is at most " + std::to_string(request_bytes_max >> 20) + " MiB long");
     if (line.empty()) {  // the oldest output message in fd mode is dealt with

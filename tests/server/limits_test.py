@@ -1,0 +1,232 @@
+#!/usr/bin/env python3
+"""At the limits (SPEC S9) and among users (S7, K3): a request gets an error, or
+waits, and the server goes on."""
+
+import json
+import os
+import resource
+import shutil
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import unittest
+
+from harness import COALESCE, Client, ServerTest, main, release
+
+ROOT = os.geteuid() == 0
+OTHER, THIRD = 54321, 54322
+
+
+class Limits(ServerTest):
+    def test_max_requesters(self):
+        server = self.serve("--max-requesters", "2")
+        fifo = server.fifo("hold")
+        client = server.client().send({"id": 1, "argv": ["cat", fifo]}, {"id": 2, "argv": ["cat", fifo]}).settled()
+        self.assertEqual(client.ask({"id": 3, "argv": ["true"]})["error"]["code"], "too_many_requesters")
+        release(fifo)
+        self.assertEqual([client.message()["id"] for _ in range(2)], [1, 2])
+        self.assertEqual(client.ask({"id": 4, "argv": ["true"]})["exit"], 0)
+
+    def test_max_queue_refuses_new_keys_and_lets_duplicates_join(self):
+        server = self.serve("-j1", "--max-queue", "1")
+        fifo = server.fifo("hold")
+        client = server.client().send({"id": 1, "argv": ["cat", fifo]}, {"id": 2, "argv": ["echo", "2"]}).settled()
+        self.assertEqual(client.ask({"id": 3, "argv": ["echo", "3"]})["error"]["code"], "queue_full")
+        client.send({"id": 4, "argv": ["echo", "2"]}, {"id": 5, "argv": ["cat", fifo]}).settled()
+        release(fifo)
+        self.assertEqual({client.message()["id"] for _ in range(4)}, {1, 2, 4, 5})
+
+    def test_queued_flights_that_everybody_left_never_start(self):
+        server = self.serve("-j1")
+        fifo = server.fifo("hold")
+        client = server.client().send({"id": 1, "argv": ["cat", fifo]}).settled()
+        server.client().send(f"echo x >>{server.file('runs')}\n".encode()).settled().close()
+        while len(server.status()) > 1:
+            pass
+        release(fifo)
+        client.message()
+        client.ask(b"true\n")
+        self.assertEqual(server.runs(), 0)
+
+    def test_no_descriptors_left(self):
+        few = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+        server = self.serve(preexec_fn=few)
+        gate = server.gate("hold")
+        client = server.client()
+        # Without a descriptor UBSan cannot look at what it has not seen yet.
+        client.send(*({"line": "true"} for _ in range(3)))
+        for _ in range(3):
+            self.assertEqual(client.message()["exit"], 0)
+        self.assertEqual(client.ask({"line": "true", "fresh": True})["exit"], 0)
+        # Each run takes three; those for which there is nothing wait for the others' end.
+        client.send(*({"id": i, "line": gate.wait, "scope": str(i)} for i in range(20))).settled()
+        waiting = [socket.socket(socket.AF_UNIX) for _ in range(30)]
+        for connection in waiting:
+            connection.connect(server.path)
+        gate.let(20)
+        ended = set()
+        while len(ended) < 20:
+            message = client.message()
+            self.assertIn(message.get("exit"), (0, 125), message)
+            ended.add(message["id"])
+        for connection in waiting:
+            connection.close()
+        server.client().ask(b"echo fine\n")
+        self.assertEqual(server.status(), [])
+
+    def test_no_descriptor_for_the_input_or_the_handover(self):
+        few = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (30, 30))
+        server = self.serve(preexec_fn=few)
+        client = server.client().settled()
+        requests = {"argv": ["cat"], "stdin": "x"}, {"argv": ["echo", "x"], "output": "fd"}, {"argv": ["true"]}
+        for request in requests:  # without a descriptor UBSan can look at nothing that it has not seen
+            answer = client.ask(request)
+            while answer.get("event") in ("started", "stdout"):
+                client.send(b"\n")
+                answer = client.message()
+            self.assertEqual(answer["exit"], 0)
+        others = []
+        try:
+            for _ in range(40):
+                others.append(Client(server.path))
+                others[-1].socket.settimeout(0.3)
+                others[-1].settled()
+        except TimeoutError:
+            pass
+        for request in requests:
+            answer = client.ask(request)
+            self.assertTrue(answer.get("exit") == 125 or "error" in answer, answer)
+        for other in others:
+            other.close()
+        while "exit" not in (answer := client.ask({"argv": ["true"]})) or answer["exit"] != 0:
+            pass
+
+    @unittest.skipUnless(ROOT, "another user is needed")
+    def test_no_processes_left(self):
+        # As a user of its own, whose processes are counted.
+        def become_other():
+            os.setgid(OTHER)
+            resource.setrlimit(resource.RLIMIT_NPROC, (6, 6))
+            os.setuid(OTHER)
+
+        parent = self.fresh_directory(0o777)
+        server = self.serve(socket_path=parent + "/s", preexec_fn=become_other)
+        gate = server.gate("hold")
+        client = server.client()
+        client.send(*({"id": i, "argv": gate.wait.split()[:4], "scope": str(i)} for i in range(12))).settled()
+        states = sorted(f["state"] for f in server.status())
+        self.assertEqual(len(states), 12)
+        self.assertIn("queued", states)
+        gate.let(12)
+        ended = set()
+        while len(ended) < 12:
+            message = client.message()
+            self.assertEqual(message["exit"], 0, message)
+            ended.add(message["id"])
+
+    def fresh_directory(self, mode):
+        directory = tempfile.mkdtemp(prefix="coalesce-test-")
+        os.chmod(directory, mode)
+        self.addCleanup(shutil.rmtree, directory, ignore_errors=True)
+        return directory
+
+    @unittest.skipUnless(ROOT, "a file system of its own is needed")
+    def test_no_space_for_the_output(self):
+        mount = self.fresh_directory(0o700)
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", mount], check=False).returncode != 0:
+            self.skipTest("mount is not allowed here")
+        self.addCleanup(subprocess.run, ["umount", "-l", mount], check=True)
+        server = self.serve("--spool-dir", mount)
+        client = server.client()
+        for mode in ("whole", "stream", "fd"):
+            client.send({"id": mode, "argv": ["head", "-c", "8000000", "/dev/zero"], "output": mode})
+            while True:
+                message = client.message()
+                if message.get("event") in ("stdout", "stderr"):
+                    if mode == "fd":
+                        client.send(b"\n")
+                    else:
+                        client.bytes(message["bytes"])
+                elif message.get("event") != "started":
+                    break
+            self.assertEqual(message["exit"], 125, message)
+            self.assertIn("No space left", json.dumps(message))
+        for fd in client.fds:
+            os.close(fd)
+        client.fds.clear()
+        for i in range(5):  # and all of it has been given back
+            self.assertEqual(len(client.ask({"argv": ["head", "-c", "3000000", "/dev/zero"], "scope": str(i)})["stdout"]), 3000000)
+
+
+@unittest.skipUnless(ROOT, "other users are needed")
+class Users(ServerTest):
+    ASK = """
+import socket, sys
+s = socket.socket(socket.AF_UNIX)
+try:
+    s.connect(sys.argv[1])
+except OSError as error:
+    sys.exit(print(error.strerror))
+try:
+    s.sendall(sys.argv[2].encode() + b"\\n")
+    s.shutdown(socket.SHUT_WR)
+except OSError:
+    pass  # it has had its answer already
+sys.stdout.write(s.makefile().read())
+"""
+
+    def start_as(self, uid, server, request):
+        script = server.file("ask.py")
+        with open(script, "w") as file:
+            file.write(self.ASK)
+        return subprocess.Popen(["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", os.path.realpath(sys.executable),
+                                 "-I", script, server.path, request], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def as_user(self, uid, server, request):
+        asking = self.start_as(uid, server, request)
+        return asking.communicate()[0]
+
+    def setUp(self):
+        probe = subprocess.run(["setpriv", f"--reuid={OTHER}", f"--regid={OTHER}", "--clear-groups", os.path.realpath(sys.executable), "-c", ""],
+                               check=False, capture_output=True)
+        if probe.returncode != 0:
+            self.skipTest("this python is not for other users")
+
+    def test_the_socket_is_for_the_owner_alone(self):
+        server = self.serve()
+        self.assertEqual(stat.S_IMODE(os.stat(server.path).st_mode), 0o600)
+        self.assertEqual(self.as_user(OTHER, server, '{"op":"ping"}'), "Permission denied\n")
+
+    def test_a_foreign_user_is_refused_even_if_the_file_would_let_it(self):
+        server = self.serve()
+        os.chmod(server.path, 0o666)
+        self.assertIn('"code":"not_allowed"', self.as_user(OTHER, server, '{"op":"ping"}'))
+        self.assertIn(f"uid {OTHER}", server.logged())
+
+    def test_an_allowed_user_is_served_and_no_other(self):
+        server = self.serve("--allow-user", str(OTHER))
+        self.assertIn('"stdout":"hi\\n"', self.as_user(OTHER, server, "echo hi"))
+        self.assertIn('"code":"not_allowed"', self.as_user(THIRD, server, "echo hi"))
+
+    def test_users_never_share_and_see_nothing_of_each_other(self):
+        server = self.serve("--allow-user", str(OTHER), "--allow-user", str(THIRD))
+        gate = server.gate("hold")
+        line = f"echo x >>{server.file('runs')}; {gate.wait}"
+        askers = [self.start_as(uid, server, line) for uid in (0, OTHER, THIRD)]
+        while len(flights := server.status()) < 3:
+            pass
+        self.assertEqual(len({f["id"] for f in flights}), 3)
+        for uid in (OTHER, THIRD):
+            self.assertEqual(self.as_user(uid, server, '{"op":"status"}').count('"id"'), 1)
+            refused = [self.as_user(uid, server, '{"op":"cancel","flight":"%s"}' % f["id"]) for f in flights]
+            self.assertEqual(sum("no_such_flight" in r for r in refused), 2)
+        gate.let(3)
+        for asker in askers:
+            asker.communicate()
+        self.assertEqual(server.runs(), 3)
+
+
+if __name__ == "__main__":
+    main()
