@@ -147,6 +147,7 @@ void Child::land() {
         reaped_ = true;
     }
     if (grace_) grace_->stop();
+    if (drain_) drain_->stop();
     auto on_ended = std::move(events_.on_ended);
     on_ended(std::move(*outcome_));  // may destroy this
 }
