@@ -29,6 +29,10 @@ using namespace std::chrono;
 constexpr milliseconds heirs_idle{40};
 constexpr milliseconds heirs_latest{1000};
 
+// For the run's pipes and files: requesters that took the last descriptors would
+// make it fail for everyone.
+constexpr std::size_t descriptors_of_our_own = 24;
+
 double seconds_since_epoch(system_clock::time_point time) { return duration<double>(time.time_since_epoch()).count(); }
 
 // A requester: its connection, its place in the flight, and what it has been given.
@@ -176,6 +180,7 @@ Member& Supervisor::receive(Descriptor connection) {
 
 void Supervisor::accept_all() {
     while (true) {
+        if (members_.size() + descriptors_of_our_own > record_.descriptors.rlim_max) return left_ ? void() : accept_later();
         Descriptor connection(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
         if (!connection) {
             if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED && !left_) accept_later();
