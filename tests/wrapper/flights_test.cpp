@@ -139,8 +139,8 @@ SCENARIO("F6: a request during a cancellation waits for the old process and star
 
 SCENARIO("F7: fresh requests made during a run share the next one", "[wrapper]") {
     Sandbox box;
-    Gate gate(box, "gate");
-    const std::vector<std::string> words{"-c", "echo run >>runs; n=$(wc -l <runs); cat gate; echo $n"};
+    Gate gate(box, "gate-1"), next(box, "gate-2");
+    const std::vector<std::string> words{"-c", "echo run >>runs; n=$(wc -l <runs); cat gate-$n; echo $n"};
     std::vector<std::string> fresh = words;
     fresh.insert(fresh.begin(), "--fresh");
     auto plain = box.request(words);
@@ -156,8 +156,8 @@ SCENARIO("F7: fresh requests made during a run share the next one", "[wrapper]")
     gate.open();
     CHECK(plain.wait().out == "1\n");
     CHECK(joiner.wait().out == "1\n");
-    gate.wait_for_command();
-    gate.open();
+    next.wait_for_command();
+    next.open();
     for (Process& process : many) CHECK(process.wait().out == "2\n");
     CHECK(box.lines_of("runs") == 2);
 }
@@ -171,18 +171,19 @@ SCENARIO("F8: a grandchild that holds the output open does not hold the wrapper"
 
 SCENARIO("F9: past the replay limit a duplicate waits and runs anew, and nobody misses a byte", "[wrapper]") {
     Sandbox box;
-    Gate gate(box, "gate");
+    int runs = 0;
     for (const std::string limit : {"0", "1", "64K"}) {
         CAPTURE(limit);
-        const std::vector<std::string> words{"--replay-limit", limit, "-v", "-c", "echo run >>runs; seq 30000; cat gate; echo end"};
+        Gate gate(box, "gate-" + std::to_string(++runs)), next(box, "gate-" + std::to_string(++runs));
+        const std::vector<std::string> words{"--replay-limit", limit, "-v", "-c", "echo run >>runs; seq 30000; cat gate-$(wc -l <runs); echo end"};
         auto first = box.request(words);
         gate.wait_for_command();
         auto second = box.request(words);
         while (second.err().find("waiting for an earlier run") == std::string::npos) (void)box.flights();
         gate.open();
         const Ended one = first.wait();
-        gate.wait_for_command();
-        gate.open();
+        next.wait_for_command();
+        next.open();
         const Ended two = second.wait();
         CHECK((one.out == two.out));
         CHECK(std::count(one.out.begin(), one.out.end(), '\n') == 30001);

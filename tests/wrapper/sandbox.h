@@ -98,7 +98,8 @@ class Sandbox {
     int started_ = 0;
 };
 
-/// A FIFO that holds a command: `cat NAME` in it waits until the gate is opened.
+/// A FIFO that holds a command: `cat NAME` in it waits until the gate is opened. For
+/// one run: a second one could be let in by the writer that the first still sees.
 class Gate {
   public:
     Gate(Sandbox& sandbox, const std::string& name);
