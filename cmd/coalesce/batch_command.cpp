@@ -43,17 +43,22 @@ Result<> take_format(std::string_view value, BatchOptions& options) {
     return {};
 }
 
+// What is typed and becomes an option only together with others.
+struct Typed {
+    std::string input = "-";
+    bool tag = false;
+};
+
 Result<> open_input(const std::string& path, BatchOptions& options) {
     if (path == "-") return {};
     options.input_fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
     options.input_name = path;
-    if (options.input_fd < 0) return system_error_now("cannot open " + path);
+    if (options.input_fd < 0) return system_error_now("open " + path);
     return {};
 }
 
-Result<> take_option(std::string_view name, const char* value, BatchOptions& options, bool& tag) {
+Result<> take_option(std::string_view name, const char* value, BatchOptions& options, Typed& typed) {
     CommandExecutor::Options& executor = options.executor;
-    if (name == "--arg-file") return open_input(value, options);
     if (name == "--jobs") return take_number(name, value, executor.jobs);
     if (name == "--retries") return take_number(name, value, options.retries);
     if (name == "--read-ahead") return take_number(name, value, options.read_ahead);
@@ -67,7 +72,8 @@ Result<> take_option(std::string_view name, const char* value, BatchOptions& opt
     if (name == "--keep-order") options.keep_order = true;
     if (name == "--once") options.once = true;
     if (name == "--unique") options.unique = true;
-    if (name == "--tag") tag = true;
+    if (name == "--tag") typed.tag = true;
+    if (name == "--arg-file") typed.input = value;
     if (name == "--shell") executor.shell = value;
     if (name == "--joblog") options.joblog = value;
     if (name == "--report") options.report = value;
@@ -90,16 +96,18 @@ Result<> take_option(std::string_view name, const char* value, BatchOptions& opt
 int batch_command(int argc, char** argv) {
     BatchOptions options;
     options.executor.jobs = processors();
-    bool tag = false;
+    Typed typed;
     int first = 0;
-    const auto take = [&](std::string_view name, const char* value) { return take_option(name, value, options, tag); };
+    const auto take = [&](std::string_view name, const char* value) { return take_option(name, value, options, typed); };
     if (const auto status = parse(batch_text, argc, argv, take, first)) return *status;
     if (const auto status = refuse_words(batch_text, argc, argv, first)) return *status;
-    if (tag && options.format == Format::json) return misuse(batch_text, "--tag and --format json exclude each other");
-    if (tag) options.format = Format::tagged;
+    if (typed.tag && options.format == Format::json)
+        return misuse(batch_text, "--tag and --format json exclude each other");
+    if (typed.tag) options.format = Format::tagged;
+    if (auto opened = open_input(typed.input, options); !opened) return fail("cannot " + opened.error().message());
     if (options.timeout && options.timeout->count() == 0) options.timeout.reset();  // none, as with timeout(1)
     if (options.read_ahead == 0) options.read_ahead = 1;
-    allow_many_descriptors();
+    options.executor.in_child = allow_many_descriptors();
     auto end = run_batch(std::move(options));
     if (!end) return fail("cannot " + end.error().message());
     if (end->die_of != 0) die_of(end->die_of);

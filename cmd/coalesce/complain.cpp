@@ -24,11 +24,13 @@ std::vector<std::string> split_list(std::string_view text) {
     return parts;
 }
 
-void allow_many_descriptors() {
-    rlimit limit{};
-    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) return;
-    limit.rlim_cur = limit.rlim_max;
-    ::setrlimit(RLIMIT_NOFILE, &limit);
+ChildHook allow_many_descriptors() {
+    static rlimit before{};
+    if (::getrlimit(RLIMIT_NOFILE, &before) != 0 || before.rlim_cur == before.rlim_max) return {};
+    rlimit lifted = before;
+    lifted.rlim_cur = lifted.rlim_max;
+    if (::setrlimit(RLIMIT_NOFILE, &lifted) != 0) return {};
+    return {[](const void* limit) noexcept { ::setrlimit(RLIMIT_NOFILE, static_cast<const rlimit*>(limit)); }, &before};
 }
 
 void die_of(int signal) {

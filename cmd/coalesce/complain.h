@@ -5,6 +5,8 @@
 #include <string_view>
 #include <vector>
 
+#include <coalesce/io/spawn.h>
+
 namespace coalesce {
 
 /// Says "coalesce: SENTENCE" on stderr and returns our own failure, 125.
@@ -14,8 +16,8 @@ int fail(const std::string& sentence);
 [[nodiscard]] std::vector<std::string> split_list(std::string_view text);
 
 /// Lifts the limit of open descriptors as far as it goes: children, pipes and
-/// their watches take some five each.
-void allow_many_descriptors();
+/// their watches take some five each. The hook gives a child the old limit back.
+[[nodiscard]] ChildHook allow_many_descriptors();
 
 /// Ends this process by the signal, as if it had never been caught.
 [[noreturn]] void die_of(int signal);

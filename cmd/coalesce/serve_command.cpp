@@ -71,7 +71,7 @@ int serve_command(int argc, char** argv) {
         if (!place) return fail("cannot " + place.error().message());
         options.socket = place->path() + "/" + MeetingPlace::socket_name(std::string(MeetingPlace::server_name));
     }
-    allow_many_descriptors();
+    options.executor.in_child = allow_many_descriptors();
     auto ended = serve(std::move(options));
     return ended ? *ended : fail("cannot " + ended.error().message());
 }

@@ -23,10 +23,11 @@ std::string through(Outlet& outlet, Loop& loop, int reader, const std::string& t
     std::size_t done = 0;
     bool refused = false;
     UniqueFunction<void()> push;
+    ::fcntl(reader, F_SETFL, ::fcntl(reader, F_GETFL) | O_NONBLOCK);  // an open file of its own
     const auto drain = [&] {
         char block[65536];
-        const ssize_t got = ::read(reader, block, sizeof block);
-        if (got > 0) arrived.append(block, static_cast<std::size_t>(got));
+        ssize_t got = 0;
+        while ((got = ::read(reader, block, sizeof block)) > 0) arrived.append(block, static_cast<std::size_t>(got));
     };
     push = [&] {
         while (done < text.size()) {

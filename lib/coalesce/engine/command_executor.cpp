@@ -57,7 +57,14 @@ bool short_of_resources(const Child::Start& start) {
 CommandExecutor::CommandExecutor(Loop& loop, Options options)
     : loop_(loop), options_(std::move(options)), line_programs_(options_.shell), flights_(loop) {}
 
-CommandExecutor::~CommandExecutor() = default;
+// Whoever listened may be gone already, and the end of one run starts no other.
+CommandExecutor::~CommandExecutor() {
+    no_more_ = true;
+    on_started_ = {};
+    on_over_ = {};
+    on_landed_ = {};
+    on_stalled_ = {};
+}
 
 void CommandExecutor::admit(RunCompleter completer, Job job, system_clock::time_point requested) {
     const FlightId id = completer.flight().id();
@@ -76,13 +83,14 @@ void CommandExecutor::admit(RunCompleter completer, Job job, system_clock::time_
                                                   .timeout = {},
                                                   .refusal = {},
                                                   .started_steady = {}});
+    if (no_more_) return land(std::move(active), Outcome::cancelled());
     if (queue_.empty() && place_free()) return void(launch(id, std::move(active)));
     active->completer.queue();
     queue_.emplace(id, std::move(active));
 }
 
 bool CommandExecutor::place_free() const noexcept {
-    if (held_) return false;
+    if (held_ || no_more_) return false;
     return options_.jobs == 0 || running_.size() - lending_ < options_.jobs;
 }
 
@@ -157,7 +165,8 @@ Child::Start CommandExecutor::start_child(FlightId id, Active& active) {
     }
     const auto start = [&](const std::vector<std::string>& argv, const std::vector<std::string>& env, const char* path) {
         Program program{.argv = argv, .env = env, .path = path, .umask = surroundings.umask, .hook = options_.in_child};
-        if (!surroundings.cwd.empty()) program.directory = surroundings.cwd.c_str();
+        if (!surroundings.cwd.empty() && surroundings.cwd != options_.directory)
+            program.directory = surroundings.cwd.c_str();
         return Child::start(loop_, program, input, events());
     };
     if (active.job.line) {
@@ -218,7 +227,7 @@ void CommandExecutor::on_ended(FlightId id, Outcome outcome) {
     const bool may_retry = active->ending == Ending::none || active->ending == Ending::timed_out;
     // Output that someone may have passed on cannot be taken back.
     const bool kept_whole = active->completer.state().spool->replayable();
-    if (!outcome.success() && may_retry && kept_whole && active->attempts <= active->job.retries) {
+    if (!outcome.success() && may_retry && kept_whole && !no_more_ && active->attempts <= active->job.retries) {
         active->child.reset();
         active->ending = Ending::none;
         active->completer.state().phase = Run::Phase::queued;
@@ -244,6 +253,7 @@ void CommandExecutor::land(std::unique_ptr<Active> active, Outcome outcome) {
     auto completer = std::move(active->completer);
     active.reset();
     const FlightId id = result.run;
+    if (on_over_) on_over_(result.outcome);
     completer.value(std::move(result));
     if (on_landed_) on_landed_(id);
     start_queued();
@@ -261,9 +271,10 @@ bool CommandExecutor::cancel(FlightId id, milliseconds grace) {
 }
 
 void CommandExecutor::refuse(FlightId id, Outcome refusal) {
-    Active& active = *running_.at(id);
-    active.refusal = std::move(refusal);
-    end(active, Ending::refused, milliseconds(0));
+    const auto found = running_.find(id);
+    if (found == running_.end()) return;
+    found->second->refusal = std::move(refusal);
+    end(*found->second, Ending::refused, milliseconds(0));
 }
 
 std::shared_ptr<Spool> CommandExecutor::spool_of(FlightId id) const {
@@ -277,6 +288,11 @@ void CommandExecutor::hold(bool held) {
 
 void CommandExecutor::cancel_queued() {
     while (!queue_.empty()) cancel(queue_.begin()->first, milliseconds(0));
+}
+
+void CommandExecutor::start_no_more() {
+    no_more_ = true;
+    cancel_queued();
 }
 
 void CommandExecutor::cancel_all(milliseconds grace) {

@@ -55,6 +55,9 @@ class CommandExecutor {
         SpoolLimits spool;
         std::string shell = "/bin/sh";
         ChildHook in_child;  ///< for every child, between its fork and its exec
+        /// This process's own directory, if a command that is to run there may inherit
+        /// it: then it need not be reachable by its name.
+        std::string directory;
     };
     struct Counts {
         std::size_t queued = 0;
@@ -93,11 +96,16 @@ class CommandExecutor {
     void hold(bool held);
     /// Drops the queued flights; they land as cancelled. Running ones go on.
     void cancel_queued();
+    /// From now on nothing starts: what is queued, what waits behind another run and
+    /// what is asked for later lands as cancelled, and nothing is tried again.
+    void start_no_more();
     /// Sends a signal to a running command's process group.
     void signal(FlightId id, int number);
 
     /// Called when a run has a process and a spool.
     void on_started(UniqueFunction<void(FlightId)> on_started) { on_started_ = std::move(on_started); }
+    /// Called when a flight is over for good, before another takes its place.
+    void on_over(UniqueFunction<void(const Outcome&)> on_over) { on_over_ = std::move(on_over); }
     /// Called when a flight has left the table, before its requesters are told.
     void on_landed(UniqueFunction<void(FlightId)> on_landed) { on_landed_ = std::move(on_landed); }
     /// Called when a run is paused because its output is past the replay limit and
@@ -159,7 +167,9 @@ class CommandExecutor {
     std::uint64_t runs_ = 0;
     bool starting_ = false;
     bool held_ = false;
+    bool no_more_ = false;
     UniqueFunction<void(FlightId)> on_started_;
+    UniqueFunction<void(const Outcome&)> on_over_;
     UniqueFunction<void(FlightId)> on_landed_;
     UniqueFunction<void(FlightId)> on_stalled_;
     Group<Key, RunResult, Run, KeyHash, KeyEqual> flights_;  // last: it calls the above while it goes

@@ -28,12 +28,23 @@ namespace {
 
 using namespace std::chrono;
 
-// So many requests may wait at a time: each costs some 50 bytes while it does.
-constexpr std::uint64_t waiting_max = 4'000'000;
+// What waits for its result may cost so much: four million plain requests of one
+// run, or fewer that more must be remembered of, or some dozens of the longest lines.
+constexpr std::uint64_t waiting_bytes_max = 256 << 20;
+constexpr std::uint64_t joined_bytes = 64;
+
+// A queued job has its line as its key, its argument, its line and its title.
+std::uint64_t queued_bytes(std::size_t command_bytes) { return 1024 + 4 * std::uint64_t{command_bytes}; }
 
 // Nobody has been told a result that is queued for a reader who does not read.
 constexpr std::uint64_t undelivered_max = 65'536;
 constexpr std::uint64_t backlog_bytes_max = 64 << 20;
+
+// nohup and a shell's `&` ask for that.
+bool was_told_to_ignore(int signal) {
+    struct sigaction action {};
+    return ::sigaction(signal, nullptr, &action) == 0 && action.sa_handler == SIG_IGN;
+}
 
 bool same_file(int a, int b) {
     struct stat x {};
@@ -55,6 +66,7 @@ class Batch {
         std::string command;
         std::string key;
         bool with_output = true;
+        std::uint64_t bytes = 0;  // what it costs while it waits
         system_clock::time_point at;
         steady_clock::time_point at_steady;
         RunTicket ticket;             // kept only for a request that may give up waiting
@@ -66,15 +78,19 @@ class Batch {
     void take_request(Request request, std::uint64_t line_number);
     void reject(std::uint64_t line_number, const std::string& id, std::string_view text, const std::string& why);
     void wait_for(RunTicket ticket, std::uint64_t sequence, std::unique_ptr<Asked> asked,
-                  std::optional<milliseconds> patience, std::string once_key);
+                  std::optional<milliseconds> patience, std::string once_key, std::size_t command_bytes);
     void give_up(std::uint64_t sequence, bool joined);
 
     void landed(std::uint64_t sequence, bool joined, const Landing<RunResult>& landing, std::unique_ptr<Asked> asked);
     void deliver(std::uint64_t sequence, bool joined, std::shared_ptr<const RunResult> result, std::size_t requesters,
                  std::unique_ptr<Asked> asked, bool gave_up = false);
+    void print(std::uint64_t sequence, bool joined, std::shared_ptr<const RunResult> result, std::size_t requesters,
+               std::unique_ptr<Asked> asked, bool gave_up);
     void account(const RunResult& result, bool joined, std::size_t requesters, const Asked& asked, bool gave_up);
-    void count_run(const RunResult& result);
+    void count_run(const Outcome& outcome);
     void on_stalled(FlightId id);
+    void drain(FlightId id);
+    void forget(FlightId id);
     [[nodiscard]] Outcome beyond_replay() const;
 
     [[nodiscard]] bool remembers() const noexcept {
@@ -109,10 +125,12 @@ class Batch {
 
     std::string words_;  // of the line at hand; kept for its room
     struct Leader {
-        std::uint64_t sequence;
+        std::uint64_t sequence;  // 0 once it has given up
+        bool with_output;
         std::string once_key;  // --once: what to keep its result under
     };
     std::unordered_map<FlightId, Leader> leaders_;         // who led each live flight
+    std::unordered_map<FlightId, std::unique_ptr<SpoolReader>> drains_;  // of long output that its leader does not want
     std::unordered_map<FlightId, std::uint64_t> live_;     // printed while they run: the sequence number shown
     std::unordered_map<std::uint64_t, std::unique_ptr<Asked>> impatient_;
     std::unordered_map<std::string, std::shared_ptr<const RunResult>, StringHash, std::equal_to<>> kept_;  // --once
@@ -121,6 +139,7 @@ class Batch {
 
     std::uint64_t requests_ = 0;
     std::uint64_t done_ = 0;
+    std::uint64_t waiting_bytes_ = 0;
     std::uint64_t shared_ = 0;
     std::uint64_t failed_requests_ = 0;
     std::uint64_t failed_runs_ = 0;
@@ -154,9 +173,19 @@ Batch::Batch(BatchOptions options, Surroundings own, Ledger ledger)
                        complain("cannot read " + options_.input_name + ": " + error->code.message());
                    }
                }}) {
+    ledger_.on_complaint([this](const std::string& sentence) { complain(sentence); });
     executor_.on_stalled([this](FlightId id) { on_stalled(id); });
+    executor_.on_landed([this](FlightId id) {
+        const auto leader = leaders_.find(id);
+        if (leader == leaders_.end() || leader->second.sequence != 0) return;
+        loop_.post([this, id] { forget(id); });  // perhaps nobody is left to be told
+    });
+    executor_.on_over([this](const Outcome& outcome) {
+        count_run(outcome);
+        throttle();
+    });
     for (const int number : {SIGINT, SIGTERM, SIGHUP})
-        signals_.push_back(std::make_unique<SignalWatch>(loop_, number, [this, number] { interrupt(number); }));
+        if (!was_told_to_ignore(number)) signals_.push_back(std::make_unique<SignalWatch>(loop_, number, [this, number] { interrupt(number); }));
     const bool terminal = ::isatty(STDERR_FILENO) != 0 && !(::isatty(STDOUT_FILENO) != 0 && same_file(1, 2));
     if (options_.progress.value_or(terminal) && !options_.dry_run)
         progress_.emplace(loop_, [this] {
@@ -270,7 +299,8 @@ void Batch::take_line(std::string_view text) {
     RunTicket ticket = executor_.submit(
         RequestKey{canonical_, words_}, [this, line = std::string(text)]() mutable { return job_of_line(std::move(line)); });
     const bool remember_result = options_.once && ticket.leader();
-    wait_for(std::move(ticket), sequence, std::move(asked), std::nullopt, remember_result ? words_ : std::string());
+    wait_for(std::move(ticket), sequence, std::move(asked), std::nullopt, remember_result ? words_ : std::string(),
+             text.size());
 }
 
 void Batch::take_request(Request request, std::uint64_t line_number) {
@@ -287,6 +317,7 @@ void Batch::take_request(Request request, std::uint64_t line_number) {
     asked->id = std::move(request.id);
     asked->command = resolved.job.title;
     asked->with_output = request.output == Request::Output::whole;
+    const std::size_t command_bytes = words.size() + (resolved.job.command.stdin_bytes ? resolved.job.command.stdin_bytes->size() : 0);
     std::string once_key = options_.once ? canonical->bytes + words : std::string();
     if (options_.once && !request.fresh) {
         if (const auto kept = kept_.find(once_key); kept != kept_.end())
@@ -295,13 +326,19 @@ void Batch::take_request(Request request, std::uint64_t line_number) {
     RunTicket ticket = executor_.submit(RequestKey{canonical, words},
                                         [job = std::move(resolved.job)]() mutable { return std::move(job); },
                                         {.fresh = request.fresh});
-    wait_for(std::move(ticket), sequence, std::move(asked), request.wait, std::move(once_key));
+    wait_for(std::move(ticket), sequence, std::move(asked), request.wait, std::move(once_key), command_bytes);
 }
 
 void Batch::wait_for(RunTicket ticket, std::uint64_t sequence, std::unique_ptr<Asked> asked,
-                     std::optional<milliseconds> patience, std::string once_key) {
+                     std::optional<milliseconds> patience, std::string once_key, std::size_t command_bytes) {
     const bool joined = !ticket.leader();
-    if (!joined) leaders_.emplace(ticket.id(), Leader{sequence, std::move(once_key)});
+    if (!joined) leaders_.emplace(ticket.id(), Leader{sequence, !asked || asked->with_output, std::move(once_key)});
+    std::uint64_t bytes = joined ? joined_bytes : queued_bytes(command_bytes);
+    if (asked) {
+        bytes += sizeof(Asked) + asked->command.size() + asked->id.size() + asked->key.size();
+        asked->bytes = bytes;
+    }
+    waiting_bytes_ += bytes;
     if (patience) {
         asked->ticket = std::move(ticket);
         asked->ticket.then([this, sequence, joined](const Landing<RunResult>& landing) {
@@ -328,8 +365,16 @@ void Batch::wait_for(RunTicket ticket, std::uint64_t sequence, std::unique_ptr<A
 }
 
 void Batch::give_up(std::uint64_t sequence, bool joined) {
+    if (impatient_.at(sequence)->ticket.landed()) return;  // its result is on the way
     auto node = impatient_.extract(sequence);
     std::unique_ptr<Asked> asked = std::move(node.mapped());
+    const FlightId id = asked->ticket.id();
+    waiting_bytes_ -= asked->bytes;
+    // Output that has been shown to this request cannot be shown to another.
+    if (const auto live = live_.find(id); live != live_.end() && live->second == sequence)
+        executor_.refuse(id, beyond_replay());
+    if (const auto leader = leaders_.find(id); leader != leaders_.end() && leader->second.sequence == sequence)
+        leader->second.sequence = 0;
     const Run& run = asked->ticket.state();
     auto result = std::make_shared<const RunResult>(RunResult{.run = asked->ticket.id(),
                                                               .outcome = Outcome::cancelled(),
@@ -344,10 +389,10 @@ void Batch::give_up(std::uint64_t sequence, bool joined) {
 void Batch::landed(std::uint64_t sequence, bool joined, const Landing<RunResult>& landing,
                    std::unique_ptr<Asked> asked) {
     const std::shared_ptr<const RunResult>& result = landing.value;
+    waiting_bytes_ -= asked ? asked->bytes : joined ? joined_bytes : queued_bytes(result->title.size());
     if (const auto leader = leaders_.find(result->run); leader != leaders_.end()) {
         if (options_.once) kept_.emplace(std::move(leader->second.once_key), result);
-        leaders_.erase(leader);
-        count_run(*result);
+        forget(result->run);
     }
     deliver(sequence, joined, result, landing.requesters, std::move(asked));
 }
@@ -355,10 +400,21 @@ void Batch::landed(std::uint64_t sequence, bool joined, const Landing<RunResult>
 void Batch::deliver(std::uint64_t sequence, bool joined, std::shared_ptr<const RunResult> result,
                     std::size_t requesters, std::unique_ptr<Asked> asked, bool gave_up) {
     ++done_;
-    if (result->outcome.kind == Outcome::Kind::cancelled && !gave_up) return delivery_.skip(sequence);  // was ended by us
+    print(sequence, joined, std::move(result), requesters, std::move(asked), gave_up);
+    throttle();
+}
+
+void Batch::print(std::uint64_t sequence, bool joined, std::shared_ptr<const RunResult> result, std::size_t requesters,
+                  std::unique_ptr<Asked> asked, bool gave_up) {
     const auto live = live_.find(result->run);
     const bool shown_live = live != live_.end() && live->second == sequence;
-    if (!shown_live && result->spool && !result->spool->whole()) {
+    if (result->outcome.kind == Outcome::Kind::cancelled && !gave_up) {  // it was ended by us
+        if (!shown_live) return delivery_.skip(sequence);
+        live_.erase(live);
+        return;
+    }
+    const bool with_output = !asked || asked->with_output;
+    if (!shown_live && with_output && result->spool && !result->spool->whole()) {
         auto refusal = std::make_shared<RunResult>(*result);
         refusal->spool.reset();
         refusal->outcome = beyond_replay();
@@ -371,19 +427,19 @@ void Batch::deliver(std::uint64_t sequence, bool joined, std::shared_ptr<const R
     if (gave_up || !result->outcome.success()) ++failed_requests_;
     if (asked && ledger_.wanted()) account(*result, joined, requesters, *asked, gave_up);
     if (shown_live) {
-        const std::string words = last_words(result->outcome, result->title);
+        const std::string words = gave_up ? gave_up_words(result->title) : last_words(result->outcome, result->title);
         if (!words.empty()) say(words);
         live_.erase(live);
         return;
     }
     if (options_.unique && joined) return delivery_.skip(sequence);
     std::unique_ptr<Delivered> delivered;
-    if (asked && (options_.format != Format::text || !asked->with_output || gave_up))
+    if (asked && (options_.format != Format::text || !with_output || gave_up))
         delivered = std::make_unique<Delivered>(Delivered{.id = std::move(asked->id),
                                                           .command = std::move(asked->command),
                                                           .joined = joined,
                                                           .requesters = requesters,
-                                                          .with_output = asked->with_output,
+                                                          .with_output = with_output,
                                                           .gave_up = gave_up});
     delivery_.add(sequence, std::move(result), std::move(delivered));
 }
@@ -409,26 +465,46 @@ void Batch::account(const RunResult& result, bool joined, std::size_t requesters
     ledger_.add(record, asked.key);
 }
 
-void Batch::count_run(const RunResult& result) {
-    if (result.outcome.success() || result.outcome.kind == Outcome::Kind::cancelled) return;
+void Batch::count_run(const Outcome& outcome) {
+    if (outcome.success() || outcome.kind == Outcome::Kind::cancelled) return;
     ++failed_runs_;
     if (!options_.halt || failed_runs_ < options_.halt->failures || halted_with_) return;
-    halted_with_ = result.outcome.status();
+    halted_with_ = outcome.status();
     stop_reading();
-    if (options_.halt->now)
-        executor_.cancel_all(options_.grace);
-    else
-        executor_.cancel_queued();
+    executor_.start_no_more();
+    if (options_.halt->now) executor_.cancel_all(options_.grace);
+}
+
+void Batch::forget(FlightId id) {
+    leaders_.erase(id);
+    drains_.erase(id);
 }
 
 // Past the replay limit a result cannot be kept whole, so the request that led
 // the run is shown it as it comes. Whoever else shares it is refused at its end.
 void Batch::on_stalled(FlightId id) {
     const auto leader = leaders_.find(id);
-    if (options_.format != Format::text || leader == leaders_.end()) return executor_.refuse(id, beyond_replay());
-    if (live_.contains(id)) return;
+    if (live_.contains(id) || drains_.contains(id)) return;
+    if (leader == leaders_.end() || leader->second.sequence == 0) return executor_.refuse(id, beyond_replay());
+    if (!leader->second.with_output) return drain(id);
+    if (options_.format != Format::text) return executor_.refuse(id, beyond_replay());
     live_.emplace(id, leader->second.sequence);
     delivery_.add_live(leader->second.sequence, executor_.spool_of(id));
+}
+
+// On a later turn: the run is being recorded just now.
+void Batch::drain(FlightId id) {
+    drains_.emplace(id, nullptr);
+    loop_.post([this, id] {
+        const auto spool = executor_.spool_of(id);
+        const auto found = drains_.find(id);
+        if (!spool || found == drains_.end()) return;
+        const auto read_on = [reader = &found->second] {
+            while (const auto piece = (*reader)->next()) (*reader)->advance(piece->extent.length);
+        };
+        found->second = std::make_unique<SpoolReader>(*spool, read_on);
+        read_on();
+    });
 }
 
 Outcome Batch::beyond_replay() const {
@@ -439,9 +515,10 @@ Outcome Batch::beyond_replay() const {
 // Reads on while there is room for what is read, and lets commands start while
 // their results find a way out.
 void Batch::throttle() {
-    executor_.hold(delivery_.blocked() && delivery_.backlog_bytes() > backlog_bytes_max);
+    // Never when nothing runs: the result that all others wait for may be yet to start.
+    executor_.hold(delivery_.backlog_bytes() > backlog_bytes_max && executor_.counts().running > 0);
     if (!reading_) return;
-    if (executor_.counts().queued >= options_.read_ahead || requests_ - done_ >= waiting_max ||
+    if (executor_.counts().queued >= options_.read_ahead || waiting_bytes_ >= waiting_bytes_max ||
         delivery_.waiting() >= undelivered_max)
         source_.pause();
     else
@@ -459,6 +536,7 @@ void Batch::interrupt(int number) {
     if (interrupted_by_ != 0) return loop_.stop();
     interrupted_by_ = number;
     stop_reading();
+    executor_.start_no_more();
     executor_.cancel_all(options_.grace);
 }
 
@@ -470,6 +548,7 @@ void Batch::refused(const Error& error) {
         complain("cannot " + error.message());
     }
     stop_reading();
+    executor_.start_no_more();
     executor_.cancel_all(options_.grace);
 }
 
@@ -507,6 +586,7 @@ BatchEnd Batch::end() const {
 Result<BatchEnd> run_batch(BatchOptions options) {
     auto own = own_surroundings();
     if (!own) return own.error();
+    options.executor.directory = own->cwd;
     auto ledger = Ledger::open({options.joblog, options.report, options.html});
     if (!ledger) return ledger.error();
     return Batch(std::move(options), std::move(*own), std::move(*ledger)).run();

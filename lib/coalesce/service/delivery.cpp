@@ -54,14 +54,28 @@ void Delivery::place(std::uint64_t sequence, Entry entry) {
     entry.present = true;
     const std::size_t at = static_cast<std::size_t>(sequence - next_);
     if (at >= window_.size()) window_.resize(at + 1);
+    count_in_window(entry, +1);
     window_[at] = std::move(entry);
     ++waiting_;
     while (!window_.empty() && window_.front().present) {
         --waiting_;
         ++next_;
+        count_in_window(window_.front(), -1);
         queue(std::move(window_.front()));
         window_.pop_front();
     }
+}
+
+// A result is in memory once, however many share it.
+void Delivery::count_in_window(const Entry& entry, int change) {
+    const std::uint64_t bytes = recorded(entry.result);
+    if (bytes == 0) return;
+    unsigned& times = window_results_[entry.result.get()];
+    if (times == 0) backlog_bytes_ += bytes;
+    times = static_cast<unsigned>(static_cast<int>(times) + change);
+    if (times > 0) return;
+    backlog_bytes_ -= bytes;
+    window_results_.erase(entry.result.get());
 }
 
 void Delivery::queue(Entry entry) {
@@ -200,6 +214,7 @@ void Delivery::refuse(const Error& error) {
     current_.reset();
     fifo_.clear();
     window_.clear();
+    window_results_.clear();
     backlog_bytes_ = 0;
     waiting_ = 0;
     buffer_.clear();

@@ -13,6 +13,7 @@
 #include <deque>
 #include <memory>
 #include <string>
+#include <unordered_map>
 
 #include <coalesce/io/outlet.h>
 #include <coalesce/service/rendering.h>
@@ -63,6 +64,7 @@ class Delivery {
     };
 
     void place(std::uint64_t sequence, Entry entry);
+    void count_in_window(const Entry& entry, int change);
     void queue(Entry entry);
     bool gather(const RunResult& result);
     void schedule();
@@ -82,6 +84,7 @@ class Delivery {
     Outlet err_;
     std::deque<Entry> fifo_;
     std::deque<Entry> window_;  // keep_order: window_[i] is sequence next_ + i
+    std::unordered_map<const RunResult*, unsigned> window_results_;  // how often each is there
     std::uint64_t next_ = 1;
     std::uint64_t waiting_ = 0;
     std::uint64_t backlog_bytes_ = 0;

@@ -6,6 +6,7 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <utility>
 
 #include <coalesce/service/json_text.h>
 
@@ -14,21 +15,22 @@ namespace {
 
 constexpr std::string_view joblog_head = "Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand\n";
 
-Result<> write_whole(int file, std::string_view text, const std::string& path) {
-    while (!text.empty()) {
-        const ssize_t wrote = ::write(file, text.data(), text.size());
+// How much was written; errno says why it was not all.
+std::size_t write_some(int file, std::string_view text) {
+    std::size_t done = 0;
+    while (done < text.size()) {
+        const ssize_t wrote = ::write(file, text.data() + done, text.size() - done);
         if (wrote < 0 && errno == EINTR) continue;
-        if (wrote < 0) return system_error_now("write " + path);
-        text.remove_prefix(static_cast<std::size_t>(wrote));
+        if (wrote < 0) break;
+        done += static_cast<std::size_t>(wrote);
     }
-    return {};
+    return done;
 }
 
 Result<Descriptor> create(const std::string& path, std::string_view head) {
     Descriptor file(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC | O_NOCTTY, 0666));
     if (!file) return system_error_now("open " + path);
-    auto wrote = write_whole(file.get(), head, path);
-    if (!wrote) return wrote.error();
+    if (write_some(file.get(), head) < head.size()) return system_error_now("write " + path);
     return file;
 }
 
@@ -75,16 +77,15 @@ std::string report_line(const RequestRecord& record, const std::string& key) {
 
 Result<Ledger> Ledger::open(const Paths& paths) {
     Ledger ledger;
-    ledger.paths_ = paths;
     if (!paths.joblog.empty()) {
         auto file = create(paths.joblog, joblog_head);
         if (!file) return file.error();
-        ledger.joblog_ = std::move(*file);
+        ledger.joblog_ = {std::move(*file), paths.joblog};
     }
     if (!paths.report.empty()) {
         auto file = create(paths.report, {});
         if (!file) return file.error();
-        ledger.report_ = std::move(*file);
+        ledger.report_ = {std::move(*file), paths.report};
     }
     if (!paths.html.empty()) {
         auto page = TimelinePage::create(paths.html);
@@ -95,24 +96,34 @@ Result<Ledger> Ledger::open(const Paths& paths) {
 }
 
 void Ledger::add(const RequestRecord& record, const std::string& key) {
-    if (joblog_) write(joblog_, paths_.joblog, joblog_line(record));
-    if (report_) write(report_, paths_.report, report_line(record, key));
-    if (page_)
-        if (auto added = page_->add(record); !added) complain(added.error());
+    if (joblog_.file) write(joblog_, joblog_line(record));
+    if (report_.file) write(report_, report_line(record, key));
+    if (page_) check_page(page_->add(record));
 }
 
 void Ledger::finish(const BatchSummary& summary) {
-    if (page_)
-        if (auto finished = page_->finish(summary); !finished) complain(finished.error());
+    if (page_) check_page(page_->finish(summary));
 }
 
-void Ledger::write(Descriptor& file, const std::string& path, const std::string& line) {
-    if (auto wrote = write_whole(file.get(), line, path); !wrote) complain(wrote.error());
+void Ledger::write(Account& account, std::string line) {
+    if (account.cut) line.insert(0, 1, '\n');  // or it would end the line that found no room
+    const std::size_t wrote = write_some(account.file.get(), line);
+    account.cut = wrote > 0 ? wrote < line.size() : account.cut;
+    if (wrote < line.size()) complain(account.told, system_error_now("write " + account.path));
 }
 
-void Ledger::complain(const Error& error) {
-    if (!failed_) std::fprintf(stderr, "coalesce: cannot %s\n", error.message().c_str());
+void Ledger::check_page(const Result<>& done) {
+    if (!done) complain(page_told_, done.error());
+}
+
+void Ledger::complain(bool& told, const Error& error) {
     failed_ = true;
+    if (std::exchange(told, true)) return;
+    const std::string sentence = "cannot " + error.message();
+    if (on_complaint_)
+        on_complaint_(sentence);
+    else
+        std::fprintf(stderr, "coalesce: %s\n", sentence.c_str());
 }
 
 }  // namespace coalesce

@@ -3,10 +3,12 @@
 // Each request is written when it has ended, with one write, so that what has
 // finished survives whatever comes. A file that cannot be opened is known before
 // anything runs; one that cannot be written later (full disk) is reported once,
-// the batch goes on, and failed() tells.
+// the batch goes on, and failed() tells. A disk may get room again: a line that was
+// cut is ended before the next.
 #pragma once
 
 #include <coalesce/command/result.h>
+#include <coalesce/flight/unique_function.h>
 
 #include <optional>
 #include <string>
@@ -27,8 +29,10 @@ class Ledger {
     static Result<Ledger> open(const Paths& paths);
 
     /// Whether anything is kept: records need not be made otherwise.
-    [[nodiscard]] bool wanted() const noexcept { return joblog_ || report_ || page_; }
-    [[nodiscard]] bool wants_key() const noexcept { return static_cast<bool>(report_); }
+    [[nodiscard]] bool wanted() const noexcept { return joblog_.file || report_.file || page_; }
+    [[nodiscard]] bool wants_key() const noexcept { return static_cast<bool>(report_.file); }
+    /// Where complaints go instead of plainly to stderr, without prefix and newline.
+    void on_complaint(UniqueFunction<void(const std::string&)> on_complaint) { on_complaint_ = std::move(on_complaint); }
 
     /// Writes one request down. `key` is its hash, for the report.
     void add(const RequestRecord& record, const std::string& key);
@@ -36,14 +40,22 @@ class Ledger {
     [[nodiscard]] bool failed() const noexcept { return failed_; }
 
   private:
-    void write(Descriptor& file, const std::string& path, const std::string& line);
-    void complain(const Error& error);
+    struct Account {
+        Descriptor file;
+        std::string path;
+        bool cut = false;   // its last line found no room for its end
+        bool told = false;  // that it cannot be written
+    };
+    void write(Account& account, std::string line);
+    void check_page(const Result<>& done);
+    void complain(bool& told, const Error& error);
 
-    Paths paths_;
-    Descriptor joblog_;
-    Descriptor report_;
+    Account joblog_;
+    Account report_;
     std::optional<TimelinePage> page_;
+    bool page_told_ = false;
     bool failed_ = false;
+    UniqueFunction<void(const std::string&)> on_complaint_;
 };
 
 }  // namespace coalesce

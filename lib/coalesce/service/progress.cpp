@@ -37,7 +37,7 @@ std::string progress_line(const ProgressFacts& facts, nanoseconds elapsed, int c
     const double rate = static_cast<double>(facts.done) / seconds;
     std::string line;
     if (facts.total_known && facts.read > 0) {
-        const int filled = static_cast<int>(facts.done * bar_columns / facts.read);
+        const int filled = static_cast<int>(std::min(facts.done, facts.read) * bar_columns / facts.read);
         line = fmt::format("[{:#>{}}{:->{}}] {}/{}", "", filled, "", bar_columns - filled, facts.done, facts.read);
     } else {
         line = fmt::format("{}/{}+", facts.done, facts.read);
@@ -45,9 +45,9 @@ std::string progress_line(const ProgressFacts& facts, nanoseconds elapsed, int c
     line += fmt::format(" done, {} running, {} shared, {} failed, {:.1f}/s", facts.running, facts.shared, facts.failed, rate);
     if (facts.total_known && rate > 0) {
         const double left = static_cast<double>(facts.read - std::min(facts.read, facts.done)) / rate;
-        line += ", ETA " + format_duration(milliseconds(static_cast<std::int64_t>(left)* 1000));
+        line += ", ETA " + format_duration(milliseconds(static_cast<std::int64_t>(std::min(left, 1e9)) * 1000));
     }
-    if (line.size() > static_cast<std::size_t>(columns)) line.resize(static_cast<std::size_t>(columns));
+    line.resize(std::min(line.size(), static_cast<std::size_t>(std::max(columns, 0))));
     return line;
 }
 

@@ -58,8 +58,8 @@ class ChunkRendering : public Rendering {
 
 class TaggedRendering final : public ChunkRendering {
   public:
-    TaggedRendering(const std::shared_ptr<const RunResult>& result, std::string tag, std::string last)
-        : text_(result->spool, std::move(last)), tag_(std::move(tag)) {
+    TaggedRendering(std::shared_ptr<Spool> spool, std::string tag, std::string last)
+        : text_(std::move(spool), std::move(last)), tag_(std::move(tag)) {
         tag_ += '\t';
     }
 
@@ -304,13 +304,16 @@ std::string last_words(const Outcome& outcome, const std::string& command) {
     }
 }
 
+std::string gave_up_words(const std::string& command) { return "coalesce: " + command + ": gave up waiting\n"; }
+
 std::unique_ptr<Rendering> render(Format format, const std::shared_ptr<const RunResult>& result,
                                   const Delivered& delivered) {
     if (format == Format::json) return std::make_unique<JsonRendering>(result, delivered);
-    std::string last = delivered.gave_up ? "coalesce: " + delivered.command + ": gave up waiting\n"
-                                         : last_words(result->outcome, delivered.command);
-    if (format == Format::tagged) return std::make_unique<TaggedRendering>(result, delivered.command, std::move(last));
-    return std::make_unique<TextRendering>(delivered.with_output ? result->spool : nullptr, std::move(last));
+    std::string last = delivered.gave_up ? gave_up_words(delivered.command) : last_words(result->outcome, delivered.command);
+    auto spool = delivered.with_output ? result->spool : nullptr;
+    if (format == Format::tagged)
+        return std::make_unique<TaggedRendering>(std::move(spool), delivered.command, std::move(last));
+    return std::make_unique<TextRendering>(std::move(spool), std::move(last));
 }
 
 }  // namespace coalesce

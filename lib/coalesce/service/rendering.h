@@ -86,4 +86,7 @@ class StreamRendering final : public Rendering {
 /// our prefix and a newline; empty for a command that ended by itself.
 [[nodiscard]] std::string last_words(const Outcome& outcome, const std::string& command);
 
+/// The same about a requester that stopped waiting.
+[[nodiscard]] std::string gave_up_words(const std::string& command);
+
 }  // namespace coalesce

@@ -3,7 +3,9 @@
 #include <nlohmann/json.hpp>
 #include <sodium.h>
 
+#include <array>
 #include <cmath>
+#include <set>
 #include <utility>
 
 namespace coalesce {
@@ -19,6 +21,17 @@ struct Refusal {
     std::string code;
     std::string message;
 };
+
+// For a message: what a client sends must not steer the terminal that shows it.
+std::string shown(const std::string& text) {
+    return Json(text).dump(-1, ' ', true, Json::error_handler_t::replace);
+}
+
+std::string printable(std::string text) {
+    for (char& byte : text)
+        if (byte < ' ' || byte > '~') byte = '?';
+    return text;
+}
 
 [[noreturn]] void refuse(std::string message) { throw Refusal{"bad_request", std::move(message)}; }
 
@@ -85,7 +98,7 @@ void read_env(const Json& value, Request& request) {
         refuse(std::string("\"env\" must be an object of changes or an array of \"NAME=value\", not ") + value.type_name());
     for (const auto& [name, text] : value.items()) {
         if (name.empty() || name.find('=') != std::string::npos || name.find('\0') != std::string::npos)
-            refuse("\"env\" has no valid variable name in \"" + name + "\"");
+            refuse("\"env\" has no valid variable name in " + shown(name));
         if (text.is_null())
             request.env_changes.emplace_back(name, std::nullopt);
         else
@@ -99,12 +112,13 @@ Request::Output read_output(const Json& value) {
     if (mode == "stream") return Request::Output::stream;
     if (mode == "fd") return Request::Output::fd;
     if (mode == "none") return Request::Output::none;
-    refuse("\"output\" must be whole, stream, fd or none, not \"" + mode + "\"");
+    refuse("\"output\" must be whole, stream, fd or none, not " + shown(mode));
 }
 
 void read_field(const std::string& name, const Json& value, Request& request) {
     if (name == "id") {
         if (!value.is_string() && !value.is_number()) refuse(std::string("\"id\" must be a string or a number, not ") + value.type_name());
+        if (value.is_number_float()) refuse("\"id\" must be a whole number of 64 bits: others do not come back as they were");
         request.id = value.dump();
         if (request.id.size() > id_bytes_max) {
             request.id.clear();
@@ -120,7 +134,7 @@ void read_field(const std::string& name, const Json& value, Request& request) {
         request.line = word_field(value, "line");
     } else if (name == "cwd") {
         request.cwd = word_field(value, "cwd");
-        if (!request.cwd->starts_with('/')) refuse("\"cwd\" must be an absolute path, not \"" + *request.cwd + "\"");
+        if (!request.cwd->starts_with('/')) refuse("\"cwd\" must be an absolute path, not " + shown(*request.cwd));
     } else if (name == "env") {
         read_env(value, request);
     } else if (name == "stdin") {
@@ -152,7 +166,7 @@ void read_field(const std::string& name, const Json& value, Request& request) {
     } else if (name == "flight") {
         request.flight = text_field(value, "flight");
     } else {
-        throw Refusal{"unknown_field", "unknown field \"" + name + "\""};
+        throw Refusal{"unknown_field", "unknown field " + shown(name)};
     }
 }
 
@@ -174,22 +188,25 @@ void check_whole(const Json& object, const Request& request) {
 }
 
 // The whole text is parsed here, so that what is too deep ends the parse early.
-Json parse_json(std::string_view text) {
-    bool too_deep = false;
-    const Json::parser_callback_t limit_depth = [&](int depth, Json::parse_event_t, Json&) {
-        if (depth > depth_max) {
-            too_deep = true;
-            throw Refusal{"bad_json", "the request is nested too deep"};
-        }
+// `twice` becomes a name that an object has twice: the library would let the last one
+// win, and another reader of the same request the first.
+Json parse_json(std::string_view text, std::optional<std::string>& twice) {
+    std::array<std::set<std::string>, depth_max + 2> names;  // of the object that is open at each depth
+    const Json::parser_callback_t watch = [&](int depth, Json::parse_event_t event, Json& parsed) {
+        if (depth > depth_max) throw Refusal{"bad_json", "the request is nested too deep"};
+        const auto at = static_cast<std::size_t>(depth);
+        if (event == Json::parse_event_t::object_start) names[at + 1].clear();
+        if (event == Json::parse_event_t::key && !names[at].insert(parsed.get<std::string>()).second)
+            twice = parsed.get<std::string>();
         return true;
     };
     try {
-        return Json::parse(text.begin(), text.end(), limit_depth);
+        return Json::parse(text.begin(), text.end(), watch);
     } catch (const Json::exception& failure) {
         std::string why = failure.what();
         const std::size_t bracket = why.find("] ");  // the library's own prefix, of no use to the reader
         if (bracket != std::string::npos) why.erase(0, bracket + 2);
-        throw Refusal{"bad_json", "not JSON: " + why};
+        throw Refusal{"bad_json", "not JSON: " + printable(std::move(why))};
     }
 }
 
@@ -198,9 +215,11 @@ Json parse_json(std::string_view text) {
 std::variant<Request, RequestError> parse_request(std::string_view text) {
     Request request;
     try {
-        const Json object = parse_json(text);
+        std::optional<std::string> twice;
+        const Json object = parse_json(text, twice);
         if (!object.is_object()) refuse(std::string("a request must be an object, not ") + object.type_name());
         if (const auto id = object.find("id"); id != object.end()) read_field("id", *id, request);  // errors carry it
+        if (twice) refuse(shown(*twice) + " is given twice");
         for (const auto& [name, value] : object.items()) read_field(name, value, request);
         check_whole(object, request);
         return request;

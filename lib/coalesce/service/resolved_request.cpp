@@ -45,6 +45,7 @@ ResolvedRequest resolve(Request& request, const std::shared_ptr<const Surroundin
     }
     command.stdin_bytes = std::move(request.stdin_bytes);
     if (request.timeout) resolved.job.timeout = request.timeout;
+    if (resolved.job.timeout && resolved.job.timeout->count() == 0) resolved.job.timeout.reset();  // none, as with timeout(1)
     resolved.canonical_surroundings = canonical_surroundings(*command.surroundings, rules);
     resolved.canonical_words = canonical_words(command.argv, command.stdin_bytes, rules);
     return resolved;

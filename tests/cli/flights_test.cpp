@@ -1,0 +1,588 @@
+// Who shares a run and who does not, in what order runs start and how they are
+// bounded: SPEC F1–F10 and F12 as seen from batch, B3, B4, and the ways to stop early.
+#include "sandbox.h"
+
+#include <catch2/catch.hpp>
+#include <nlohmann/json.hpp>
+
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+using namespace coalesce;
+using Catch::Matchers::Contains;
+using Catch::Matchers::StartsWith;
+using Json = nlohmann::json;
+
+TEST_CASE("B3: a line read while its equal runs joins it", "[batch][flights]") {
+    Sandbox box;
+    Gate gate = box.gate("gate");
+    Gate begun = box.gate("begun");
+    const std::string line = "echo run >>runs; echo x >begun; read x <gate; echo out; echo err >&2; exit 3\n";
+    Running batch = box.start({.args = {"-j4"}});
+    batch.send(line);
+    begun.await();
+    batch.send(line + line + "echo other\n");
+    CHECK(batch.read_line() == "other");  // so the two before it have been read
+    gate.open();
+    const Ended ended = batch.wait();
+    CHECK(ended.out == "out\nout\nout\n");
+    CHECK(ended.err == "err\nerr\nerr\n");
+    CHECK(ended.exit == 123);
+    CHECK(box.lines("runs") == 1);
+}
+
+TEST_CASE("B3: a line read while its equal is queued joins it", "[batch][flights]") {
+    Sandbox box;
+    Gate gate = box.gate("gate");
+    gate.open();
+    const std::string queued = "echo run >>runs; echo queued\n";
+    CHECK(box.batch({"-j1"}, "read x <gate; echo first\n" + repeated(queued, 5)).out == "first\n" + repeated("queued\n", 5));
+    CHECK(box.lines("runs") == 1);
+}
+
+TEST_CASE("B3: a line that comes after its equal has ended runs again", "[batch][flights]") {
+    Sandbox box;
+    Running batch = box.start({});
+    for (int i = 1; i <= 3; ++i) {
+        batch.send("echo run >>runs; wc -l <runs\n");
+        CHECK(batch.read_line() == std::to_string(i));
+    }
+    CHECK(batch.wait().exit == 0);
+}
+
+TEST_CASE("B3: --once runs each distinct line once for the whole input", "[batch][flights]") {
+    Sandbox box;
+    Running batch = box.start({.args = {"--once"}});
+    for (int i = 1; i <= 3; ++i) {
+        batch.send("echo run >>runs; wc -l <runs; exit 5\n");
+        CHECK(batch.read_line() == "1");
+        batch.send("echo other >>others; echo other\n");
+        CHECK(batch.read_line() == "other");
+    }
+    CHECK(batch.wait().exit == 123);
+    CHECK(box.lines("runs") == 1);
+    CHECK(box.lines("others") == 1);
+}
+
+TEST_CASE("F1: lines that differ in a byte are different commands", "[batch][flights]") {
+    Sandbox box;
+    Gate gate = box.gate("gate");
+    gate.open(4);
+    const std::string line = "echo run >>runs; read x <gate";
+    box.batch({"-j0"}, line + "\n" + line + " \n" + " " + line + "\n" + line + ";\n");
+    CHECK(box.lines("runs") == 4);
+}
+
+TEST_CASE("K2: --key makes all lines one command", "[batch][flights]") {
+    Sandbox box;
+    Gate gate = box.gate("gate");
+    gate.open(3);
+    box.batch({"--key", "k", "-j4"}, "echo run >>runs; read x <gate; echo a\necho run >>runs; read x <gate; echo b\n");
+    CHECK(box.lines("runs") == 1);
+}
+
+TEST_CASE("F4: a thousand waiters on a failing command are one run and a thousand failures", "[batch][flights]") {
+    Sandbox box;
+    Gate gate = box.gate("gate");
+    gate.open();
+    const Ended ended =
+        box.batch({"-j1", "--format", "json"}, repeated("echo run >>runs; read x <gate; echo no >&2; exit 4\n", 1000));
+    CHECK(box.lines("runs") == 1);
+    const auto lines = sorted_lines(ended.out);
+    CHECK(lines.size() == 1000);
+    CHECK(std::all_of(lines.begin(), lines.end(), [](const std::string& line) {
+        const Json result = Json::parse(line);
+        return result["exit"] == 4 && result["stderr"] == "no\n" && result["requesters"] == 1000;
+    }));
+    CHECK(ended.exit == 123);
+}
+
+TEST_CASE("F4: a command that cannot be started fails for all with the reason", "[batch][flights]") {
+    Sandbox box;
+    box.write("not-executable", "x");
+    const Ended ended = box.batch({"--json", "-j1", "--format", "json"},
+                                  "{\"id\":1,\"argv\":[\"./missing\"]}\n{\"id\":2,\"argv\":[\"./not-executable\"]}\n"
+                                  "{\"id\":3,\"argv\":[\"no-such-program\"]}\n{\"id\":4,\"argv\":[\"true\"],\"cwd\":\"/missing\"}\n"
+                                  "{\"id\":5,\"argv\":[\"/etc\"]}\n{\"id\":6,\"argv\":[\"./missing/x\"]}\n");
+    std::vector<Json> results;
+    for (const std::string& line : sorted_lines(ended.out)) results.push_back(Json::parse(line));
+    REQUIRE(results.size() == 6);
+    std::sort(results.begin(), results.end(), [](const Json& a, const Json& b) { return a["id"] < b["id"]; });
+    const std::vector<std::pair<int, std::string>> wanted{
+        {127, "cannot run ./missing: No such file or directory"}, {126, "cannot run ./not-executable: Permission denied"},
+        {127, "cannot run no-such-program: No such file or directory"}, {125, "cannot enter /missing: No such file or directory"},
+        {126, "cannot run /etc: Permission denied"}, {127, "cannot run ./missing/x: No such file or directory"}};
+    for (std::size_t i = 0; i < 6; ++i) {
+        CHECK(results[i]["exit"] == wanted[i].first);
+        CHECK(results[i]["error"]["message"] == wanted[i].second);
+    }
+    const Ended text = box.batch({"--json", "-j1"}, "{\"argv\":[\"./missing\"]}\n");
+    CHECK(text.err == "coalesce: cannot run ./missing: No such file or directory\n");
+    CHECK(text.exit == 123);
+}
+
+TEST_CASE("F7: fresh requests made during a run share the next one, and only one is pending", "[batch][flights]") {
+    Sandbox box;
+    Gate gate = box.gate("gate");
+    Gate begun = box.gate("begun");
+    const std::string request = R"({"line":"echo run >>runs; echo x >begun; read x <gate; wc -l <runs")";
+    Running batch = box.start({.args = {"--json", "-j4"}});
+    batch.send(request + "}\n");
+    begun.await();
+    batch.send(repeated(request + ",\"fresh\":true}\n", 3) + request + "}\n" + "{\"line\":\"echo other\"}\n");
+    CHECK(batch.read_line() == "other");
+    CHECK_FALSE(begun.written());  // F1: the second waits until the first is over
+    gate.open();
+    CHECK(batch.read_line() == "1");
+    CHECK(batch.read_line() == "1");  // the plain one joined what was running
+    begun.await();
+    gate.open();
+    CHECK(batch.wait().out == "2\n2\n2\n");
+    CHECK(box.lines("runs") == 2);
+}
+
+// --- F8
+
+TEST_CASE("F8: a grandchild that holds the pipe open does not hold the result", "[batch][flights]") {
+    Sandbox box;
+    Gate gate = box.gate("gate");
+    const Ended ended = box.batch({"-j1"}, "echo before; (read x <gate; echo too late) & echo $! >pid\necho next\n");
+    CHECK(ended.out == "before\nnext\n");
+    CHECK(ended.exit == 0);
+    CHECK(alive(std::stoi(box.read("pid"))));  // what it left behind on purpose is left alone
+    gate.open();
+}
+
+TEST_CASE("F8: what a grandchild writes until it falls silent is kept", "[batch][flights]") {
+    Sandbox box;
+    // It writes every 50 ms for half a second after its parent has gone.
+    box.script("writer", "for i in 1 2 3 4 5 6 7 8 9 10; do sleep 0.05; echo $i; done\n");
+    const Ended ended = box.batch({}, "./writer & echo parent gone\n");
+    CHECK(ended.out == "parent gone\n1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n");
+}
+
+TEST_CASE("F8: closing the output early is no end", "[batch][flights]") {
+    Sandbox box;
+    Gate gate = box.gate("gate");
+    Gate begun = box.gate("begun");
+    Running batch = box.start({});
+    batch.send("echo said; exec >&- 2>&-; echo x >begun; read x <gate; exit 6\n");
+    begun.await();
+    batch.send("echo other\n");
+    CHECK(batch.read_line() == "other");
+    gate.open();
+    const Ended ended = batch.wait();
+    CHECK(ended.out == "said\n");
+    CHECK(ended.exit == 123);
+}
+
+// --- F9
+
+TEST_CASE("F9: past the replay limit one requester still gets every byte", "[batch][flights]") {
+    Sandbox box;
+    std::string wanted;
+    for (int i = 1; wanted.size() < 10'000'000; ++i) wanted += std::to_string(i) + "\n";
+    wanted.resize(10'000'000);
+    for (const char* limit : {"64K", "1", "0", "3M"}) {
+        INFO(limit);
+        const Ended ended = box.batch({"--replay-limit", limit}, "seq 1 1400000 | head -c 10000000\necho after\n");
+        CHECK((ended.out == wanted + "after\n" || ended.out == "after\n" + wanted));
+        CHECK(ended.err.empty());
+        CHECK(ended.exit == 0);
+    }
+}
+
+TEST_CASE("F9: past the replay limit a second requester gets an error, never a gap", "[batch][flights]") {
+    Sandbox box;
+    std::string input = "echo run >>runs; seq 1 1400000 | head -c 10000000; exit 4\n";
+    const Ended ended = box.batch({"--replay-limit", "64K", "-j1", "-v"}, "true\n" + input + input);
+    CHECK(ended.out.size() == 10'000'000);
+    CHECK_THAT(ended.err, Contains("coalesce: the output is longer than the replay limit of 64 KiB; raise it with --replay-limit\n"));
+    CHECK_THAT(ended.err, Contains("3 requests, 2 runs, 1 shared, 2 failed"));
+    CHECK(ended.exit == 123);
+    CHECK(box.lines("runs") == 1);
+}
+
+TEST_CASE("F9: in formats that need the whole result, passing the replay limit is an error", "[batch][flights]") {
+    Sandbox box;
+    const Ended json = box.batch({"--replay-limit", "64K", "--format", "json"}, "seq 1 100000\necho x\n");
+    for (const std::string& line : sorted_lines(json.out)) {
+        const Json result = Json::parse(line);
+        CHECK(result["exit"] == (result["command"] == "echo x" ? 0 : 125));
+        if (result["command"] != "echo x") CHECK_THAT(result["error"]["message"].get<std::string>(), Contains("--replay-limit"));
+    }
+    const Ended tagged = box.batch({"--replay-limit", "64K", "--tag"}, "seq 1 100000\n");
+    CHECK_THAT(tagged.err, Contains("--replay-limit"));
+    CHECK(tagged.exit == 123);
+}
+
+TEST_CASE("F9: a line that comes when its equal is past the replay limit runs by itself, afterwards", "[batch][flights]") {
+    Sandbox box;
+    Gate gate = box.gate("gate");
+    Gate begun = box.gate("begun");
+    const std::string line = "echo run >>runs; seq 1 100000; echo x >begun; read x <gate; wc -l <runs\n";
+    Running batch = box.start({.args = {"--replay-limit", "64K", "-j4"}});
+    batch.send(line);
+    for (int i = 1; i <= 100000; ++i) batch.read_line();
+    begun.await();
+    batch.send(line + "true\n");
+    CHECK_FALSE(begun.written());
+    gate.open();
+    CHECK(batch.read_line() == "1");
+    begun.await();
+    gate.open();
+    for (int i = 1; i <= 100000; ++i) batch.read_line();
+    CHECK(batch.read_line() == "2");
+    CHECK(batch.wait().exit == 0);
+    CHECK(box.lines("runs") == 2);
+}
+
+TEST_CASE("F9: a run that is printed as it comes says what ended it, after its output", "[batch][flights]") {
+    Sandbox box;
+    Gate gate = box.gate("gate");
+    const Ended ended = box.batch({"--replay-limit", "64K", "--timeout", "300ms"}, "seq 1 100000; read x <gate\n");
+    CHECK(std::count(ended.out.begin(), ended.out.end(), '\n') == 100'000);
+    CHECK_THAT(ended.err, StartsWith("coalesce: seq 1 100000; read x <gate: timed out"));
+    CHECK(ended.exit == 123);
+}
+
+TEST_CASE("F9: -k holds back what is past the replay limit until its turn", "[batch][flights]") {
+    Sandbox box;
+    Gate gate = box.gate("gate");
+    Gate begun = box.gate("begun");
+    Running batch = box.start({.args = {"-k", "-j3", "--replay-limit", "64K"}});
+    batch.send("read x <gate; echo first\nseq 1 100000; echo end\necho x >begun\n");
+    begun.await();
+    gate.open();
+    const Ended ended = batch.wait();
+    CHECK_THAT(ended.out, StartsWith("first\n1\n2\n"));
+    CHECK(std::count(ended.out.begin(), ended.out.end(), '\n') == 100'002);
+}
+
+// The one who led had left; nobody else may be given what it would have been given.
+TEST_CASE("F9: when the leader has given up, those who share a run past the replay limit get an error", "[batch][flights]") {
+    Sandbox box;
+    Gate gate = box.gate("gate");
+    const std::string request = R"({"line":"read x <gate; seq 1 100000")";
+    for (const char* order : {"-k", "-j2"}) {
+        Running batch = box.start({.args = {"--json", order, "--replay-limit", "64K"}});
+        batch.send(request + ",\"wait\":0.05}\n" + request + "}\n");
+        batch.read_error_until("gave up waiting\n");
+        gate.open();
+        batch.send("{\"line\":\"echo after\"}\n");
+        const Ended ended = batch.wait();
+        CHECK(ended.out == "after\n");
+        CHECK_THAT(ended.err, Contains("--replay-limit"));
+        CHECK(ended.exit == 123);
+    }
+}
+
+// --- F10
+
+TEST_CASE("F10: --timeout ends a run, and all who share it get 124", "[batch][flights]") {
+    Sandbox box;
+    Gate gate = box.gate("gate");
+    const std::string line = "echo run >>runs; echo said; read x <gate; echo never\n";
+    const Ended ended = box.batch({"--timeout", "200ms", "-j1"}, repeated(line, 3));
+    CHECK(ended.out == "said\nsaid\nsaid\n");
+    CHECK(ended.err == repeated("coalesce: " + line.substr(0, line.size() - 1) + ": timed out\n", 3));
+    CHECK(ended.exit == 123);
+    CHECK(box.lines("runs") == 1);
+    const Ended json = box.batch({"--timeout", "0.05", "--format", "json"}, "read x <gate\n");
+    CHECK(Json::parse(json.out)["exit"] == 124);
+    CHECK(box.batch({"--timeout", "0"}, "sleep 0.3\n").exit == 0);  // no limit, as with timeout(1)
+}
+
+TEST_CASE("F10: a command that ignores TERM is killed after the grace period, with all its group", "[batch][flights]") {
+    Sandbox box;
+    Gate gate = box.gate("gate");
+    const Ended ended = box.batch({"--timeout", "100ms", "--grace", "100ms"},
+                                  "trap '' TERM; (exec sleep 1000) & echo $! >pids; read x <gate\n");
+    CHECK(ended.exit == 123);
+    CHECK_THAT(ended.err, Contains("timed out"));
+    await_death(std::stoi(box.read("pids")));
+}
+
+TEST_CASE("F10: a command may use its grace period", "[batch][flights]") {
+    Sandbox box;
+    Gate gate = box.gate("gate");
+    const Ended ended = box.batch({"--timeout", "100ms"}, "trap 'echo cleaning up; exit 0' TERM; read x <gate\n");
+    CHECK(ended.out == "cleaning up\n");
+    CHECK_THAT(ended.err, Contains("timed out"));
+    CHECK(ended.exit == 123);  // whatever it made of the TERM
+}
+
+// A grandchild in a session of its own cannot be reached through the process group,
+// and one that keeps writing is never silent.
+TEST_CASE("F10: a timeout ends a run although a stranger keeps writing into its pipe", "[batch][flights]") {
+    Sandbox box;
+    const Ended ended = box.batch({"--timeout", "200ms", "--grace", "100ms"},
+                                  "setsid sh -c 'echo $$ >pid; while :; do echo x; sleep 0.02; done' & sleep 1000\n");
+    CHECK(ended.exit == 123);
+    CHECK_THAT(ended.err, Contains("timed out"));
+    ::kill(-std::stoi(box.read("pid")), SIGKILL);
+}
+
+TEST_CASE("F10: wait bounds one requester, the run goes on for the others", "[batch][flights]") {
+    Sandbox box;
+    Gate gate = box.gate("gate");
+    const std::string request = R"({"line":"echo run >>runs; read x <gate; echo out")";
+    Running batch = box.start({.args = {"--json", "--format", "json"}});
+    batch.send(request + ",\"id\":1,\"wait\":0.05}\n" + request + ",\"id\":2}\n" + request + ",\"id\":3,\"wait\":0.05}\n");
+    for (int i = 0; i < 2; ++i) {
+        const Json gone = Json::parse(batch.read_line());
+        CHECK(gone["id"] != 2);
+        CHECK(gone["exit"] == 75);
+        CHECK(gone["error"]["code"] == "gave_up");
+    }
+    gate.open();
+    const Json result = Json::parse(batch.read_line());
+    CHECK(result["id"] == 2);
+    CHECK(result["stdout"] == "out\n");
+    CHECK(batch.wait().exit == 123);
+    CHECK(box.lines("runs") == 1);
+}
+
+TEST_CASE("F5: when the last requester leaves, the run is ended", "[batch][flights]") {
+    Sandbox box;
+    Gate begun = box.gate("begun");
+    Running batch = box.start({.args = {"--json"}});
+    batch.send("{\"line\":\"echo $$ >begun; exec sleep 1000\",\"wait\":0.2}\n");
+    const pid_t pid = std::stoi(begun.await());
+    const Ended ended = batch.wait();
+    CHECK(ended.exit == 123);
+    CHECK_THAT(ended.err, Contains("gave up waiting"));
+    CHECK_FALSE(alive(pid));
+}
+
+TEST_CASE("F6: a request for a key that is being cancelled waits for its end and runs by itself", "[batch][flights]") {
+    Sandbox box;
+    Gate gate = box.gate("gate");
+    Gate begun = box.gate("begun");
+    const std::string request = R"({"line":"trap 'read x <gate; echo over >>log; exit' TERM; echo run >>log; echo x >begun; sleep 1000 & wait; echo out")";
+    Running batch = box.start({.args = {"--json", "-j4"}});
+    batch.send(request + ",\"wait\":0.1}\n");
+    begun.await();
+    batch.read_error_until("gave up");
+    batch.send(request + ",\"wait\":1000}\n{\"line\":\"echo other\"}\n");
+    CHECK(batch.read_line() == "other");
+    CHECK_FALSE(begun.written());  // F1: never two at once
+    gate.open();
+    begun.await();
+    CHECK(box.read("log") == "run\nover\nrun\n");
+    batch.signal(SIGINT);
+    gate.open(5);
+    CHECK(batch.wait().exit == 130);
+}
+
+TEST_CASE("F12: a queued command that everybody left never starts", "[batch][flights]") {
+    Sandbox box;
+    Gate gate = box.gate("gate");
+    Running batch = box.start({.args = {"--json", "-j1"}});
+    batch.send("{\"line\":\"read x <gate\"}\n{\"line\":\"echo run >>runs\",\"wait\":0.05}\n{\"line\":\"echo last\"}\n");
+    batch.read_error_until("gave up");
+    gate.open();
+    CHECK(batch.wait().out == "last\n");
+    CHECK(box.lines("runs") == 0);
+}
+
+TEST_CASE("F12: queued commands run in the order of their first request", "[batch][flights]") {
+    Sandbox box;
+    Gate gate = box.gate("gate");
+    gate.open();
+    std::string input = "read x <gate\n";
+    std::string wanted;
+    for (int i = 0; i < 30; ++i) {
+        input += "echo " + std::to_string(i) + " >>order\n";
+        if (i % 3 == 0) input += "echo 0 >>order\n";  // joins: takes no place of its own
+        wanted += std::to_string(i) + "\n";
+    }
+    CHECK(box.batch({"-j1"}, input).exit == 0);
+    CHECK(box.read("order") == wanted);
+}
+
+// --- B4
+
+TEST_CASE("B4: -j bounds how many run at a time", "[batch][flights]") {
+    Sandbox box;
+    ::mkdir(box.path("running").c_str(), 0755);
+    box.script("job", "mkdir running/$1; ls running | wc -l >>seen; ls / >/dev/null; rmdir running/$1\n");
+    for (const auto& [option, limit] : {std::pair<const char*, std::size_t>{"-j1", 1}, {"-j3", 3}, {"-j7", 7}}) {
+        std::string input;
+        for (int i = 0; i < 60; ++i) input += "./job " + std::to_string(i) + "\n";
+        ::unlink(box.path("seen").c_str());
+        CHECK(box.batch({option}, input).exit == 0);
+        std::size_t most = 0;
+        for (const std::string& seen : sorted_lines(box.read("seen"))) most = std::max(most, std::size_t{std::stoul(seen)});
+        INFO(option);
+        CHECK(most <= limit);
+        CHECK(most >= 1);
+    }
+}
+
+TEST_CASE("B4: -j N really runs N at a time, -j0 all", "[batch][flights]") {
+    Sandbox box;
+    for (const char* option : {"-j50", "-j0"}) {
+        Sandbox inner;
+        Gate gate = inner.gate("gate");
+        Gate begun = inner.gate("begun");
+        std::string input;
+        for (int i = 0; i < 50; ++i) input += "echo x >begun; read x <gate; echo " + std::to_string(i) + "\n";
+        Running batch = inner.start({.args = {option}, .input = input});
+        for (int i = 0; i < 50; ++i) begun.await();  // none is over
+        gate.open(50);
+        CHECK(sorted_lines(batch.wait().out).size() == 50);
+    }
+}
+
+TEST_CASE("B4: a thousand lines, a hundred at a time", "[batch][flights]") {
+    Sandbox box;
+    std::string input;
+    for (int i = 0; i < 1000; ++i) input += "echo " + std::to_string(i) + "; echo run >>runs\n";
+    const Ended ended = box.batch({"-j100"}, input);
+    CHECK(ended.exit == 0);
+    CHECK(sorted_lines(ended.out).size() == 1000);
+    CHECK(box.lines("runs") == 1000);
+}
+
+TEST_CASE("B4: with no processes or descriptors to be had, runs wait for those before them", "[batch][flights]") {
+    Sandbox box;
+    std::string input;
+    for (int i = 0; i < 100; ++i) input += "echo " + std::to_string(i) + "; echo x >>runs\n";
+    const Ended ended = box.run({.args = {"-c", "ulimit -n 60; exec \"$0\" -j0", COALESCE_BINARY}, .input = input, .program = "/bin/sh"});
+    CHECK(ended.exit == 0);
+    CHECK(ended.err.empty());
+    CHECK(sorted_lines(ended.out).size() == 100);
+    CHECK(box.lines("runs") == 100);
+}
+
+TEST_CASE("B4: --read-ahead bounds what is read before its turn", "[batch][flights]") {
+    Sandbox box;
+    Gate gate = box.gate("gate");
+    Gate begun = box.gate("begun");
+    std::string input = "echo x >begun; read x <gate; echo 0\n";
+    for (int i = 1; i < 300; ++i) input += "echo " + std::to_string(i) + "\n";
+    for (const char* ahead : {"1", "0", "5"}) {
+        Running batch = box.start({.args = {"-j1", "--read-ahead", ahead}, .input = input});
+        begun.await();
+        gate.open();
+        CHECK(sorted_lines(batch.wait().out).size() == 300);
+    }
+}
+
+// --- --retries
+
+TEST_CASE("B5: --retries runs a failed command again, and prints the last attempt only", "[batch][flights]") {
+    Sandbox box;
+    box.script("third", "echo run >>runs; n=$(wc -l <runs); echo attempt $n; echo err $n >&2; test $n -eq 3\n");
+    SECTION("until it succeeds") {
+        const Ended ended = box.batch({"--retries", "5"}, "./third\n./third\n");
+        CHECK(ended.out == repeated("attempt 3\n", 2));
+        CHECK(ended.err == repeated("err 3\n", 2));
+        CHECK(ended.exit == 0);
+        CHECK(box.lines("runs") == 3);
+    }
+    SECTION("no more than N times more") {
+        const Ended ended = box.batch({"--retries", "1"}, "./third\n");
+        CHECK(ended.out == "attempt 2\n");
+        CHECK(ended.exit == 123);
+        CHECK(box.lines("runs") == 2);
+    }
+    SECTION("also what timed out, each attempt with its own time") {
+        Gate gate = box.gate("gate");
+        const Ended ended = box.batch({"--retries", "2", "--timeout", "100ms", "-j1"}, "echo run >>runs; wc -l <runs; read x <gate\n");
+        CHECK(ended.out == "3\n");
+        CHECK(ended.exit == 123);
+        CHECK(box.lines("runs") == 3);
+    }
+    SECTION("and a duplicate joins whichever attempt is on") {
+        Gate gate = box.gate("gate");
+        Gate begun = box.gate("begun");
+        const std::string line = "echo run >>runs; echo x >begun; read x <gate; test $(wc -l <runs) -eq 2 && echo good\n";
+        Running batch = box.start({.args = {"--retries", "1", "-j2"}});
+        batch.send(line);
+        begun.await();
+        gate.open();
+        begun.await();
+        batch.send(line + "echo other\n");
+        CHECK(batch.read_line() == "other");
+        gate.open();
+        CHECK(batch.wait().out == "good\ngood\n");
+        CHECK(box.lines("runs") == 2);
+    }
+}
+
+// --- --halt
+
+TEST_CASE("B5: --halt soon lets finish what runs and starts nothing new", "[batch][flights]") {
+    Sandbox box;
+    Gate gate = box.gate("gate");
+    Gate begun = box.gate("begun");
+    Running batch = box.start({.args = {"--halt", "soon,fail=1", "-j2"}});
+    batch.send("echo x >begun; read x <gate; echo finished\n");
+    begun.await();
+    batch.send("echo failing; exit 9\n" + repeated("echo run >>runs\necho run  >>runs\n", 20));
+    CHECK(batch.read_line() == "failing");
+    gate.open();
+    const Ended ended = batch.wait();
+    CHECK(ended.out == "finished\n");
+    CHECK(ended.exit == 9);
+    CHECK(box.lines("runs") <= 1);  // at most what the second place took before the failure was known
+}
+
+TEST_CASE("B5: --halt now ends what runs", "[batch][flights]") {
+    Sandbox box;
+    Gate begun = box.gate("begun");
+    Running batch = box.start({.args = {"--halt", "now,fail=1", "-j2"}});
+    batch.send("echo $$ >begun; exec sleep 1000\n");
+    const pid_t pid = std::stoi(begun.await());
+    batch.send("echo failing; exit 9\n");
+    const Ended ended = batch.wait();  // and does not wait for the end of the input
+    CHECK(ended.out == "failing\n");
+    CHECK(ended.exit == 9);
+    CHECK_FALSE(alive(pid));
+}
+
+TEST_CASE("B5: --halt counts failed runs, not those who share them", "[batch][flights]") {
+    Sandbox box;
+    Gate gate = box.gate("gate");
+    gate.open();
+    const std::string shared = "read x <gate; exit 3\n";
+    const Ended ended = box.batch({"--halt", "soon,fail=2", "-j1"}, shared + shared + shared + "exit 4\necho never\n");
+    CHECK(ended.exit == 4);
+    CHECK(ended.out.empty());
+    CHECK(box.batch({"--halt", "soon,fail=3", "-j1"}, "exit 3\nexit 4\necho still\n").exit == 123);
+}
+
+TEST_CASE("B5: --halt starts no fresh run that was pending", "[batch][flights]") {
+    Sandbox box;
+    Gate gate = box.gate("gate");
+    Gate begun = box.gate("begun");
+    const std::string request = R"({"line":"echo run >>runs; echo x >begun; read x <gate")";
+    for (const auto& [option, runs] : {std::pair{"soon,fail=1", 1U}, {"now,fail=1", 1U}}) {
+        ::unlink(box.path("runs").c_str());
+        Running batch = box.start({.args = {"--json", "-j2", "--halt", option}});
+        batch.send(request + "}\n");
+        begun.await();
+        batch.send(request + ",\"fresh\":true}\n{\"line\":\"echo failing; exit 5\"}\n");
+        CHECK(batch.read_line() == "failing");
+        gate.open(2);
+        CHECK(batch.wait().exit == 5);
+        CHECK(box.lines("runs") == runs);
+        while (gate.written()) gate.await();
+    }
+}
+
+// --- B6
+
+TEST_CASE("B6: 0 if every request succeeded, 123 if any failed", "[batch][flights]") {
+    Sandbox box;
+    CHECK(box.batch({}, "true\n:\nexit 0\n").exit == 0);
+    CHECK(box.batch({}, "true\nfalse\ntrue\n").exit == 123);
+    CHECK(box.batch({}, "kill -9 $$\n").exit == 123);
+    CHECK(box.batch({}, "/no/such\n").exit == 123);
+    CHECK(box.batch({"--once"}, "exit 2\n").exit == 123);
+}
