@@ -137,7 +137,10 @@ std::string cancel_flight(const std::string& socket, const std::string& id) {
     if (!place && socket.empty()) return "cannot " + place.error().message();
     if (socket.empty())
         for (const std::string& key : place->keys())
-            if (!id.empty() && key.starts_with(id)) found.push_back(key);
+            if (!id.empty() && key.starts_with(id)) {
+                auto live = place->connect(key);  // a leftover of a crash makes no id ambiguous
+                if (live && *live) found.push_back(key);
+            }
     if (found.size() > 1) return "more than one flight's id begins with '" + id + "'";
     if (found.size() == 1 && ask_flight(*place, found.front(), Message().text("op", "cancel").line())) return {};
     auto server = server_socket(socket);

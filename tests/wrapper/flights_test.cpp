@@ -208,7 +208,7 @@ SCENARIO("F9: a run that its requesters have left to itself is not paced by them
 SCENARIO("F10: --timeout ends the run for all, --wait one requester", "[wrapper]") {
     Sandbox box;
     Gate gate(box, "gate");
-    auto first = box.request({"--timeout", "0.3", "-c", "echo before; cat gate"});
+    auto first = box.request({"--timeout", "3", "-c", "echo before; cat gate"});
     gate.wait_for_command();
     auto second = box.request({"-c", "echo before; cat gate"});
     for (Process* process : {&first, &second}) {

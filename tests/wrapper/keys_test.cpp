@@ -1,9 +1,13 @@
 // K1–K4, and `coalesce key`, `status`, `cancel`.
 #include <catch2/catch.hpp>
 
+#include <signal.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <map>
 #include <vector>
 
@@ -147,4 +151,48 @@ SCENARIO("O1: status lists what is in flight, and cancel ends it for everyone", 
     }
     other.open();
     CHECK(second.wait().status == 0);
+}
+
+SCENARIO("O1: a stopped supervisor does not stop whoever looks around", "[wrapper]") {
+    Sandbox box;
+    Gate gate(box, "gate");
+    auto process = box.request({"cat", "gate"});
+    gate.wait_for_command();
+    const Flight flight = box.until_requesters(1);
+    ::kill(flight.supervisor, SIGSTOP);
+    CHECK(box.coalesce({"status", "--json"}).out.empty());
+    ::kill(flight.supervisor, SIGCONT);
+    gate.open();
+    CHECK(process.wait().status == 0);
+}
+
+SCENARIO("O1: a line of several lines is one line in status", "[wrapper]") {
+    Sandbox box;
+    Gate gate(box, "gate");
+    auto process = box.request({"-c", "cat gate\n: \033[31m"});
+    gate.wait_for_command();
+    const std::string table = box.coalesce({"status"}).out;
+    CHECK(table.find('\033') == std::string::npos);
+    CHECK(std::count(table.begin(), table.end(), '\n') == 2);
+    gate.open();
+    process.wait();
+}
+
+SCENARIO("O1: what a crash left makes no id ambiguous", "[wrapper]") {
+    Sandbox box;
+    Gate gate(box, "gate");
+    auto process = box.request({"cat", "gate"});
+    gate.wait_for_command();
+    const Flight flight = box.until_requesters(1);
+    const std::string leftover = flight.id.substr(0, 31) + (flight.id[31] == '0' ? "1" : "0");
+    const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    (box.place() + "/" + leftover + ".sock").copy(address.sun_path, sizeof address.sun_path - 1);
+    REQUIRE(::bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
+    ::close(fd);
+    CHECK(box.coalesce({"cancel", flight.id.substr(0, 31)}).status == 0);
+    CHECK(process.wait().status == 125);
+    box.wait_for_all();
+    CHECK(box.left_in_place().empty());
 }

@@ -190,20 +190,24 @@ SCENARIO("R4: --stdin feeds it to the command and makes it part of the key", "[w
     std::string bytes("a\0b\n", 4);
     bytes += std::string(300'000, '\xff');
     box.write("in", bytes);
-    box.write("in2", "other");
     CHECK(box.run({"--stdin", "cat"}, {.standard_input = box.path("in")}).out == bytes);
     CHECK(box.script("$C run --stdin cat <&-").status == 125);
 
-    Gate gate(box, "gate");
-    auto first = box.request({"--stdin", "-c", "cat; cat gate"}, {.standard_input = box.path("in")});
+    Gate gate(box, "gate-1"), other(box, "gate-2");
+    box.write("1", "1\nsame");
+    box.write("2", "2\nother");
+    const std::vector<std::string> words{"--stdin", "-c", "read n; cat; cat gate-$n"};
+    auto first = box.request(words, {.standard_input = box.path("1")});
     gate.wait_for_command();
-    auto second = box.request({"--stdin", "-c", "cat; cat gate"}, {.standard_input = box.path("in2")});
-    auto third = box.request({"--stdin", "-c", "cat; cat gate"}, {.standard_input = box.path("in")});
-    box.until([](const auto& all) { return all.size() == 2 && all[0].requesters + all[1].requesters == 3 && all[0].output > 0 && all[1].output > 0; });
+    auto second = box.request(words, {.standard_input = box.path("2")});
+    other.wait_for_command();
+    auto third = box.request(words, {.standard_input = box.path("1")});
+    box.until([](const auto& all) { return all.size() == 2 && all[0].requesters + all[1].requesters == 3; });
     gate.open();
-    CHECK(first.wait().out == bytes);
+    other.open();
+    CHECK(first.wait().out == "same");
     CHECK(second.wait().out == "other");
-    CHECK(third.wait().out == bytes);
+    CHECK(third.wait().out == "same");
 }
 
 SCENARIO("R5: alone, a signal is for the command, and what it still says is relayed", "[wrapper]") {

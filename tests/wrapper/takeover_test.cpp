@@ -55,8 +55,8 @@ SCENARIO("R6: when all requesters are killed the run is cancelled and nothing is
 
 SCENARIO("R6: when the supervisor is killed those who wait run the command once more, together", "[wrapper]") {
     Sandbox box;
-    Gate gate(box, "gate");
-    const std::vector<std::string> words{"-c", "echo run >>runs; cat gate; echo answer"};
+    Gate gate(box, "gate-1"), next(box, "gate-2");
+    const std::vector<std::string> words{"-c", "echo run >>runs; cat gate-$(wc -l <runs); echo answer"};
     std::vector<Process> requesters;
     requesters.push_back(box.request(words));
     gate.wait_for_command();
@@ -67,8 +67,8 @@ SCENARIO("R6: when the supervisor is killed those who wait run the command once 
     box.until([&](const auto& all) {
         return all.size() == 1 && all[0].supervisor != flight.supervisor && all[0].requesters == 6 && all[0].state == "running";
     });
-    gate.wait_for_command();
-    gate.open();
+    next.wait_for_command();
+    next.open();
     for (Process& requester : requesters) {
         const Ended ended = requester.wait();
         CHECK(ended.status == 0);
@@ -113,8 +113,8 @@ SCENARIO("R6: a command that kills its supervisor each time is not run for ever"
 SCENARIO("R6: what is left of a dead supervisor's process group is ended before the next run", "[wrapper]") {
     // The grandchild outlives the command, which dies with its supervisor, and holds the lock.
     Sandbox box;
-    Gate gate(box, "gate");
-    box.write("command", "exec 9>lock; flock -n 9 || echo overlap >>overlaps; sleep 1000 & cat gate; kill $!; echo done\n");
+    Gate gate(box, "gate-1"), next(box, "gate-2");
+    box.write("command", "echo run >>runs; exec 9>lock; flock -n 9 || echo overlap >>overlaps; sleep 1000 & cat gate-$(wc -l <runs); kill $!; echo done\n");
     const std::vector<std::string> words{"sh", "command"};
     auto first = box.request(words);
     gate.wait_for_command();
@@ -122,10 +122,9 @@ SCENARIO("R6: what is left of a dead supervisor's process group is ended before 
     first.kill(SIGKILL);
     ::kill(flight.supervisor, SIGKILL);
     first.wait();
-    gate.open();
     auto second = box.request(words);
-    gate.wait_for_command();
-    gate.open();
+    next.wait_for_command();
+    next.open();
     CHECK(second.wait().out == "done\n");
     CHECK(box.read("overlaps").empty());
     box.wait_for_all();
@@ -166,17 +165,17 @@ SCENARIO("R6: a requester that is stopped while its flight ends gets everything 
 
 SCENARIO("F13: the command gets descriptors 0, 1 and 2, default signals and a session of its own", "[wrapper]") {
     Sandbox box;
-    const Ended ended = box.run({"sh", "-c", "for fd in 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do [ -e /proc/$$/fd/$fd ] && printf '%s ' $fd; done; cut -d' ' -f1,5,6 /proc/$$/stat; grep -E 'Sig(Blk|Ign|Cgt)' /proc/$$/status; echo $$"},
-                                {.in_child = [] {
-                                     for (int fd = 3; fd < 20; ++fd) ::dup2(0, fd);
-                                     for (int number = 1; number < 32; ++number) ::signal(number, SIG_IGN);
-                                     sigset_t all;
-                                     ::sigfillset(&all);
-                                     ::sigprocmask(SIG_SETMASK, &all, nullptr);
-                                 }});
-    const std::string pid = ended.out.substr(ended.out.rfind('\n', ended.out.size() - 2) + 1);
-    const std::string number = pid.substr(0, pid.size() - 1);
-    CHECK(ended.out.find("0 1 2 " + number + " " + number + " " + number + "\n") == 0);
-    CHECK(ended.out.find("SigBlk:\t0000000000000000") != std::string::npos);
-    CHECK(ended.out.find("SigIgn:\t0000000000000000") != std::string::npos);
+    const Sandbox::Setting encumbered{.in_child = [] {
+        for (int fd = 3; fd < 20; ++fd) ::dup2(0, fd);
+        for (int number = 1; number < 32; ++number) ::signal(number, SIG_IGN);
+        sigset_t all;
+        ::sigfillset(&all);
+        ::sigprocmask(SIG_SETMASK, &all, nullptr);
+    }};
+    const std::string session = box.run({"cut", "-d", " ", "-f", "1,5,6", "/proc/self/stat"}, encumbered).out;
+    const std::string pid = session.substr(0, session.find(' '));
+    CHECK(session == pid + " " + pid + " " + pid + "\n");
+    CHECK(box.run({"ls", "/proc/self/fd"}, encumbered).out == "0\n1\n2\n3\n");  // 3 is the directory it lists
+    const std::string signals = box.run({"grep", "-E", "^Sig(Blk|Ign):", "/proc/self/status"}, encumbered).out;
+    CHECK(signals == "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n");
 }

@@ -577,7 +577,10 @@ Result<RunEnd> request_run(RunOptions options, std::optional<MeetingPlace> place
 
 namespace {
 
+// Whoever only asks is not held up by a supervisor or server that was stopped.
 std::optional<std::string> answer_to(const std::string& line, Descriptor connected) {
+    constexpr timeval patience{.tv_sec = 5, .tv_usec = 0};
+    ::setsockopt(connected.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     Connection connection(std::move(connected));
     connection.send(line);
     while (connection.receive())
