@@ -138,9 +138,11 @@ class UniqueFunction<R(Args...)> {
     template <class Callable, class F>
     void hold(F&& callable) {
         if constexpr (kFitsInside<Callable>) {
+            if constexpr (sizeof(Callable) < kPlaceBytes) std::memset(place_, 0, kPlaceBytes);  // moved as whole words
             ::new (static_cast<void*>(place_)) Callable(std::forward<F>(callable));
             operations_ = &kInside<Callable>;
         } else {
+            std::memset(place_, 0, kPlaceBytes);
             ::new (static_cast<void*>(place_)) Outside<Callable>(new Callable(std::forward<F>(callable)));
             operations_ = &kOutside<Callable>;
         }
