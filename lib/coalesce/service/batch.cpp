@@ -414,7 +414,10 @@ void Batch::print(std::uint64_t sequence, bool joined, std::shared_ptr<const Run
         return;
     }
     const bool with_output = !asked || asked->with_output;
-    if (!shown_live && with_output && result->spool && !result->spool->whole()) {
+    const bool ended_by_limit =
+        result->spool && (!result->spool->whole() ||
+                          (result->outcome.kind == Outcome::Kind::refused && !result->spool->replayable()));
+    if (!shown_live && with_output && ended_by_limit) {
         auto refusal = std::make_shared<RunResult>(*result);
         refusal->spool.reset();
         refusal->outcome = beyond_replay();
