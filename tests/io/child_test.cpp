@@ -1,168 +1,348 @@
-// Children: real processes, their output, and their ends.
-
+// One running process, its output and its end (SPEC F8, F13). What is recorded in
+// callbacks is checked after the loop.
 #include <coalesce/io/child.h>
+
 #include <coalesce/io/loop.h>
 
 #include <catch2/catch.hpp>
 
-#include <fcntl.h>
 #include <signal.h>
-#include <sys/stat.h>
-#include <unistd.h>
+#include <poll.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 
-#include <array>
-#include <cerrno>
-#include <cstdlib>
 #include <fstream>
-#include <optional>
+#include <functional>
 #include <string>
 #include <vector>
+
+#include "scratch.h"
 
 using namespace coalesce;
 using namespace std::chrono_literals;
 
 namespace {
 
-struct Ended {
-    std::array<std::string, 2> output;
-    std::optional<Outcome> outcome;
-    Started::Step failed = Started::Step::none;
-    int error = 0;
-};
-
 const std::vector<std::string> plain_env{"PATH=/usr/bin:/bin"};
 
-// Runs a program to its end; `meanwhile` is called at its first output.
-template <class Meanwhile>
-Ended run(const std::vector<std::string>& argv, Meanwhile meanwhile, Program program) {
-    Loop loop;
-    Ended ended;
+// A child and what it told.
+class Watched {
+  public:
+    Watched(Loop& loop, const std::string& line, const std::string& input = {}) {
+        Descriptor in;
+        if (!input.empty()) {
+            in = Descriptor(::memfd_create("input", MFD_CLOEXEC));
+            REQUIRE(::pwrite(in.get(), input.data(), input.size(), 0) == static_cast<ssize_t>(input.size()));
+        }
+        const std::vector<std::string> argv{"/bin/sh", "-c", line};
+        auto start = Child::start(loop, {.argv = argv, .env = plain_env, .umask = 022}, in,
+                                  {[this](Stream stream, std::span<const char> bytes) {
+                                       (stream == Stream::out ? out : err).append(bytes.begin(), bytes.end());
+                                       if (on_output) on_output();
+                                       if (auto once = std::exchange(on_first_output, {})) once();
+                                   },
+                                   [this](Outcome outcome) {
+                                       outcomes.push_back(std::move(outcome));
+                                       if (on_ended) on_ended();
+                                   }});
+        REQUIRE(start.child);
+        child = std::move(start.child);
+    }
+
     std::unique_ptr<Child> child;
-    bool first = true;
-    auto started = Child::start(loop, program, Descriptor(),
-                                {[&](Stream stream, std::span<const char> bytes) {
-                                     ended.output[index_of(stream)].append(bytes.data(), bytes.size());
-                                     if (std::exchange(first, false)) meanwhile(*child);
-                                 },
-                                 [&](Outcome outcome) { ended.outcome = std::move(outcome); }});
-    static_cast<void>(argv);
-    ended.failed = started.failed;
-    ended.error = started.error;
-    child = std::move(started.child);
-    loop.run();
-    child.reset();
-    return ended;
+    std::string out;
+    std::string err;
+    std::vector<Outcome> outcomes;
+    std::function<void()> on_output;
+    std::function<void()> on_first_output;
+    std::function<void()> on_ended;
+};
+
+bool alive(pid_t pid) {
+    std::ifstream stat("/proc/" + std::to_string(pid) + "/stat");
+    std::string text;
+    return std::getline(stat, text) && text[text.rfind(") ") + 2] != 'Z';
 }
 
-Ended run(const std::vector<std::string>& argv) {
-    return run(argv, [](Child&) {}, Program{.argv = argv, .env = plain_env});
+void await_death(pid_t pid) {
+    const Descriptor handle(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+    if (!handle) return;
+    siginfo_t info{};
+    pollfd gone{.fd = handle.get(), .events = POLLIN, .revents = 0};
+    REQUIRE(::poll(&gone, 1, 30'000) == 1);
+    static_cast<void>(info);
 }
-
-Ended shell(const std::string& line) { return run({"sh", "-c", line}); }
 
 }  // namespace
 
-TEST_CASE("R2: exit status and signal come back as they were", "[child]") {
-    CHECK(shell("exit 7").outcome == Outcome::exited(7));
-    CHECK(shell("kill -KILL $$").outcome == Outcome::signalled(SIGKILL));
-}
-
-TEST_CASE("F3: both streams come whole, NUL and missing newline included", "[child]") {
-    const Ended ended = shell("printf 'a\\000b'; printf 'c' >&2; head -c 300000 /dev/zero");
-    CHECK(ended.output[0] == std::string("a\0b", 3) + std::string(300000, '\0'));
-    CHECK(ended.output[1] == "c");
-}
-
-TEST_CASE("F4: what cannot be started says with which errno", "[child]") {
-    CHECK(run({"no-such-program-anywhere"}).error == ENOENT);
-    CHECK(run({"/etc/passwd"}).error == EACCES);
-    CHECK(run({"/etc"}).error == EACCES);
-    const std::vector<std::string> argv{"true"};
-    const Ended elsewhere =
-        run(argv, [](Child&) {}, Program{.argv = argv, .env = plain_env, .directory = "/no/such/directory"});
-    CHECK(elsewhere.failed == Started::Step::directory);
-    CHECK(elsewhere.error == ENOENT);
-}
-
-TEST_CASE("R1: a script without an interpreter line runs as execvp would run it", "[child]") {
-    char path[] = "/tmp/coalesce-script-XXXXXX";
-    const int fd = ::mkstemp(path);
-    REQUIRE(fd >= 0);
-    REQUIRE(::write(fd, "echo $1\n", 8) == 8);
-    ::fchmod(fd, 0700);
-    ::close(fd);
-    CHECK(run({path, "argument"}).output[0] == "argument\n");
-    ::unlink(path);
-}
-
-TEST_CASE("F13: a child has descriptors 0, 1 and 2, default signals, an empty mask and its own session", "[child]") {
-    const int leaked = ::open("/dev/null", O_RDONLY);  // not close-on-exec
-    ::signal(SIGINT, SIG_IGN);
-    ::signal(SIGPIPE, SIG_IGN);
-    sigset_t mask;
-    ::sigemptyset(&mask);
-    ::sigaddset(&mask, SIGUSR1);
-    ::sigprocmask(SIG_BLOCK, &mask, nullptr);
-    // The glob itself opens the directory: the shell sees one descriptor more.
-    const Ended ended = shell("ls /proc/self/fd | tr '\\n' ' '; grep -E 'SigBlk|SigIgn' /proc/self/status; "
-                              "[ $(cut -d' ' -f6 /proc/$$/stat) = $$ ] && echo leads its session");
-    ::sigprocmask(SIG_UNBLOCK, &mask, nullptr);
-    ::signal(SIGINT, SIG_DFL);
-    ::close(leaked);
-    CHECK(ended.output[0] ==
-          "0 1 2 3 SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\nleads its session\n");
-}
-
-TEST_CASE("F8: a grandchild that holds the pipe does not hold the run, and what was written is not cut", "[child]") {
-    const Ended ended = shell("echo before; (exec sleep 1000) & echo $! >&2");
-    CHECK(ended.output[0] == "before\n");
-    CHECK(ended.outcome == Outcome::exited(0));
-    ::kill(std::atoi(ended.output[1].c_str()), SIGKILL);
-}
-
-TEST_CASE("F5: a command that ignores TERM is killed after the grace period, with its group", "[child]") {
-    const std::vector<std::string> argv{"sh", "-c", "trap '' TERM; sleep 1000 & echo $!; wait; wait; sleep 1000"};
-    const Ended ended =
-        run(argv, [](Child& child) { child.terminate(20ms); }, Program{.argv = argv, .env = plain_env});
-    CHECK(ended.outcome == Outcome::signalled(SIGKILL));
-    const int grandchild = std::atoi(ended.output[0].c_str());
-    REQUIRE(grandchild > 1);
-    std::ifstream status("/proc/" + ended.output[0].substr(0, ended.output[0].size() - 1) + "/stat");
-    std::string pid;
-    std::string name;
-    std::string state = "gone";
-    status >> pid >> name >> state;
-    const bool gone = state == "gone" || state == "Z" || state == "X" || state == "";
-    CHECK(gone);
-}
-
-TEST_CASE("F9: a paused child blocks when its pipe is full, and goes on when resumed", "[child]") {
+TEST_CASE("F8: a process ends once, after all that it wrote", "[child]") {
     Loop loop;
-    std::unique_ptr<Child> child;
-    std::size_t got = 0;
-    bool paused_once = false;
-    bool read_while_paused = false;
-    bool paused = false;
-    Timer timer(loop);
-    std::optional<Outcome> outcome;
-    const std::vector<std::string> argv{"head", "-c", "1000000", "/dev/zero"};
-    auto started = Child::start(loop, {.argv = argv, .env = plain_env}, Descriptor(),
-                                {[&](Stream, std::span<const char> bytes) {
-                                     got += bytes.size();
-                                     read_while_paused = read_while_paused || paused;
-                                     if (std::exchange(paused_once, true)) return;
-                                     paused = true;
-                                     child->pause();
-                                     timer.start(20ms, [&] {
-                                         paused = false;
-                                         child->resume();
-                                     });
-                                 },
-                                 [&](Outcome end) { outcome = std::move(end); }});
-    child = std::move(started.child);
+    Watched watched(loop, "echo out; echo err >&2; exit 7");
     loop.run();
-    CHECK(outcome == Outcome::exited(0));
-    CHECK(got == 1'000'000);
-    CHECK_FALSE(read_while_paused);
-    child.reset();
+    CHECK(watched.out == "out\n");
+    CHECK(watched.err == "err\n");
+    CHECK(watched.outcomes == std::vector{Outcome::exited(7)});
+    CHECK(::waitpid(-1, nullptr, WNOHANG) == -1);  // it is reaped
+}
+
+TEST_CASE("F8: a signalled process says which signal", "[child]") {
+    Loop loop;
+    Watched watched(loop, "kill -KILL $$");
+    loop.run();
+    CHECK(watched.outcomes == std::vector{Outcome::signalled(SIGKILL)});
+}
+
+TEST_CASE("F8: much output is read whole, before the end", "[child]") {
+    Loop loop;
+    Watched watched(loop, "head -c 3000000 /dev/zero; echo done >&2");
+    loop.run();
+    CHECK(watched.out.size() == 3'000'000);
+    CHECK(watched.err == "done\n");
+    CHECK(watched.outcomes.size() == 1);
+}
+
+TEST_CASE("F8: two that write at once are read in turn", "[child]") {
+    Loop loop;
+    Watched endless(loop, "yes");
+    Watched brief(loop, "echo brief");
+    brief.on_ended = [&] { endless.child->terminate(0ms); };
+    loop.run();
+    CHECK(brief.out == "brief\n");
+    CHECK(endless.outcomes.size() == 1);
+}
+
+TEST_CASE("F8: a grandchild that holds the pipes delays the end by 200 ms of silence, no more", "[child]") {
+    Loop loop;
+    Watched watched(loop, "sleep 1000 & echo $!");
+    const auto begun = std::chrono::steady_clock::now();
+    loop.run();
+    const auto took = std::chrono::steady_clock::now() - begun;
+    CHECK(took >= 200ms);
+    CHECK(took < 20s);
+    CHECK(watched.outcomes == std::vector{Outcome::exited(0)});
+    const pid_t grandchild = std::stoi(watched.out);
+    CHECK(alive(grandchild));  // it was not told to end
+    ::kill(grandchild, SIGKILL);
+}
+
+TEST_CASE("F8: each chunk of a grandchild starts the silence anew", "[child]") {
+    Loop loop;
+    Watched watched(loop, "(for i in 1 2 3 4 5 6; do sleep 0.1; echo $i; done) & exit 3");
+    loop.run();
+    CHECK(watched.out == "1\n2\n3\n4\n5\n6\n");
+    CHECK(watched.outcomes == std::vector{Outcome::exited(3)});
+}
+
+TEST_CASE("F8: a grandchild that ends closes the run at once", "[child]") {
+    Loop loop;
+    Watched watched(loop, "(read x; echo late) <&- & exit 3");
+    loop.run();
+    CHECK(watched.out == "late\n");
+}
+
+TEST_CASE("F8: a process that closes both pipes still ends only when it exits", "[child]") {
+    Loop loop;
+    Scratch scratch;
+    REQUIRE(::mkfifo(scratch.path("gate").c_str(), 0600) == 0);
+    const Descriptor gate(::open(scratch.path("gate").c_str(), O_RDWR | O_CLOEXEC));
+    Watched watched(loop, "exec >&- 2>&-; read x <" + scratch.path("gate") + "; exit 5");
+    Timer timer(loop);
+    bool early = false;
+    timer.start(250ms, [&] {
+        early = !watched.outcomes.empty();
+        static_cast<void>(::write(gate.get(), "\n", 1));
+    });
+    loop.run();
+    CHECK_FALSE(early);
+    CHECK(watched.outcomes == std::vector{Outcome::exited(5)});
+}
+
+TEST_CASE("F5: terminate() is TERM at once, and KILL after the grace period", "[child]") {
+    Loop loop;
+    SECTION("what ends by TERM is not killed") {
+        Watched watched(loop, "trap 'echo bye; exit 4' TERM; echo ready; while :; do sleep 1000 & wait; done");
+        watched.on_output = [&] { watched.child->terminate(1h); };
+        loop.run();
+        CHECK(watched.out == "ready\nbye\n");
+        CHECK(watched.outcomes == std::vector{Outcome::exited(4)});
+    }
+    SECTION("what ignores TERM is") {
+        Watched watched(loop, "trap '' TERM; echo ready; while :; do sleep 1000; done");
+        watched.on_output = [&] { watched.child->terminate(50ms); };
+        loop.run();
+        CHECK(watched.outcomes == std::vector{Outcome::signalled(SIGKILL)});
+    }
+    SECTION("asking again brings the KILL forward") {
+        Watched watched(loop, "trap '' TERM; echo ready; while :; do sleep 1000; done");
+        watched.on_output = [&] {
+            watched.child->terminate(1h);
+            watched.child->terminate(1ms);
+        };
+        loop.run();
+        CHECK(watched.outcomes == std::vector{Outcome::signalled(SIGKILL)});
+    }
+    SECTION("a stopped process acts on it") {
+        Watched watched(loop, "echo ready; kill -STOP $$; echo never");
+        Timer timer(loop);
+        watched.on_output = [&] { timer.start(50ms, [&] { watched.child->terminate(1h); }); };
+        loop.run();
+        CHECK(watched.outcomes == std::vector{Outcome::signalled(SIGTERM)});
+    }
+}
+
+TEST_CASE("F5: the whole process group is told to end, and what is left of it is killed", "[child]") {
+    Loop loop;
+    SECTION("by TERM") {
+        Watched watched(loop, "sleep 1000 & echo $!; wait");
+        watched.on_output = [&] { watched.child->terminate(1h); };
+        loop.run();
+        await_death(std::stoi(watched.out));
+    }
+    SECTION("one that ignores TERM and holds no pipe, when the leader has gone") {
+        Watched watched(loop, "(trap '' TERM; exec sleep 1000) >/dev/null 2>&1 & echo $!; exec sleep 1000");
+        watched.on_output = [&] { watched.child->terminate(1h); };
+        loop.run();
+        await_death(std::stoi(watched.out));
+    }
+    SECTION("one that ignores TERM and holds a pipe, when the grace period is over") {
+        Watched watched(loop, "(trap '' TERM; exec sleep 1000) & echo $!; exec sleep 1000");
+        watched.on_output = [&] { watched.child->terminate(100ms); };
+        loop.run();
+        CHECK(watched.outcomes.size() == 1);
+        await_death(std::stoi(watched.out));
+    }
+}
+
+TEST_CASE("F5: a stranger that writes on holds a killed run 200 ms, not for ever", "[child]") {
+    Loop loop;
+    Watched watched(loop, "setsid sh -c 'echo $$; while :; do echo x; sleep 0.01; done' & exec sleep 1000");
+    watched.on_first_output = [&] { watched.child->terminate(10ms); };
+    loop.run();
+    CHECK(watched.outcomes.size() == 1);
+    ::kill(-std::stoi(watched.out), SIGKILL);
+}
+
+TEST_CASE("F9: a paused child is not read from, and goes on when resumed", "[child]") {
+    Loop loop;
+    Watched watched(loop, "head -c 1000000 /dev/zero; echo x >&2");
+    std::size_t while_paused = 0;
+    Timer timer(loop);
+    watched.on_output = [&] {
+        if (watched.out.size() < 100'000 || while_paused != 0) return;
+        watched.child->pause();
+        while_paused = watched.out.size();
+        timer.start(100ms, [&] {
+            while_paused -= watched.out.size();  // nothing came
+            while_paused += 1;
+            watched.child->resume();
+        });
+    };
+    loop.run();
+    CHECK(while_paused == 1);
+    CHECK(watched.out.size() == 1'000'000);
+    CHECK(watched.outcomes == std::vector{Outcome::exited(0)});
+}
+
+TEST_CASE("F9: a paused child that has exited ends only when the rest has been read", "[child]") {
+    Loop loop;
+    Watched watched(loop, "echo first; head -c 50000 /dev/zero; exit 2");
+    bool ended_early = false;
+    Timer timer(loop);
+    watched.on_first_output = [&] {
+        watched.child->pause();
+        timer.start(300ms, [&] {
+            ended_early = !watched.outcomes.empty();
+            watched.child->resume();
+        });
+    };
+    loop.run();
+    CHECK_FALSE(ended_early);
+    CHECK(watched.out.size() == 50'006);
+    CHECK(watched.outcomes == std::vector{Outcome::exited(2)});
+}
+
+TEST_CASE("F9: a paused child can be killed, and what it wrote is still told", "[child]") {
+    Loop loop;
+    Watched watched(loop, "trap '' TERM; echo ready; exec yes");
+    watched.on_output = [&] { watched.child->pause(); };  // refused once it is killed
+    watched.on_first_output = [&] { watched.child->terminate(50ms); };
+    loop.run();
+    CHECK(watched.out.starts_with("ready\n"));
+    CHECK(watched.outcomes == std::vector{Outcome::signalled(SIGKILL)});
+}
+
+TEST_CASE("F8: a child may be destroyed from its end, and while it runs", "[child]") {
+    Loop loop;
+    Watched at_end(loop, "echo x");
+    at_end.on_ended = [&] { at_end.child.reset(); };
+    Watched running(loop, "echo $$; exec sleep 1000");
+    running.on_output = [&] { loop.post([&] { running.child.reset(); }); };
+    loop.run();
+    CHECK(at_end.outcomes.size() == 1);
+    CHECK(running.outcomes.empty());
+    CHECK_FALSE(alive(std::stoi(running.out)));
+}
+
+TEST_CASE("F4: a start that fails calls nobody and says what failed", "[child]") {
+    Loop loop;
+    const std::vector<std::string> argv{"/no/such/program"};
+    bool called = false;
+    const auto start = Child::start(loop, {.argv = argv, .env = plain_env}, Descriptor(),
+                                    {[&](Stream, std::span<const char>) { called = true; }, [&](Outcome) { called = true; }});
+    CHECK_FALSE(start.child);
+    CHECK(start.failed == Started::Step::execute);
+    CHECK(start.error == ENOENT);
+    loop.run();
+    CHECK_FALSE(called);
+}
+
+TEST_CASE("F13: input is the given descriptor, or /dev/null", "[child]") {
+    Loop loop;
+    Watched none(loop, "cat; readlink /proc/self/fd/0");
+    Watched given(loop, "cat", "some input");
+    loop.run();
+    CHECK(none.out == "/dev/null\n");
+    CHECK(given.out == "some input");
+}
+
+TEST_CASE("F8: an exit status that somebody else has taken is said to be lost, not waited for", "[child]") {
+    Loop loop;
+    Watched watched(loop, "echo ready; read x; exit 3");
+    watched.on_output = [&] {
+        const pid_t pid = watched.child->pid();
+        ::kill(pid, SIGKILL);
+        ::waitpid(pid, nullptr, 0);
+    };
+    loop.run();
+    REQUIRE(watched.outcomes.size() == 1);
+    CHECK(watched.outcomes[0].kind == Outcome::Kind::lost);
+}
+
+TEST_CASE("F13: a thousand children, fifty at a time, leave no descriptor and no zombie", "[child]") {
+    const auto open_files = [] {
+        return std::distance(std::filesystem::directory_iterator("/proc/self/fd"), std::filesystem::directory_iterator());
+    };
+    std::ptrdiff_t before = 0;
+    std::size_t ended = 0;
+    {
+        Loop loop;
+        std::vector<std::unique_ptr<Watched>> all;
+        std::function<void()> start = [&] {
+            if (all.size() == 1000) return;
+            all.push_back(std::make_unique<Watched>(loop, "exit 1"));
+            Watched& watched = *all.back();
+            watched.on_ended = [&] {
+                ++ended;
+                watched.child.reset();
+                start();
+            };
+        };
+        before = open_files();
+        for (int i = 0; i < 50; ++i) start();
+        loop.run();
+        CHECK(open_files() == before);
+    }
+    CHECK(ended == 1000);
+    CHECK(::waitpid(-1, nullptr, WNOHANG) == -1);
 }

@@ -1,33 +1,37 @@
-// The spool against a naive model: whatever is appended comes out again, for every
-// reader, in order and to the byte, on the heap and in a file.
-
+// The spool: two streams in the order in which they were read, and readers that each
+// go their own pace (SPEC F3, F9).
 #include <coalesce/io/spool.h>
 
 #include <catch2/catch.hpp>
 
-#include <cstdio>
-#include <cstdlib>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+#include <array>
+#include <csignal>
 #include <memory>
 #include <random>
 #include <string>
-#include <utility>
-#include <vector>
+
+#include "scratch.h"
 
 using namespace coalesce;
 
 namespace {
 
-using Recorded = std::vector<std::pair<Stream, std::string>>;
+// What a reader has seen: both streams, and the order between them as "oo e o".
+struct Seen {
+    std::array<std::string, 2> streams;
+    std::string order;
+    bool operator==(const Seen&) const = default;
+};
 
-void record(Recorded& all, Stream stream, const std::string& bytes) {
-    if (bytes.empty()) return;
-    if (!all.empty() && all.back().first == stream)
-        all.back().second += bytes;
-    else
-        all.emplace_back(stream, bytes);
+void note(Seen& seen, Stream stream, std::string_view bytes) {
+    seen.streams[index_of(stream)] += bytes;
+    seen.order.append(bytes.size(), stream == Stream::out ? 'o' : 'e');
 }
 
-std::string content(const Extent& extent) {
+std::string bytes_of(const Extent& extent) {
     if (extent.file < 0) return std::string(extent.bytes);
     std::string bytes(static_cast<std::size_t>(extent.length), '\0');
     REQUIRE(::pread(extent.file, bytes.data(), bytes.size(), static_cast<off_t>(extent.offset)) ==
@@ -35,131 +39,282 @@ std::string content(const Extent& extent) {
     return bytes;
 }
 
-// Takes at most `most` bytes of what the reader has.
-void take(SpoolReader& reader, Recorded& into, std::size_t most) {
-    while (most > 0) {
-        const auto piece = reader.next();
-        if (!piece) return;
-        std::string bytes = content(piece->extent);
-        bytes.resize(std::min(bytes.size(), most));
-        record(into, piece->stream, bytes);
-        reader.advance(bytes.size());
-        most -= bytes.size();
-    }
+// Takes at most `most` bytes; false when there was nothing.
+bool read_some(SpoolReader& reader, Seen& seen, std::uint64_t most = ~std::uint64_t{0}) {
+    const auto piece = reader.next();
+    if (!piece) return false;
+    const std::uint64_t length = std::min<std::uint64_t>(piece->extent.length, most);
+    note(seen, piece->stream, bytes_of(piece->extent).substr(0, static_cast<std::size_t>(length)));
+    reader.advance(length);
+    return true;
 }
 
-constexpr std::size_t everything = ~std::size_t{0};
+Seen read_all(Spool& spool) {
+    SpoolReader reader(spool);
+    Seen seen;
+    while (read_some(reader, seen)) {}
+    return seen;
+}
 
-std::uint64_t seed() {
-    const char* const given = std::getenv("COALESCE_TEST_SEED");
-    const std::uint64_t value = given != nullptr ? std::strtoull(given, nullptr, 10) : std::random_device{}();
-    std::printf("spool model: COALESCE_TEST_SEED=%llu\n", static_cast<unsigned long long>(value));
-    return value;
+std::uint64_t blocks_of(int file) {
+    struct stat info {};
+    REQUIRE(::fstat(file, &info) == 0);
+    return static_cast<std::uint64_t>(info.st_blocks) * 512;
 }
 
 }  // namespace
 
-TEST_CASE("F3: every reader of a spool gets all bytes of both streams, in the order in which they were read", "[spool]") {
-    std::mt19937_64 random(seed());
-    const auto below = [&random](std::uint64_t n) { return static_cast<std::size_t>(random() % n); };
-    for (int round = 0; round < 60; ++round) {
+TEST_CASE("F3: any number of readers replay exactly what was appended, whenever they join", "[spool]") {
+    Scratch scratch;
+    const unsigned seed = std::random_device{}();
+    INFO("seed " << seed);
+    std::mt19937 random(seed);
+    for (int round = 0; round < 40; ++round) {
         SpoolLimits limits;
-        const std::uint64_t heap_limits[] = {0, 100, 5000, 1 << 20};
-        limits.store.heap_bytes = heap_limits[below(4)];
-        if (below(2) == 0) limits.store.directory = "/tmp";
+        limits.store.heap_bytes = random() % 30'000;
+        if (round % 3 == 0) limits.store.directory = scratch.path();
         Spool spool(limits);
-        Recorded expected;
+        Seen model;
         std::vector<std::unique_ptr<SpoolReader>> readers;
-        std::vector<Recorded> got;
-        for (int step = 0; step < 400; ++step) {
-            switch (below(4)) {
-                case 0:
-                case 1: {
-                    const Stream stream = below(3) == 0 ? Stream::err : Stream::out;
-                    std::string bytes(below(below(10) == 0 ? 9000 : 60), '\0');
-                    for (char& byte : bytes) byte = static_cast<char>(random());
-                    REQUIRE(spool.append(stream, bytes));
-                    record(expected, stream, bytes);
-                    break;
-                }
-                case 2:
-                    if (readers.size() < 6) {
-                        readers.push_back(std::make_unique<SpoolReader>(spool));
-                        got.emplace_back();
-                    }
-                    break;
-                default:
-                    if (!readers.empty()) {
-                        const std::size_t one = below(readers.size());
-                        take(*readers[one], got[one], below(3000));
-                    }
+        std::vector<Seen> seen;
+        for (int step = 0; step < 300; ++step) {
+            const auto choice = random() % 10;
+            if (choice < 4) {
+                const Stream stream = random() % 2 == 0 ? Stream::out : Stream::err;
+                std::string bytes(random() % 20 == 0 ? random() % 3000 : random() % 40, '\0');
+                for (char& byte : bytes) byte = static_cast<char>(random());
+                REQUIRE(spool.append(stream, bytes));
+                note(model, stream, bytes);
+            } else if (choice == 4 && readers.size() < 8) {
+                readers.push_back(std::make_unique<SpoolReader>(spool));
+                seen.emplace_back();
+            } else if (!readers.empty()) {
+                const std::size_t which = random() % readers.size();
+                read_some(*readers[which], seen[which], 1 + random() % 600);
+                CHECK_FALSE(readers[which]->finished());
             }
         }
         spool.close();
         for (std::size_t i = 0; i < readers.size(); ++i) {
-            take(*readers[i], got[i], everything);
+            while (read_some(*readers[i], seen[i], 1 + random() % 900)) {}
             CHECK(readers[i]->finished());
-            CHECK(got[i] == expected);
+            CHECK((seen[i] == model));
         }
+        CHECK((read_all(spool) == model));
+        CHECK(spool.size() == model.order.size());
+        CHECK(spool.size(Stream::out) == model.streams[0].size());
+        CHECK(spool.size(Stream::err) == model.streams[1].size());
+        CHECK(spool.whole());
     }
 }
 
-TEST_CASE("F9: past the replay limit what all have read is released, and the slowest reader decides", "[spool]") {
-    SpoolLimits limits;
-    limits.store.heap_bytes = 0;
-    limits.replay_bytes = 64 * 1024;
+TEST_CASE("F3: next() says the same until advance()", "[spool]") {
+    const SpoolLimits limits;
     Spool spool(limits);
-    bool room = false;
-    spool.on_room([&room] { room = true; });
-    SpoolReader fast(spool);
-    auto slow = std::make_unique<SpoolReader>(spool);
-    const std::string block(16 * 1024, 'x');
-    for (int i = 0; i < 4; ++i) REQUIRE(spool.append(Stream::out, block));
-    CHECK(spool.replayable());
-    CHECK(spool.full());
-    REQUIRE(spool.append(Stream::out, block));
-    CHECK_FALSE(spool.replayable());
-    Recorded of_fast;
-    take(fast, of_fast, everything);
-    CHECK(spool.full());
-    CHECK(spool.whole());
-    CHECK_FALSE(room);
-    slow.reset();  // it left: the fast one is the slowest now
-    CHECK(room);
-    CHECK_FALSE(spool.full());
-    CHECK_FALSE(spool.whole());
-    CHECK(of_fast == Recorded{{Stream::out, std::string(5 * 16 * 1024, 'x')}});
+    SpoolReader reader(spool);
+    CHECK_FALSE(reader.next());
+    REQUIRE(spool.append(Stream::err, std::string("abc")));
+    CHECK(bytes_of(reader.next()->extent) == "abc");
+    CHECK(bytes_of(reader.next()->extent) == "abc");
+    reader.advance(1);
+    CHECK(bytes_of(reader.next()->extent) == "bc");
+    reader.advance(0);
+    CHECK(bytes_of(reader.next()->extent) == "bc");
+    REQUIRE(spool.append(Stream::err, std::string("d")));
+    REQUIRE(spool.append(Stream::out, std::string("e")));
+    CHECK(bytes_of(reader.next()->extent).substr(0, 3) == "bcd");
 }
 
-TEST_CASE("F9: a refused append loses nothing that was recorded before", "[spool]") {
-    SpoolLimits limits;
-    limits.store.heap_bytes = 10;
-    limits.store.directory = "/nonexistent/directory";
+TEST_CASE("F3: an append of nothing is nothing", "[spool]") {
+    const SpoolLimits limits;
     Spool spool(limits);
-    REQUIRE(spool.append(Stream::out, std::string_view("kept")));
-    REQUIRE(spool.append(Stream::err, std::string_view("too")));
-    const auto refused = spool.append(Stream::out, std::string_view("far too long for the heap"));
-    REQUIRE_FALSE(refused);
-    CHECK(refused.error().message().find("/nonexistent/directory") != std::string::npos);
-    CHECK_FALSE(spool.append(Stream::out, std::string_view("x")));
-    spool.close();
     SpoolReader reader(spool);
-    Recorded got;
-    take(reader, got, everything);
-    CHECK(got == Recorded{{Stream::out, "kept"}, {Stream::err, "too"}});
+    REQUIRE(spool.append(Stream::out, std::string()));
+    CHECK_FALSE(reader.next());
+    spool.close();
     CHECK(reader.finished());
 }
 
-TEST_CASE("F9: a spool can be put into its file at any time, and readers go on where they were", "[spool]") {
-    SpoolLimits limits;
+TEST_CASE("F3: readers are told of more, and of the end", "[spool]") {
+    const SpoolLimits limits;
     Spool spool(limits);
-    REQUIRE(spool.append(Stream::out, std::string_view("before ")));
+    int told = 0;
+    Seen seen;
+    std::unique_ptr<SpoolReader> reader;
+    reader = std::make_unique<SpoolReader>(spool, [&] {
+        ++told;
+        while (read_some(*reader, seen)) {}  // reading from inside is fine
+    });
+    REQUIRE(spool.append(Stream::out, std::string("a")));
+    REQUIRE(spool.append(Stream::err, std::string("b")));
+    CHECK(told == 2);
+    CHECK(seen.order == "oe");
+    spool.close();
+    CHECK(told == 3);
+    CHECK(reader->finished());
+}
+
+TEST_CASE("F3: a reader that outlives its spool is at the end", "[spool]") {
+    const SpoolLimits limits;
+    auto spool = std::make_unique<Spool>(limits);
+    REQUIRE(spool->append(Stream::out, std::string("a")));
+    SpoolReader reader(*spool);
+    spool.reset();
+    CHECK(reader.finished());
+    CHECK_FALSE(reader.next());
+}
+
+TEST_CASE("F9: past the replay limit what all have read is released, and the slowest paces", "[spool]") {
+    SpoolLimits limits;
+    limits.replay_bytes = 100'000;
+    Spool spool(limits);
+    int room = 0;
+    spool.on_room([&] { ++room; });
+    SpoolReader fast(spool);
+    SpoolReader slow(spool);
+    Seen fast_seen;
+    Seen slow_seen;
+    Seen model;
+    const auto append = [&](std::size_t length, Stream stream) {
+        const std::string bytes(length, static_cast<char>('a' + model.order.size() / 7919 % 26));
+        REQUIRE(spool.append(stream, bytes));
+        note(model, stream, bytes);
+    };
+    append(100'000, Stream::out);
+    CHECK(spool.replayable());  // not past it yet
+    append(1, Stream::err);
+    CHECK_FALSE(spool.replayable());
+    CHECK(spool.whole());
+    CHECK(spool.full());
+    while (read_some(fast, fast_seen)) {}
+    CHECK(spool.full());  // the slow one has read nothing
+    CHECK(room == 0);
+    while (read_some(slow, slow_seen, 10'000)) {}
+    CHECK(room == 1);
+    CHECK_FALSE(spool.full());
+    CHECK_FALSE(spool.whole());
+    for (int i = 0; i < 300; ++i) {
+        append(30'000, i % 2 == 0 ? Stream::out : Stream::err);
+        while (read_some(fast, fast_seen)) {}
+        while (read_some(slow, slow_seen, 7'000)) {}
+    }
+    CHECK((fast_seen == model));
+    CHECK((slow_seen == model));
+    REQUIRE(spool.file() >= 0);
+    CHECK(blocks_of(spool.file()) < 2'500'000);  // of nine million
+}
+
+TEST_CASE("F9: whatever the limit, a reader that reads on makes room", "[spool]") {
+    for (const std::uint64_t limit : {0U, 1U, 2U, 3U, 4095U, 4096U, 65536U}) {
+        SpoolLimits limits;
+        limits.replay_bytes = limit;
+        Spool spool(limits);
+        int room = 0;
+        spool.on_room([&] { ++room; });
+        SpoolReader reader(spool);
+        Seen seen;
+        for (int i = 0; i < 100; ++i) {
+            REQUIRE(spool.append(Stream::out, std::string(limit + 1, 'x')));
+            CHECK(spool.full());
+            while (read_some(reader, seen, 1 + limit / 3)) {}
+            CHECK_FALSE(spool.full());
+            CHECK(room == i + 1);
+        }
+        CHECK(seen.order.size() == 100 * (limit + 1));
+    }
+}
+
+TEST_CASE("F9: the order of streams that alternate byte by byte is released too", "[spool]") {
+    SpoolLimits limits;
+    limits.store.heap_bytes = 1000;
+    limits.replay_bytes = 10'000;
+    Spool spool(limits);
     SpoolReader reader(spool);
-    Recorded got;
-    take(reader, got, 3);
+    Seen seen;
+    for (int i = 0; i < 200'000; ++i) {
+        REQUIRE(spool.append(i % 2 == 0 ? Stream::out : Stream::err, std::string(1, static_cast<char>('a' + i % 26))));
+        while (read_some(reader, seen)) {}
+    }
+    CHECK(seen.order.size() == 200'000);
+    CHECK(seen.order.substr(0, 6) == "oeoeoe");
+    CHECK(seen.order.substr(199'996) == "oeoe");
+}
+
+TEST_CASE("F9: a reader that leaves no longer holds the others up", "[spool]") {
+    SpoolLimits limits;
+    limits.replay_bytes = 1000;
+    Spool spool(limits);
+    int room = 0;
+    spool.on_room([&] { ++room; });
+    SpoolReader reader(spool);
+    auto stalled = std::make_unique<SpoolReader>(spool);
+    Seen seen;
+    REQUIRE(spool.append(Stream::out, std::string(5000, 'x')));
+    while (read_some(reader, seen)) {}
+    CHECK(spool.full());
+    stalled.reset();
+    CHECK_FALSE(spool.full());
+    CHECK(room == 1);
+}
+
+TEST_CASE("F9: after a refused append all that was recorded is still read, in order", "[spool]") {
+    Scratch scratch;
+    ::signal(SIGXFSZ, SIG_IGN);
+    rlimit before{};
+    ::getrlimit(RLIMIT_FSIZE, &before);
+    for (const std::uint64_t heap : {0U, 3000U}) {
+        SpoolLimits limits;
+        limits.store = {.heap_bytes = heap, .directory = scratch.path()};
+        Spool spool(limits);
+        Seen model;
+        const rlimit small{8192, before.rlim_max};
+        REQUIRE(::setrlimit(RLIMIT_FSIZE, &small) == 0);
+        bool refused = false;
+        for (int i = 0; i < 100 && !refused; ++i) {
+            const Stream stream = i % 3 == 0 ? Stream::err : Stream::out;
+            const std::string bytes(700, static_cast<char>('a' + i % 26));
+            refused = !spool.append(stream, bytes).ok();
+            if (!refused) note(model, stream, bytes);
+        }
+        CHECK(refused);
+        REQUIRE_FALSE(spool.append(Stream::out, std::string("more")));
+        REQUIRE_FALSE(spool.append(Stream::err, std::string("more")));
+        ::setrlimit(RLIMIT_FSIZE, &before);
+        spool.close();
+        CHECK((read_all(spool) == model));
+        CHECK(spool.size() == model.order.size());
+    }
+}
+
+TEST_CASE("F9: the file can be had early, and holds all bytes of both streams", "[spool]") {
+    const SpoolLimits limits;
+    Spool spool(limits);
+    CHECK(spool.file() == -1);
+    REQUIRE(spool.append(Stream::out, std::string("out ")));
+    REQUIRE(spool.append(Stream::err, std::string("err ")));
     REQUIRE(spool.move_to_file());
-    CHECK(spool.file() >= 0);
-    REQUIRE(spool.append(Stream::out, std::string_view("after")));
-    take(reader, got, everything);
-    CHECK(got == Recorded{{Stream::out, "before after"}});
+    REQUIRE(spool.append(Stream::out, std::string("again")));
+    std::array<char, 64> buffer{};
+    REQUIRE(::pread(spool.file(), buffer.data(), buffer.size(), 0) == 13);
+    CHECK(std::string_view(buffer.data(), 13) == "out err again");
+    CHECK(read_all(spool).streams == std::array<std::string, 2>{"out again", "err "});
+}
+
+TEST_CASE("F3: only_piece is all there is, or nothing", "[spool]") {
+    SpoolLimits limits;
+    limits.store.heap_bytes = 100'000;
+    const auto only = [&](std::vector<std::pair<Stream, std::string>> appends) {
+        Spool spool(limits);
+        for (const auto& [stream, bytes] : appends) REQUIRE(spool.append(stream, bytes));
+        spool.close();
+        const auto piece = spool.only_piece();
+        return piece ? std::optional(std::string(piece->extent.bytes)) : std::nullopt;
+    };
+    CHECK(only({{Stream::out, "a"}, {Stream::out, "b"}}) == "ab");
+    CHECK(only({{Stream::err, "a"}}) == "a");
+    CHECK_FALSE(only({{Stream::out, "a"}, {Stream::err, "b"}}));
+    CHECK_FALSE(only({}));
+    CHECK_FALSE(only({{Stream::out, std::string(100'001, 'x')}}));
+    const auto several_blocks = only({{Stream::out, std::string(90'000, 'x')}, {Stream::out, "y"}});
+    CHECK((!several_blocks || several_blocks->size() == 90'001));
 }

@@ -4,6 +4,7 @@
 
 #include <catch2/catch.hpp>
 
+#include <algorithm>
 #include <string>
 #include <variant>
 
@@ -87,9 +88,85 @@ TEST_CASE("S5: a refusal says what is wrong, and carries the id where it could b
         R"({"line":"a","umask":512})",
         R"({"line":"a","umask":-1})",
         R"({"line":"a"} trailing)",
+        R"({"line":"a","line":"b"})",
+        R"({"line":"a","env":{"X":"1","X":"2"}})",
+        R"({"line":"a","id":1.5})",
+        R"({"line":"a","id":18446744073709551616})",
+        R"({"line":"a","id":true})",
+        R"({"line":"a","id":null})",
+        R"({"line":"a","env":["A=\u0000"]})",
+        R"({"line":"a","env":{"A":"\u0000"}})",
+        R"({"line":"a","env":{"A\u0000":"x"}})",
+        R"({"line":"a","env":{"A":1}})",
+        R"({"line":"a","cwd":""})",
+        R"({"line":"a","cwd":"/\u0000"})",
+        R"({"line":"a","cwd":1})",
+        R"({"line":"a","stdin":1})",
+        R"({"line":"a","stdin_base64":"AAE"})",
+        R"({"line":"a","stdin_base64":"AA==AA=="})",
+        R"({"line":"a","stdin_base64":["AA=="]})",
+        R"({"line":"a","key":1})",
+        R"({"line":"a","scope":[]})",
+        R"({"line":"a","timeout":1e999})",
+        R"({"line":"a","timeout":true})",
+        R"({"line":"a","wait":-0.001})",
+        R"({"line":"a","wait":"soon"})",
+        R"({"line":"a","output":1})",
+        R"({"line":"a","umask":"022"})",
+        R"({"line":"a","umask":1.5})",
+        R"({"line":"a","signal":65})",
+        R"({"line":"a","only_env":"A"})",
+        R"({"line":"a","ignore_env":[1]})",
+        R"({"line":"a","ignore_cwd":0})",
+        R"({"line":null})",
+        R"({"argv":null})",
+        R"({"argv":["a",["b"]]})",
+        R"({'line':'a'})",
+        R"({"line":"a",})",
+        R"({"line":"\ud800"})",
+        R"({"line":"a" "id":1})",
+        "{\"line\":\"a\nb\"}",
+        "\xef\xbb\xbf",
         "{\"line\":\"\xff\"}",
     };
     for (const char* const text : wrong) CHECK_FALSE(refused(text).message.empty());
+}
+
+TEST_CASE("S5: whatever is refused, the message is one printable line that names the field", "[request]") {
+    const auto message = [](const std::string& text) {
+        std::string said = refused(text).message;
+        CHECK(std::all_of(said.begin(), said.end(), [](char byte) { return byte >= ' ' && byte <= '~'; }));
+        CHECK(said.size() < 300);
+        return said;
+    };
+    CHECK(message(R"({"line":"a","\u001b[31m":1})") == R"(unknown field "\u001b[31m")");
+    CHECK(message(R"({"line":"a","cwd":"a\u0007\n"})") == R"("cwd" must be an absolute path, not "a\u0007\n")");
+    CHECK(message(R"({"line":"a","output":"\u009b1m"})") == R"("output" must be whole, stream, fd or none, not "\u009b1m")");
+    CHECK(message(R"({"line":"a","env":{"\u001b=":"x"}})") == R"("env" has no valid variable name in "\u001b=")");
+    CHECK(message(R"({"argv":{}})") == R"("argv" must be an array of strings, not object)");
+    CHECK(message(R"({"argv":["a",1]})") == R"("argv" must be a string, not number)");
+    CHECK(message(R"({"line":"a","line":"a"})") == R"("line" is given twice)");
+    CHECK(message(R"({"line":"a","id":7,"env":{"A":"1","A":"1"}})") == R"("A" is given twice)");
+    CHECK(refused(R"({"line":"a","id":7,"env":{"A":"1","A":"1"}})").id == "7");
+    message("{\"line\":\"\x9b\"}");
+    message("{\"line\":\"\x1b[31m\"}");
+    message("\x1b[31m");
+    message(std::string(100'000, '"'));
+    message(std::string("{\"line\":\"a\0b\"}", 14));
+}
+
+TEST_CASE("S3: limits are accepted to the last value", "[request]") {
+    CHECK(understood(R"({"line":"a","id":18446744073709551615})").id == "18446744073709551615");
+    CHECK(understood(R"({"line":"a","id":-9223372036854775808})").id == "-9223372036854775808");
+    CHECK(understood(R"({"line":"a","id":""})").id == R"("")");
+    CHECK(understood(R"({"line":"a","umask":511})").umask == 0777U);
+    CHECK(understood(R"({"line":"a","timeout":0})").timeout == std::chrono::milliseconds(0));
+    CHECK(understood(R"({"line":"a","timeout":0.0001})").timeout == std::chrono::milliseconds(1));
+    CHECK(understood(R"({"line":"a","timeout":3153600000})").timeout == std::chrono::hours(24 * 365 * 100));
+    CHECK(understood(R"({"line":"","stdin":""})").stdin_bytes == "");
+    CHECK(understood(R"({"argv":["a",""]})").argv.size() == 2);
+    CHECK(understood(R"({"line":"a","stdin_base64":""})").stdin_bytes == "");
+    CHECK(understood("  {\"line\":\"\\ud83d\\ude00 \u00e9\"}\t").line == "\xf0\x9f\x98\x80 \xc3\xa9");
 }
 
 TEST_CASE("S5: nesting of any depth is refused, not a crash", "[request]") {

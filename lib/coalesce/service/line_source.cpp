@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <memory>
@@ -110,7 +111,7 @@ void LineSource::hand_out_lines() {
             return;  // the input ended with a delimiter
         }
         const bool too_long = length > line_bytes_max_;
-        const std::string_view text(start, too_long ? shown_of_a_long_line : length);
+        const std::string_view text(start, too_long ? std::min(length, shown_of_a_long_line) : length);
         const bool was_skipping = std::exchange(skipping_, found == nullptr && !last);
         begin_ += length + (found ? 1 : 0);
         scanned_ = begin_;

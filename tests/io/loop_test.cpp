@@ -1,0 +1,158 @@
+// The loop, its watches and timers.
+#include <coalesce/io/loop.h>
+
+#include <coalesce/io/watch.h>
+
+#include <catch2/catch.hpp>
+
+#include <sys/eventfd.h>
+
+#include <csignal>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "scratch.h"
+
+using namespace coalesce;
+using namespace std::chrono_literals;
+
+TEST_CASE("loop: what is posted runs once, in order, and never inside post()", "[loop]") {
+    Loop loop;
+    std::string order;
+    loop.post([&] {
+        order += 'a';
+        loop.post([&] { order += 'c'; });
+        order += 'A';
+    });
+    loop.post([&] { order += 'b'; });
+    CHECK(order.empty());
+    loop.run();
+    CHECK(order == "aAbc");
+}
+
+TEST_CASE("loop: tasks that post for ever do not starve what comes from outside", "[loop]") {
+    Loop loop;
+    Pipe pipe;
+    bool stopped = false;
+    std::function<void()> again = [&] {
+        if (!stopped) loop.post([&] { again(); });
+    };
+    Watch watch;
+    auto created = Watch::create(loop, pipe.read_end.get(), [&] {
+        stopped = true;
+        watch.stop();
+    });
+    REQUIRE(created);
+    watch = std::move(*created);
+    watch.start(Readiness::readable);
+    again();
+    REQUIRE(::write(pipe.write_end.get(), "x", 1) == 1);
+    loop.run();
+    CHECK(stopped);
+}
+
+TEST_CASE("loop: posted tasks that never ran are dropped with the loop", "[loop]") {
+    auto kept = std::make_shared<int>(0);
+    {
+        Loop loop;
+        loop.post([kept] {});
+        CHECK(kept.use_count() == 2);
+    }
+    CHECK(kept.use_count() == 1);
+}
+
+TEST_CASE("watch: may be dropped inside its own callback", "[loop]") {
+    Loop loop;
+    Pipe pipe;
+    std::unique_ptr<Watch> watch;
+    int calls = 0;
+    auto created = Watch::create(loop, pipe.read_end.get(), [&] {
+        ++calls;
+        watch.reset();
+    });
+    REQUIRE(created);
+    watch = std::make_unique<Watch>(std::move(*created));
+    watch->start(Readiness::readable);
+    REQUIRE(::write(pipe.write_end.get(), "x", 1) == 1);
+    loop.run();
+    CHECK(calls == 1);
+}
+
+TEST_CASE("watch: a borrowed descriptor keeps its flags", "[loop]") {
+    Loop loop;
+    Pipe pipe;
+    int calls = 0;
+    std::optional<BorrowedWatch> watch;
+    auto created = BorrowedWatch::create(loop, pipe.read_end.get(), Readiness::readable, [&] {
+        ++calls;
+        watch->stop();
+    });
+    REQUIRE(created);
+    watch.emplace(std::move(*created));
+    watch->start();
+    REQUIRE(::write(pipe.write_end.get(), "x", 1) == 1);
+    loop.run();
+    CHECK(calls == 1);
+    CHECK((::fcntl(pipe.read_end.get(), F_GETFL) & O_NONBLOCK) == 0);
+}
+
+TEST_CASE("watch: a regular file is refused, not watched for nothing", "[loop]") {
+    Loop loop;
+    Scratch scratch;
+    const Descriptor file(::open(scratch.file("file", "x").c_str(), O_RDONLY | O_CLOEXEC));
+    CHECK_FALSE(BorrowedWatch::create(loop, file.get(), Readiness::readable, [] {}));
+    CHECK_FALSE(Watch::create(loop, file.get(), [] {}));
+}
+
+TEST_CASE("timer: a later start replaces an earlier one, also inside its own callback", "[loop]") {
+    Loop loop;
+    Timer timer(loop);
+    std::string order;
+    timer.start(1h, [&] { order += 'x'; });
+    timer.start(1ms, [&] {
+        order += 'a';
+        timer.start(1ms, [&] { order += 'b'; });
+    });
+    loop.run();
+    CHECK(order == "ab");
+}
+
+TEST_CASE("timer: repeats until it is stopped, and may be dropped from inside", "[loop]") {
+    Loop loop;
+    int calls = 0;
+    auto timer = std::make_unique<Timer>(loop);
+    timer->start(1ms, 1ms, [&] {
+        if (++calls == 3) timer.reset();
+    });
+    loop.run();
+    CHECK(calls == 3);
+}
+
+TEST_CASE("timer: in the background it keeps no loop running", "[loop]") {
+    Loop loop;
+    Timer timer(loop);
+    timer.start(1h, [] {});
+    timer.in_background();
+    loop.run();
+    SUCCEED();
+}
+
+TEST_CASE("signals: are told on the loop, and keep no loop running", "[loop]") {
+    Loop loop;
+    int calls = 0;
+    const SignalWatch watch(loop, SIGUSR1, [&] { ++calls; });
+    Timer timer(loop);
+    timer.start(10s, [] {});
+    loop.post([] { ::raise(SIGUSR1); });
+    Timer poll(loop);
+    poll.start(1ms, 1ms, [&] {
+        if (calls == 0) return;
+        poll.stop();
+        timer.stop();
+    });
+    loop.run();
+    CHECK(calls == 1);
+}

@@ -1,0 +1,185 @@
+// The store of bytes that are only appended: heap, then a file (SPEC F9).
+#include <coalesce/io/store.h>
+
+#include <catch2/catch.hpp>
+
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+#include <csignal>
+#include <random>
+#include <string>
+
+#include "scratch.h"
+
+using namespace coalesce;
+
+namespace {
+
+std::string read_back(const Store& store, std::uint64_t from, std::uint64_t to) {
+    std::string bytes(static_cast<std::size_t>(to - from), '\0');
+    REQUIRE(store.read(from, bytes));
+    return bytes;
+}
+
+// By extents, as a writer walks it.
+std::string walked(const Store& store, std::uint64_t from) {
+    std::string bytes;
+    while (from < store.size()) {
+        const Extent extent = store.extent(from, store.size() - from);
+        REQUIRE(extent.length > 0);
+        if (extent.file < 0) {
+            REQUIRE(extent.bytes.size() == extent.length);
+            bytes += extent.bytes;
+        } else {
+            std::string part(static_cast<std::size_t>(extent.length), '\0');
+            REQUIRE(::pread(extent.file, part.data(), part.size(), static_cast<off_t>(extent.offset)) ==
+                    static_cast<ssize_t>(part.size()));
+            bytes += part;
+        }
+        from += extent.length;
+    }
+    return bytes;
+}
+
+std::uint64_t blocks_of(int file) {
+    struct stat info {};
+    REQUIRE(::fstat(file, &info) == 0);
+    return static_cast<std::uint64_t>(info.st_blocks) * 512;
+}
+
+// For a block: no file of ours may grow past so much.
+class FileSizeLimit {
+  public:
+    explicit FileSizeLimit(rlim_t bytes) {
+        ::signal(SIGXFSZ, SIG_IGN);
+        ::getrlimit(RLIMIT_FSIZE, &before_);
+        const rlimit limit{bytes, before_.rlim_max};
+        REQUIRE(::setrlimit(RLIMIT_FSIZE, &limit) == 0);
+    }
+    ~FileSizeLimit() { ::setrlimit(RLIMIT_FSIZE, &before_); }
+
+  private:
+    rlimit before_{};
+};
+
+}  // namespace
+
+TEST_CASE("F9: random appends read back as a plain string would, on the heap, in a memfd and in a directory", "[store]") {
+    Scratch scratch;
+    const unsigned seed = std::random_device{}();
+    INFO("seed " << seed);
+    std::mt19937 random(seed);
+    for (int round = 0; round < 60; ++round) {
+        const StoreLimits limits{.heap_bytes = round % 5 == 0 ? 0 : random() % 200'000,
+                                 .directory = round % 2 == 0 ? std::string() : scratch.path()};
+        Store store(limits);
+        std::string model;
+        for (int append = 0; append < 60; ++append) {
+            const std::size_t length = random() % 10 == 0 ? random() % 70'000 : random() % 700;
+            std::string bytes(length, '\0');
+            for (char& byte : bytes) byte = static_cast<char>(random());
+            REQUIRE(store.append(bytes));
+            model += bytes;
+            REQUIRE(store.size() == model.size());
+            if (model.empty()) continue;
+            const std::size_t from = random() % model.size();
+            const std::size_t to = from + random() % (model.size() - from + 1);
+            REQUIRE((read_back(store, from, to) == model.substr(from, to - from)));
+            REQUIRE((walked(store, from) == model.substr(from)));
+        }
+        CHECK((store.file() >= 0) == (model.size() > limits.heap_bytes));
+        CHECK(scratch.empty());  // its file has no name
+    }
+}
+
+TEST_CASE("F9: bytes leave the heap exactly past the limit", "[store]") {
+    const StoreLimits limits{.heap_bytes = 1000, .directory = {}};
+    Store store(limits);
+    REQUIRE(store.append(std::string(1000, 'a')));
+    CHECK(store.file() == -1);
+    REQUIRE(store.append(std::string("b")));
+    CHECK(store.file() >= 0);
+    CHECK(read_back(store, 998, 1001) == "aab");
+}
+
+TEST_CASE("F9: a store can be moved to its file at once, and once", "[store]") {
+    const StoreLimits limits;
+    Store store(limits);
+    REQUIRE(store.append(std::string("before")));
+    REQUIRE(store.move_to_file());
+    const int file = store.file();
+    REQUIRE(store.move_to_file());
+    CHECK(store.file() == file);
+    REQUIRE(store.append(std::string(" after")));
+    CHECK(read_back(store, 0, 12) == "before after");
+}
+
+TEST_CASE("F9: a refused append keeps what was there and takes no more", "[store]") {
+    Scratch scratch;
+    SECTION("no room in the file") {
+        const StoreLimits limits{.heap_bytes = 10, .directory = scratch.path()};
+        Store store(limits);
+        REQUIRE(store.append(std::string(6000, 'a')));
+        const FileSizeLimit full(8192);
+        const auto refused = store.append(std::string(6000, 'b'));
+        REQUIRE_FALSE(refused);
+        CHECK(refused.error().code == std::errc::file_too_large);
+        CHECK(refused.error().doing == "keep the output in " + scratch.path());
+        CHECK(store.size() == 6000);
+        CHECK((read_back(store, 0, 6000) == std::string(6000, 'a')));
+        const auto again = store.append(std::string("b"));
+        REQUIRE_FALSE(again);
+        CHECK(store.size() == 6000);
+    }
+    SECTION("no room when the heap moves to the file") {
+        const StoreLimits limits{.heap_bytes = 10'000, .directory = scratch.path()};
+        Store store(limits);
+        REQUIRE(store.append(std::string(9000, 'a')));
+        const FileSizeLimit full(4096);
+        REQUIRE_FALSE(store.append(std::string(6000, 'b')));
+        CHECK(store.size() == 9000);
+        CHECK(store.file() == -1);
+        CHECK((read_back(store, 0, 9000) == std::string(9000, 'a')));
+        REQUIRE_FALSE(store.append(std::string("b")));
+        CHECK(store.size() == 9000);
+    }
+    SECTION("no such directory") {
+        const StoreLimits limits{.heap_bytes = 4, .directory = scratch.path("missing")};
+        Store store(limits);
+        REQUIRE(store.append(std::string("abc")));
+        const auto refused = store.append(std::string("def"));
+        REQUIRE_FALSE(refused);
+        CHECK(refused.error().message() ==
+              "make a file for the output in " + scratch.path("missing") + ": No such file or directory");
+        CHECK(read_back(store, 0, 3) == "abc");
+    }
+    SECTION("no descriptors") {
+        const StoreLimits limits{.heap_bytes = 0, .directory = {}};
+        Store store(limits);
+        rlimit before{};
+        ::getrlimit(RLIMIT_NOFILE, &before);
+        const rlimit none{0, before.rlim_max};
+        REQUIRE(::setrlimit(RLIMIT_NOFILE, &none) == 0);
+        const auto refused = store.append(std::string("abc"));
+        ::setrlimit(RLIMIT_NOFILE, &before);
+        REQUIRE_FALSE(refused);
+        CHECK(refused.error().code == std::errc::too_many_files_open);
+        CHECK(store.size() == 0);
+    }
+}
+
+TEST_CASE("F9: released space goes back to the system, and what is behind it stays", "[store]") {
+    Scratch scratch;
+    for (const std::string& directory : {std::string(), scratch.path()}) {
+        const StoreLimits limits{.heap_bytes = 0, .directory = directory};
+        Store store(limits);
+        for (int i = 0; i < 100; ++i) REQUIRE(store.append(std::string(10'000, static_cast<char>('a' + i % 26))));
+        const std::uint64_t before = blocks_of(store.file());
+        store.release_before(900'001);
+        if (directory.empty()) CHECK(blocks_of(store.file()) < before / 5);  // a file system may not know holes
+        CHECK((read_back(store, 900'001, 1'000'000).substr(0, 9'999) == std::string(9'999, 'a' + 90 % 26)));
+        store.release_before(5);  // no way back
+        CHECK(store.size() == 1'000'000);
+    }
+}
