@@ -246,11 +246,11 @@ TEST_CASE("B5: --progress draws on a terminal and clears its line", "[batch][acc
     SECTION("asked for") {
         Running batch = box.start({.args = {"--progress", "-j1"}, .input = "read x <gate\nread x <gate\nfalse\n", .stderr_fd = terminal.slave.get()});
         terminal.slave.reset();
-        const std::string seen = read_all(terminal.master.get(), "1 shared");
-        CHECK_THAT(seen, Contains("[") && Contains("0/3 done, 1 running"));
+        const std::string seen = read_all(terminal.master.get(), "0/3 done, 1 running, 0 shared, 0 failed");
+        CHECK_THAT(seen, Contains("\r[--------------------] 0/3"));
         gate.open(2);
         const std::string rest = read_all(terminal.master.get());
-        CHECK_THAT(rest, Catch::Matchers::EndsWith("\r\x1b[K"));
+        CHECK_THAT(rest, Catch::Matchers::EndsWith("\r\x1b[K"));  // taken away at the end
         CHECK(batch.wait().exit == 123);
     }
     SECTION("by default, when stderr is a terminal and the output is not") {

@@ -8,7 +8,6 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/mount.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -22,6 +21,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <sstream>
 
 namespace coalesce {
@@ -103,6 +103,15 @@ void feed(Descriptor in, std::string_view text) {
         text.remove_prefix(static_cast<std::size_t>(more));
     }
     ::_exit(0);
+}
+
+// As /proc tells it; 0 if there is no such process.
+char state_of(pid_t pid) {
+    std::ifstream stat("/proc/" + std::to_string(pid) + "/stat");
+    std::string text;
+    if (!std::getline(stat, text)) return 0;
+    const std::size_t name_end = text.rfind(") ");
+    return name_end == std::string::npos ? '\0' : text[name_end + 2];
 }
 
 // One read; false at the end.
@@ -198,6 +207,14 @@ std::string Running::read_error_until(std::string_view word) {
 
 void Running::signal(int number) const { REQUIRE(::kill(pid_, number) == 0); }
 
+long Running::peak_kib() const {
+    std::ifstream status("/proc/" + std::to_string(pid_) + "/status");
+    for (std::string line; std::getline(status, line);)
+        if (line.starts_with("VmHWM:")) return std::stol(line.substr(6));
+    FAIL("it has no memory");
+    return 0;
+}
+
 Ended Running::wait() {
     const auto until = deadline();
     in_.reset();
@@ -214,12 +231,10 @@ Ended Running::wait() {
     pollfd gone{.fd = handle.get(), .events = POLLIN, .revents = 0};
     if (::poll(&gone, 1, left_ms(until)) != 1) FAIL("it has closed its output but does not end");
     int status = 0;
-    rusage usage{};
-    REQUIRE(::wait4(pid_, &status, 0, &usage) == pid_);
+    REQUIRE(::waitpid(pid_, &status, 0) == pid_);
     pid_ = -1;
     if (WIFEXITED(status)) ended.exit = WEXITSTATUS(status);
     if (WIFSIGNALED(status)) ended.signal = WTERMSIG(status);
-    ended.peak_kib = usage.ru_maxrss;
     ended.out = std::move(out_rest_);
     ended.err = std::move(err_rest_);
     return ended;
@@ -354,7 +369,9 @@ Terminal open_terminal(int columns) {
 std::string read_all(int fd, std::string_view until) {
     std::string all;
     std::array<char, 65536> buffer;
+    const auto latest = deadline();
     while (until.empty() || all.find(until) == std::string::npos) {
+        if (Clock::now() > latest) FAIL("never seen: " << until << " in " << all.substr(all.size() - std::min<std::size_t>(all.size(), 1000)));
         await_readable(fd);
         const ssize_t got = ::read(fd, buffer.data(), buffer.size());
         if (got <= 0) return all;  // EIO: a terminal that nobody holds any more
@@ -363,12 +380,22 @@ std::string read_all(int fd, std::string_view until) {
     return all;
 }
 
+void wait_until(const std::function<bool()>& is_so) {
+    for (const auto latest = deadline(); !is_so(); ::sched_yield())
+        if (Clock::now() > latest) FAIL("it does not become so");
+}
+
+bool asleep(pid_t pid) { return state_of(pid) == 'S'; }
+
+std::size_t children_of(pid_t pid) {
+    const std::string task = "/proc/" + std::to_string(pid) + "/task/" + std::to_string(pid) + "/children";
+    std::ifstream children(task);
+    return static_cast<std::size_t>(std::distance(std::istream_iterator<int>(children), {}));
+}
+
 bool alive(pid_t pid) {
-    std::ifstream stat("/proc/" + std::to_string(pid) + "/stat");
-    std::string text;
-    if (!std::getline(stat, text)) return false;
-    const std::size_t state = text.rfind(") ");
-    return state != std::string::npos && text[state + 2] != 'Z' && text[state + 2] != 'X';
+    const char state = state_of(pid);
+    return state != 0 && state != 'Z' && state != 'X';
 }
 
 void await_death(pid_t pid) {

@@ -25,7 +25,6 @@ struct Ended {
     int signal = 0;  ///< the signal that ended it
     std::string out;
     std::string err;
-    long peak_kib = 0;  ///< most memory resident at once
 };
 
 /// A named pipe that the test holds open, so that neither side waits to open it.
@@ -72,6 +71,7 @@ class Running {
     [[nodiscard]] pid_t pid() const noexcept { return pid_; }
     void send(std::string_view text);
     void end_input() { in_.reset(); }
+    [[nodiscard]] int input_fd() const noexcept { return in_.get(); }
     /// Reads standard output up to the first `count` bytes or lines not read yet.
     std::string read_bytes(std::size_t count);
     std::string read_line();
@@ -81,6 +81,9 @@ class Running {
     std::string read_error_until(std::string_view word);
     void stop_reading() { out_.reset(); }
     void signal(int number) const;
+    /// Most memory resident at once so far. What wait4() tells counts the test's own
+    /// memory as well, from before exec.
+    [[nodiscard]] long peak_kib() const;
     /// Ends the input, and collects all that comes.
     Ended wait();
 
@@ -151,6 +154,12 @@ struct Terminal {
 Terminal open_terminal(int columns);
 /// All that a descriptor gives until its end, or `until` is seen.
 std::string read_all(int fd, std::string_view until = {});
+/// Asks again and again until it is so.
+void wait_until(const std::function<bool()>& is_so);
+/// Whether that process waits for something.
+bool asleep(pid_t pid);
+/// How many children it has.
+std::size_t children_of(pid_t pid);
 /// Whether that process is there (a zombie is not).
 bool alive(pid_t pid);
 /// Waits for its end.
