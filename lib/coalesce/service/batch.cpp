@@ -28,9 +28,9 @@ namespace {
 
 using namespace std::chrono;
 
-// What waits for its result may cost so much: four million plain requests of one
-// run, or fewer that more must be remembered of, or some dozens of the longest lines.
-constexpr std::uint64_t waiting_bytes_max = 256 << 20;
+// What waits for its result may cost so much: three million plain requests of one
+// run, or fewer that more must be remembered of, or half a dozen of the longest lines.
+constexpr std::uint64_t waiting_bytes_max = 192 << 20;
 constexpr std::uint64_t joined_bytes = 64;
 
 // A queued job has its line as its key, its argument, its line and its title.
