@@ -362,7 +362,7 @@ TEST_CASE("F6: a request for a key that is being cancelled waits for its end and
     Sandbox box;
     Gate gate = box.gate("gate");
     Gate begun = box.gate("begun");
-    const std::string request = R"({"line":"trap 'read x <gate; echo over >>log; exit' TERM; echo run >>log; echo x >begun; sleep 1000 & wait; echo out")";
+    const std::string request = R"({"line":"trap 'read x <gate; echo over >>log; exit' TERM; echo run >>log; echo x >begun; sleep 1000 >&- 2>&- & wait; echo out")";
     Running batch = box.start({.args = {"--json", "-j4"}});
     batch.send(request + ",\"wait\":0.1}\n");
     begun.await();

@@ -178,7 +178,7 @@ TEST_CASE("B6: a second interrupt does not wait for what ignores the first", "[b
     Gate begun = box.gate("begun");
     Gate told = box.gate("told");
     Running batch = box.start({.args = {"-j2", "--joblog", "log"}});
-    batch.send("echo done\ntrap 'echo x >told' TERM; echo $$ >begun; while :; do sleep 1000 & wait; done\n");
+    batch.send("echo done\ntrap 'echo x >told' TERM; echo $$ >begun; while :; do sleep 1000 >&- 2>&- & wait; done\n");
     CHECK(batch.read_line() == "done");
     const pid_t pid = std::stoi(begun.await());
     batch.signal(SIGINT);
@@ -283,7 +283,7 @@ TEST_CASE("B6: Ctrl-C on a terminal reaches the commands once, through batch", "
                                    ::ioctl(2, TIOCSCTTY, 0);
                                }});
     terminal.slave.reset();
-    batch.send("trap 'echo interrupted' INT; trap 'echo terminated; exit' TERM; echo x >begun; while :; do sleep 1000 & wait; done\n");
+    batch.send("trap 'echo interrupted' INT; trap 'echo terminated; exit' TERM; echo x >begun; while :; do sleep 1000 >&- 2>&- & wait; done\n");
     begun.await();
     REQUIRE(::write(terminal.master.get(), "\x03", 1) == 1);
     CHECK(batch.wait().exit == 130);

@@ -218,7 +218,7 @@ TEST_CASE("F5: who leaves disturbs no one, the last who leaves ends the run", "[
 
 TEST_CASE("F6: a run being cancelled cannot be joined: who asks waits for its end and runs anew", "[executor]") {
     Room room;
-    const std::string line = "trap 'read x <gate; echo over >>log; exit 9' TERM; echo run >>log; echo x >begun; sleep 1000 & wait; exit 4";
+    const std::string line = "trap 'read x <gate; echo over >>log; exit 9' TERM; echo run >>log; echo x >begun; sleep 1000 >&- 2>&- & wait; exit 4";
     Requester& first = room.ask(line);
     room.when_begun(1, [&] {
         first.ticket = {};
@@ -284,7 +284,7 @@ TEST_CASE("F10: a timeout bounds the run, for all who share it", "[executor]") {
 
 TEST_CASE("F10: who asks while a run is ended by its timeout runs anew", "[executor]") {
     Room room;
-    const std::string line = "trap 'echo x >begun; read x <gate; exit' TERM; sleep 1000 & wait";
+    const std::string line = "trap 'echo x >begun; read x <gate; exit' TERM; sleep 1000 >&- 2>&- & wait";
     Requester& first = room.ask(line, {}, [](Job& job) { job.timeout = 50ms; });
     room.when_begun(1, [&] {
         Requester& second = room.ask(line, {}, [](Job& job) { job.command.argv[2] = "echo second"; });

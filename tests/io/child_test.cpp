@@ -161,7 +161,7 @@ TEST_CASE("F8: a process that closes both pipes still ends only when it exits", 
 TEST_CASE("F5: terminate() is TERM at once, and KILL after the grace period", "[child]") {
     Loop loop;
     SECTION("what ends by TERM is not killed") {
-        Watched watched(loop, "trap 'echo bye; exit 4' TERM; echo ready; while :; do sleep 1000 & wait; done");
+        Watched watched(loop, "trap 'echo bye; exit 4' TERM; echo ready; while :; do sleep 1000 >&- 2>&- & wait; done");
         watched.on_output = [&] { watched.child->terminate(1h); };
         loop.run();
         CHECK(watched.out == "ready\nbye\n");
