@@ -4,6 +4,7 @@
 
 #include <catch2/catch.hpp>
 
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -141,4 +142,20 @@ TEST_CASE("B1: results before an error of the input are delivered", "[cli][troub
     const Ended ended = batch.wait();
     CHECK((ended.exit == 125 || ended.exit == 0 || ended.exit == 129));
     CHECK(ended.out.empty());
+}
+
+TEST_CASE("B6: with too few descriptors to begin it says so", "[cli][trouble]") {
+    if (sanitized) return;  // the sanitizer itself needs two to look at memory
+    Sandbox box;
+    box.write("lines", "echo x >>runs\n");
+    for (const rlim_t few : {7U, 10U, 13U}) {
+        const Ended ended = box.run({.args = {"-a", "lines"}, .input = "", .in_child = [few] {
+                                         const rlimit limit{few, few};
+                                         ::setrlimit(RLIMIT_NOFILE, &limit);
+                                     }});
+        INFO(few);
+        CHECK((ended.exit == 125 || ended.exit == 123));
+        CHECK_THAT(ended.err, StartsWith("coalesce: cannot ") && Contains("Too many open files"));
+    }
+    CHECK_FALSE(box.exists("runs"));
 }

@@ -1,12 +1,15 @@
 #include <coalesce/io/loop.h>
 
 #include <cstdlib>
+#include <system_error>
 #include <utility>
 
 namespace coalesce {
 
 Loop::Loop() : wake_(new uv_idle_t{}) {
-    if (uv_loop_init(&raw_) != 0) std::abort();  // no descriptors left at start: nothing can work
+    // With no descriptors left at the start nothing can work, and main says so.
+    if (const int refused = uv_loop_init(&raw_); refused != 0)
+        throw std::system_error(-refused, std::system_category(), "cannot make an event loop");
     uv_idle_init(&raw_, wake_.get());
     wake_->data = this;
 }

@@ -3,6 +3,7 @@
 #include <sys/epoll.h>
 
 #include <cstdlib>
+#include <system_error>
 #include <utility>
 
 #include <coalesce/io/loop.h>
@@ -13,6 +14,10 @@ namespace {
 template <class State>
 void close_then_delete(State* state) noexcept {
     auto* base = reinterpret_cast<uv_handle_t*>(state);
+    if (base->type == UV_UNKNOWN_HANDLE) {  // zeroed, never initialised
+        delete state;
+        return;
+    }
     base->data = nullptr;  // late callbacks must find no owner
     uv_close(base, [](uv_handle_t* closed) { delete reinterpret_cast<State*>(closed); });
 }
@@ -100,7 +105,8 @@ void Timer::stop() noexcept { uv_timer_stop(state_.get()); }
 void Timer::in_background() noexcept { uv_unref(reinterpret_cast<uv_handle_t*>(state_.get())); }
 
 SignalWatch::SignalWatch(Loop& loop, int number, UniqueFunction<void()> on_signal) : state_(new State{}) {
-    uv_signal_init(loop.raw(), state_.get());
+    if (const int refused = uv_signal_init(loop.raw(), state_.get()); refused != 0)
+        throw std::system_error(-refused, std::system_category(), "cannot watch for signals");
     state_->data = state_.get();
     state_->on_signal = std::move(on_signal);
     uv_signal_start(
