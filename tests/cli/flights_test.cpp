@@ -67,6 +67,37 @@ TEST_CASE("B3: --once runs each distinct line once for the whole input", "[batch
     CHECK(box.lines("others") == 1);
 }
 
+// A line that was read between a run's end and its delivery found neither the flight nor the result.
+TEST_CASE("B3: --once runs each line once however reading and ending coincide", "[batch][flights]") {
+    for (int round = 0; round < (sanitized ? 15 : 40); ++round) {
+        Sandbox box;
+        std::string input;
+        for (int i = 0; i < 120; ++i) input += "echo " + std::to_string((i * 7 + round) % 12) + " >>runs\n";
+        const char* const ahead[] = {"1", "2", "5", "4096"};
+        CHECK(box.batch({"--once", "-j2", "--read-ahead", ahead[round % 4]}, input).exit == 0);
+        CHECK(box.lines("runs") == 12);
+    }
+    Sandbox box;
+    const Ended missing = box.batch({"--once", "--json", "-v"}, repeated("{\"argv\":[\"./missing\"]}\n", 50));
+    CHECK_THAT(missing.err, Contains("50 requests, 0 runs, 49 shared, 50 failed"));
+}
+
+TEST_CASE("B3: --once does not keep what a run came to that everybody had left", "[batch][flights]") {
+    Sandbox box;
+    Gate gate = box.gate("gate");
+    const std::string request = R"({"line":"echo run >>runs; read x <gate; echo out")";
+    Running batch = box.start({.args = {"--once", "--json"}});
+    batch.send(request + ",\"wait\":0.05}\n");
+    batch.read_error_until("gave up");
+    batch.send(request + "}\n");
+    gate.open(2);
+    CHECK(batch.read_line() == "out");
+    batch.send(request + "}\n");
+    CHECK(batch.read_line() == "out");
+    CHECK(batch.wait().exit == 123);
+    CHECK(box.lines("runs") == 2);
+}
+
 TEST_CASE("F1: lines that differ in a byte are different commands", "[batch][flights]") {
     Sandbox box;
     Gate gate = box.gate("gate");

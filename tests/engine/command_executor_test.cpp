@@ -554,13 +554,31 @@ TEST_CASE("B6: start_no_more() drops what is queued, pending, retried or asked f
 
 TEST_CASE("B5: on_over is told of a failure before the next run takes its place", "[executor]") {
     Room room({.jobs = 1});
-    room.executor.on_over([&](const Outcome& outcome) {
-        if (!outcome.success()) room.executor.start_no_more();
+    room.executor.on_over([&](const std::shared_ptr<const RunResult>& result) {
+        if (!result->outcome.success()) room.executor.start_no_more();
     });
     room.ask("exit 1");
     room.ask("echo run >>runs");
     room.run();
     CHECK(room.read("runs").empty());
+}
+
+TEST_CASE("B3: on_over is told of a result while its key is still taken", "[executor]") {
+    Room room;
+    std::vector<std::uint64_t> over;
+    room.executor.on_over([&](const std::shared_ptr<const RunResult>& result) {
+        over.push_back(result->run);
+        if (over.size() == 1) CHECK_FALSE(room.ask("echo run >>runs").ticket.leader());
+    });
+    Requester& first = room.ask("echo run >>runs");
+    const FlightId id = first.ticket.id();
+    room.run();
+    CHECK(room.requesters.back().result().run == id);
+    // A command that cannot be started is over while it is being asked for.
+    Requester& missing = room.ask("missing", {}, [](Job& job) { job.command.argv = {"./missing"}; });
+    CHECK(over == std::vector<std::uint64_t>{id, missing.ticket.id()});
+    room.run();
+    CHECK(room.read("runs") == "run\n");
 }
 
 TEST_CASE("B6: an executor that is dropped kills what runs and starts nothing", "[executor]") {

@@ -242,18 +242,19 @@ void CommandExecutor::land(std::unique_ptr<Active> active, Outcome outcome) {
     run.phase = Run::Phase::ending;
     run.pid = -1;
     if (run.spool) run.spool->close();
-    RunResult result{.run = active->completer.flight().id(),
-                     .outcome = std::move(outcome),
-                     .spool = run.spool,
-                     .title = std::move(active->job.title),
-                     .requested = run.requested,
-                     .started = run.started,
-                     .duration = active->attempts > 0 ? steady_clock::now() - active->started_steady : nanoseconds(0),
-                     .attempts = active->attempts};
+    const FlightId id = active->completer.flight().id();
+    auto result = std::make_shared<const RunResult>(
+        RunResult{.run = id,
+                  .outcome = std::move(outcome),
+                  .spool = run.spool,
+                  .title = std::move(active->job.title),
+                  .requested = run.requested,
+                  .started = run.started,
+                  .duration = active->attempts > 0 ? steady_clock::now() - active->started_steady : nanoseconds(0),
+                  .attempts = active->attempts});
     auto completer = std::move(active->completer);
     active.reset();
-    const FlightId id = result.run;
-    if (on_over_) on_over_(result.outcome);
+    if (on_over_) on_over_(result);
     completer.value(std::move(result));
     if (on_landed_) on_landed_(id);
     start_queued();

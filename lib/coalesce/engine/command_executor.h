@@ -104,8 +104,10 @@ class CommandExecutor {
 
     /// Called when a run has a process and a spool.
     void on_started(UniqueFunction<void(FlightId)> on_started) { on_started_ = std::move(on_started); }
-    /// Called when a flight is over for good, before another takes its place.
-    void on_over(UniqueFunction<void(const Outcome&)> on_over) { on_over_ = std::move(on_over); }
+    /// Called with what a flight lands with, before another takes its place and before
+    /// anybody can ask for its key anew. For a command that cannot be started that is
+    /// inside submit().
+    void on_over(UniqueFunction<void(const std::shared_ptr<const RunResult>&)> on_over) { on_over_ = std::move(on_over); }
     /// Called when a flight has left the table, before its requesters are told.
     void on_landed(UniqueFunction<void(FlightId)> on_landed) { on_landed_ = std::move(on_landed); }
     /// Called when a run is paused because its output is past the replay limit and
@@ -169,7 +171,7 @@ class CommandExecutor {
     bool held_ = false;
     bool no_more_ = false;
     UniqueFunction<void(FlightId)> on_started_;
-    UniqueFunction<void(const Outcome&)> on_over_;
+    UniqueFunction<void(const std::shared_ptr<const RunResult>&)> on_over_;
     UniqueFunction<void(FlightId)> on_landed_;
     UniqueFunction<void(FlightId)> on_stalled_;
     Group<Key, RunResult, Run, KeyHash, KeyEqual> flights_;  // last: it calls the above while it goes

@@ -78,7 +78,7 @@ class Batch {
     void take_request(Request request, std::uint64_t line_number);
     void reject(std::uint64_t line_number, const std::string& id, std::string_view text, const std::string& why);
     void wait_for(RunTicket ticket, std::uint64_t sequence, std::unique_ptr<Asked> asked,
-                  std::optional<milliseconds> patience, std::string once_key, std::size_t command_bytes);
+                  std::optional<milliseconds> patience, std::size_t command_bytes);
     void give_up(std::uint64_t sequence, bool joined);
 
     void landed(std::uint64_t sequence, bool joined, const Landing<RunResult>& landing, std::unique_ptr<Asked> asked);
@@ -91,6 +91,7 @@ class Batch {
     void on_stalled(FlightId id);
     void drain(FlightId id);
     void forget(FlightId id);
+    void keep(const std::shared_ptr<const RunResult>& result);
     [[nodiscard]] Outcome beyond_replay() const;
 
     [[nodiscard]] bool remembers() const noexcept {
@@ -133,7 +134,9 @@ class Batch {
     std::unordered_map<FlightId, std::unique_ptr<SpoolReader>> drains_;  // of long output that its leader does not want
     std::unordered_map<FlightId, std::uint64_t> live_;     // printed while they run: the sequence number shown
     std::unordered_map<std::uint64_t, std::unique_ptr<Asked>> impatient_;
-    std::unordered_map<std::string, std::shared_ptr<const RunResult>, StringHash, std::equal_to<>> kept_;  // --once
+    // --once: results by key, and the key that is being asked for just now.
+    std::unordered_map<std::string, std::shared_ptr<const RunResult>, StringHash, std::equal_to<>> kept_;
+    std::string asking_once_;
     std::vector<std::pair<std::string, std::uint64_t>> listed_;                                            // --dry-run
     std::unordered_map<std::string, std::size_t, StringHash, std::equal_to<>> listed_at_;
 
@@ -180,8 +183,9 @@ Batch::Batch(BatchOptions options, Surroundings own, Ledger ledger)
         if (leader == leaders_.end() || leader->second.sequence != 0) return;
         loop_.post([this, id] { forget(id); });  // perhaps nobody is left to be told
     });
-    executor_.on_over([this](const Outcome& outcome) {
-        count_run(outcome);
+    executor_.on_over([this](const std::shared_ptr<const RunResult>& result) {
+        count_run(result->outcome);
+        keep(result);
         throttle();
     });
     for (const int number : {SIGINT, SIGTERM, SIGHUP})
@@ -296,11 +300,10 @@ void Batch::take_line(std::string_view text) {
         if (const auto kept = kept_.find(words_); kept != kept_.end())
             return deliver(sequence, true, kept->second, 1, std::move(asked));
     }
+    if (options_.once) asking_once_ = words_;
     RunTicket ticket = executor_.submit(
         RequestKey{canonical_, words_}, [this, line = std::string(text)]() mutable { return job_of_line(std::move(line)); });
-    const bool remember_result = options_.once && ticket.leader();
-    wait_for(std::move(ticket), sequence, std::move(asked), std::nullopt, remember_result ? words_ : std::string(),
-             text.size());
+    wait_for(std::move(ticket), sequence, std::move(asked), std::nullopt, text.size());
 }
 
 void Batch::take_request(Request request, std::uint64_t line_number) {
@@ -318,21 +321,21 @@ void Batch::take_request(Request request, std::uint64_t line_number) {
     asked->command = resolved.job.title;
     asked->with_output = request.output == Request::Output::whole;
     const std::size_t command_bytes = words.size() + (resolved.job.command.stdin_bytes ? resolved.job.command.stdin_bytes->size() : 0);
-    std::string once_key = options_.once ? canonical->bytes + words : std::string();
+    if (options_.once) asking_once_ = canonical->bytes + words;
     if (options_.once && !request.fresh) {
-        if (const auto kept = kept_.find(once_key); kept != kept_.end())
+        if (const auto kept = kept_.find(asking_once_); kept != kept_.end())
             return deliver(sequence, true, kept->second, 1, std::move(asked));
     }
     RunTicket ticket = executor_.submit(RequestKey{canonical, words},
                                         [job = std::move(resolved.job)]() mutable { return std::move(job); },
                                         {.fresh = request.fresh});
-    wait_for(std::move(ticket), sequence, std::move(asked), request.wait, std::move(once_key), command_bytes);
+    wait_for(std::move(ticket), sequence, std::move(asked), request.wait, command_bytes);
 }
 
 void Batch::wait_for(RunTicket ticket, std::uint64_t sequence, std::unique_ptr<Asked> asked,
-                     std::optional<milliseconds> patience, std::string once_key, std::size_t command_bytes) {
+                     std::optional<milliseconds> patience, std::size_t command_bytes) {
     const bool joined = !ticket.leader();
-    if (!joined) leaders_.emplace(ticket.id(), Leader{sequence, !asked || asked->with_output, std::move(once_key)});
+    if (!joined) leaders_.emplace(ticket.id(), Leader{sequence, !asked || asked->with_output, std::move(asking_once_)});
     std::uint64_t bytes = joined ? joined_bytes : queued_bytes(command_bytes);
     if (asked) {
         bytes += sizeof(Asked) + asked->command.size() + asked->id.size() + asked->key.size();
@@ -391,7 +394,6 @@ void Batch::landed(std::uint64_t sequence, bool joined, const Landing<RunResult>
     const std::shared_ptr<const RunResult>& result = landing.value;
     waiting_bytes_ -= asked ? asked->bytes : joined ? joined_bytes : queued_bytes(result->title.size());
     if (const auto leader = leaders_.find(result->run); leader != leaders_.end()) {
-        if (options_.once) kept_.emplace(std::move(leader->second.once_key), result);
         forget(result->run);
     }
     deliver(sequence, joined, result, landing.requesters, std::move(asked));
@@ -476,6 +478,15 @@ void Batch::count_run(const Outcome& outcome) {
     stop_reading();
     executor_.start_no_more();
     if (options_.halt->now) executor_.cancel_all(options_.grace);
+}
+
+// Before the key is free: a line that is read between a run's end and its delivery
+// must not run again. A command that cannot be started is over while it is being asked for.
+void Batch::keep(const std::shared_ptr<const RunResult>& result) {
+    if (!options_.once || result->outcome.kind == Outcome::Kind::cancelled) return;
+    const auto leader = leaders_.find(result->run);
+    const std::string& key = leader == leaders_.end() ? asking_once_ : leader->second.once_key;
+    kept_.emplace(key, result);
 }
 
 void Batch::forget(FlightId id) {
