@@ -200,13 +200,13 @@ TEST_CASE("F5: the whole process group is told to end, and what is left of it is
         await_death(std::stoi(watched.out));
     }
     SECTION("one that ignores TERM and holds no pipe, when the leader has gone") {
-        Watched watched(loop, "(trap '' TERM; exec sleep 1000) >/dev/null 2>&1 & echo $!; exec sleep 1000");
+        Watched watched(loop, "sh -c 'trap \"\" TERM; echo $$; exec sleep 1000 >/dev/null 2>&1' & exec sleep 1000");
         watched.on_output = [&] { watched.child->terminate(1h); };
         loop.run();
         await_death(std::stoi(watched.out));
     }
     SECTION("one that ignores TERM and holds a pipe, when the grace period is over") {
-        Watched watched(loop, "(trap '' TERM; exec sleep 1000) & echo $!; exec sleep 1000");
+        Watched watched(loop, "sh -c 'trap \"\" TERM; echo $$; exec sleep 1000' & exec sleep 1000");
         watched.on_output = [&] { watched.child->terminate(100ms); };
         loop.run();
         CHECK(watched.outcomes.size() == 1);
