@@ -286,6 +286,7 @@ TEST_CASE("B1: every field of a JSON request does what it says", "[batch][json]"
         CHECK_FALSE(one(R"({"argv":["true"]})").contains("id"));
     }
     SECTION("cwd") { CHECK(one(R"({"argv":["/bin/pwd"],"cwd":")" + box.path("sub") + "\"}")["stdout"] == box.path("sub") + "\n"); }
+    SECTION("umask") { CHECK(one(R"({"line":"umask","umask":63})")["stdout"] == "0077\n"); }
     SECTION("env as an object changes the environment, null removes") {
         const Json result = one(R"({"line":"echo $OLD$NEW${GONE-none}","env":{"NEW":"new","GONE":null}})");
         CHECK(result["stdout"] == "oldnewnone\n");

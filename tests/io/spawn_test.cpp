@@ -113,6 +113,22 @@ TEST_CASE("F13: path names the file, argv[0] stays the word", "[spawn]") {
     CHECK(run({"called-so"}, {}, scratch.path().c_str(), "./prog").out == "./prog\n");  // the kernel's, of a script
 }
 
+TEST_CASE("F13: the umask is the program's, not the parent's", "[spawn]") {
+    const std::vector<std::string> argv{"/bin/sh", "-c", "umask"};
+    const std::vector<std::string> env{"PATH=/bin"};
+    const mode_t before = ::umask(0);
+    for (const mode_t mask : {0U, 022U, 077U, 0777U}) {
+        Pipe pipe;
+        const Started started = spawn({.argv = argv, .env = env, .umask = mask, .standard_input = pipe.read_end.get(),
+                                       .standard_output = pipe.write_end.get(), .standard_error = pipe.write_end.get()});
+        REQUIRE(started.failed == Started::Step::none);
+        pipe.write_end.reset();
+        CHECK(std::stoul(drain(pipe.read_end.get()), nullptr, 8) == mask);
+        ::waitpid(started.pid, nullptr, 0);
+    }
+    CHECK(::umask(before) == 0);
+}
+
 TEST_CASE("F13: the hook is called in the child, with the signals still blocked, and before exec", "[spawn]") {
     struct Told {
         pid_t pid = 0;
