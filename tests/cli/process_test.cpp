@@ -182,10 +182,26 @@ TEST_CASE("B6: a second interrupt does not wait for what ignores the first", "[b
     batch.signal(SIGINT);
     told.await();
     CHECK(alive(pid));
-    batch.signal(SIGINT);
+    batch.signal(SIGTERM);
     CHECK(batch.wait().exit == 130);
     await_death(pid);
     CHECK(box.lines("log") == 2);
+}
+
+TEST_CASE("B6: a signal told twice at once is one, so that the command can clean up", "[batch][process]") {
+    Sandbox box;
+    Gate begun = box.gate("begun");
+    Gate told = box.gate("told");
+    Gate gate = box.gate("gate");
+    Running batch = box.start({.args = {"-j2"}});
+    batch.send("trap 'echo x >told; read x <gate; echo cleaned >log; exit' TERM; echo x >begun; while :; do sleep 0.01; done\n");
+    begun.await();
+    batch.signal(SIGTERM);  // as timeout(1) does
+    batch.signal(SIGTERM);
+    told.await();
+    gate.open();
+    CHECK(batch.wait().exit == 143);
+    CHECK(box.read("log") == "cleaned\n");
 }
 
 TEST_CASE("B6: after an interrupt, --grace bounds the wait for what ignores TERM", "[batch][process]") {

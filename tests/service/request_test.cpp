@@ -90,7 +90,7 @@ TEST_CASE("S5: a refusal says what is wrong, and carries the id where it could b
         R"({"line":"a"} trailing)",
         R"({"line":"a","line":"b"})",
         R"({"line":"a","env":{"X":"1","X":"2"}})",
-        R"({"line":"a","id":1.5})",
+        R"({"line":"a","id":9007199254740992.5})",
         R"({"line":"a","id":18446744073709551616})",
         R"({"line":"a","id":true})",
         R"({"line":"a","id":null})",

@@ -243,8 +243,25 @@ SCENARIO("R5: a second signal ends it now", "[wrapper]") {
     CHECK(read_file(box.path("gate")) == "x\n");
     process.kill(SIGINT);
     while (process.out().empty()) (void)box.flights();
-    process.kill(SIGINT);
-    CHECK(process.wait().signal == SIGINT);
+    process.kill(SIGTERM);
+    CHECK(process.wait().signal == SIGTERM);
+}
+
+SCENARIO("R5: a signal told twice at once is one, so that the command can clean up", "[wrapper]") {
+    for (const int number : {SIGTERM, SIGHUP}) {
+        CAPTURE(number);
+        Sandbox box;
+        Gate gate(box, "gate");
+        Gate begun(box, "begun");
+        auto process = box.request({"sh", "-c", "trap 'echo told; cat gate; exit 3' TERM HUP; echo x >begun; while :; do sleep 0.01; done"});
+        CHECK(read_file(box.path("begun")) == "x\n");
+        process.kill(number);
+        process.kill(number);
+        gate.wait_for_command();
+        gate.open();
+        CHECK(process.wait().status == 3);
+        CHECK(process.out() == "told\n");
+    }
 }
 
 SCENARIO("R5: with others waiting a signalled requester leaves at once and disturbs nobody", "[wrapper]") {

@@ -16,6 +16,7 @@
 #include <coalesce/flight/string_hash.h>
 #include <coalesce/io/loop.h>
 #include <coalesce/service/delivery.h>
+#include <coalesce/service/insistence.h>
 #include <coalesce/service/key_hash.h>
 #include <coalesce/service/ledger.h>
 #include <coalesce/service/line_source.h>
@@ -122,6 +123,7 @@ class Batch {
     Delivery delivery_;
     LineSource source_;
     std::vector<std::unique_ptr<SignalWatch>> signals_;
+    Insistence insistence_;
     std::optional<Progress> progress_;
 
     std::string words_;  // of the line at hand; kept for its room
@@ -547,7 +549,11 @@ void Batch::stop_reading() {
 // The first signal ends the commands and flushes what has finished; a second one
 // does not wait.
 void Batch::interrupt(int number) {
-    if (interrupted_by_ != 0) return loop_.stop();
+    switch (insistence_.told(number)) {
+        case Insistence::Is::echo: return;
+        case Insistence::Is::second: return loop_.stop();
+        case Insistence::Is::first: break;
+    }
     interrupted_by_ = number;
     stop_reading();
     executor_.start_no_more();

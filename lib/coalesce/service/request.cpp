@@ -118,7 +118,10 @@ Request::Output read_output(const Json& value) {
 void read_field(const std::string& name, const Json& value, Request& request) {
     if (name == "id") {
         if (!value.is_string() && !value.is_number()) refuse(std::string("\"id\" must be a string or a number, not ") + value.type_name());
-        if (value.is_number_float()) refuse("\"id\" must be a whole number of 64 bits: others do not come back as they were");
+        // Beyond this a float's digits are not those that were sent (nor are a too long whole number's, which arrives as one).
+        constexpr double exact_below = 9007199254740992;  // 2^53
+        if (value.is_number_float() && std::abs(value.get<double>()) >= exact_below)
+            refuse("\"id\" is a number that would not come back as it was; send it as a string");
         request.id = value.dump();
         if (request.id.size() > id_bytes_max) {
             request.id.clear();

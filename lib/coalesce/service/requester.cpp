@@ -21,6 +21,7 @@
 #include <utility>
 
 #include <coalesce/command/duration.h>
+#include <coalesce/service/insistence.h>
 #include <coalesce/service/json_text.h>
 #include <coalesce/service/message.h>
 
@@ -306,7 +307,7 @@ class Requester {
     bool queued_ = false;  // behind a run that cannot be joined
     bool told_of_wait_ = false;
     bool output_hung_up_ = false;
-    bool leaving_ = false;  // a signal was reported; its answer is awaited
+    Insistence insistence_;
     int signals_seen_ = 0;
     int bereavements_ = 0;  // supervisors that died before they gave us anything
     std::int64_t run_pid_ = 0;
@@ -532,14 +533,16 @@ bool Requester::pass_on(Connection& connection, const Fields& message, int to) {
 // True: it ends us now.
 bool Requester::on_signals(Connection& connection) {
     signals_seen_ = signal_count;
-    if (leaving_) {  // the second one: now
-        connection.send(Message().text("op", "signal").number("signal", SIGKILL).line());
-        end_with(128 + last_signal, last_signal);
-        return true;
+    switch (insistence_.told(last_signal)) {
+        case Insistence::Is::echo: return false;
+        case Insistence::Is::first:
+            connection.send(Message().text("op", "signal").number("signal", last_signal).line());
+            return false;
+        case Insistence::Is::second: break;
     }
-    leaving_ = true;
-    connection.send(Message().text("op", "signal").number("signal", last_signal).line());
-    return false;
+    connection.send(Message().text("op", "signal").number("signal", SIGKILL).line());
+    end_with(128 + last_signal, last_signal);
+    return true;
 }
 
 bool Requester::refuse_to_wait_for_itself() {

@@ -25,6 +25,7 @@
 #include <coalesce/command/duration.h>
 #include <coalesce/io/loop.h>
 #include <coalesce/service/descriptor_relay.h>
+#include <coalesce/service/insistence.h>
 #include <coalesce/service/key_hash.h>
 #include <coalesce/service/message.h>
 #include <coalesce/service/resolved_request.h>
@@ -159,6 +160,7 @@ class Server {
     nanoseconds saved_{0};
     std::size_t waiting_ = 0;
     bool stopping_ = false;
+    Insistence insistence_;
 };
 
 // journald keeps its own time, and takes the level from a <N> in front (sd-daemon(3)).
@@ -690,7 +692,12 @@ void Server::signal(Client& client, const Request& request) {
 
 // Running flights finish; what has not started never will.
 void Server::stop(int number) {
-    if (std::exchange(stopping_, true)) return end_drain();
+    switch (insistence_.told(number)) {
+        case Insistence::Is::echo: return;
+        case Insistence::Is::second: return end_drain();
+        case Insistence::Is::first: break;
+    }
+    stopping_ = true;
     log_.info("{}: running flights have {} to finish", number == SIGTERM ? "SIGTERM" : "SIGINT",
               format_duration(options_.drain));
     notify_service_manager("STOPPING=1");
