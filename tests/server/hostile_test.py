@@ -275,6 +275,18 @@ class BadManners(ServerTest):
         release(fifo)
         self.assertEqual(keeper.message()["id"], 0)
 
+    def test_a_client_that_goes_while_its_run_is_announced_to_its_many_requests(self):
+        server = self.serve("-j1")
+        gate = server.gate("hold")
+        for _ in range(5):
+            server.client().send({"line": gate.wait, "output": "stream"}).message()
+            leaving = server.client().send(*({"id": i, "line": "exit 0", "output": "stream"} for i in range(900))).settled()
+            gate.let()
+            leaving.message()
+            leaving.close()
+        self.assertEqual(server.client().ask({"line": "echo fine"})["stdout"], "fine\n")
+        self.assertEqual(server.stats()["waiting"], 0)
+
     def test_descriptors_for_clients_that_left_are_not_handed_to_others(self):
         server = self.serve()
         client = server.client()

@@ -370,7 +370,8 @@ void Server::started(FlightId id) {
     const auto [first, last] = await_start_.equal_range(id);
     for (auto it = first; it != last; ++it) waiting.push_back(it->second);
     await_start_.erase(first, last);
-    for (Asked* asked : waiting) follow(*asked);
+    for (Asked* asked : waiting)
+        if (asked->waiting) follow(*asked);  // else it was lost with its client as another of its requests was told
 }
 
 // Each command leads a session of its own, so that whatever it starts can be told
