@@ -213,6 +213,40 @@ SCENARIO("L4, 34: equal hashes are not equal keys, and a key unequal to itself r
     CHECK(*doubles.call(nan, [&] { return static_cast<int>(doubles.size()); }) == 0);
 }
 
+SCENARIO("L1: a key is copied with nothing locked, and who led it meanwhile is joined", "[blocking]") {
+    // Copying a key calls `on_copy`; here it lets another thread lead that very key.
+    struct CopiedKey {
+        explicit CopiedKey(const std::function<void()>* call) : on_copy(call) {}
+        CopiedKey(CopiedKey&&) = default;
+        CopiedKey& operator=(CopiedKey&&) = delete;
+        CopiedKey(const CopiedKey& other) : on_copy(other.on_copy) { (*on_copy)(); }
+        CopiedKey& operator=(const CopiedKey&) = delete;
+        ~CopiedKey() = default;
+        bool operator==(const CopiedKey&) const { return true; }
+        const std::function<void()>* on_copy;
+    };
+    struct SameHash {
+        std::size_t operator()(const CopiedKey&) const { return 7; }
+    };
+    BlockingGroup<CopiedKey, int, SameHash> group;
+    std::promise<void> led;
+    std::jthread other;
+    const std::function<void()> lead_elsewhere = [&] {
+        other = std::jthread([&] {
+            (void)group.call(CopiedKey(nullptr), [&] {
+                led.set_value();
+                wait_until([&] { return group.requesters(CopiedKey(nullptr)) == 2; });
+                return 1;
+            });
+        });
+        led.get_future().wait();
+    };
+    const CopiedKey key(&lead_elsewhere);
+    CHECK(*group.call(key, [] { return 2; }) == 1);
+    other.join();
+    CHECK(group.empty());
+}
+
 SCENARIO("L4, 33: after 10^6 distinct keys the table is empty", "[blocking]") {
     BlockingGroup<std::size_t, std::size_t> group;
     std::size_t wrong = 0;
