@@ -121,9 +121,14 @@ bool matches_any(const std::vector<std::string>& patterns, std::string_view name
                        [name](const std::string& pattern) { return matches_pattern(pattern, name); });
 }
 
+// Each variable is held against all of them, so the first letter is looked at first.
+static_assert(std::none_of(kIgnoredByDefault.begin(), kIgnoredByDefault.end(),
+                           [](const IgnoredVariable& v) { return v.pattern.front() == '*' || v.pattern.front() == '?'; }));
 bool ignored_by_default(std::string_view name) {
-    return std::any_of(kIgnoredByDefault.begin(), kIgnoredByDefault.end(),
-                       [name](const IgnoredVariable& v) { return matches_pattern(v.pattern, name); });
+    if (name.empty()) return false;
+    return std::any_of(kIgnoredByDefault.begin(), kIgnoredByDefault.end(), [name](const IgnoredVariable& v) {
+        return v.pattern.front() == name.front() && matches_pattern(v.pattern, name);
+    });
 }
 
 // Naming a variable in only_env overrides the default list, not ignore_env; the

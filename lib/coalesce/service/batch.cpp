@@ -316,7 +316,7 @@ void Batch::take_request(Request request, std::uint64_t line_number) {
     ResolvedRequest resolved = resolve(request, surroundings_, options_.rules, options_.executor.shell, job_defaults());
     if (options_.dry_run) return take_line(resolved.job.title);
     const std::uint64_t sequence = ++requests_;
-    const auto canonical = interned_.intern(std::move(resolved.canonical_surroundings));
+    const auto canonical = resolved.canonical_surroundings ? interned_.intern(std::move(*resolved.canonical_surroundings)) : canonical_;
     const std::string& words = resolved.canonical_words;
     auto asked = remember(sequence, {canonical, words});
     asked->id = std::move(request.id);

@@ -175,7 +175,14 @@ class JsonRendering final : public ChunkRendering {
   private:
     enum class Step { head, out, err, tail };
 
+    // A short result is one chunk, and so one write.
     bool produce(std::string& chunk) override {
+        while (append_more(chunk))
+            if (chunk.size() >= chunk_bytes) return true;
+        return false;
+    }
+
+    bool append_more(std::string& chunk) {
         switch (step_) {
             case Step::head:
                 append_head(chunk);

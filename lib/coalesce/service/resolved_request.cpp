@@ -46,7 +46,9 @@ ResolvedRequest resolve(Request& request, const std::shared_ptr<const Surroundin
     command.stdin_bytes = std::move(request.stdin_bytes);
     if (request.timeout) resolved.job.timeout = request.timeout;
     if (resolved.job.timeout && resolved.job.timeout->count() == 0) resolved.job.timeout.reset();  // none, as with timeout(1)
-    resolved.canonical_surroundings = canonical_surroundings(*command.surroundings, rules);
+    const bool own_rules = request.key || !request.scope.empty() || request.only_env || !request.ignore_env.empty() || request.ignore_cwd;
+    if (own_rules || command.surroundings != base)
+        resolved.canonical_surroundings = canonical_surroundings(*command.surroundings, rules);
     resolved.canonical_words = canonical_words(command.argv, command.stdin_bytes, rules);
     return resolved;
 }

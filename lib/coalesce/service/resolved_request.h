@@ -6,6 +6,7 @@
 #include <coalesce/command/key.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include <coalesce/engine/command_executor.h>
@@ -15,7 +16,9 @@ namespace coalesce {
 
 struct ResolvedRequest {
     Job job;
-    std::string canonical_surroundings;
+    /// None where the request leaves both the base and the rules as they are: then they
+    /// are the base's, which the caller works out once for all.
+    std::optional<std::string> canonical_surroundings;
     std::string canonical_words;
 };
 

@@ -100,6 +100,7 @@ class Server {
   private:
     void accept_all();
     void receive(Descriptor connection, const ucred& peer);
+    [[nodiscard]] const std::shared_ptr<const CanonicalSurroundings>& own_canonical_surroundings(uid_t uid);
     [[nodiscard]] bool admits(uid_t uid) const;
     void on_line(Client& client, std::string_view line, bool too_long);
     void on_gone(Client& client);
@@ -141,6 +142,7 @@ class Server {
     ServerSocket socket_;
     const std::shared_ptr<const Surroundings> surroundings_;
     SurroundingsTable interned_;
+    std::unordered_map<uid_t, std::shared_ptr<const CanonicalSurroundings>> own_canonical_;
     spdlog::logger log_;
 
     Loop loop_;
@@ -317,7 +319,8 @@ void Server::take(Client& client, Request request) {
 }
 
 void Server::admit(Client& client, Request& request, ResolvedRequest resolved) {
-    const auto canonical = interned_.intern(std::move(resolved.canonical_surroundings));
+    const auto canonical = resolved.canonical_surroundings ? interned_.intern(std::move(*resolved.canonical_surroundings))
+                                                           : own_canonical_surroundings(client.uid);
     const RequestKey key{canonical, resolved.canonical_words};
     if (executor_.counts().queued >= options_.queue_max && executor_.flights().find_state(KeyView(key)) == nullptr)
         return refuse(client, request.id, "queue_full", std::to_string(options_.queue_max) + " flights wait already");
@@ -329,10 +332,10 @@ void Server::admit(Client& client, Request& request, ResolvedRequest resolved) {
     asked.title = resolved.job.title;
     asked.output = request.output;
     const FlightRef asking = asking_flight(client, resolved.job.command.surroundings->env);
-    const std::string hash = key_hash(key);
     asked.ticket = executor_.submit(
         key,
-        [job = std::move(resolved.job), hash]() mutable {
+        [job = std::move(resolved.job), key]() mutable {
+            const std::string hash = key_hash(key);  // not for those who join: it costs more than joining
             auto own = std::make_shared<Surroundings>(*job.command.surroundings);
             const std::string above(env_value(own->env, kAncestryVariable).value_or(""));
             set_env(own->env, kAncestryVariable, above.empty() ? hash : above + ":" + hash);
@@ -344,9 +347,9 @@ void Server::admit(Client& client, Request& request, ResolvedRequest resolved) {
     if (asked.joined) ++joins_;
     if (!asked.joined && !asked.ticket.landed()) {
         live_.emplace(asked.ticket.id(),
-                      LiveFlight{.hash = hash, .uid = client.uid, .ref = asked.ticket.ref(), .run = &asked.ticket.state()});
+                      LiveFlight{.hash = key_hash(key), .uid = client.uid, .ref = asked.ticket.ref(), .run = &asked.ticket.state()});
         if (asked.ticket.state().phase == Run::Phase::running) know_by_process(asked.ticket.id());
-        log_.debug("flight {} of uid {} (pid {}): {}", hash.substr(0, 12), client.uid, client.pid, asked.title);
+        log_.debug("flight {} of uid {} (pid {}): {}", live_.at(asked.ticket.id()).hash.substr(0, 12), client.uid, client.pid, asked.title);
     }
     if (asking && !asked.ticket.landed()) asked.loan = executor_.lend_place_of(asking.id());
     asked.waiting = true;
@@ -362,6 +365,17 @@ void Server::admit(Client& client, Request& request, ResolvedRequest resolved) {
         follow(asked);
     else
         await_start_.emplace(asked.ticket.id(), &asked);
+}
+
+// What decides about sharing in a request that says nothing of its surroundings.
+const std::shared_ptr<const CanonicalSurroundings>& Server::own_canonical_surroundings(uid_t uid) {
+    auto& canonical = own_canonical_[uid];
+    if (!canonical) {
+        KeyRules rules;
+        rules.user = uid;
+        canonical = interned_.intern(canonical_surroundings(*surroundings_, rules));
+    }
+    return canonical;
 }
 
 void Server::started(FlightId id) {
