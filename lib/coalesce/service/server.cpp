@@ -334,8 +334,8 @@ void Server::admit(Client& client, Request& request, ResolvedRequest resolved) {
     const FlightRef asking = asking_flight(client, resolved.job.command.surroundings->env);
     asked.ticket = executor_.submit(
         key,
-        [job = std::move(resolved.job), key]() mutable {
-            const std::string hash = key_hash(key);  // not for those who join: it costs more than joining
+        [job = std::move(resolved.job), canonical, words = resolved.canonical_words]() mutable {
+            const std::string hash = key_hash({canonical, words});  // not for those who join: it costs more than joining
             auto own = std::make_shared<Surroundings>(*job.command.surroundings);
             const std::string above(env_value(own->env, kAncestryVariable).value_or(""));
             set_env(own->env, kAncestryVariable, above.empty() ? hash : above + ":" + hash);
