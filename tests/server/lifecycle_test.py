@@ -2,6 +2,7 @@
 """From start to end (SPEC S1, S8, S10): sockets, signals, systemd, logs."""
 
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -187,8 +188,6 @@ class Ends(ServerTest):
         server.process.kill()
         server.process.wait()
         self.assertIsNone(client_end(client))
-        import select
-
         select.select([pidfd], [], [])  # readable: it is gone
         os.close(pidfd)
         again = self.serve(socket_path=server.path)
@@ -218,6 +217,33 @@ class Ends(ServerTest):
             except ConnectionResetError:
                 pass
         self.assertEqual(server.process.wait(), 0)
+
+    def test_killed_under_load(self):
+        server = self.serve("-j8")
+        pids = server.fifo("pids")
+        heard = os.open(pids, os.O_RDWR)
+        clients = [server.client() for _ in range(8)]
+        for i, client in enumerate(clients):
+            client.send({"id": "long", "line": f"echo $$ >{pids}; exec sleep 1000", "scope": str(i % 4)},
+                        {"id": "loud", "line": f"echo $$ >{pids}; exec cat /dev/zero", "scope": str(i % 4), "output": "stream"},
+                        *({"id": j, "line": f"echo {j}"} for j in range(20)))
+        handles = []
+        with os.fdopen(heard) as lines:
+            for _ in range(8):
+                handles.append(os.pidfd_open(int(lines.readline())))
+        server.process.kill()
+        server.process.wait()
+        for handle in handles:
+            select.select([handle], [], [])  # readable: it is gone
+            os.close(handle)
+        for client in clients:
+            try:
+                while client.fill():
+                    client.input = b""
+            except ConnectionResetError:
+                pass
+        again = self.serve(socket_path=server.path)
+        self.assertEqual(again.client().ask(b"echo again\n")["stdout"], "again\n")
 
 
 def client_end(client):

@@ -159,6 +159,20 @@ class Limits(ServerTest):
         for i in range(5):  # and all of it has been given back
             self.assertEqual(len(client.ask({"argv": ["head", "-c", "3000000", "/dev/zero"], "scope": str(i)})["stdout"]), 3000000)
 
+    def test_no_memory_for_the_output(self):
+        # The kernel says so when the server asks; a short output needs nothing.
+        for call in ("memfd_create", "pwrite64"):
+            with self.subTest(call):
+                server = self.serve(prefix=["strace", "-D", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={call}:error=ENOMEM"],
+                                    env={"ASAN_OPTIONS": "detect_leaks=0"})  # leaks are not looked for under strace
+                client = server.client()
+                for mode in ("whole", "none"):
+                    answer = client.ask({"argv": ["head", "-c", "8000000", "/dev/zero"], "output": mode})
+                    self.assertEqual(answer["exit"], 125, answer)
+                    self.assertIn("Cannot allocate memory", answer["error"]["message"])
+                    self.assertEqual(client.ask(b"echo short\n")["stdout"], "short\n")
+                self.assertEqual(server.status(), [])
+
 
 @unittest.skipUnless(ROOT, "other users are needed")
 class Users(ServerTest):

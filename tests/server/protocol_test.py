@@ -2,9 +2,12 @@
 """Requests and answers (SPEC S1-S4, S6): what a well-behaved client sees."""
 
 import base64
+import json
 import os
+import signal
 import socket
 import stat
+import subprocess
 import unittest
 
 from harness import COALESCE, Client, ServerTest, main, release
@@ -480,6 +483,60 @@ class Program(ServerTest):
         self.assertEqual((cancelled.returncode, cancelled.stderr), (0, b""))
         self.assertEqual(client.message()["error"]["code"], "cancelled")
         self.assertNotEqual(server.run("cancel", flight).returncode, 0)
+
+    def test_status_lists_the_flights_of_a_server_and_of_wrappers_together(self):
+        server = self.serve(socket_path="")
+        server.path = server.directory + "/coalesce/server.sock"
+        fifo = server.fifo("hold")
+        client = server.client().send({"line": f"read x <{fifo}; echo of the server"}).settled()
+        without = {name: value for name, value in server.env.items() if name != "COALESCE_SOCKET"}
+        with subprocess.Popen([COALESCE, "run", "sh", "-c", f"read x <{fifo}; echo of a wrapper"], env=without,
+                              cwd=server.directory, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as wrapper:
+            while len(flights := server.run("status", "--json").stdout.splitlines()) < 2:
+                pass
+            flights = [json.loads(line) for line in flights]
+            self.assertEqual({f["command"].split("echo ")[1].strip("'") for f in flights}, {"of the server", "of a wrapper"})
+            for flight in flights:
+                self.assertEqual((flight["state"], flight["requesters"]), ("running", 1))
+                self.assertGreater(flight["pid"], 0)
+            table = server.run("status").stdout.decode().splitlines()
+            self.assertEqual(len(table), 3)
+            for word in ("ID", "STATE", "AGE", "REQUESTERS", "OUTPUT", "PID", "COMMAND"):
+                self.assertIn(word, table[0].upper())
+            only = server.run("status", "--json", "--socket", server.path).stdout.splitlines()
+            self.assertEqual([json.loads(line)["supervisor"] for line in only], [server.process.pid])
+            with open(fifo, "w") as release:
+                release.write("\n")  # one of them reads it, the other the end of the file
+            self.assertEqual(client.message()["stdout"], "of the server\n")
+            self.assertEqual(wrapper.communicate()[0], b"of a wrapper\n")
+
+    def test_watch_prints_it_again_and_ends_with_its_reader(self):
+        server = self.serve()
+        gate = server.gate("hold")
+        client = server.client()
+        client.send({"id": 1, "line": gate.wait}).settled()
+        with subprocess.Popen([COALESCE, "status", "--watch", "--json", "--socket", server.path], env=server.env,
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as watching:
+            for _ in range(2):
+                self.assertEqual(json.loads(watching.stdout.readline())["state"], "running")
+            watching.send_signal(signal.SIGINT)
+            self.assertEqual(watching.wait(), -signal.SIGINT)
+        gate.let()
+        client.message()
+
+    def test_stats_count_for_people_too(self):
+        server = self.serve()
+        fifo = server.fifo("hold")
+        client = server.client().send(*({"id": i, "argv": ["cat", fifo]} for i in range(3))).settled()
+        release(fifo)
+        for _ in range(3):
+            client.message()
+        stats = json.loads(server.run("stats", "--json").stdout)
+        self.assertEqual((stats["requests"], stats["runs"], stats["joins"]), (3, 1, 2))
+        self.assertGreater(stats["saved"], 0)
+        told = server.run("stats").stdout.decode()
+        for name in ("requests", "runs", "joins", "saved"):
+            self.assertIn(name, told)
 
 
 if __name__ == "__main__":
