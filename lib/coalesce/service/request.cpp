@@ -3,10 +3,12 @@
 #include <nlohmann/json.hpp>
 #include <sodium.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
-#include <set>
+#include <string>
 #include <utility>
+#include <vector>
 
 namespace coalesce {
 namespace {
@@ -194,13 +196,17 @@ void check_whole(const Json& object, const Request& request) {
 // `twice` becomes a name that an object has twice: the library would let the last one
 // win, and another reader of the same request the first.
 Json parse_json(std::string_view text, std::optional<std::string>& twice) {
-    std::array<std::set<std::string>, depth_max + 2> names;  // of the object that is open at each depth
+    std::array<std::vector<std::string>, depth_max + 2> names;  // of the object that is open at each depth
     const Json::parser_callback_t watch = [&](int depth, Json::parse_event_t event, Json& parsed) {
         if (depth > depth_max) throw Refusal{"bad_json", "the request is nested too deep"};
         const auto at = static_cast<std::size_t>(depth);
         if (event == Json::parse_event_t::object_start) names[at + 1].clear();
-        if (event == Json::parse_event_t::key && !names[at].insert(parsed.get<std::string>()).second)
-            twice = parsed.get<std::string>();
+        if (event == Json::parse_event_t::key) names[at].push_back(parsed.get_ref<const std::string&>());
+        if (event == Json::parse_event_t::object_end) {
+            auto& those = names[at + 1];
+            std::sort(those.begin(), those.end());
+            if (const auto found = std::adjacent_find(those.begin(), those.end()); found != those.end()) twice = *found;
+        }
         return true;
     };
     try {

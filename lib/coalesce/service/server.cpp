@@ -37,6 +37,8 @@ namespace {
 
 using namespace std::chrono;
 
+constexpr std::uint64_t shared_answer_bytes = 64 * 1024;  // answers up to this are worth keeping for the next requester
+
 double seconds_since_epoch(system_clock::time_point time) { return duration<double>(time.time_since_epoch()).count(); }
 
 struct Client;
@@ -101,6 +103,8 @@ class Server {
     void accept_all();
     void receive(Descriptor connection, const ucred& peer);
     [[nodiscard]] const std::shared_ptr<const CanonicalSurroundings>& own_canonical_surroundings(uid_t uid);
+    [[nodiscard]] static Delivered delivered(const Asked& asked, bool with_output);
+    [[nodiscard]] const std::string& shared_answer(const Asked& asked, bool with_output);
     [[nodiscard]] bool admits(uid_t uid) const;
     void on_line(Client& client, std::string_view line, bool too_long);
     void on_gone(Client& client);
@@ -142,6 +146,13 @@ class Server {
     ServerSocket socket_;
     const std::shared_ptr<const Surroundings> surroundings_;
     SurroundingsTable interned_;
+    struct SharedAnswer {
+        std::weak_ptr<const RunResult> result;  // its spool may go
+        bool joined = false;
+        bool with_output = false;
+        std::string command;
+        std::string text;
+    } shared_answer_;
     std::unordered_map<uid_t, std::shared_ptr<const CanonicalSurroundings>> own_canonical_;
     spdlog::logger log_;
 
@@ -558,15 +569,35 @@ void Server::end(Asked& asked) {
         }
     } else if (asked.output == Request::Output::whole && result.spool && !result.spool->whole()) {
         refuse(*asked.client, asked.id, "output_too_long", "the output is longer than the replay limit; ask for a stream");
-    } else {
-        session.send(render(Format::json, asked.result,
-                            Delivered{.id = asked.id,
-                                      .command = asked.title,
-                                      .joined = asked.joined,
-                                      .requesters = asked.requesters,
-                                      .with_output = asked.output == Request::Output::whole}));
+    } else if (const bool with_output = asked.output == Request::Output::whole;
+               session.idle() && (!with_output || !result.spool || result.spool->size() <= shared_answer_bytes)) {
+        const std::string& shared = shared_answer(asked, with_output);
+        session.send(asked.id.empty() ? shared : "{\"id\":" + asked.id + "," + shared.substr(1));
+    } else {  // rendered as it is read, so that what waits to be sent takes no memory
+        session.send(render(Format::json, asked.result, delivered(asked, with_output)));
     }
     bury(asked);
+}
+
+Delivered Server::delivered(const Asked& asked, bool with_output) {
+    return {.id = asked.id, .command = asked.title, .joined = asked.joined, .requesters = asked.requesters, .with_output = with_output};
+}
+
+// The answer without an id. Thousands who waited for one run get the same bytes, so
+// they are kept until another answer is wanted.
+const std::string& Server::shared_answer(const Asked& asked, bool with_output) {
+    SharedAnswer& last = shared_answer_;
+    if (last.result.lock() == asked.result && last.joined == asked.joined && last.with_output == with_output && last.command == asked.title)
+        return last.text;
+    last = {asked.result, asked.joined, with_output, asked.title, {}};
+    Delivered anybody = delivered(asked, with_output);
+    anybody.id.clear();
+    const auto rendering = render(Format::json, asked.result, anybody);
+    while (const auto piece = rendering->next()) {
+        last.text += piece->extent.bytes;  // JSON is always in memory
+        rendering->advance(piece->extent.length);
+    }
+    return last.text;
 }
 
 void Server::give_up(Asked& asked) {
