@@ -204,20 +204,21 @@ inline constexpr CommandText cancel_text{
 };
 
 inline constexpr OptionText stats_options[] = {
-    {"--json", "", "Print one JSON object."},
-    {"--socket", "PATH", "Ask the server at PATH.",
-     "The default is the one that COALESCE_SOCKET names, or the one in the meeting place."},
+    {"--json", "", "Print one JSON object.",
+     "It has joins and saved, in seconds; wrappers, an object with runs, joins and saved; and where a server answers, "
+     "server, what the protocol's stats tells."},
+    {"--socket", "PATH", "Count what the server at PATH did only.",
+     "Otherwise wrappers count, and the server in the meeting place or the one that COALESCE_SOCKET names."},
 };
 
 inline constexpr CommandText stats_text{
     "stats",
     "coalesce stats [OPTION…]",
-    "Count what a server has run, shared and saved.",
+    "Sum up how many runs, and how much time, sharing has saved.",
     stats_options,
-    "  coalesce stats                       runs, joins, seconds saved\n",
+    "  coalesce stats                       joins and time saved\n",
 };
 
-/// All of them, in the order in which help and manual show them.
 inline constexpr const CommandText* command_texts[] = {&run_text,    &batch_text,  &key_text, &status_text, &cancel_text, &stats_text, &serve_text};
 
 }  // namespace coalesce
