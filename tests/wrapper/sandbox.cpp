@@ -25,8 +25,11 @@ std::string program() { return COALESCE_PROGRAM; }
 bool sanitized() { return COALESCE_SANITIZED != 0; }
 
 std::string read_file(const std::string& path) {
-    std::ifstream file(path, std::ios::binary);
-    return {std::istreambuf_iterator<char>(file), {}};
+    // Through the stream, not its buffer, which throws where a read fails: what is read
+    // in /proc may be about a process that has just gone.
+    std::ostringstream text;
+    text << std::ifstream(path, std::ios::binary).rdbuf();
+    return text.str();
 }
 
 void Process::kill(int number) const { ::kill(pid_, number); }
