@@ -1,10 +1,11 @@
-// coalesce key, status and cancel: looking at flights, and ending them.
+// coalesce key, status, cancel and stats: looking at flights, ending and counting them.
 
 #include <coalesce/command/duration.h>
 #include <coalesce/command/key.h>
 #include <coalesce/command/size.h>
 #include <coalesce/service/message.h>
 #include <coalesce/service/requester.h>
+#include <coalesce/service/savings.h>
 
 #include <poll.h>
 #include <sodium.h>
@@ -154,6 +155,47 @@ std::string cancel_flight(const std::string& socket, const std::string& id) {
     return "there is no flight '" + id + "'";
 }
 
+double seconds_of(const std::optional<Savings>& wrappers) {
+    return wrappers ? std::chrono::duration<double>(wrappers->time).count() : 0;
+}
+
+std::string as_duration(double seconds) {
+    return format_duration(std::chrono::milliseconds(static_cast<std::int64_t>(seconds * 1000)));
+}
+
+// What both have first; then each by itself. `server` is empty where there is none.
+void print_stats(const std::optional<Savings>& wrappers, const std::optional<Fields>& server) {
+    const auto of_server = [&](const char* name) { return server ? static_cast<long long>(server->number(name)) : 0; };
+    const long long joins_of_wrappers = wrappers ? static_cast<long long>(wrappers->joins) : 0;
+    const double saved_by_server = server ? server->seconds("saved") : 0;
+    std::printf("%-9s %lld\n", "joins", joins_of_wrappers + of_server("joins"));
+    std::printf("%-9s %s\n", "saved", as_duration(seconds_of(wrappers) + saved_by_server).c_str());
+    if (wrappers)
+        std::printf("%-9s %lld joins of %lld shared runs, %s saved\n", "wrappers", joins_of_wrappers,
+                    static_cast<long long>(wrappers->runs), as_duration(seconds_of(wrappers)).c_str());
+    if (server)
+        std::printf("%-9s %lld joins, %lld requests, %lld runs, %s saved; now %lld running, %lld queued, %lld waiting, %lld clients\n",
+                    "server", of_server("joins"), of_server("requests"), of_server("runs"), as_duration(saved_by_server).c_str(),
+                    of_server("running"), of_server("queued"), of_server("waiting"), of_server("clients"));
+}
+
+void print_stats_as_json(const std::optional<Savings>& wrappers, const std::string& answer, const std::optional<Fields>& server) {
+    Message message;
+    message.number("joins", static_cast<std::int64_t>(wrappers ? wrappers->joins : 0) + (server ? server->number("joins") : 0))
+        .seconds("saved", seconds_of(wrappers) + (server ? server->seconds("saved") : 0));
+    if (wrappers) {
+        std::string ours = Message()
+                               .number("runs", static_cast<std::int64_t>(wrappers->runs))
+                               .number("joins", static_cast<std::int64_t>(wrappers->joins))
+                               .seconds("saved", seconds_of(wrappers))
+                               .line();
+        ours.pop_back();
+        message.raw("wrappers", ours);
+    }
+    if (server) message.raw("server", answer);
+    std::fputs(message.line().c_str(), stdout);
+}
+
 }  // namespace
 
 int key_command(int argc, char** argv) {
@@ -214,20 +256,21 @@ int stats_command(int argc, char** argv) {
     };
     if (const auto status = parse(stats_text, argc, argv, take, first)) return *status;
     if (const auto status = refuse_words(stats_text, argc, argv, first)) return *status;
-    auto server = server_socket(socket);
-    if (!server) return fail("cannot " + server.error().message());
-    auto answer = ask_server(*server, Message().text("op", "stats").line());
-    if (!answer) return fail("cannot " + answer.error().message());
-    const auto stats = Fields::parse(*answer);
-    if (!stats || stats->has("error")) return fail("the server does not tell");
-    if (json) {
-        std::printf("%s\n", answer->c_str());
-    } else {
-        for (const char* const name : {"requests", "runs", "joins", "running", "queued", "waiting", "clients"})
-            std::printf("%-9s %lld\n", name, static_cast<long long>(stats->number(name)));
-        const auto saved = std::chrono::milliseconds(static_cast<std::int64_t>(stats->seconds("saved") * 1000));
-        std::printf("%-9s %s\n", "saved", format_duration(saved).c_str());
+    std::optional<Savings> wrappers;
+    if (socket.empty()) {
+        auto place = own_meeting_place();
+        if (!place) return fail("cannot " + place.error().message());
+        wrappers = read_savings(place->directory());
     }
+    auto at = server_socket(socket);
+    auto answer = at ? ask_server(*at, Message().text("op", "stats").line()) : Result<std::string>(at.error());
+    if (!answer && !wrappers) return fail("cannot " + answer.error().message());
+    auto server = answer ? Fields::parse(*answer) : std::nullopt;
+    if (answer && (!server || server->has("error"))) return fail("the server does not tell");
+    if (json)
+        print_stats_as_json(wrappers, answer ? *answer : std::string(), server);
+    else
+        print_stats(wrappers, server);
     return flush_output();
 }
 

@@ -1,5 +1,7 @@
 // coalesce: finds the subcommand, runs it, exits.
 
+#include <coalesce/service/versions.h>
+
 #include <fcntl.h>
 #include <signal.h>
 #include <unistd.h>
@@ -47,7 +49,7 @@ int print(const std::string& text) {
 int dispatch(int argc, char** argv) {
     const std::string first = argc > 1 ? argv[1] : "";
     if (first == "--help" || first == "-h" || first == "help") return print(general_help());
-    if (first == "--version") return print("coalesce " COALESCE_VERSION "\n");
+    if (first == "--version") return print("coalesce " COALESCE_VERSION "\nwith " + library_versions() + "\n");
     if (first.empty() && argc == 1 && ::isatty(STDIN_FILENO) != 0) return print(general_help());
     for (const Subcommand& subcommand : all_subcommands)
         if (first == subcommand.text->name) return subcommand.run(argc - 1, argv + 1);

@@ -22,6 +22,32 @@ struct CommandText {
     std::string_view examples;  ///< lines of --help
 };
 
+/// What the word for an argument stands for, so that a shell can offer something.
+/// Every word that the tables below use is here.
+struct ArgumentText {
+    enum class Kind { anything, file, directory, variable, variables, user, choice };
+    std::string_view word;
+    Kind kind;
+    std::string_view choices = {};  ///< with Kind::choice, separated by spaces
+};
+
+inline constexpr ArgumentText argument_texts[] = {
+    {"FILE", ArgumentText::Kind::file},
+    {"PATH", ArgumentText::Kind::file},
+    {"DIR", ArgumentText::Kind::directory},
+    {"PATTERN", ArgumentText::Kind::variable},
+    {"NAMES", ArgumentText::Kind::variables},
+    {"USER", ArgumentText::Kind::user},
+    {"FORMAT", ArgumentText::Kind::choice, "text json"},
+    {"LEVEL", ArgumentText::Kind::choice, "debug info warning error off"},
+    {"WHEN", ArgumentText::Kind::choice, "soon,fail=1 now,fail=1"},
+    {"N", ArgumentText::Kind::anything},
+    {"TIME", ArgumentText::Kind::anything},
+    {"SIZE", ArgumentText::Kind::anything},
+    {"TEXT", ArgumentText::Kind::anything},
+    {"LINE", ArgumentText::Kind::anything},
+};
+
 inline constexpr OptionText batch_options[] = {
     {"-a,--arg-file", "FILE", "Read FILE instead of standard input."},
     {"-0,--null", "", "Lines end with NUL, not newline."},
@@ -49,8 +75,8 @@ inline constexpr OptionText batch_options[] = {
     {"--report", "FILE", "Write one JSON line a request to FILE."},
     {"--html", "FILE", "Write the timeline to FILE, one HTML page."},
     {"--dry-run", "", "Only list distinct commands and their counts."},
-    {"--progress,--no-progress", "", "Draw a progress bar on standard error, or do not.",
-     "The default is to draw one when standard error is a terminal and the output goes elsewhere."},
+    {"--progress,--no-progress", "", "Draw a bar on standard error, or do not.",
+     "It shows the progress. The default is to draw one when standard error is a terminal and the output goes elsewhere."},
     {"-v,--verbose", "", "Print a closing summary on standard error."},
     {"--scope", "TEXT", "Add TEXT to the key."},
     {"--key", "TEXT", "Use TEXT as the key: all lines are duplicates."},
@@ -68,7 +94,7 @@ inline constexpr OptionText batch_options[] = {
 inline constexpr CommandText batch_text{
     "batch",
     "coalesce [batch] [OPTION…] < LINES",
-    "Run each distinct command line once; duplicates share its output and status.",
+    "Run each distinct command line once; duplicates share its result.",
     batch_options,
     "  coalesce < lines                     each line is a command\n"
     "  coalesce -j8 -k --tag -a lines       eight at a time, in order, labelled\n"
@@ -78,8 +104,8 @@ inline constexpr CommandText batch_text{
 // What `run` and `key` agree on.
 #define COALESCE_IDENTITY_OPTIONS                                                                                   \
     {"-c,--command", "LINE", "Run LINE with the shell instead of a command."},                                      \
-    {"--stdin", "", "Read standard input to its end and feed it to the command.",                                   \
-     "It becomes part of the key. Without this option standard input is not read and the command gets /dev/null."}, \
+    {"--stdin", "", "Read standard input and feed it to the command.",                                   \
+     "It is read to its end and becomes part of the key. Without this option standard input is not read and the command gets /dev/null."}, \
     {"--scope", "TEXT", "Add TEXT to the key."},                                                                    \
     {"--key", "TEXT", "Use TEXT as the key, whatever the command.",                                                 \
      "It replaces the arguments, the directory, the environment and standard input."},                             \
@@ -162,7 +188,7 @@ inline constexpr CommandText status_text{
     "coalesce status [OPTION…]",
     "List what is in flight.",
     status_options,
-    "  coalesce status                      id, state, age, requesters, output, pid, command\n",
+    "  coalesce status                      id, state, age, requesters, pid …\n",
 };
 
 inline constexpr OptionText cancel_options[] = {
@@ -178,20 +204,21 @@ inline constexpr CommandText cancel_text{
 };
 
 inline constexpr OptionText stats_options[] = {
-    {"--json", "", "Print one JSON object."},
-    {"--socket", "PATH", "Ask the server at PATH.",
-     "The default is the one that COALESCE_SOCKET names, or the one in the meeting place."},
+    {"--json", "", "Print one JSON object.",
+     "It has joins and saved, in seconds; wrappers, an object with runs, joins and saved; and where a server answers, "
+     "server, what the protocol's stats tells."},
+    {"--socket", "PATH", "Count what the server at PATH did only.",
+     "Otherwise wrappers count, and the server in the meeting place or the one that COALESCE_SOCKET names."},
 };
 
 inline constexpr CommandText stats_text{
     "stats",
     "coalesce stats [OPTION…]",
-    "Count what a server has run, shared and saved.",
+    "Sum up how many runs, and how much time, sharing has saved.",
     stats_options,
-    "  coalesce stats                       runs, joins, seconds saved\n",
+    "  coalesce stats                       joins and time saved\n",
 };
 
-/// All of them, in the order in which help and manual show them.
 inline constexpr const CommandText* command_texts[] = {&run_text,    &batch_text,  &key_text, &status_text, &cancel_text, &stats_text, &serve_text};
 
 }  // namespace coalesce

@@ -68,7 +68,7 @@ std::string general_help() {
     }
     help +=
         "\nOptions without a command are batch's. `coalesce COMMAND --help` tells more,\n"
-        "`man coalesce` everything.\n\nExample:\n"
+        "`man coalesce` everything, `coalesce --version` the versions.\n\nExample:\n"
         "  printf 'sleep 1; date\\n%.0s' 1 2 3 | coalesce    one run, three answers\n";
     return help;
 }

@@ -532,8 +532,11 @@ class Program(ServerTest):
         for _ in range(3):
             client.message()
         stats = json.loads(server.run("stats", "--json").stdout)
-        self.assertEqual((stats["requests"], stats["runs"], stats["joins"]), (3, 1, 2))
-        self.assertGreater(stats["saved"], 0)
+        of_server = stats["server"]
+        self.assertEqual((of_server["requests"], of_server["runs"], of_server["joins"]), (3, 1, 2))
+        self.assertGreater(of_server["saved"], 0)
+        self.assertEqual(stats["wrappers"], {"runs": 0, "joins": 0, "saved": 0})
+        self.assertEqual((stats["joins"], stats["saved"]), (2, of_server["saved"]))
         told = server.run("stats").stdout.decode()
         for name in ("requests", "runs", "joins", "saved"):
             self.assertIn(name, told)

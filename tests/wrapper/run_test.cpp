@@ -70,7 +70,8 @@ SCENARIO("R1: the command has the environment, directory, umask, limits and nice
                                      ::setrlimit(RLIMIT_CORE, &none);
                                      if (::nice(7) == -1) ::_exit(99);
                                  }});
-    CHECK(ended.out == "mine\n" + box.path("below") + "\n0027\n77\n0\n7\n99\n");
+    const int niceness = std::min(::getpriority(PRIO_PROCESS, 0) + 7, 19);  // the tests' own may be any
+    CHECK(ended.out == "mine\n" + box.path("below") + "\n0027\n77\n0\n" + std::to_string(niceness) + "\n99\n");
 }
 
 SCENARIO("R1: options end at the first word that is none", "[wrapper]") {

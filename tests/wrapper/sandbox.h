@@ -86,7 +86,8 @@ class Sandbox {
     [[nodiscard]] std::string read(std::string_view name) const;
     [[nodiscard]] int lines_of(std::string_view name) const;
     void write(std::string_view name, std::string_view text) const;
-    /// Names in the meeting place.
+    /// Names in the meeting place, but for the sum of what was saved: that may stay, as
+    /// one small file (checked here).
     [[nodiscard]] std::vector<std::string> left_in_place() const;
     /// Waits until no process that was started here is left.
     void wait_for_all();

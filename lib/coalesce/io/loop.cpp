@@ -42,4 +42,6 @@ void Loop::run() { uv_run(&raw_, UV_RUN_DEFAULT); }
 
 void Loop::stop() noexcept { uv_stop(&raw_); }
 
+const char* Loop::library_version() noexcept { return uv_version_string(); }
+
 }  // namespace coalesce

@@ -34,6 +34,9 @@ class Loop final : public Executor {
     /// Makes run() return after the current callback.
     void stop() noexcept;
 
+    /// The version of libuv: "1.44.2".
+    [[nodiscard]] static const char* library_version() noexcept;
+
     [[nodiscard]] uv_loop_t* raw() noexcept { return &raw_; }
 
     /// Scratch for one read at a time: one hot buffer for the whole loop costs a

@@ -17,6 +17,7 @@
 #include <coalesce/service/json_text.h>
 #include <coalesce/service/message.h>
 #include <coalesce/service/rendering.h>
+#include <coalesce/service/savings.h>
 #include <coalesce/service/session.h>
 
 namespace coalesce {
@@ -89,6 +90,7 @@ class Supervisor {
     void follow(Member& member);
     void landed(Member& member, const Landing<RunResult>& landing);
     void end_of(Member& member);
+    void count_savings(const RunResult& result) const;
     void signal(Member& member, const Fields& request);
     void cancel();
     void tell_status(Member& member);
@@ -130,6 +132,7 @@ Supervisor::Supervisor(FlightOrders orders, MeetingPlace place, Descriptor liste
     const rlimit most{.rlim_cur = record_.descriptors.rlim_max, .rlim_max = record_.descriptors.rlim_max};
     ::setrlimit(RLIMIT_NOFILE, &most);
     executor_.on_started([this](FlightId id) { start_following(id); });
+    executor_.on_over([this](const std::shared_ptr<const RunResult>& result) { count_savings(*result); });
     executor_.on_landed([this](FlightId) {
         if (executor_.flights().empty()) leave_meeting_place();
     });
@@ -293,6 +296,16 @@ std::size_t Supervisor::waiting_for(FlightId id) const {
     return static_cast<std::size_t>(std::count_if(members_.begin(), members_.end(), [id](const Member& member) {
         return member.ticket && !member.result && !member.session->gone() && member.ticket.id() == id;
     }));
+}
+
+// Before anybody is told: who asks for the sum on completion finds this run in it.
+void Supervisor::count_savings(const RunResult& result) const {
+    if (result.outcome.kind == Outcome::Kind::cancelled) return;  // spared nobody a run
+    const auto joins = std::count_if(members_.begin(), members_.end(), [&](const Member& member) {
+        return member.ticket && !member.result && !member.session->gone() && member.ticket.id() == result.run && !member.ticket.leader();
+    });
+    if (joins == 0) return;
+    add_savings(place_.directory(), {.runs = 1, .joins = static_cast<std::uint64_t>(joins), .time = result.duration * joins});
 }
 
 void Supervisor::landed(Member& member, const Landing<RunResult>& landing) {
