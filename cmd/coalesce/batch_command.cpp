@@ -83,7 +83,10 @@ Result<> take_option(std::string_view name, const char* value, BatchOptions& opt
     if (name == "--no-progress") options.progress = false;
     if (name == "--verbose") options.verbose = true;
     if (name == "--scope") options.rules.scope = value;
-    if (name == "--key") options.rules.key = value;
+    if (name == "--key") {
+        if (*value == '\0') return empty_key();
+        options.rules.key = value;
+    }
     if (name == "--ignore-env") options.rules.ignore_env.emplace_back(value);
     if (name == "--only-env") options.rules.only_env = split_list(value);
     if (name == "--ignore-cwd") options.rules.ignore_cwd = true;

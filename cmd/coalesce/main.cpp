@@ -33,12 +33,13 @@ void fill_standard_descriptors() {
         if (::fcntl(fd, F_GETFD) < 0 && ::open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) != fd) ::_exit(125);
 }
 
+// The commonest slip is to leave out `run`.
 int unknown_command(const std::string& word) {
     std::vector<std::string_view> names;
     for (const Subcommand& subcommand : all_subcommands) names.push_back(subcommand.text->name);
     const std::string_view near = nearest(word, names);
-    return fail("there is no command '" + word + "'" +
-                (near.empty() ? std::string() : "; did you mean " + std::string(near) + "?") + " (see coalesce --help)");
+    return fail("there is no command '" + word + "'; " +
+                (near.empty() ? "to run it: coalesce run " + word : "did you mean " + std::string(near) + "?") + " (see coalesce --help)");
 }
 
 int print(const std::string& text) {

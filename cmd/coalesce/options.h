@@ -72,7 +72,10 @@ inline constexpr OptionText batch_options[] = {
      "After N failed runs nothing new is started; with now, what runs is ended too. The exit status is that of the run "
      "that made up the number."},
     {"--joblog", "FILE", "Log each request in GNU parallel's columns."},
-    {"--report", "FILE", "Write one JSON line a request to FILE."},
+    {"--report", "FILE", "Write one JSON line a request to FILE.",
+     "In the order in which they end: sequence (of the input), run, key, id if the request had one, command, exit or signal, end (why, if it "
+     "failed), joined, requesters, attempts, requested and started (seconds since the epoch), waited and run_time "
+     "(seconds), stdout_bytes, stderr_bytes."},
     {"--html", "FILE", "Write the timeline to FILE, one HTML page."},
     {"--dry-run", "", "Only list distinct commands and their counts."},
     {"--progress,--no-progress", "", "Draw a bar on standard error, or do not.",

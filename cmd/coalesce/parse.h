@@ -32,4 +32,9 @@ int misuse(const CommandText& command, const std::string& sentence);
 /// Refuses words that are left after the options of a command that takes none.
 [[nodiscard]] std::optional<int> refuse_words(const CommandText& command, int argc, char** argv, int first);
 
+/// Why --key '' is refused.
+[[nodiscard]] inline Error empty_key() {
+    return {{}, "--key is empty: with an unset variable in it, commands of all kinds would share one result"};
+}
+
 }  // namespace coalesce

@@ -36,6 +36,7 @@ Result<> take(std::string_view name, const char* value, WrappedCommand& command,
     } else if (name == "--scope") {
         command.run.rules.scope = value;
     } else if (name == "--key") {
+        if (*value == '\0') return empty_key();
         command.run.rules.key = value;
     } else if (name == "--ignore-env") {
         command.run.rules.ignore_env.emplace_back(value);

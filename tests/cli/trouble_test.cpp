@@ -38,7 +38,9 @@ TEST_CASE("O2: an unknown option is named, the near one suggested, and nothing r
     CHECK_THAT(said({"-j2", "extra"}), Contains("unexpected argument 'extra'"));
     CHECK_THAT(said({"--ignore-env", "A", "extra"}), Contains("unexpected argument 'extra'"));
     CHECK_THAT(said({"bacth"}), Contains("no command 'bacth'; did you mean batch?"));
-    CHECK_THAT(said({"nonsense"}), Contains("no command 'nonsense'"));
+    CHECK_THAT(said({"nonsense"}), Contains("no command 'nonsense'; to run it: coalesce run nonsense"));
+    CHECK_THAT(said({"--key", ""}), Contains("--key is empty"));
+    CHECK_THAT(said({"run", "--key", "", "true"}), Contains("--key is empty"));
     CHECK_FALSE(box.exists("runs"));
 }
 
@@ -78,7 +80,7 @@ TEST_CASE("O2: options may be given as users give them", "[cli][trouble]") {
     CHECK(out({"--only-env="}) == "x\n");
     CHECK(out({"--only-env", ""}) == "x\n");
     CHECK(out({"--only-env", "A,B", "--ignore-env", "C*", "--ignore-env=D", "--ignore-cwd", "--scope", "s"}) == "x\n");
-    CHECK(out({"--key="}) == "x\n");
+    CHECK(out({"--scope="}) == "x\n");
     CHECK(out({"--"}) == "x\n");
 }
 

@@ -3,8 +3,12 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
+#include <filesystem>
 #include <vector>
 
 #include "sandbox.h"
@@ -144,6 +148,67 @@ SCENARIO("R9: what a crash left is removed by the next run, of any key", "[wrapp
     CHECK(box.left_in_place().size() == 1);
     CHECK(box.run({"true"}).status == 0);
     box.wait_for_all();  // the sleep too: its group was ended
+    CHECK(box.left_in_place().empty());
+}
+
+SCENARIO("R9: a leader that is killed before it has a supervisor leaves a socket that hinders nobody", "[wrapper]") {
+    Sandbox box;
+    const std::vector<std::string> words{"-c", "echo run >>runs"};
+    // The kernel kills it as it asks to fork: its socket listens by then.
+    const std::string calls = "clone,clone3,fork,vfork";
+    box.script("strace -qq -o /dev/null -e trace=" + calls + " -e inject=" + calls + ":signal=KILL:when=1 $C run -c 'echo run >>runs'");
+    CHECK(box.lines_of("runs") == 0);
+    CHECK(box.left_in_place().size() == 1);
+    CHECK(box.run(words).status == 0);
+    CHECK(box.lines_of("runs") == 1);
+    box.wait_for_all();
+    CHECK(box.left_in_place().empty());
+}
+
+SCENARIO("F1: a process that has got the number of a dead supervisor's command is left alone", "[wrapper]") {
+    Sandbox box;
+    Gate gate(box, "gate");
+    auto first = box.request({"cat", "gate"});
+    gate.wait_for_command();
+    const Flight flight = box.until_requesters(1);
+    ::kill(first.pid(), SIGKILL);
+    ::kill(flight.supervisor, SIGKILL);
+    first.wait();
+    box.until([](const auto& all) { return all.empty(); });
+    REQUIRE(box.left_in_place().size() == 1);
+    const std::string socket = box.place() + "/" + box.left_in_place().front();
+    struct stat record {};
+    REQUIRE(::lstat(socket.c_str(), &record) == 0);
+    // Younger than the record, which is then made to name it. The record is in tenths of seconds.
+    timespec now{};
+    do ::clock_gettime(CLOCK_BOOTTIME, &now);
+    while (now.tv_sec * 10 + now.tv_nsec / 100'000'000 < record.st_mtim.tv_nsec + 3);
+    auto innocent = box.start({"/usr/bin/setsid", "sleep", "1000"});
+    const timespec times[2] = {{.tv_sec = 0, .tv_nsec = UTIME_OMIT}, {.tv_sec = innocent.pid(), .tv_nsec = record.st_mtim.tv_nsec}};
+    REQUIRE(::utimensat(AT_FDCWD, socket.c_str(), times, AT_SYMLINK_NOFOLLOW) == 0);
+    CHECK(box.run({"true"}).status == 0);
+    CHECK(::kill(innocent.pid(), 0) == 0);
+    innocent.kill(SIGKILL);
+    CHECK(innocent.wait().signal == SIGKILL);
+    CHECK(box.run({"true"}).status == 0);  // nothing alive has that number now
+    box.wait_for_all();
+    CHECK(box.left_in_place().empty());
+}
+
+SCENARIO("R2: where no process can be had, that is 125 and said", "[wrapper]") {
+    if (::geteuid() != 0) return;  // the limit does not bind root
+    constexpr uid_t nobody = 65534;
+    Sandbox box;
+    ::chmod(box.path("").c_str(), 0755);
+    REQUIRE(::chown(box.path("runtime").c_str(), nobody, nobody) == 0);
+    std::filesystem::copy_file(program(), box.path("c"));
+    const Ended ended = box.start({box.path("c"), "run", "true"}, {.in_child = [] {
+                                                   const rlimit one{.rlim_cur = 1, .rlim_max = 1};
+                                                   ::setrlimit(RLIMIT_NPROC, &one);
+                                                   if (::setgid(nobody) != 0 || ::setuid(nobody) != 0) ::_exit(99);
+                                               }}).wait();
+    CHECK(ended.status == 125);
+    CHECK(ended.err == "coalesce: cannot start a supervisor: Resource temporarily unavailable\n");
     CHECK(box.left_in_place().empty());
 }
 

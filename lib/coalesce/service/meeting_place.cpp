@@ -22,7 +22,11 @@
 namespace coalesce {
 namespace {
 
-constexpr long record_mark = 777'777'000;  // nanoseconds that no clock shows by chance on a fresh socket
+// A record is a socket's modification time: the seconds are a process id, which no clock
+// shows, the nanoseconds tenths of a second since boot, round and round in three years.
+// Not the access time: connecting to a socket changes that.
+constexpr long long tenths_around = 1'000'000'000;
+constexpr time_t largest_pid = 1 << 22;  // the kernel's own bound
 constexpr int backlog = 4096;  // a storm of joiners must not be refused; the kernel caps it
 
 // Whatever the path of the directory: a socket's own may be 107 bytes long.
@@ -90,11 +94,10 @@ bool group_has_living(pid_t group) {
 
 }  // namespace
 
-// What the times of K.sock say: the process is the second of the modification
-// time, and the access time is when that was written, since boot.
+// Which process K.sock's flight runs, and when that was written.
 struct MeetingPlace::Record {
     pid_t pid = 0;
-    long long written_ms = 0;
+    long long tenths = 0;  // since boot, modulo tenths_around
 };
 
 Result<MeetingPlace> MeetingPlace::open(const std::vector<std::string>& env) {
@@ -210,31 +213,33 @@ void MeetingPlace::sweep() noexcept {
 }
 
 void MeetingPlace::record_this_process(const char* socket_name) const noexcept {
-    timespec times[2]{};
-    ::clock_gettime(CLOCK_BOOTTIME, &times[0]);
-    times[1].tv_sec = ::getpid();
-    times[1].tv_nsec = record_mark;
+    timespec now{};
+    ::clock_gettime(CLOCK_BOOTTIME, &now);
+    const long long tenths = (now.tv_sec * 10LL + now.tv_nsec / 100'000'000) % tenths_around;
+    const timespec times[2] = {{.tv_sec = 0, .tv_nsec = UTIME_OMIT},
+                               {.tv_sec = ::getpid(), .tv_nsec = static_cast<long>(tenths)}};
     ::utimensat(directory_.get(), socket_name, times, AT_SYMLINK_NOFOLLOW);
 }
 
 std::optional<MeetingPlace::Record> MeetingPlace::record_of(const std::string& key) const noexcept {
     struct stat info {};
     if (::fstatat(directory_.get(), socket_name(key).c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0 ||
-        info.st_mtim.tv_nsec != record_mark || info.st_mtim.tv_sec <= 1)
+        info.st_mtim.tv_sec <= 1 || info.st_mtim.tv_sec > largest_pid)
         return std::nullopt;
-    return Record{static_cast<pid_t>(info.st_mtim.tv_sec),
-                  info.st_atim.tv_sec * 1000LL + info.st_atim.tv_nsec / 1'000'000};
+    return Record{static_cast<pid_t>(info.st_mtim.tv_sec), info.st_mtim.tv_nsec};
 }
 
 // The number is still the group's as long as one of its processes lives. Should
 // all have gone and the number be someone else's now, that process is younger
 // than the record.
 void MeetingPlace::end_leftovers(const std::string& key) const noexcept {
-    constexpr long long clock_tick_ms = 20;
     const auto record = record_of(key);
     if (!record) return;
     const auto leader = facts_of(std::to_string(record->pid).c_str());
-    if (leader && leader->started_ms > record->written_ms + clock_tick_ms) return;
+    if (leader) {
+        const long long later = (leader->started_ms / 100 - record->tenths + tenths_around) % tenths_around;
+        if (later > 1 && later < tenths_around / 2) return;
+    }
     while (::kill(-record->pid, SIGKILL) == 0 && group_has_living(record->pid)) ::poll(nullptr, 0, 1);
 }
 

@@ -2,7 +2,7 @@
 //
 // A directory that only its owner can enter. A flight of key K is a socket K.sock
 // that its supervisor listens on. Which process the flight runs is written into the
-// socket's own times, so that whoever finds a dead supervisor can end what is left
+// socket's own time of modification, so that whoever finds a dead supervisor can end what is left
 // of its process group (R6): nothing else is as cheap, needs no second file, and
 // cannot be half written. Joining needs no lock. To lead, a requester takes
 // the lock, looks again, ends and removes what a dead supervisor left, and binds:
