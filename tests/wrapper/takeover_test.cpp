@@ -154,6 +154,10 @@ SCENARIO("R9: what a crash left is removed by the next run, of any key", "[wrapp
 SCENARIO("R9: a leader that is killed before it has a supervisor leaves a socket that hinders nobody", "[wrapper]") {
     Sandbox box;
     const std::vector<std::string> words{"-c", "echo run >>runs"};
+    if (box.script("strace -qq -o /dev/null true").status != 0) {
+        WARN("tracing is not allowed here");
+        return;
+    }
     // The kernel kills it as it asks to fork: its socket listens by then.
     const std::string calls = "clone,clone3,fork,vfork";
     box.script("strace -qq -o /dev/null -e trace=" + calls + " -e inject=" + calls + ":signal=KILL:when=1 $C run -c 'echo run >>runs'");
