@@ -44,7 +44,7 @@ inline constexpr NastyLine kNastyLines[] = {
     {"./show", plain},
     {"./show a", plain},
     {".//show", plain},
-    {"../work/show a", plain},
+    {"../here/show a", plain},
     {"./bin2/../show a", plain},
     {"/bin/ls -la ./bin2", plain},
     {"/usr/bin/printf %s\\n a", doubt},

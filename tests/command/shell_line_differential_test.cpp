@@ -105,7 +105,7 @@ class World {
         char name[] = "/tmp/coalesce-world-XXXXXX";
         if (::mkdtemp(name) == nullptr) std::abort();
         base_ = name;
-        cwd_ = base_ + "/work";
+        cwd_ = base_ + "/here";
         for (const char* directory : {"bin1/tool", "bin1/onlydirectory", "bin2", "bash"})
             fs::create_directories(cwd_ + "/" + directory);
         for (const char* program : {"show",       "2",           "time",          "if",          "bin2/show",
@@ -126,7 +126,7 @@ class World {
         write("bin2/empty", "", 0755);
         write("bin2/garbage", std::string("\x01\x02\0\xff garbage\n", 13), 0755);
         fs::create_symlink("/bin/bash", cwd_ + "/bash/sh");
-        fs::create_symlink("work", base_ + "/link");
+        fs::create_symlink("here", base_ + "/link");
     }
     ~World() { fs::remove_all(base_); }
     World(const World&) = delete;

@@ -17,7 +17,7 @@
 #include <string>
 #include <vector>
 
-#include "scratch.h"
+#include "../scratch.h"
 
 using namespace coalesce;
 using namespace std::chrono_literals;

@@ -14,7 +14,7 @@
 #include <functional>
 #include <string>
 
-#include "scratch.h"
+#include "../scratch.h"
 
 using namespace coalesce;
 

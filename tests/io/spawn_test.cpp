@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "scratch.h"
+#include "../scratch.h"
 
 using namespace coalesce;
 

@@ -13,7 +13,7 @@
 #include <random>
 #include <string>
 
-#include "scratch.h"
+#include "../scratch.h"
 
 using namespace coalesce;
 

@@ -10,7 +10,7 @@
 #include <random>
 #include <string>
 
-#include "scratch.h"
+#include "../scratch.h"
 
 using namespace coalesce;
 

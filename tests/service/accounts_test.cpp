@@ -10,35 +10,15 @@
 
 #include <algorithm>
 #include <csignal>
-#include <filesystem>
-#include <fstream>
-#include <sstream>
 #include <string>
 #include <vector>
+
+#include "../scratch.h"
 
 using namespace coalesce;
 using namespace std::chrono_literals;
 
 namespace {
-
-class Scratch {
-  public:
-    Scratch() {
-        path_ = std::filesystem::temp_directory_path() / "coalesce-accounts-XXXXXX";
-        REQUIRE(::mkdtemp(path_.data()) != nullptr);
-    }
-    ~Scratch() { std::filesystem::remove_all(path_); }
-    [[nodiscard]] std::string path(const std::string& name) const { return path_ + "/" + name; }
-    [[nodiscard]] std::string read(const std::string& name) const {
-        std::ifstream file(path(name), std::ios::binary);
-        std::ostringstream text;
-        text << file.rdbuf();
-        return text.str();
-    }
-
-  private:
-    std::string path_;
-};
 
 RequestRecord record_of(std::uint64_t sequence, const std::string& command, Outcome outcome) {
     return {.sequence = sequence,

@@ -14,21 +14,11 @@
 #include <string>
 #include <vector>
 
+#include "../scratch.h"
+
 using namespace coalesce;
 
 namespace {
-
-struct Pipe {
-    Pipe() {
-        int ends[2];
-        REQUIRE(::pipe2(ends, O_CLOEXEC) == 0);
-        read_end = Descriptor(ends[0]);
-        write_end = Descriptor(ends[1]);
-    }
-    void write(std::string_view text) const { CHECK(::write(write_end.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size())); }
-    Descriptor read_end;
-    Descriptor write_end;
-};
 
 // What came, as "number:text", with "!" behind a line that was too long.
 class Reader {

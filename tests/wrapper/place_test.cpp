@@ -10,13 +10,11 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include <filesystem>
 
 #include "sandbox.h"
 
 namespace {
 
-constexpr uid_t nobody = 65534;
 
 bool root() { return ::geteuid() == 0; }
 
@@ -124,23 +122,21 @@ SCENARIO("F1: a umask that closes files to their owner does not make a live flig
     // supervisor, killed the first one's run and ran the command again.
     if (!root()) return;
     Sandbox box;
-    ::chmod(box.path("").c_str(), 0755);
-    REQUIRE(::chown(box.path("runtime").c_str(), nobody, nobody) == 0);
+    const std::string coalesce = box.open_to_nobody();
     box.write("runs", "");
     ::chmod(box.path("runs").c_str(), 0666);
     Gate gate(box, "gate");
     ::chmod(box.path("gate").c_str(), 0666);
-    std::filesystem::copy_file(program(), box.path("c"));
     const Sandbox::Setting narrow{.in_child = [] {
         ::umask(0777);
-        if (::setgid(nobody) != 0 || ::setuid(nobody) != 0) ::_exit(99);
+        become_nobody();
     }};
-    const std::vector<std::string> words{box.path("c"), "run", "-c", "echo run >>runs; cat gate; echo answer"};
+    const std::vector<std::string> words{coalesce, "run", "-c", "echo run >>runs; cat gate; echo answer"};
     auto first = box.start(words, narrow);
     gate.wait_for_command();
     auto second = box.start(words, narrow);
     while (true) {
-        const std::string out = box.start({box.path("c"), "status", "--json"}, narrow).wait().out;
+        const std::string out = box.start({coalesce, "status", "--json"}, narrow).wait().out;
         if (out.find("\"requesters\":2") != std::string::npos || box.lines_of("runs") > 1) break;
     }
     gate.open();

@@ -22,6 +22,10 @@
 
 std::string program() { return COALESCE_PROGRAM; }
 
+void become_nobody() {
+    if (::setgid(nobody) != 0 || ::setuid(nobody) != 0) ::_exit(99);
+}
+
 bool sanitized() { return COALESCE_SANITIZED != 0; }
 
 std::string read_file(const std::string& path) {
@@ -158,6 +162,13 @@ int Sandbox::lines_of(std::string_view name) const {
 
 void Sandbox::write(std::string_view name, std::string_view text) const {
     std::ofstream(path(name), std::ios::binary) << text;
+}
+
+std::string Sandbox::open_to_nobody() const {
+    REQUIRE(::chmod(directory_.c_str(), 0755) == 0);
+    REQUIRE(::chown(path("runtime").c_str(), nobody, nobody) == 0);
+    std::filesystem::copy_file(program(), path("c"));
+    return path("c");
 }
 
 std::vector<std::string> Sandbox::left_in_place() const {

@@ -86,6 +86,8 @@ class Sandbox {
     [[nodiscard]] std::string read(std::string_view name) const;
     [[nodiscard]] int lines_of(std::string_view name) const;
     void write(std::string_view name, std::string_view text) const;
+    /// Lets the user nobody make its meeting place here; gives a copy of the program that it can run.
+    [[nodiscard]] std::string open_to_nobody() const;
     /// Names in the meeting place, but for the sum of what was saved: that may stay, as
     /// one small file (checked here).
     [[nodiscard]] std::vector<std::string> left_in_place() const;
@@ -118,5 +120,10 @@ class Gate {
 };
 
 [[nodiscard]] std::string program();
+
+/// For tests that run as root: a user that is bound by limits and modes.
+inline constexpr uid_t nobody = 65534;
+/// In a child, before exec.
+void become_nobody();
 [[nodiscard]] bool sanitized();
 [[nodiscard]] std::string read_file(const std::string& path);

@@ -8,10 +8,21 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <filesystem>
 #include <vector>
 
 #include "sandbox.h"
+
+namespace {
+
+// Kills a lone requester and its supervisor, both at once.
+void crash(Sandbox& box, Process& requester) {
+    const Flight flight = box.until_requesters(1);
+    requester.kill(SIGKILL);
+    ::kill(flight.supervisor, SIGKILL);
+    requester.wait();
+}
+
+}  // namespace
 
 SCENARIO("R6: the leader's death leaves the run to those who wait", "[wrapper]") {
     Sandbox box;
@@ -122,10 +133,7 @@ SCENARIO("R6: what is left of a dead supervisor's process group is ended before 
     const std::vector<std::string> words{"sh", "command"};
     auto first = box.request(words);
     gate.wait_for_command();
-    const Flight flight = box.until_requesters(1);
-    first.kill(SIGKILL);
-    ::kill(flight.supervisor, SIGKILL);
-    first.wait();
+    crash(box, first);
     auto second = box.request(words);
     next.wait_for_command();
     next.open();
@@ -140,10 +148,7 @@ SCENARIO("R9: what a crash left is removed by the next run, of any key", "[wrapp
     Gate gate(box, "gate");
     auto first = box.request({"-c", "sleep 1000 & cat gate"});
     gate.wait_for_command();
-    const Flight flight = box.until_requesters(1);
-    ::kill(first.pid(), SIGKILL);
-    ::kill(flight.supervisor, SIGKILL);
-    first.wait();
+    crash(box, first);
     box.until([](const auto& all) { return all.empty(); });
     CHECK(box.left_in_place().size() == 1);
     CHECK(box.run({"true"}).status == 0);
@@ -175,10 +180,7 @@ SCENARIO("F1: a process that has got the number of a dead supervisor's command i
     const std::vector<std::string> words{"-c", "[ -e over ] || exec cat gate"};
     auto first = box.request(words);
     gate.wait_for_command();
-    const Flight flight = box.until_requesters(1);
-    ::kill(first.pid(), SIGKILL);
-    ::kill(flight.supervisor, SIGKILL);
-    first.wait();
+    crash(box, first);
     box.until([](const auto& all) { return all.empty(); });
     REQUIRE(box.left_in_place().size() == 1);
     const std::string socket = box.place() + "/" + box.left_in_place().front();
@@ -201,15 +203,12 @@ SCENARIO("F1: a process that has got the number of a dead supervisor's command i
 
 SCENARIO("R2: where no process can be had, that is 125 and said", "[wrapper]") {
     if (::geteuid() != 0) return;  // the limit does not bind root
-    constexpr uid_t nobody = 65534;
     Sandbox box;
-    ::chmod(box.path("").c_str(), 0755);
-    REQUIRE(::chown(box.path("runtime").c_str(), nobody, nobody) == 0);
-    std::filesystem::copy_file(program(), box.path("c"));
-    const Ended ended = box.start({box.path("c"), "run", "true"}, {.in_child = [] {
+    const std::string coalesce = box.open_to_nobody();
+    const Ended ended = box.start({coalesce, "run", "true"}, {.in_child = [] {
                                                    const rlimit one{.rlim_cur = 1, .rlim_max = 1};
                                                    ::setrlimit(RLIMIT_NPROC, &one);
-                                                   if (::setgid(nobody) != 0 || ::setuid(nobody) != 0) ::_exit(99);
+                                                   become_nobody();
                                                }}).wait();
     CHECK(ended.status == 125);
     CHECK(ended.err == "coalesce: cannot start a supervisor: Resource temporarily unavailable\n");

@@ -357,10 +357,10 @@ void Server::admit(Client& client, Request& request, ResolvedRequest resolved) {
     asked.joined = !asked.ticket.leader();
     if (asked.joined) ++joins_;
     if (!asked.joined && !asked.ticket.landed()) {
-        live_.emplace(asked.ticket.id(),
-                      LiveFlight{.hash = key_hash(key), .uid = client.uid, .ref = asked.ticket.ref(), .run = &asked.ticket.state()});
+        LiveFlight flight{.hash = key_hash(key), .uid = client.uid, .ref = asked.ticket.ref(), .run = &asked.ticket.state()};
+        const std::string& hash = live_.emplace(asked.ticket.id(), std::move(flight)).first->second.hash;
         if (asked.ticket.state().phase == Run::Phase::running) know_by_process(asked.ticket.id());
-        log_.debug("flight {} of uid {} (pid {}): {}", live_.at(asked.ticket.id()).hash.substr(0, 12), client.uid, client.pid, asked.title);
+        log_.debug("flight {} of uid {} (pid {}): {}", hash.substr(0, 12), client.uid, client.pid, asked.title);
     }
     if (asking && !asked.ticket.landed()) asked.loan = executor_.lend_place_of(asking.id());
     asked.waiting = true;

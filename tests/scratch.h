@@ -1,4 +1,4 @@
-// A directory of the test's own, and pipes: what tests of the io room need around them.
+// A directory of the test's own, and pipes: what tests of the rooms need around them.
 #pragma once
 
 #include <coalesce/io/descriptor.h>
@@ -12,6 +12,7 @@
 #include <array>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <string>
 #include <string_view>
 
@@ -20,7 +21,7 @@ namespace coalesce {
 class Scratch {
   public:
     Scratch() {
-        path_ = std::filesystem::temp_directory_path() / "coalesce-io-XXXXXX";
+        path_ = std::filesystem::temp_directory_path() / "coalesce-room-XXXXXX";
         REQUIRE(::mkdtemp(path_.data()) != nullptr);
     }
     ~Scratch() { std::filesystem::remove_all(path_); }
@@ -32,6 +33,10 @@ class Scratch {
         std::ofstream(path(name), std::ios::binary) << text;
         REQUIRE(::chmod(path(name).c_str(), mode) == 0);
         return path(name);
+    }
+    [[nodiscard]] std::string read(const std::string& name) const {
+        std::ifstream file(path(name), std::ios::binary);
+        return {std::istreambuf_iterator<char>(file), {}};
     }
     [[nodiscard]] bool empty() const { return std::filesystem::is_empty(path_); }
 
@@ -46,6 +51,7 @@ struct Pipe {
         read_end = Descriptor(ends[0]);
         write_end = Descriptor(ends[1]);
     }
+    void write(std::string_view text) const { CHECK(::write(write_end.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size())); }
     Descriptor read_end;
     Descriptor write_end;
 };
