@@ -111,7 +111,12 @@ void Session::watch_again() {
     watch_.start(wanted);
 }
 
-void Session::send(const std::string& line, Descriptor file) {
+// Thousands may get the same answer at once: what the connection takes at once is
+// copied nowhere.
+void Session::send(std::string_view line, Descriptor file) {
+    if (gone_) return;
+    const bool next = !file && lines_.empty() && out_.empty() && handovers_.empty() && !inside_message_;
+    if (next && !flushing_ && !blocked_) push(line);
     if (gone_) return;
     lines_ += line;
     if (file) handovers_.emplace_back(std::exchange(lines_, {}), std::move(file));
@@ -170,21 +175,30 @@ void Session::flush() {
     watch_again();
 }
 
+// Leaves in `rest` what was not taken: the other side takes no more now, or is gone.
+void Session::push(std::string_view& rest) {
+    while (!rest.empty()) {
+        const ssize_t sent = ::send(connection_.get(), rest.data(), rest.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (sent >= 0) {
+            rest.remove_prefix(static_cast<std::size_t>(sent));
+        } else if (errno == EAGAIN) {
+            blocked_ = true;
+            return;
+        } else if (errno != EINTR) {
+            return go();
+        }
+    }
+}
+
 // False: the other side takes no more now, or is gone.
 bool Session::flush_text() {
     while (true) {
-        while (!out_.empty()) {
-            const ssize_t sent = ::send(connection_.get(), out_.data(), out_.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
-            if (sent < 0 && errno == EINTR) continue;
-            if (sent < 0 && errno == EAGAIN) {
-                blocked_ = true;
-                return false;
-            }
-            if (sent < 0) {
-                go();
-                return false;
-            }
-            out_.erase(0, static_cast<std::size_t>(sent));
+        if (!out_.empty()) {
+            std::string_view rest = out_;
+            push(rest);
+            if (gone_) return false;
+            out_.erase(0, out_.size() - rest.size());
+            if (blocked_) return false;
         }
         if (inside_message_) return true;
         if (!handovers_.empty()) {
@@ -260,8 +274,7 @@ void Session::go() {
     if (std::exchange(gone_, true)) return;
     watch_.reset();
     connection_.reset();
-    loop_.post([doomed = std::move(renderings_)]() mutable { doomed.clear(); });  // one may be on the stack
-    renderings_.clear();
+    if (!renderings_.empty()) loop_.post([doomed = std::exchange(renderings_, {})] {});  // one may be on the stack
     events_.on_gone();
 }
 

@@ -43,7 +43,7 @@ class Session {
     Session& operator=(const Session&) = delete;
 
     /// Sends a line, and with it a descriptor if there is one.
-    void send(const std::string& line, Descriptor file = {});
+    void send(std::string_view line, Descriptor file = {});
     /// Keeps a line to be sent with the next one: nobody is woken for it alone.
     void queue(const std::string& line) { lines_ += line; }
     /// Sends what `rendering` gives, as it gives it, until it is finished. The
@@ -65,6 +65,7 @@ class Session {
     void read();
     void take_lines();
     void flush();
+    void push(std::string_view& rest);
     bool flush_text();
     bool flush_renderings();
     bool hand_over();
