@@ -24,6 +24,26 @@ namespace {
 
 constexpr std::size_t child_stack_bytes = 64 * 1024;
 
+// As the kernel counts: the C library keeps the first few for itself.
+constexpr int first_real_time_signal = 32;
+
+// Half of all signals, which nobody ignores but by inheritance: they are looked at once.
+// Handlers of ours end with exec.
+struct IgnoredRealTimeSignals {
+    int numbers[NSIG - first_real_time_signal];
+    int count = 0;
+    IgnoredRealTimeSignals() {
+        struct sigaction action;
+        for (int number = first_real_time_signal; number < NSIG; ++number)
+            if (sigaction(number, nullptr, &action) == 0 && action.sa_handler == SIG_IGN) numbers[count++] = number;
+    }
+};
+
+const IgnoredRealTimeSignals& ignored_real_time_signals() {
+    static const IgnoredRealTimeSignals ignored;
+    return ignored;
+}
+
 // All that the child needs, made ready before it exists: between clone and exec
 // it shares our memory and must neither allocate nor take a lock.
 struct Orders {
@@ -32,6 +52,7 @@ struct Orders {
     std::vector<char*> argv;
     std::vector<char*> env;
     pid_t parent;
+    const IgnoredRealTimeSignals& real_time = ignored_real_time_signals();
     volatile Started::Step failed = Started::Step::none;
     volatile int error = 0;
 };
@@ -75,14 +96,17 @@ std::vector<char*> pointers_to(const std::vector<std::string>& strings, std::siz
 
 #define RUNS_IN_THE_CHILD __attribute__((no_sanitize("address", "undefined", "thread")))
 
-RUNS_IN_THE_CHILD void reset_signals() {
+RUNS_IN_THE_CHILD void make_default(int number) {
     struct sigaction action;
-    for (int number = 1; number < NSIG; ++number) {
-        if (sigaction(number, nullptr, &action) != 0 || action.sa_handler == SIG_DFL) continue;
-        action.sa_handler = SIG_DFL;
-        action.sa_flags = 0;
-        sigaction(number, &action, nullptr);
-    }
+    if (sigaction(number, nullptr, &action) != 0 || action.sa_handler == SIG_DFL) return;
+    action.sa_handler = SIG_DFL;
+    action.sa_flags = 0;
+    sigaction(number, &action, nullptr);
+}
+
+RUNS_IN_THE_CHILD void reset_signals(const IgnoredRealTimeSignals& real_time) {
+    for (int number = 1; number < first_real_time_signal; ++number) make_default(number);
+    for (int i = 0; i < real_time.count; ++i) make_default(real_time.numbers[i]);
 }
 
 // A descriptor that already has the wanted number must lose its close-on-exec
@@ -120,7 +144,7 @@ RUNS_IN_THE_CHILD int child_main(void* argument) {
     if (getppid() != orders.parent) _exit(127);  // it died before the line above could take effect
     setsid();
     if (program.hook.call != nullptr) program.hook.call(program.hook.argument);
-    reset_signals();
+    reset_signals(orders.real_time);
     orders.failed = Started::Step::spawn;
     if (!place(program.standard_input, 0) || !place(program.standard_output, 1) || !place(program.standard_error, 2)) {
         orders.error = errno;

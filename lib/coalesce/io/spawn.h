@@ -6,7 +6,8 @@
 // exec, as with vfork: nothing of the parent's memory is copied, so the cost
 // does not grow with it (uv_spawn of libuv 1.44 forks: 2 times slower at small
 // size, 11 times at 200 MB). No shell stands in between, and a failure comes
-// back with the errno of the step that failed.
+// back with the errno of the step that failed. A process that comes to ignore a
+// real-time signal after it has started its first child leaves it ignored in later ones.
 #pragma once
 
 #include <sys/types.h>
