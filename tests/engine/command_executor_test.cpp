@@ -97,7 +97,7 @@ class Room {
     }
     // Calls `then` when that many commands have written to "begun" altogether.
     void when_begun(std::size_t count, std::function<void()> then) {
-        auto watch = Watch::create(loop, begun.get(), [this, count, then = std::move(then)] {
+        auto watch = Watch::start(loop, begun.get(), Readiness::readable, [this, count, then = std::move(then)] {
             char bytes[256];
             const ssize_t got = ::read(begun.get(), bytes, sizeof bytes);
             begun_count += static_cast<std::size_t>(std::count(bytes, bytes + std::max<ssize_t>(got, 0), '\n'));
@@ -107,7 +107,6 @@ class Room {
             call();
         });
         begun_watch = std::move(*watch);
-        begun_watch.start(Readiness::readable);
     }
     [[nodiscard]] std::string read(const std::string& name) const {
         std::ifstream file(directory + "/" + name);

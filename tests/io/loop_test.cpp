@@ -41,13 +41,12 @@ TEST_CASE("loop: tasks that post for ever do not starve what comes from outside"
         if (!stopped) loop.post([&] { again(); });
     };
     Watch watch;
-    auto created = Watch::create(loop, pipe.read_end.get(), [&] {
+    auto created = Watch::start(loop, pipe.read_end.get(), Readiness::readable, [&] {
         stopped = true;
         watch.stop();
     });
     REQUIRE(created);
     watch = std::move(*created);
-    watch.start(Readiness::readable);
     again();
     REQUIRE(::write(pipe.write_end.get(), "x", 1) == 1);
     loop.run();
@@ -69,30 +68,28 @@ TEST_CASE("watch: may be dropped inside its own callback", "[loop]") {
     Pipe pipe;
     std::unique_ptr<Watch> watch;
     int calls = 0;
-    auto created = Watch::create(loop, pipe.read_end.get(), [&] {
+    auto created = Watch::start(loop, pipe.read_end.get(), Readiness::readable, [&] {
         ++calls;
         watch.reset();
     });
     REQUIRE(created);
     watch = std::make_unique<Watch>(std::move(*created));
-    watch->start(Readiness::readable);
     REQUIRE(::write(pipe.write_end.get(), "x", 1) == 1);
     loop.run();
     CHECK(calls == 1);
 }
 
-TEST_CASE("watch: a borrowed descriptor keeps its flags", "[loop]") {
+TEST_CASE("watch: a descriptor keeps its flags, since other processes may share it", "[loop]") {
     Loop loop;
     Pipe pipe;
     int calls = 0;
-    std::optional<BorrowedWatch> watch;
-    auto created = BorrowedWatch::create(loop, pipe.read_end.get(), Readiness::readable, [&] {
+    Watch watch;
+    auto created = Watch::start(loop, pipe.read_end.get(), Readiness::readable, [&] {
         ++calls;
-        watch->stop();
+        watch.stop();
     });
     REQUIRE(created);
-    watch.emplace(std::move(*created));
-    watch->start();
+    watch = std::move(*created);
     REQUIRE(::write(pipe.write_end.get(), "x", 1) == 1);
     loop.run();
     CHECK(calls == 1);
@@ -103,8 +100,7 @@ TEST_CASE("watch: a regular file is refused, not watched for nothing", "[loop]")
     Loop loop;
     Scratch scratch;
     const Descriptor file(::open(scratch.file("file", "x").c_str(), O_RDONLY | O_CLOEXEC));
-    CHECK_FALSE(BorrowedWatch::create(loop, file.get(), Readiness::readable, [] {}));
-    CHECK_FALSE(Watch::create(loop, file.get(), [] {}));
+    CHECK_FALSE(Watch::start(loop, file.get(), Readiness::readable, [] {}));
 }
 
 TEST_CASE("timer: a later start replaces an earlier one, also inside its own callback", "[loop]") {

@@ -16,6 +16,11 @@ namespace {
 
 constexpr std::chrono::milliseconds drain_after_exit{200};  // SPEC F8
 
+// Most commands that matter for speed have ended by then. Their pipes are read once,
+// at the end: watched, they would wake us for what was written, for the end of file,
+// and then for the exit. Others wait for as long, if they have filled a pipe so soon.
+constexpr std::chrono::milliseconds unwatched_at_first{3};
+
 // Shared by all children and never closed. Opened on first use.
 int dev_null() {
     static const int fd = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
@@ -30,7 +35,7 @@ Outcome outcome_of(const siginfo_t& info) {
 }  // namespace
 
 Child::Child(Loop& loop, Started started, Events events)
-    : loop_(loop), pid_(started.pid), pidfd_(std::move(started.pidfd)), events_(std::move(events)) {}
+    : loop_(loop), pid_(started.pid), pidfd_(std::move(started.pidfd)), timer_(loop), events_(std::move(events)) {}
 
 // Whoever drops a live child wants it gone now.
 Child::~Child() {
@@ -54,6 +59,7 @@ Child::Launched Child::launch(Program program, const Descriptor& standard_input)
             launched.started.error = errno;
             return launched;
         }
+        ::fcntl(ends[0], F_SETFL, O_NONBLOCK);  // of the read end alone
         launched.outputs[i] = Descriptor(ends[0]);
         write_ends[i] = Descriptor(ends[1]);
     }
@@ -68,23 +74,27 @@ Child::Start Child::adopt(Loop& loop, Launched launched, Events events) {
     if (launched.started.failed != Started::Step::none) return {nullptr, launched.started.failed, launched.started.error};
     std::unique_ptr<Child> child(new Child(loop, std::move(launched.started), std::move(events)));
     Child* const self = child.get();
-    auto exit_watch = Watch::create(loop, self->pidfd_.get(), [self] { self->on_exit(); });
-    if (!exit_watch || !self->watch_pipe(Stream::out, std::move(launched.outputs[0])) ||
-        !self->watch_pipe(Stream::err, std::move(launched.outputs[1])))
-        return {nullptr, Started::Step::spawn, EMFILE};  // the destructor kills and reaps it
+    for (std::size_t i = 0; i < launched.outputs.size(); ++i) self->pipes_[i].read_end = std::move(launched.outputs[i]);
+    auto exit_watch = Watch::start(loop, self->pidfd_.get(), Readiness::readable, [self] { self->on_exit(); });
+    if (!exit_watch) return {nullptr, Started::Step::spawn, exit_watch.error().code.value()};  // the destructor kills and reaps it
     self->exit_watch_ = std::move(*exit_watch);
-    self->exit_watch_.start(Readiness::readable);
+    self->timer_.start(unwatched_at_first, [self] { self->watch_pipes(); });
     return {std::move(child)};
 }
 
-bool Child::watch_pipe(Stream stream, Descriptor read_end) {
-    auto watch = Watch::create(loop_, read_end.get(), [this, stream] { read(stream); });  // makes it non-blocking
-    if (!watch) return false;
-    Pipe& pipe = pipes_[index_of(stream)];
-    pipe.read_end = std::move(read_end);
-    pipe.watch = std::move(*watch);
-    pipe.watch.start(Readiness::readable);
-    return true;
+void Child::watch_pipes() {
+    if (paused_) return;
+    for (const Stream stream : {Stream::out, Stream::err}) {
+        Pipe& pipe = pipes_[index_of(stream)];
+        if (!pipe.open()) continue;
+        if (pipe.watch) {
+            pipe.watch.resume(Readiness::readable);
+        } else if (auto watch = Watch::start(loop_, pipe.read_end.get(), Readiness::readable, [this, stream] { read(stream); })) {
+            pipe.watch = std::move(*watch);
+        } else {  // no memory for it, at present
+            timer_.start(unwatched_at_first, [this] { watch_pipes(); });
+        }
+    }
 }
 
 // One read a turn: a child that never stops writing must not starve the others.
@@ -97,7 +107,7 @@ void Child::read(Stream stream) {
     if (got > 0) {
         // Not idle: settle() below starts it anew. But after a KILL only a stranger still
         // writes, from a session of its own, and could hold the run for ever.
-        if (drain_ && !killed_) drain_->stop();
+        if (outcome_ && !killed_) timer_.stop();
         events_.on_output(stream, buffer.first(static_cast<std::size_t>(got)));
     } else {
         pipe.close();
@@ -105,7 +115,15 @@ void Child::read(Stream stream) {
     settle();
 }
 
+// What a process that is over has left in its pipes, at most what a pipe holds.
+void Child::read_rest() {
+    for (const Stream stream : {Stream::out, Stream::err})
+        for (int reads = 0; reads < 2; ++reads) read(stream);
+    watch_pipes();
+}
+
 void Child::on_exit() {
+    read_rest();
     siginfo_t info{};
     // Left a zombie while its pipes are open: as long as it is one, its number, and
     // so its process group, cannot be anyone else's.
@@ -133,8 +151,7 @@ void Child::settle() {
     // bounds the wait; otherwise silence does.
     if (paused_ || (terminating_ && !killed_)) return;
     if (killed_ && std::exchange(draining_killed_, true)) return;
-    if (!drain_) drain_.emplace(loop_);
-    drain_->start(drain_after_exit, [this] {
+    timer_.start(drain_after_exit, [this] {
         for (Pipe& pipe : pipes_) pipe.close();
         land();
     });
@@ -147,7 +164,7 @@ void Child::land() {
         reaped_ = true;
     }
     if (grace_) grace_->stop();
-    if (drain_) drain_->stop();
+    timer_.stop();
     auto on_ended = std::move(events_.on_ended);
     on_ended(std::move(*outcome_));  // may destroy this
 }
@@ -159,7 +176,7 @@ void Child::signal(int number) noexcept {
 void Child::terminate(std::chrono::milliseconds grace) {
     if (!terminating_) {
         terminating_ = true;
-        if (drain_) drain_->stop();
+        if (outcome_) timer_.stop();
         signal(SIGTERM);
         signal(SIGCONT);  // a stopped process cannot act on TERM
     }
@@ -176,14 +193,13 @@ void Child::pause() noexcept {
     if (killed_) return;  // what is left in its pipes is little, and the last there is
     paused_ = true;
     for (Pipe& pipe : pipes_) pipe.watch.stop();
-    if (drain_) drain_->stop();
+    if (outcome_) timer_.stop();
 }
 
 void Child::resume() {
     if (!paused_) return;
     paused_ = false;
-    for (Pipe& pipe : pipes_)
-        if (pipe.open()) pipe.watch.start(Readiness::readable);
+    watch_pipes();
     settle();
 }
 

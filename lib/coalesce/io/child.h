@@ -84,8 +84,9 @@ class Child {
     };
 
     Child(Loop& loop, Started started, Events events);
-    bool watch_pipe(Stream stream, Descriptor read_end);
+    void watch_pipes();
     void read(Stream stream);
+    void read_rest();
     void on_exit();
     void settle();
     void land();
@@ -96,6 +97,7 @@ class Child {
     Descriptor pidfd_;
     Watch exit_watch_;
     std::array<Pipe, 2> pipes_;
+    Timer timer_;  // until the pipes are watched; after the exit, while they may be idle
     Events events_;
     std::optional<Outcome> outcome_;
     bool reaped_ = false;
@@ -103,7 +105,6 @@ class Child {
     bool terminating_ = false;
     bool killed_ = false;
     bool draining_killed_ = false;
-    std::optional<Timer> drain_;  // both made when needed: most children need neither
     std::optional<Timer> grace_;
 };
 

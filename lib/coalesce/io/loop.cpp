@@ -12,11 +12,13 @@ Loop::Loop() : wake_(new uv_idle_t{}) {
         throw std::system_error(-refused, std::system_category(), "cannot make an event loop");
     uv_idle_init(&raw_, wake_.get());
     wake_->data = this;
+    ready_set_.emplace(&raw_);
 }
 
 Loop::~Loop() {
     posted_.clear();
     wake_.reset();
+    ready_set_.reset();
     uv_run(&raw_, UV_RUN_NOWAIT);                 // runs pending close callbacks
     if (uv_loop_close(&raw_) != 0) std::abort();  // some owner outlived its loop
 }

@@ -12,10 +12,12 @@
 
 #include <array>
 #include <cstddef>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include <coalesce/io/handle.h>
+#include <coalesce/io/ready_set.h>
 
 namespace coalesce {
 
@@ -38,6 +40,7 @@ class Loop final : public Executor {
     [[nodiscard]] static const char* library_version() noexcept;
 
     [[nodiscard]] uv_loop_t* raw() noexcept { return &raw_; }
+    [[nodiscard]] ReadySet& ready_set() noexcept { return *ready_set_; }
 
     /// Scratch for one read at a time: one hot buffer for the whole loop costs a
     /// quarter of a buffer for each pipe. Its content lasts until the next read.
@@ -48,6 +51,7 @@ class Loop final : public Executor {
 
     uv_loop_t raw_{};
     Handle<uv_idle_t> wake_;
+    std::optional<ReadySet> ready_set_;
     std::vector<UniqueFunction<void()>> posted_;
     std::vector<UniqueFunction<void()>> running_;
     std::array<char, 65536> read_buffer_;

@@ -93,18 +93,15 @@ void Outlet::widen_pipe() noexcept {
 
 void Outlet::wait(UniqueFunction<void()> on_writable) {
     on_writable_ = std::move(on_writable);
-    if (!watch_) {
-        auto watch = BorrowedWatch::create(loop_, fd(), Readiness::writable, [this] {
-            watch_->stop();
-            std::exchange(on_writable_, {})();
-        });
-        if (!watch) {  // never full for long (a file): the next turn will do
-            loop_.post([this] { std::exchange(on_writable_, {})(); });
-            return;
-        }
-        watch_.emplace(std::move(*watch));
-    }
-    watch_->start();
+    if (watch_) return watch_.resume(Readiness::writable);
+    auto watch = Watch::start(loop_, fd(), Readiness::writable, [this] {
+        watch_.stop();
+        std::exchange(on_writable_, {})();
+    });
+    if (watch)
+        watch_ = std::move(*watch);
+    else  // never full for long (a file): the next turn will do
+        loop_.post([this] { std::exchange(on_writable_, {})(); });
 }
 
 }  // namespace coalesce

@@ -13,7 +13,6 @@
 #include <coalesce/flight/unique_function.h>
 
 #include <memory>
-#include <optional>
 #include <string>
 #include <string_view>
 
@@ -53,7 +52,7 @@ class Outlet {
     Kind kind_ = Kind::plain;
     bool can_send_file_ = true;
     bool widened_ = false;
-    std::optional<BorrowedWatch> watch_;
+    Watch watch_;
     UniqueFunction<void()> on_writable_;
 };
 

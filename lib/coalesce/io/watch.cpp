@@ -1,7 +1,5 @@
 #include <coalesce/io/watch.h>
 
-#include <sys/epoll.h>
-
 #include <cstdlib>
 #include <system_error>
 #include <utility>
@@ -9,70 +7,30 @@
 #include <coalesce/io/loop.h>
 
 namespace coalesce {
-namespace {
 
-template <class State>
-void close_then_delete(State* state) noexcept {
-    auto* base = reinterpret_cast<uv_handle_t*>(state);
-    if (base->type == UV_UNKNOWN_HANDLE) {  // zeroed, never initialised
-        delete state;
-        return;
-    }
-    base->data = nullptr;  // late callbacks must find no owner
-    uv_close(base, [](uv_handle_t* closed) { delete reinterpret_cast<State*>(closed); });
+void Watch::Discard::operator()(ReadySet::Interest* interest) const noexcept {
+    interest->set.discard(std::unique_ptr<ReadySet::Interest>(interest));
 }
 
-}  // namespace
-
-void Watch::Close::operator()(State* state) const noexcept { close_then_delete(state); }
-void Timer::Close::operator()(State* state) const noexcept { close_then_delete(state); }
-void SignalWatch::Close::operator()(State* state) const noexcept { close_then_delete(state); }
-
-Result<Watch> Watch::create(Loop& loop, int fd, UniqueFunction<void()> on_ready) {
-    auto state = std::make_unique<State>();
-    if (const int refused = uv_poll_init(loop.raw(), state.get(), fd); refused != 0)
-        return system_error_of(-refused, "watch a descriptor");
-    state->data = state.get();
-    state->on_ready = std::move(on_ready);
+Result<Watch> Watch::start(Loop& loop, int fd, Readiness readiness, UniqueFunction<void()> on_ready) {
     Watch watch;
-    watch.state_.reset(state.release());
+    watch.interest_.reset(new ReadySet::Interest{.set = loop.ready_set(), .fd = fd, .on_ready = std::move(on_ready)});
+    if (!loop.ready_set().add(*watch.interest_, static_cast<std::uint32_t>(readiness))) return system_error_now("watch a descriptor");
     return watch;
 }
 
-void Watch::start(Readiness readiness) {
-    if (state_->active) return;
-    state_->active = true;
-    state_->events = static_cast<int>(readiness);
-    uv_poll_start(state_.get(), state_->events, report);
-}
-
-// On an error libuv stops watching. There may be bytes to read before it, so who
-// reads one piece a turn has to be called again.
-void Watch::report(uv_poll_t* poll, int status, int) {
-    auto* state = static_cast<State*>(poll->data);
-    if (state == nullptr) return;
-    if (status < 0) uv_poll_start(poll, state->events, report);
-    state->on_ready();
+void Watch::resume(Readiness readiness) {
+    const auto events = static_cast<std::uint32_t>(readiness);
+    ReadySet::Interest& interest = *interest_;
+    if (interest.active && interest.events == events) return;
+    if (interest.active)
+        interest.set.change(interest, events);
+    else if (!interest.set.add(interest, events))
+        std::abort();  // it was watched before
 }
 
 void Watch::stop() noexcept {
-    if (!state_ || !state_->active) return;
-    state_->active = false;
-    uv_poll_stop(state_.get());
-}
-
-Result<BorrowedWatch> BorrowedWatch::create(Loop& loop, int fd, Readiness readiness, UniqueFunction<void()> on_ready) {
-    BorrowedWatch borrowed;
-    borrowed.set_ = Descriptor(::epoll_create1(EPOLL_CLOEXEC));
-    if (!borrowed.set_) return system_error_now("make an epoll set");
-    epoll_event interest{};
-    interest.events = readiness == Readiness::readable ? EPOLLIN : EPOLLOUT;
-    if (::epoll_ctl(borrowed.set_.get(), EPOLL_CTL_ADD, fd, &interest) != 0)
-        return system_error_now("watch a descriptor");
-    auto watch = Watch::create(loop, borrowed.set_.get(), std::move(on_ready));
-    if (!watch) return watch.error();
-    borrowed.watch_ = std::move(*watch);
-    return borrowed;
+    if (interest_) interest_->set.remove(*interest_);
 }
 
 Timer::Timer(Loop& loop) : state_(new State{}) {

@@ -1,70 +1,49 @@
 // Watch and Timer: tell me when a descriptor is ready, or a time has passed.
 //
-// Watch follows a descriptor that is ours, already non-blocking, and opened to be
-// watched; it never closes it. BorrowedWatch follows one that other processes
-// share (our standard input or output): libuv would set O_NONBLOCK on the open
-// file that they share with us, and break `cat` in the same pipeline, so it is
-// put into an epoll set of our own and only that set is given to libuv.
+// A Watch follows a descriptor and leaves it as it is: it neither closes it nor
+// makes it non-blocking, since other processes may share it.
 #pragma once
 
 #include <coalesce/command/result.h>
 #include <coalesce/flight/unique_function.h>
 
 #include <chrono>
+#include <cstdint>
+#include <memory>
 
-#include <coalesce/io/descriptor.h>
 #include <coalesce/io/handle.h>
+#include <coalesce/io/ready_set.h>
 
 namespace coalesce {
 
 class Loop;
 
-enum class Readiness {
-    // Only the full hang-up, which epoll always tells: UV_DISCONNECT would be told of a
-    // half-closed connection for ever. Nothing urgent comes by itself.
-    hangup = UV_PRIORITIZED,
-    readable = UV_READABLE,
-    writable = UV_WRITABLE,
-    either = UV_READABLE | UV_WRITABLE,
+enum class Readiness : std::uint32_t {
+    hangup = 0,  // only the full one, which is always told
+    readable = EPOLLIN,
+    writable = EPOLLOUT,
+    either = EPOLLIN | EPOLLOUT,
 };
 
 class Watch {
   public:
     Watch() = default;
     /// Calls `on_ready` on every turn in which `fd` is ready (also on error and
-    /// hang-up), from start() until stop() or destruction. Refused for
-    /// descriptors that epoll cannot watch: regular files.
-    static Result<Watch> create(Loop& loop, int fd, UniqueFunction<void()> on_ready);
+    /// hang-up), from here until stop() or destruction. Refused for descriptors
+    /// that cannot be watched: regular files.
+    static Result<Watch> start(Loop& loop, int fd, Readiness readiness, UniqueFunction<void()> on_ready);
 
-    void start(Readiness readiness);
+    /// Goes on after stop(), or waits for something else.
+    void resume(Readiness readiness);
     void stop() noexcept;
-    explicit operator bool() const noexcept { return state_ != nullptr; }
-    void reset() noexcept { state_.reset(); }
+    explicit operator bool() const noexcept { return interest_ != nullptr; }
+    void reset() noexcept { interest_.reset(); }
 
   private:
-    // uv_poll_t has no room for the callback; a derived struct saves an allocation.
-    struct State : uv_poll_t {
-        UniqueFunction<void()> on_ready;
-        bool active = false;
-        int events = 0;
+    struct Discard {
+        void operator()(ReadySet::Interest* interest) const noexcept;
     };
-    struct Close {
-        void operator()(State* state) const noexcept;
-    };
-    static void report(uv_poll_t* poll, int status, int events);
-    std::unique_ptr<State, Close> state_;
-};
-
-class BorrowedWatch {
-  public:
-    /// As Watch::create; leaves the flags of `fd` alone.
-    static Result<BorrowedWatch> create(Loop& loop, int fd, Readiness readiness, UniqueFunction<void()> on_ready);
-    void start() { watch_.start(Readiness::readable); }
-    void stop() noexcept { watch_.stop(); }
-
-  private:
-    Descriptor set_;
-    Watch watch_;
+    std::unique_ptr<ReadySet::Interest, Discard> interest_;
 };
 
 class Timer {
@@ -82,10 +61,7 @@ class Timer {
     struct State : uv_timer_t {
         UniqueFunction<void()> on_due;
     };
-    struct Close {
-        void operator()(State* state) const noexcept;
-    };
-    std::unique_ptr<State, Close> state_;
+    Handle<State> state_;
 };
 
 class SignalWatch {
@@ -98,10 +74,7 @@ class SignalWatch {
     struct State : uv_signal_t {
         UniqueFunction<void()> on_signal;
     };
-    struct Close {
-        void operator()(State* state) const noexcept;
-    };
-    std::unique_ptr<State, Close> state_;
+    Handle<State> state_;
 };
 
 }  // namespace coalesce

@@ -20,8 +20,10 @@ constexpr std::size_t shown_of_a_long_line = 60;
 
 LineSource::LineSource(Loop& loop, int fd, char delimiter, std::size_t line_bytes_max, Events events)
     : loop_(loop), fd_(fd), delimiter_(delimiter), line_bytes_max_(line_bytes_max), events_(std::move(events)) {
-    auto watch = BorrowedWatch::create(loop, fd, Readiness::readable, [this] { turn(true); });
-    if (watch) watch_.emplace(std::move(*watch));  // otherwise a file: always readable, read a block a turn
+    auto watch = Watch::start(loop, fd, Readiness::readable, [this] { turn(true); });
+    if (!watch) return;  // a file: always readable, read a block a turn
+    watch_ = std::move(*watch);
+    watch_.stop();  // until resume()
 }
 
 LineSource::~LineSource() { *self_ = nullptr; }
@@ -31,14 +33,14 @@ void LineSource::resume() {
     paused_ = false;
     // What is in the buffer already would not wake a watch.
     if (watch_ && begin_ == buffer_.size() && !at_end_)
-        watch_->start();
+        watch_.resume(Readiness::readable);
     else
         schedule();
 }
 
 void LineSource::pause() noexcept {
     paused_ = true;
-    if (watch_) watch_->stop();
+    watch_.stop();
 }
 
 void LineSource::stop() noexcept {
@@ -70,7 +72,7 @@ void LineSource::turn(bool readable) {
     }
     if (at_end_) return finish(std::move(error_));
     if (watch_)
-        watch_->start();
+        watch_.resume(Readiness::readable);
     else
         schedule();
 }
@@ -87,7 +89,7 @@ bool LineSource::fill() {
     if (got > 0) return true;
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) {  // somebody else made it non-blocking
         if (watch_)
-            watch_->start();
+            watch_.resume(Readiness::readable);
         else
             schedule();
         return false;
@@ -122,7 +124,7 @@ void LineSource::hand_out_lines() {
 
 void LineSource::finish(std::optional<Error> error) {
     stopped_ = true;
-    if (watch_) watch_->stop();
+    watch_.stop();
     events_.on_end(std::move(error));
 }
 

@@ -67,7 +67,7 @@ class LineSource {
     bool stopped_ = false;
     bool scheduled_ = false;
     std::optional<Error> error_;
-    std::optional<BorrowedWatch> watch_;
+    Watch watch_;
     // Posted turns outlive us otherwise.
     std::shared_ptr<LineSource*> self_ = std::make_shared<LineSource*>(this);
 };

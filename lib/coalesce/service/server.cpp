@@ -222,13 +222,12 @@ Server::Server(ServerOptions options, ServerSocket socket, Surroundings own)
 }
 
 int Server::run() {
-    auto watch = Watch::create(loop_, socket_.fd(), [this] { accept_all(); });
+    auto watch = Watch::start(loop_, socket_.fd(), Readiness::readable, [this] { accept_all(); });
     if (!watch) {
         log_.critical("cannot {}", watch.error().message());
         return 125;
     }
     listener_ = std::move(*watch);
-    listener_.start(Readiness::readable);
     if (const char* const text = std::getenv("WATCHDOG_USEC")) {
         const auto interval = duration_cast<milliseconds>(microseconds(std::atoll(text))) / 2;
         if (interval.count() > 0) {
@@ -254,7 +253,7 @@ void Server::accept_all() {
             log_.warn("cannot accept a connection: {}", std::strerror(errno));
             listener_.stop();
             if (!accept_again_) accept_again_.emplace(loop_);
-            accept_again_->start(milliseconds(100), [this] { listener_.start(Readiness::readable); });
+            accept_again_->start(milliseconds(100), [this] { listener_.resume(Readiness::readable); });
             return;
         }
         ucred peer{};

@@ -28,13 +28,11 @@ constexpr std::size_t spare_bytes_max = 64 * 1024;
 
 Session::Session(Loop& loop, Descriptor connection, Events events)
     : loop_(loop), connection_(std::move(connection)), events_(std::move(events)) {
-    auto watch = Watch::create(loop, connection_.get(), [this] { ready(); });
-    if (watch) {
+    auto watch = Watch::start(loop, connection_.get(), Readiness::readable, [this] { ready(); });
+    if (watch)
         watch_ = std::move(*watch);
-        watch_again();
-    } else {
+    else
         loop.post([this] { go(); });
-    }
 }
 
 void Session::ready() {
@@ -105,10 +103,7 @@ void Session::take_lines() {
 void Session::watch_again() {
     Readiness wanted = input_ended_ ? Readiness::hangup : Readiness::readable;
     if (blocked_) wanted = input_ended_ || congested() ? Readiness::writable : Readiness::either;
-    if (!watch_ || watched_ == wanted) return;
-    watched_ = wanted;
-    watch_.stop();
-    watch_.start(wanted);
+    if (watch_) watch_.resume(wanted);
 }
 
 // Thousands may get the same answer at once: what the connection takes at once is

@@ -13,7 +13,6 @@
 #include <cstddef>
 #include <list>
 #include <memory>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -78,7 +77,6 @@ class Session {
     Descriptor connection_;  // before the watch: it must stop watching first
     Watch watch_;
     Events events_;
-    std::optional<Readiness> watched_;
     std::string in_;
     std::size_t scanned_ = 0;  // of in_: no newline there
     std::string out_;    // on its way

@@ -136,11 +136,8 @@ Supervisor::Supervisor(FlightOrders orders, MeetingPlace place, Descriptor liste
     executor_.on_landed([this](FlightId) {
         if (executor_.flights().empty()) leave_meeting_place();
     });
-    auto watch = Watch::create(loop_, listener_.get(), [this] { accept_all(); });
-    if (watch) {
-        listener_watch_ = std::move(*watch);
-        listener_watch_.start(Readiness::readable);
-    }
+    auto watch = Watch::start(loop_, listener_.get(), Readiness::readable, [this] { accept_all(); });
+    if (watch) listener_watch_ = std::move(*watch);
 }
 
 // Nothing where the start needs more than a program: a queue, an input, a line that
@@ -206,7 +203,7 @@ void Supervisor::accept_later() {
     short_of_descriptors_->in_background();
     short_of_descriptors_->start(milliseconds(50), [this] {
         if (left_) return;
-        listener_watch_.start(Readiness::readable);
+        listener_watch_.resume(Readiness::readable);
         accept_all();
     });
 }
