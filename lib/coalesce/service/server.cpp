@@ -43,24 +43,34 @@ double seconds_since_epoch(system_clock::time_point time) { return duration<doub
 
 struct Client;
 
-// One request that waits on a flight.
-struct Asked {
-    Client* client = nullptr;
-    std::string id;     // as JSON text
-    std::string title;  // as it was asked for
-    Request::Output output = Request::Output::whole;
-    RunTicket ticket;
+// What only some requests have.
+struct AskedExtras {
     CommandExecutor::Loan loan;
     std::optional<Timer> patience;
     std::optional<DescriptorRelay> relay;  // fd
+    Landing<RunResult> landing;            // fd: until the relay has finished
     StreamRendering* stream = nullptr;     // stream: owned by the session
-    std::list<Asked>::iterator place;      // in its client's list
     std::unique_ptr<SpoolReader> sink;     // none: output past the replay limit that nobody reads
+};
+
+// One request that waits on a flight. Small, since the fresh memory that it takes is
+// most of what a join costs.
+struct Asked {
+    Client* client = nullptr;
+    std::string id;                            // as JSON text
+    std::shared_ptr<const std::string> title;  // as it was asked for; mostly its flight's
+    RunTicket ticket;
+    std::list<Asked>::iterator place;  // in its client's list
+    std::unique_ptr<AskedExtras> extras;
+    Request::Output output = Request::Output::whole;
     bool joined = false;
     bool waiting = false;
     bool over = false;  // to be buried
-    std::shared_ptr<const RunResult> result;
-    std::size_t requesters = 0;
+
+    AskedExtras& need_extras() {
+        if (!extras) extras = std::make_unique<AskedExtras>();
+        return *extras;
+    }
 };
 
 struct Client {
@@ -76,6 +86,7 @@ struct Client {
 // What people and commands know a flight by, while it is in the table.
 struct LiveFlight {
     std::string hash;
+    std::shared_ptr<const std::string> title;  // the leader's
     uid_t uid = 0;
     FlightRef ref;
     const Run* run = nullptr;  // valid as long as ref
@@ -103,8 +114,8 @@ class Server {
     void accept_all();
     void receive(Descriptor connection, const ucred& peer);
     [[nodiscard]] const std::shared_ptr<const CanonicalSurroundings>& own_canonical_surroundings(uid_t uid);
-    [[nodiscard]] static Delivered delivered(const Asked& asked, bool with_output);
-    [[nodiscard]] const std::string& shared_answer(const Asked& asked, bool with_output);
+    [[nodiscard]] static Delivered delivered(const Asked& asked, const Landing<RunResult>& landing, bool with_output);
+    [[nodiscard]] const std::string& shared_answer(const Asked& asked, const Landing<RunResult>& landing, bool with_output);
     [[nodiscard]] bool admits(uid_t uid) const;
     void on_line(Client& client, std::string_view line, bool too_long);
     void on_gone(Client& client);
@@ -120,7 +131,7 @@ class Server {
     void stop_waiting(Asked& asked);
     void part(Asked& asked);
     void landed(Asked& asked, const Landing<RunResult>& landing);
-    void end(Asked& asked);
+    void end(Asked& asked, const Landing<RunResult>& landing);
     void refuse_landing(Asked& asked, const Landing<RunResult>& landing);
     void give_up(Asked& asked);
     void bury(Asked& asked);
@@ -296,7 +307,7 @@ void Server::on_line(Client& client, std::string_view line, bool too_long) {
         if (client.unacknowledged.empty()) return;
         Asked* const asked = client.unacknowledged.front();
         client.unacknowledged.pop_front();
-        if (asked != nullptr) asked->relay->acknowledge();
+        if (asked != nullptr) asked->extras->relay->acknowledge();
         return;
     }
     if (!line.starts_with('{')) {
@@ -339,8 +350,8 @@ void Server::admit(Client& client, Request& request, ResolvedRequest resolved) {
     asked.client = &client;
     asked.place = std::prev(client.asked.end());
     asked.id = std::move(request.id);
-    asked.title = resolved.job.title;
     asked.output = request.output;
+    std::string title = resolved.job.title;
     const FlightRef asking = asking_flight(client, resolved.job.command.surroundings->env);
     asked.ticket = executor_.submit(
         key,
@@ -355,19 +366,25 @@ void Server::admit(Client& client, Request& request, ResolvedRequest resolved) {
         {.fresh = request.fresh, .on_behalf_of = asking});
     asked.joined = !asked.ticket.leader();
     if (asked.joined) ++joins_;
+    auto live = live_.find(asked.ticket.id());
+    asked.title = live != live_.end() && *live->second.title == title ? live->second.title
+                                                                      : std::make_shared<const std::string>(std::move(title));
     if (!asked.joined && !asked.ticket.landed()) {
-        LiveFlight flight{.hash = key_hash(key), .uid = client.uid, .ref = asked.ticket.ref(), .run = &asked.ticket.state()};
-        const std::string& hash = live_.emplace(asked.ticket.id(), std::move(flight)).first->second.hash;
+        live = live_.try_emplace(asked.ticket.id(), LiveFlight{.hash = key_hash(key),
+                                                               .title = asked.title,
+                                                               .uid = client.uid,
+                                                               .ref = asked.ticket.ref(),
+                                                               .run = &asked.ticket.state()}).first;
         if (asked.ticket.state().phase == Run::Phase::running) know_by_process(asked.ticket.id());
-        log_.debug("flight {} of uid {} (pid {}): {}", hash.substr(0, 12), client.uid, client.pid, asked.title);
+        log_.debug("flight {} of uid {} (pid {}): {}", live->second.hash.substr(0, 12), client.uid, client.pid, *asked.title);
     }
-    if (asking && !asked.ticket.landed()) asked.loan = executor_.lend_place_of(asking.id());
+    if (asking && !asked.ticket.landed()) asked.need_extras().loan = executor_.lend_place_of(asking.id());
     asked.waiting = true;
     ++waiting_;
-    if (const auto live = live_.find(asked.ticket.id()); live != live_.end()) ++live->second.waiting;
+    if (live != live_.end()) ++live->second.waiting;
     if (request.wait) {
-        asked.patience.emplace(loop_);
-        asked.patience->start(*request.wait, [this, &asked] { give_up(asked); });
+        auto& patience = asked.need_extras().patience.emplace(loop_);
+        patience.start(*request.wait, [this, &asked] { give_up(asked); });
     }
     asked.ticket.then([this, &asked](const Landing<RunResult>& landing) { landed(asked, landing); });
     if (asked.output == Request::Output::whole || asked.output == Request::Output::none || asked.ticket.landed()) return;
@@ -419,11 +436,13 @@ void Server::stalled(FlightId id) {
                 if (asked.output == Request::Output::whole) {
                     refuse(*client, asked.id, "output_too_long", "the output is longer than the replay limit; ask for a stream");
                     part(asked);
-                } else if (asked.output == Request::Output::none && !asked.sink && asked.ticket.state().spool->whole()) {
-                    const auto read_all = [&asked] {
-                        while (const auto piece = asked.sink->next()) asked.sink->advance(piece->extent.length);
+                } else if (asked.output == Request::Output::none && asked.ticket.state().spool->whole()) {
+                    auto& sink = asked.need_extras().sink;
+                    if (sink) continue;
+                    const auto read_all = [&sink] {
+                        while (const auto piece = sink->next()) sink->advance(piece->extent.length);
                     };
-                    asked.sink = std::make_unique<SpoolReader>(*asked.ticket.state().spool, read_all);
+                    sink = std::make_unique<SpoolReader>(*asked.ticket.state().spool, read_all);
                     read_all();
                 }
             }
@@ -448,8 +467,10 @@ void Server::forget(FlightId id) {
 void Server::stop_waiting(Asked& asked) {
     if (!std::exchange(asked.waiting, false)) return;
     --waiting_;
-    asked.patience.reset();
-    asked.loan = {};
+    if (asked.extras) {
+        asked.extras->patience.reset();
+        asked.extras->loan = {};
+    }
     if (const auto live = live_.find(asked.ticket.id()); live != live_.end()) --live->second.waiting;
     const auto [first, last] = await_start_.equal_range(asked.ticket.id());
     for (auto it = first; it != last; ++it)
@@ -506,31 +527,31 @@ void Server::follow(Asked& asked) {
     if (session.gone()) return;
     if (asked.output == Request::Output::stream) {
         auto rendering = std::make_unique<StreamRendering>(run.spool, asked.id, [&session] { session.wake(); });
-        asked.stream = rendering.get();
+        asked.need_extras().stream = rendering.get();
         return session.send(std::move(rendering));
     }
     if (auto moved = run.spool->move_to_file(); !moved) {
         refuse(*asked.client, asked.id, "no_space", "cannot " + moved.error().message());
         return part(asked);
     }
-    asked.relay.emplace(loop_, session, run.spool, asked.id, [this, &asked] {
-        if (asked.relay->failed())
+    DescriptorRelay& relay = asked.need_extras().relay.emplace(loop_, session, run.spool, asked.id, [this, &asked] {
+        if (asked.extras->relay->failed())
             part(asked);
-        else if (asked.result)
-            end(asked);  // else the landing is on its way
+        else if (asked.extras->landing.value)
+            end(asked, asked.extras->landing);  // else the landing is on its way
     });
-    asked.relay->on_sent([&asked] { asked.client->unacknowledged.push_back(&asked); });
-    asked.relay->pump();
+    relay.on_sent([&asked] { asked.client->unacknowledged.push_back(&asked); });
+    relay.pump();
 }
 
 void Server::landed(Asked& asked, const Landing<RunResult>& landing) {
     stop_waiting(asked);
     if (!landing.value) return refuse_landing(asked, landing);
-    asked.result = landing.value;
-    asked.requesters = landing.requesters;
     if (asked.joined) saved_ += landing.value->duration;
-    if (asked.relay && !asked.relay->finished()) return;
-    end(asked);
+    if (asked.extras && asked.extras->relay && !asked.extras->relay->finished())
+        asked.extras->landing = landing;
+    else
+        end(asked, landing);
 }
 
 void Server::refuse_landing(Asked& asked, const Landing<RunResult>& landing) {
@@ -539,15 +560,15 @@ void Server::refuse_landing(Asked& asked, const Landing<RunResult>& landing) {
     } catch (const std::system_error& error) {
         const bool deadlock = error.code() == std::errc::resource_deadlock_would_occur;
         refuse(*asked.client, asked.id, deadlock ? "would_wait_for_itself" : "cancelled",
-               deadlock ? asked.title + " would wait for itself" : "the request was cancelled");
+               deadlock ? *asked.title + " would wait for itself" : "the request was cancelled");
     } catch (const std::exception& error) {
         refuse(*asked.client, asked.id, "lost", error.what());
     }
     bury(asked);
 }
 
-void Server::end(Asked& asked) {
-    const RunResult& result = *asked.result;
+void Server::end(Asked& asked, const Landing<RunResult>& landing) {
+    const RunResult& result = *landing.value;
     Session& session = *asked.client->session;
     if (asked.output == Request::Output::stream || asked.output == Request::Output::fd) {
         Message message = message_to(asked.id).text("event", "exit");
@@ -555,13 +576,13 @@ void Server::end(Asked& asked) {
             message.number("signal", result.outcome.code);
         else
             message.number("exit", result.outcome.status());
-        const std::string words = last_words(result.outcome, asked.title);
+        const std::string words = last_words(result.outcome, *asked.title);
         if (!words.empty()) message.text("code", code_of(result.outcome)).text("message", words);
         message.flag("joined", asked.joined)
-            .number("requesters", static_cast<std::int64_t>(asked.requesters))
+            .number("requesters", static_cast<std::int64_t>(landing.requesters))
             .seconds("duration", duration<double>(result.duration).count());
-        if (asked.stream != nullptr) {
-            asked.stream->end(message.line());
+        if (asked.extras && asked.extras->stream != nullptr) {
+            asked.extras->stream->end(message.line());
             session.wake();
         } else {
             session.send(message.line());
@@ -570,28 +591,28 @@ void Server::end(Asked& asked) {
         refuse(*asked.client, asked.id, "output_too_long", "the output is longer than the replay limit; ask for a stream");
     } else if (const bool with_output = asked.output == Request::Output::whole;
                session.idle() && (!with_output || !result.spool || result.spool->size() <= shared_answer_bytes)) {
-        const std::string& shared = shared_answer(asked, with_output);
+        const std::string& shared = shared_answer(asked, landing, with_output);
         session.send(asked.id.empty() ? shared : "{\"id\":" + asked.id + "," + shared.substr(1));
     } else {  // rendered as it is read, so that what waits to be sent takes no memory
-        session.send(render(Format::json, asked.result, delivered(asked, with_output)));
+        session.send(render(Format::json, landing.value, delivered(asked, landing, with_output)));
     }
     bury(asked);
 }
 
-Delivered Server::delivered(const Asked& asked, bool with_output) {
-    return {.id = asked.id, .command = asked.title, .joined = asked.joined, .requesters = asked.requesters, .with_output = with_output};
+Delivered Server::delivered(const Asked& asked, const Landing<RunResult>& landing, bool with_output) {
+    return {.id = asked.id, .command = *asked.title, .joined = asked.joined, .requesters = landing.requesters, .with_output = with_output};
 }
 
 // The answer without an id. Thousands who waited for one run get the same bytes, so
 // they are kept until another answer is wanted.
-const std::string& Server::shared_answer(const Asked& asked, bool with_output) {
+const std::string& Server::shared_answer(const Asked& asked, const Landing<RunResult>& landing, bool with_output) {
     SharedAnswer& last = shared_answer_;
-    if (last.result.lock() == asked.result && last.joined == asked.joined && last.with_output == with_output && last.command == asked.title)
+    if (last.result.lock() == landing.value && last.joined == asked.joined && last.with_output == with_output && last.command == *asked.title)
         return last.text;
-    last = {asked.result, asked.joined, with_output, asked.title, {}};
-    Delivered anybody = delivered(asked, with_output);
+    last = {landing.value, asked.joined, with_output, *asked.title, {}};
+    Delivered anybody = delivered(asked, landing, with_output);
     anybody.id.clear();
-    const auto rendering = render(Format::json, asked.result, anybody);
+    const auto rendering = render(Format::json, landing.value, anybody);
     while (const auto piece = rendering->next()) {
         last.text += piece->extent.bytes;  // JSON is always in memory
         rendering->advance(piece->extent.length);
@@ -600,7 +621,7 @@ const std::string& Server::shared_answer(const Asked& asked, bool with_output) {
 }
 
 void Server::give_up(Asked& asked) {
-    refuse(*asked.client, asked.id, "gave_up", "gave up waiting for " + asked.title);
+    refuse(*asked.client, asked.id, "gave_up", "gave up waiting for " + *asked.title);
     part(asked);
 }
 
