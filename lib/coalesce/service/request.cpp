@@ -124,7 +124,7 @@ void read_field(const std::string& name, const Json& value, Request& request) {
         constexpr double exact_below = 9007199254740992;  // 2^53
         if (value.is_number_float() && std::abs(value.get<double>()) >= exact_below)
             refuse("\"id\" is a number that would not come back as it was; send it as a string");
-        request.id = value.dump();
+        request.id = value.is_number_unsigned() ? std::to_string(value.get<std::uint64_t>()) : value.dump();
         if (request.id.size() > id_bytes_max) {
             request.id.clear();
             refuse("\"id\" is longer than " + std::to_string(id_bytes_max) + " bytes");
@@ -184,7 +184,7 @@ void check_place(const std::string& name, const std::string& op) {
 }
 
 void check_whole(const Json& object, const Request& request) {
-    if (object.contains("stdin") && object.contains("stdin_base64"))
+    if (request.stdin_bytes && object.contains("stdin") && object.contains("stdin_base64"))
         refuse("\"stdin\" and \"stdin_base64\" exclude each other");
     for (const auto& [name, value] : object.items()) check_place(name, request.op);
     if (!request.op.empty()) return;
@@ -192,13 +192,44 @@ void check_whole(const Json& object, const Request& request) {
     if (!request.line && request.argv.empty()) refuse("neither \"argv\" nor \"line\" is given");
 }
 
-// The whole text is parsed here, so that what is too deep ends the parse early.
-// `twice` becomes a name that an object has twice: the library would let the last one
-// win, and another reader of the same request the first.
-Json parse_json(std::string_view text, std::optional<std::string>& twice) {
+// What can be told of a text without parsing it; of JSON it is true.
+struct Shape {
+    int depth = 0;
+    std::size_t members = 0;  // of all its objects
+};
+
+Shape shape_of(std::string_view text) {
+    Shape shape;
+    int depth = 0;
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        switch (text[i]) {
+            case '{':
+            case '[': shape.depth = std::max(shape.depth, ++depth); break;
+            case '}':
+            case ']': --depth; break;
+            case ':': ++shape.members; break;
+            case '"':
+                while (++i < text.size() && text[i] != '"')
+                    if (text[i] == '\\') ++i;
+                break;
+            default: break;
+        }
+    }
+    return shape;
+}
+
+std::size_t members_of(const Json& value) {
+    if (!value.is_structured()) return 0;
+    std::size_t members = value.is_object() ? value.size() : 0;
+    for (const Json& inner : value) members += members_of(inner);
+    return members;
+}
+
+// A name that an object has twice.
+std::optional<std::string> name_given_twice(std::string_view text) {
+    std::optional<std::string> twice;
     std::array<std::vector<std::string>, depth_max + 2> names;  // of the object that is open at each depth
     const Json::parser_callback_t watch = [&](int depth, Json::parse_event_t event, Json& parsed) {
-        if (depth > depth_max) throw Refusal{"bad_json", "the request is nested too deep"};
         const auto at = static_cast<std::size_t>(depth);
         if (event == Json::parse_event_t::object_start) names[at + 1].clear();
         if (event == Json::parse_event_t::key) names[at].push_back(parsed.get_ref<const std::string&>());
@@ -209,8 +240,20 @@ Json parse_json(std::string_view text, std::optional<std::string>& twice) {
         }
         return true;
     };
+    [[maybe_unused]] const Json all = Json::parse(text.begin(), text.end(), watch);
+    return twice;
+}
+
+// `twice` becomes a name that an object has twice: the library would let the last one
+// win, and another reader of the same request the first. The parser's own callbacks
+// would tell of depth and of names, and take as long as all the rest of a join.
+Json parse_json(std::string_view text, std::optional<std::string>& twice) {
+    const Shape shape = shape_of(text);
+    if (shape.depth > depth_max) throw Refusal{"bad_json", "the request is nested too deep"};
     try {
-        return Json::parse(text.begin(), text.end(), watch);
+        Json parsed = Json::parse(text.begin(), text.end());
+        if (members_of(parsed) != shape.members) twice = name_given_twice(text);
+        return parsed;
     } catch (const Json::exception& failure) {
         std::string why = failure.what();
         const std::size_t bracket = why.find("] ");  // the library's own prefix, of no use to the reader
@@ -229,7 +272,8 @@ std::variant<Request, RequestError> parse_request(std::string_view text) {
         if (!object.is_object()) refuse(std::string("a request must be an object, not ") + object.type_name());
         if (const auto id = object.find("id"); id != object.end()) read_field("id", *id, request);  // errors carry it
         if (twice) refuse(shown(*twice) + " is given twice");
-        for (const auto& [name, value] : object.items()) read_field(name, value, request);
+        for (const auto& [name, value] : object.items())
+            if (name != "id") read_field(name, value, request);
         check_whole(object, request);
         return request;
     } catch (Refusal& refusal) {
