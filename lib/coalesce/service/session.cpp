@@ -111,9 +111,14 @@ void Session::watch_again() {
 void Session::send(std::string_view line, Descriptor file) {
     if (gone_) return;
     const bool next = !file && lines_.empty() && out_.empty() && handovers_.empty() && !inside_message_;
-    if (next && !flushing_ && !blocked_) push(line);
-    if (gone_) return;
-    lines_ += line;
+    if (next && !flushing_ && !blocked_) {
+        push(line);
+        if (gone_) return;
+        out_ = line;
+        if (blocked_) return watch_again();
+    } else {
+        lines_ += line;
+    }
     if (file) handovers_.emplace_back(std::exchange(lines_, {}), std::move(file));
     flush();
 }
