@@ -204,6 +204,17 @@ class BadManners(ServerTest):
             answers += 1
         self.assertEqual(answers, sent // 3 + (1 if sent % 3 else 0))
 
+    def test_short_answers_that_fill_the_connection_go_on_when_they_are_read(self):
+        server = self.serve()
+        client = server.client()
+        line = "head -c 60000 /dev/zero | tr '\\0' x"
+        client.send(*({"id": i, "line": line} for i in range(40)))
+        other = server.client()
+        while other.ask({"op": "stats"})["waiting"] > 0:  # until then they are in the socket, or wait for room
+            pass
+        self.assertEqual(sorted(message["id"] for message in (client.message() for _ in range(40))), list(range(40)))
+        self.assertEqual(len(client.ask({"line": line})["stdout"]), 60000)
+
     def test_a_blocked_client_that_has_read_on_costs_no_time(self):
         server = self.serve()
         client = server.client()
