@@ -357,7 +357,8 @@ std::optional<std::vector<std::string>> env_as_shell_would(const Surroundings& s
     for (const std::string& entry : surroundings.env) variables.import(entry);
     struct stat directory {};
     if (::stat(surroundings.cwd.c_str(), &directory) != 0 || !S_ISDIR(directory.st_mode)) return std::nullopt;
-    if (!names_directory(std::string(variables.value("PWD")), directory)) {
+    const std::string pwd(variables.value("PWD"));
+    if (pwd != surroundings.cwd && !names_directory(pwd, directory)) {
         const auto path = physical_path(surroundings.cwd);
         if (!path) return std::nullopt;
         variables.set("PWD", "PWD=" + *path);

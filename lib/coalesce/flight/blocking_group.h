@@ -120,10 +120,10 @@ class BlockingGroup {
     class Locked {
       public:
         explicit Locked(Shard& shard) : mutex_(shard.mutex) {
-            for (int spins = 0; spins < kSpins; ++spins) {
+            detail::Backoff backoff{32, 256};
+            do {
                 if (mutex_.try_lock()) return;
-                detail::spin_pause();
-            }
+            } while (backoff.pause());
             mutex_.lock();
         }
         Locked(const Locked&) = delete;
@@ -131,7 +131,6 @@ class BlockingGroup {
         ~Locked() { mutex_.unlock(); }
 
       private:
-        static constexpr int kSpins = 100;
         std::mutex& mutex_;
     };
 

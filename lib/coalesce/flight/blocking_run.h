@@ -33,6 +33,25 @@ inline void spin_pause() noexcept {
 #endif
 }
 
+/// Pauses twice as long each time, then no more: some ten microseconds in all, less than
+/// going to sleep costs. Who looks again at once, and again, keeps taking the cache line
+/// from the thread that is to change it: two threads on different keys took twice as long.
+class Backoff {
+  public:
+    Backoff(int first, int longest) noexcept : pauses_(first), longest_(longest) {}
+    /// False when it is time to sleep.
+    bool pause() noexcept {
+        if (pauses_ > longest_) return false;
+        for (int i = 0; i < pauses_; ++i) spin_pause();
+        pauses_ *= 2;
+        return true;
+    }
+
+  private:
+    int pauses_;
+    const int longest_;
+};
+
 /// A run without its type. Counted atomically, unlike what lives on a loop.
 class BlockingRun : public WaitNode {
   public:
@@ -43,10 +62,10 @@ class BlockingRun : public WaitNode {
 
     /// Sleeps until the run has landed.
     void wait() const noexcept {
-        for (int spins = 0; spins < kSpins; ++spins) {
-            if (landed_flag_.load(std::memory_order_acquire)) return;
-            spin_pause();
-        }
+        Backoff backoff{256, 512};
+        do {
+            if (has_landed()) return;
+        } while (backoff.pause());
         landed_flag_.wait(0, std::memory_order_acquire);
     }
 
@@ -68,8 +87,6 @@ class BlockingRun : public WaitNode {
     }
 
   private:
-    static constexpr int kSpins = 200;
-
     std::atomic<std::uint32_t> references_{0};
     std::atomic<std::uint32_t> landed_flag_{0};
 };
