@@ -8,6 +8,7 @@
 #include <sched.h>
 #include <unistd.h>
 
+#include <array>
 #include <charconv>
 
 #include "commands.h"
@@ -94,6 +95,14 @@ Result<> take_option(std::string_view name, const char* value, BatchOptions& opt
     return {};
 }
 
+// Each would overwrite what the other has written.
+std::string named_twice(const std::array<std::string, 3>& paths) {
+    for (std::size_t i = 0; i < paths.size(); ++i)
+        for (std::size_t j = 0; j < i; ++j)
+            if (!paths[i].empty() && paths[i] == paths[j]) return paths[i];
+    return {};
+}
+
 }  // namespace
 
 int batch_command(int argc, char** argv) {
@@ -107,6 +116,8 @@ int batch_command(int argc, char** argv) {
     if (typed.tag && options.format == Format::json)
         return misuse(batch_text, "--tag and --format json exclude each other");
     if (typed.tag) options.format = Format::tagged;
+    if (const auto path = named_twice({options.joblog, options.report, options.html}); !path.empty())
+        return misuse(batch_text, "'" + path + "' cannot be two of --joblog, --report and --html");
     if (auto opened = open_input(typed.input, options); !opened) return fail("cannot " + opened.error().message());
     if (options.timeout && options.timeout->count() == 0) options.timeout.reset();  // none, as with timeout(1)
     if (options.read_ahead == 0) options.read_ahead = 1;

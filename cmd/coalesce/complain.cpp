@@ -5,13 +5,22 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 
 namespace coalesce {
 
 int fail(const std::string& sentence) {
     std::fprintf(stderr, "coalesce: %s\n", sentence.c_str());
     return 125;
+}
+
+int flush_output() {
+    const bool failed_before = std::ferror(stdout) != 0;  // errno is from then
+    if (std::fflush(stdout) == 0 && !failed_before) return 0;
+    if (errno == EPIPE) die_of(SIGPIPE);
+    return fail(std::string("cannot write to standard output: ") + std::strerror(errno));
 }
 
 std::vector<std::string> split_list(std::string_view text) {

@@ -12,6 +12,10 @@ namespace coalesce {
 /// Says "coalesce: SENTENCE" on stderr and returns our own failure, 125.
 int fail(const std::string& sentence);
 
+/// Writes out what was printed. Returns the exit status: 0, or 125 after saying why not;
+/// when nobody reads it any more (`| head`) it ends this process by SIGPIPE.
+int flush_output();
+
 /// The parts of "A,B,C"; empty ones are left out.
 [[nodiscard]] std::vector<std::string> split_list(std::string_view text);
 

@@ -9,9 +9,11 @@
 
 #include <poll.h>
 #include <sodium.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <chrono>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 
@@ -63,16 +65,34 @@ std::vector<std::string_view> flights_of(const std::optional<Fields>& status) {
     return status ? json_elements(status->raw("flights")) : std::vector<std::string_view>();
 }
 
-void print_flight(const Fields& flight) {
+// The text in at most that many columns; some letters take none, or two: the line may
+// then be shorter, or be wrapped after all.
+std::string_view cut(std::string_view text, std::size_t columns) {
+    const auto begins_letter = [](char byte) { return (static_cast<unsigned char>(byte) & 0xc0) != 0x80; };
+    std::size_t letters = 0;
+    for (std::size_t i = 0; i < text.size(); ++i)
+        if (begins_letter(text[i]) && letters++ == columns) return text.substr(0, i);
+    return text;
+}
+
+// Nothing cuts a line that goes to a file or a program.
+std::size_t output_columns() {
+    winsize size{};
+    return ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : SIZE_MAX;
+}
+
+std::string flight_row(const Fields& flight) {
     using namespace std::chrono;
     const double started = flight.seconds("started");
     const double now = duration<double>(system_clock::now().time_since_epoch()).count();
     const auto age = milliseconds(static_cast<std::int64_t>(started > 0 ? (now - started) * 1000 : 0));
-    std::printf("%-*.*s %-8s %8s %10lld %10s %8lld  %s\n", id_columns, id_columns, flight.text("id").c_str(),
-                flight.text("state").c_str(), format_duration(age).c_str(),
-                static_cast<long long>(flight.number("requesters")),
-                format_size(static_cast<std::uint64_t>(flight.number("output"))).c_str(),
-                static_cast<long long>(flight.number("pid")), flight.text("command").c_str());
+    char facts[128];
+    std::snprintf(facts, sizeof facts, "%-*.*s %-8s %8s %10lld %10s %8lld  ", id_columns, id_columns, flight.text("id").c_str(),
+                  flight.text("state").c_str(), format_duration(age).c_str(),
+                  static_cast<long long>(flight.number("requesters")),
+                  format_size(static_cast<std::uint64_t>(flight.number("output"))).c_str(),
+                  static_cast<long long>(flight.number("pid")));
+    return std::string(cut(facts + flight.text("command"), output_columns())) + "\n";
 }
 
 Result<MeetingPlace> own_meeting_place() {
@@ -80,8 +100,6 @@ Result<MeetingPlace> own_meeting_place() {
     if (!own) return own.error();
     return MeetingPlace::open(own->env);
 }
-
-int flush_output() { return std::fflush(stdout) == 0 ? 0 : fail("cannot write to standard output"); }
 
 std::string variable(const char* name) {
     const char* const value = std::getenv(name);
@@ -102,32 +120,34 @@ struct StatusOrders {
     std::string socket;
 };
 
-void print_flights(const std::string& answer, bool json) {
+void append_flights(std::string& table, const std::string& answer, bool json) {
     const auto status = Fields::parse(answer);
     for (const std::string_view flight : flights_of(status)) {
         if (json)
-            std::printf("%.*s\n", static_cast<int>(flight.size()), flight.data());
+            table.append(flight).append("\n");
         else if (const auto fields = Fields::parse(flight))
-            print_flight(*fields);
+            table += flight_row(*fields);
     }
 }
 
 int print_status(const StatusOrders& orders) {
     const std::string question = Message().text("op", "status").line();
-    if (!orders.json)
-        std::printf("%-*s %-8s %8s %10s %10s %8s  %s\n", id_columns, "ID", "STATE", "AGE", "REQUESTERS", "OUTPUT", "PID", "COMMAND");
+    std::string table;
     if (orders.socket.empty()) {
         auto place = own_meeting_place();
         if (!place) return fail("cannot " + place.error().message());
         for (const std::string& key : place->keys())
-            if (const auto answer = ask_flight(*place, key, question)) print_flights(*answer, orders.json);
+            if (const auto answer = ask_flight(*place, key, question)) append_flights(table, *answer, orders.json);
     }
     auto server = server_socket(orders.socket);
     auto answer = server ? ask_server(*server, question) : Result<std::string>(server.error());
     if (answer)
-        print_flights(*answer, orders.json);
+        append_flights(table, *answer, orders.json);
     else if (!orders.socket.empty())
         return fail("cannot " + answer.error().message());
+    if (!orders.json)
+        std::printf("%-*s %-8s %8s %10s %10s %8s  %s\n", id_columns, "ID", "STATE", "AGE", "REQUESTERS", "OUTPUT", "PID", "COMMAND");
+    std::fputs(table.c_str(), stdout);
     return flush_output();
 }
 

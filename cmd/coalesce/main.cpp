@@ -44,11 +44,14 @@ int unknown_command(const std::string& word) {
 
 int print(const std::string& text) {
     std::fputs(text.c_str(), stdout);
-    return std::fflush(stdout) == 0 ? 0 : fail("cannot write to standard output");
+    return flush_output();
 }
 
 int dispatch(int argc, char** argv) {
     const std::string first = argc > 1 ? argv[1] : "";
+    if (first == "help" && argc == 3)
+        for (const Subcommand& subcommand : all_subcommands)
+            if (argv[2] == subcommand.text->name) return print(help_of(*subcommand.text));
     if (first == "--help" || first == "-h" || first == "help") return print(general_help());
     if (first == "--version") return print("coalesce " COALESCE_VERSION "\nwith " + library_versions() + "\n");
     if (first.empty() && argc == 1 && ::isatty(STDIN_FILENO) != 0) return print(general_help());

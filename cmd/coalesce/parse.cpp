@@ -79,7 +79,7 @@ std::optional<int> parse(const CommandText& command, int argc, char** argv, cons
         if (found == -1) return std::nullopt;
         if (found == 'h') {
             std::fputs(help_of(command).c_str(), stdout);
-            return std::fflush(stdout) == 0 ? 0 : fail("cannot write to standard output");
+            return flush_output();
         }
         const std::string given = argv[word];
         if (found == ':') return misuse(command, "option " + given + " needs an argument");

@@ -32,8 +32,11 @@ int run_command(int argc, char** argv) {
         if (!opened) return fail("cannot " + opened.error().message());
         place.emplace(std::move(*opened));
     }
+    const bool looks_like_a_line = !run.orders.line && run.orders.command.argv.size() == 1 &&
+                                   run.orders.command.argv.front().find(' ') != std::string::npos;
     auto end = request_run(std::move(run), std::move(place));
     if (!end) return fail("cannot " + end.error().message());
+    if (end->status == 127 && looks_like_a_line) fail("to run a shell line: coalesce run -c LINE");
     if (end->die_of != 0) die_of(end->die_of);
     return end->status;
 }

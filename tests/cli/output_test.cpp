@@ -358,6 +358,23 @@ TEST_CASE("B6: output that cannot be written is our own failure", "[batch][outpu
         CHECK(box.run({.args = {"--help"}, .input = "", .stdout_fd = full.get()}).exit == 125);
         CHECK(box.run({.args = {"batch", "--help"}, .input = "", .stdout_fd = full.get()}).exit == 125);
     }
+    for (const std::vector<std::string>& args : std::vector<std::vector<std::string>>{{"status"}, {"stats"}, {"key", "true"}, {"--help"}}) {
+        DYNAMIC_SECTION(args.front() << " to a full device") {
+            const Descriptor full = open_file("/dev/full", O_WRONLY);
+            const Ended ended = box.run({.args = args, .input = "", .stdout_fd = full.get()});
+            CHECK(ended.exit == 125);
+            CHECK(ended.err == "coalesce: cannot write to standard output: No space left on device\n");
+        }
+        DYNAMIC_SECTION(args.front() << " to nobody") {
+            int ends[2];
+            REQUIRE(::pipe2(ends, O_CLOEXEC) == 0);
+            ::close(ends[0]);
+            const Descriptor nobody(ends[1]);
+            const Ended ended = box.run({.args = args, .input = "", .stdout_fd = nobody.get()});
+            CHECK(ended.signal == SIGPIPE);
+            CHECK(ended.err.empty());
+        }
+    }
 }
 
 TEST_CASE("B2: the flags of a shared output are left alone", "[batch][output]") {

@@ -29,6 +29,7 @@ TEST_CASE("O2: an unknown option is named, the near one suggested, and nothing r
     };
     CHECK_THAT(said({"--jobz", "3"}), Contains("unknown option --jobz; did you mean --jobs?"));
     CHECK_THAT(said({"--keeporder"}), Contains("did you mean --keep-order?"));
+    CHECK_THAT(said({"--joblog", "x", "--html", "x"}), Contains("'x' cannot be two of --joblog, --report and --html"));
     CHECK_THAT(said({"--joblogs=x"}), Contains("unknown option --joblogs") && Contains("did you mean --joblog?"));
     CHECK_THAT(said({"--zzzzzzzzzz"}), Contains("unknown option --zzzzzzzzzz") && !Contains("mean"));
     CHECK_THAT(said({"-Z"}), Contains("unknown option -Z"));
@@ -115,6 +116,7 @@ TEST_CASE("O2: --help of batch shows every option, and starts nothing", "[cli][t
             CHECK_THAT(ended.out, Contains(option));
     }
     CHECK_FALSE(box.exists("runs"));
+    CHECK(box.batch({"help", "run"}, "").out == box.batch({"run", "--help"}, "").out);
     const Ended general = box.batch({"--help"}, "");
     CHECK(general.exit == 0);
     CHECK_THAT(general.out, Contains("batch") && Contains("Example"));

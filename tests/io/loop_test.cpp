@@ -79,6 +79,46 @@ TEST_CASE("watch: may be dropped inside its own callback", "[loop]") {
     CHECK(calls == 1);
 }
 
+TEST_CASE("watch: one that is dropped by another of the same turn is not called", "[loop]") {
+    Loop loop;
+    Pipe pipes[2];
+    Watch watches[2];
+    int calls = 0;
+    for (int i = 0; i < 2; ++i) {
+        auto created = Watch::start(loop, pipes[i].read_end.get(), Readiness::readable, [&, i] {
+            ++calls;
+            watches[1 - i].reset();
+            watches[i].stop();
+        });
+        REQUIRE(created);
+        watches[i] = std::move(*created);
+        REQUIRE(::write(pipes[i].write_end.get(), "x", 1) == 1);
+    }
+    loop.run();
+    CHECK(calls == 1);
+}
+
+TEST_CASE("watch: waits for something else when told so, and goes on after a stop", "[loop]") {
+    Loop loop;
+    Pipe pipe;
+    Watch watch;
+    std::string order;
+    auto created = Watch::start(loop, pipe.write_end.get(), Readiness::hangup, [&] {
+        order += pipe.read_end ? 'w' : 'h';
+        watch.resume(Readiness::hangup);
+        if (!pipe.read_end) return watch.stop();
+        pipe.read_end.reset();
+    });
+    REQUIRE(created);
+    watch = std::move(*created);
+    watch.stop();
+    loop.run();  // nothing to wait for
+    CHECK(order.empty());
+    watch.resume(Readiness::writable);
+    loop.run();
+    CHECK(order == "wh");
+}
+
 TEST_CASE("watch: a descriptor keeps its flags, since other processes may share it", "[loop]") {
     Loop loop;
     Pipe pipe;

@@ -129,6 +129,10 @@ SCENARIO("K4: a flight of the same words that is not joined is explained", "[wra
 SCENARIO("O1: status lists what is in flight, and cancel ends it for everyone", "[wrapper]") {
     Sandbox box;
     CHECK(box.coalesce({"status"}).out.find("ID ") == 0);
+    const Ended nowhere = box.coalesce({"status", "--socket", "nowhere"});
+    CHECK(nowhere.status == 125);
+    CHECK(nowhere.out.empty());
+    CHECK(nowhere.err == "coalesce: cannot reach the server at nowhere: No such file or directory\n");
     Gate gate(box, "gate"), other(box, "other");
     auto first = box.request({"cat", "gate"});
     gate.wait_for_command();

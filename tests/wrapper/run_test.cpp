@@ -93,6 +93,9 @@ SCENARIO("R2: the exit status tells how it ended", "[wrapper]") {
     const Ended missing = box.run({"no-such-program", "x"});
     CHECK(missing.status == 127);
     CHECK(missing.err == "coalesce: cannot run no-such-program: No such file or directory\n");
+    const Ended line = box.run({"no-such-program x"});
+    CHECK(line.status == 127);
+    CHECK(line.err.find("coalesce: to run a shell line: coalesce run -c LINE\n") != std::string::npos);
     const Ended refused = box.run({"./unreadable"});
     CHECK(refused.status == 126);
     CHECK(refused.err == "coalesce: cannot run ./unreadable: Permission denied\n");
@@ -309,10 +312,22 @@ SCENARIO("R8: -v says what happens, and without it nothing is said", "[wrapper]"
     const std::string led = leader.wait().err;
     const std::string joined = joiner.wait().err;
     CHECK(led.find("coalesce: started cat gate (pid ") == 0);
-    CHECK(led.find("coalesce: shared with 2 others") != std::string::npos);
+    CHECK(led.find("coalesce: shared with 2 others, ") != std::string::npos);
     CHECK(joined.find("coalesce: joined cat gate (pid ") == 0);
-    CHECK(joined.find("runs since") != std::string::npos);
+    CHECK(joined.find("has run for") != std::string::npos);
     CHECK(joined.find(" wait\n") != std::string::npos);
     CHECK(quiet.wait().err.empty());
     CHECK(box.run({"-v", "no-such-program"}).err.find("started") == std::string::npos);
+}
+
+SCENARIO("R8: with a key of one's own, -v names the command that runs", "[wrapper]") {
+    Sandbox box;
+    Gate gate(box, "gate");
+    auto leader = box.request({"-v", "--key", "mine", "cat", "gate"});
+    gate.wait_for_command();
+    auto joiner = box.request({"-v", "--key", "mine", "cat", "elsewhere"});
+    box.until_requesters(2);
+    gate.open();
+    CHECK(leader.wait().err.find("coalesce: shared with 1 other, ") != std::string::npos);
+    CHECK(joiner.wait().err.find("coalesce: joined cat gate (pid ") == 0);
 }

@@ -129,7 +129,7 @@ SCENARIO("R8: after a second a joiner says on a terminal whom it waits for, and 
     leading.type("$C run --only-env= cat gate\n");
     gate.wait_for_command();
     waiting.type("$C run --only-env= cat gate\n");
-    waiting.read_until("coalesce: waiting for cat gate, which runs since ");
+    waiting.read_until("coalesce: waiting for cat gate, which has run for ");
     waiting.read_until(")\r\n");
     gate.open();
     leading.read_until("ready> ");
@@ -140,8 +140,27 @@ SCENARIO("R8: after a second a joiner says on a terminal whom it waits for, and 
     box.until_requesters(2);
     const Ended waited = box.run({"--only-env=", "--wait", "1.3", "cat", "gate"});  // a joiner whose stderr is a file
     CHECK(waited.err.find("gave up waiting for") != std::string::npos);
-    CHECK(waited.err.find("runs since") == std::string::npos);
+    CHECK(waited.err.find("has run for") == std::string::npos);
     gate.open();
-    CHECK(waiting.read_until("the end\r\n").find("runs since") == std::string::npos);
+    CHECK(waiting.read_until("the end\r\n").find("has run for") == std::string::npos);
     leading.read_until("the end\r\n");
+}
+
+SCENARIO("O1: status keeps to the width of a terminal, and tells a file everything", "[wrapper]") {
+    Sandbox box;
+    Gate gate(box, "gate");
+    const std::string comment(100, 'x');
+    auto process = box.request({"-c", "cat gate # " + comment});
+    gate.wait_for_command();
+    Terminal terminal(box);
+    terminal.type("stty cols 90; $C status; echo the e''nd\n");
+    terminal.read_until("REQUESTERS");
+    terminal.read_until("\n");
+    const std::string row = terminal.read_until("\r\n");
+    CHECK(row.size() == 90 + 2);
+    CHECK(row.find("cat gate # xxx") != std::string::npos);
+    terminal.read_until("the end\r\n");
+    CHECK(box.coalesce({"status"}).out.find(comment + "\n") != std::string::npos);
+    gate.open();
+    process.wait();
 }

@@ -232,6 +232,8 @@ Result<Descriptor> connect_to(const std::string& path) {
     return connection;
 }
 
+std::string counted_others(std::int64_t count) { return std::to_string(count) + (count == 1 ? " other" : " others"); }
+
 std::string json_array(const std::vector<std::string>& texts) {
     std::string array = "[";
     for (const std::string& text : texts) {
@@ -312,6 +314,7 @@ class Requester {
     int bereavements_ = 0;  // supervisors that died before they gave us anything
     std::int64_t run_pid_ = 0;
     double run_started_ = 0;
+    std::string run_title_;  // of a joined run it may be another command's, with --key
     steady_clock::time_point begun_ = steady_clock::now();
     sigset_t unblocked_{};
 };
@@ -450,7 +453,7 @@ void Requester::on_time() {
     if (::isatty(STDERR_FILENO) == 0) return;
     if (queued_) return say("waiting for an earlier run of " + options_.orders.title + " to end");
     const double age = duration<double>(system_clock::now().time_since_epoch()).count() - run_started_;
-    say("waiting for " + options_.orders.title + ", which runs since " +
+    say("waiting for " + run_title_ + ", which has run for " +
         format_duration(milliseconds(static_cast<std::int64_t>(age * 1000))) + " (pid " + std::to_string(run_pid_) + ")");
 }
 
@@ -464,13 +467,14 @@ Requester::Next Requester::on_message(Connection& connection, const Fields& mess
         queued_ = false;
         run_pid_ = message.number("pid");
         run_started_ = message.seconds("started");
+        run_title_ = message.has("command") ? message.text("command") : options_.orders.title;
         if (joined_ && refuse_to_wait_for_itself()) return Next::ended;
         if (options_.verbose && run_pid_ > 0) {
             const double age = duration<double>(system_clock::now().time_since_epoch()).count() - run_started_;
-            say(joined_ ? "joined " + options_.orders.title + " (pid " + std::to_string(run_pid_) + "), which runs since " +
+            say(joined_ ? "joined " + run_title_ + " (pid " + std::to_string(run_pid_) + "), which has run for " +
                               format_duration(milliseconds(static_cast<std::int64_t>(age * 1000))) + "; " +
                               std::to_string(message.number("requesters")) + " wait"
-                        : "started " + options_.orders.title + " (pid " + std::to_string(run_pid_) + ")");
+                        : "started " + run_title_ + " (pid " + std::to_string(run_pid_) + ")");
         }
     } else if (event == "waiting") {
         queued_ = true;
@@ -488,7 +492,7 @@ Requester::Next Requester::on_message(Connection& connection, const Fields& mess
         const std::string words = message.text("message");
         if (!words.empty()) std::fputs(words.c_str(), stderr);
         if (options_.verbose)
-            say("shared with " + std::to_string(message.number("requesters") - 1) + " others, ran for " +
+            say("shared with " + counted_others(message.number("requesters") - 1) + ", ran for " +
                 format_duration(milliseconds(static_cast<std::int64_t>(message.seconds("duration") * 1000))));
         const int signal = static_cast<int>(message.number("signal"));
         // Interrupted by the user together with its command: die as it did, so that

@@ -275,8 +275,9 @@ void Supervisor::follow(Member& member) {
     member.relay.emplace(loop_, *member.session, run.spool, std::string(), [this, &member] {
         if (member.result) end_of(member);  // else the landing is on its way
     });
-    const std::string line = Message()
-                                 .text("event", "started")
+    Message started;
+    if (!member.ticket.leader()) started.text("command", orders_.title);  // with --key it asked for another, perhaps
+    const std::string line = started.text("event", "started")
                                  .flag("joined", !member.ticket.leader())
                                  .number("pid", run.pid)
                                  .seconds("started", seconds_since_epoch(run.started))
