@@ -15,6 +15,8 @@
 #include <random>
 #include <utility>
 
+#include <coalesce/service/json_text.h>
+
 namespace coalesce {
 namespace {
 
@@ -31,22 +33,12 @@ static_assert(page.find(records_mark) != page.npos && page.find(nonce_mark) != p
 // An input line may have 8 MiB; nobody reads that in a browser, and a page of them would not open.
 constexpr std::size_t text_bytes_max = 8192;
 
-// How many bytes the UTF-8 sequence at the front has, or 0 if there is none: no
-// overlong form, no surrogate, nothing past U+10FFFF (Unicode, table 3-7).
+// How many bytes the UTF-8 sequence at the front has, or 0 if there is none.
 std::size_t sequence_bytes(std::string_view text) {
-    const auto byte = [&](std::size_t i) { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0U; };
-    const auto within = [&](std::size_t i, unsigned low, unsigned high) { return byte(i) >= low && byte(i) <= high; };
-    const auto tail = [&](std::size_t i) { return within(i, 0x80, 0xbf); };
-    const unsigned lead = byte(0);
-    if (lead < 0x80) return 1;
-    if (lead >= 0xc2 && lead <= 0xdf) return tail(1) ? 2 : 0;
-    if (lead >= 0xe0 && lead <= 0xef) {
-        const bool second = within(1, lead == 0xe0 ? 0xa0 : 0x80, lead == 0xed ? 0x9f : 0xbf);
-        return second && tail(2) ? 3 : 0;
-    }
-    if (lead >= 0xf0 && lead <= 0xf4) {
-        const bool second = within(1, lead == 0xf0 ? 0x90 : 0x80, lead == 0xf4 ? 0x8f : 0xbf);
-        return second && tail(2) && tail(3) ? 4 : 0;
+    for (std::size_t bytes = 1; bytes <= std::min<std::size_t>(text.size(), 4); ++bytes) {
+        Utf8Check check;
+        check.add(text.substr(0, bytes));
+        if (check.valid()) return bytes;
     }
     return 0;
 }
