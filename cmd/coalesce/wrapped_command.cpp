@@ -63,7 +63,10 @@ Result<> take(std::string_view name, const char* value, WrappedCommand& command,
         if (!duration) return duration.error();
         if (name == "--timeout" && duration->count() > 0) run.orders.timeout = *duration;  // 0: none, as with timeout(1)
         if (name == "--wait") run.wait = *duration;
-        if (name == "--grace") run.orders.grace = *duration;
+        if (name == "--grace") {
+            run.orders.grace = *duration;
+            run.own_grace = true;
+        }
     }
     return {};
 }

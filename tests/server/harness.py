@@ -89,6 +89,17 @@ class Client:
         assert answer == {"id": "settled", "protocol": 1}, answer
         return self
 
+    def until(self, wanted):
+        """The first message that is wanted; those before it are dropped."""
+        while True:
+            message = self.message()
+            if message is None:
+                raise EOFError
+            if wanted(message):
+                return message
+            if "bytes" in message and "offset" not in message:
+                self.bytes(message["bytes"])
+
     def half_close(self):
         self.socket.shutdown(socket.SHUT_WR)
         return self

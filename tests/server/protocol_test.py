@@ -390,6 +390,56 @@ class Steering(ServerTest):
         release(fifo)
         self.assertEqual(client.message()["id"], 2)
 
+    def test_keep_running_lets_the_run_finish_when_its_requesters_have_left(self):
+        server = self.serve("--replay-limit", "64K")  # less than the command writes, and nobody reads
+        client = None
+
+        def leave():
+            client.send({"op": "leave", "id": 1}).until(lambda message: message.get("event") == "left")
+
+        def give_up():
+            client.until(lambda message: message.get("error", {}).get("code") == "gave_up")
+
+        def go():
+            client.close()
+            while server.stats()["clients"] > 1:
+                pass
+
+        def half_close_and_go():
+            client.half_close()
+            go()
+
+        for mode in ("whole", "stream", "fd", "none"):
+            for farewell in (leave, give_up, go, half_close_and_go):
+                with self.subTest(mode=mode, farewell=farewell.__name__):
+                    name = mode + farewell.__name__
+                    gate, said = server.gate("gate" + name), server.file("said" + name)
+                    client = server.client()
+                    client.send({"id": 1, "line": f"echo begun; {gate.wait}; seq 30000; echo done >{said}", "output": mode,
+                                 "keep_running": True, "wait": 0.01 if farewell is give_up else 1000})
+                    if farewell is not give_up:
+                        client.send({"id": "taken", "op": "ping"}).until(lambda message: message.get("id") == "taken")
+                    farewell()
+                    self.assertEqual(server.status()[0]["requesters"], 1)
+                    gate.let()
+                    while server.status():
+                        pass
+                    with open(said, encoding="ascii") as file:
+                        self.assertEqual(file.read(), "done\n")
+                    client.close()
+        self.assertEqual(server.stats()["waiting"], 0)
+
+    def test_grace_is_the_time_from_term_to_kill(self):
+        server = self.serve("--grace", "3600")
+        fifo = server.fifo("hold")
+        client = server.client()
+        client.send({"id": 1, "line": f"trap '' TERM; echo deaf; cat {fifo}", "output": "stream", "grace": 0.05})
+        while client.message().get("event") != "stdout":
+            pass
+        client.close()
+        while server.status():  # an hour, if it were the server's
+            pass
+
     def test_a_signal_reaches_the_command_of_a_lone_requester(self):
         server = self.serve()
         fifo = server.fifo("hold")
@@ -469,6 +519,22 @@ class Program(ServerTest):
         self.assertEqual(server.run("run", "/no/such").returncode, 127)
         self.assertEqual(server.run("run", "sh", "-c", "kill -TERM $$").returncode, 128 + 15)
         self.assertEqual(server.run("run", "-c", "exit 9").returncode, 9)
+
+    def test_run_passes_on_that_the_run_is_to_go_on(self):
+        server = self.serve()
+        gate, said = server.gate("gate"), server.file("said")
+        with subprocess.Popen([COALESCE, "run", "--socket", server.path, "--keep-running", "-c", f"{gate.wait}; echo done >{said}"],
+                              env=server.env, stdin=subprocess.DEVNULL) as asking:
+            while not any(flight["state"] == "running" for flight in server.status()):
+                pass
+            asking.kill()
+        while server.stats()["clients"] > 1:
+            pass
+        gate.let()
+        while server.status():
+            pass
+        with open(said, encoding="ascii") as file:
+            self.assertEqual(file.read(), "done\n")
 
     def test_status_and_cancel_find_the_flights_of_the_default_server(self):
         server = self.serve(socket_path="")

@@ -166,6 +166,10 @@ void read_field(const std::string& name, const Json& value, Request& request) {
         request.timeout = seconds_field(value, "timeout");
     } else if (name == "wait") {
         request.wait = seconds_field(value, "wait");
+    } else if (name == "grace") {
+        request.grace = seconds_field(value, "grace");
+    } else if (name == "keep_running") {
+        request.keep_running = flag_field(value, "keep_running");
     } else if (name == "output") {
         request.output = read_output(value);
     } else if (name == "flight") {

@@ -40,6 +40,8 @@ struct Request {
     bool fresh = false;
     std::optional<std::chrono::milliseconds> timeout;
     std::optional<std::chrono::milliseconds> wait;
+    std::optional<std::chrono::milliseconds> grace;
+    bool keep_running = false;  ///< when its requesters leave
     Output output = Output::whole;
     std::string flight;  ///< of "cancel": which flight
     int signal = 0;      ///< of "signal": its number

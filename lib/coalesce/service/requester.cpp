@@ -269,6 +269,8 @@ std::string server_request(const RunOptions& options) {
     if (options.rules.only_env) message.raw("only_env", json_array(*options.rules.only_env));
     if (options.rules.ignore_cwd) message.flag("ignore_cwd", true);
     if (orders.timeout) message.seconds("timeout", duration<double>(*orders.timeout).count());
+    if (options.own_grace) message.seconds("grace", duration<double>(orders.grace).count());
+    if (orders.keep_running) message.flag("keep_running", true);
     return message.line();
 }
 

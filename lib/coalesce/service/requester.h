@@ -24,6 +24,7 @@ struct RunOptions {
     FlightOrders orders;
     KeyRules rules;      ///< as the user gave them, for a server to apply
     std::string socket;  ///< ask the server there instead
+    bool own_grace = false;  ///< orders.grace is the user's, and not for a server to choose
     bool fresh = false;
     bool verbose = false;
     std::optional<std::chrono::milliseconds> wait;

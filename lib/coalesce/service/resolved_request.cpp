@@ -44,6 +44,7 @@ ResolvedRequest resolve(Request& request, const std::shared_ptr<const Surroundin
         resolved.job.title = display(command.argv);
     }
     command.stdin_bytes = std::move(request.stdin_bytes);
+    if (request.grace) resolved.job.grace = *request.grace;
     if (request.timeout) resolved.job.timeout = request.timeout;
     if (resolved.job.timeout && resolved.job.timeout->count() == 0) resolved.job.timeout.reset();  // none, as with timeout(1)
     const bool own_rules = request.key || !request.scope.empty() || request.only_env || !request.ignore_env.empty() || request.ignore_cwd;

@@ -47,16 +47,16 @@ struct Client;
 struct AskedExtras {
     CommandExecutor::Loan loan;
     std::optional<Timer> patience;
-    std::optional<DescriptorRelay> relay;  // fd
-    Landing<RunResult> landing;            // fd: until the relay has finished
-    StreamRendering* stream = nullptr;     // stream: owned by the session
-    std::unique_ptr<SpoolReader> sink;     // none: output past the replay limit that nobody reads
+    std::unique_ptr<DescriptorRelay> relay;  // fd
+    Landing<RunResult> landing;              // fd: until the relay has finished
+    StreamRendering* stream = nullptr;       // stream: owned by the session
+    std::unique_ptr<SpoolReader> sink;       // none: output past the replay limit that nobody reads
 };
 
 // One request that waits on a flight. Small, since the fresh memory that it takes is
 // most of what a join costs.
 struct Asked {
-    Client* client = nullptr;
+    Client* client = nullptr;  // none: it has left, and keeps the run going
     std::string id;                            // as JSON text
     std::shared_ptr<const std::string> title;  // as it was asked for; mostly its flight's
     RunTicket ticket;
@@ -65,6 +65,7 @@ struct Asked {
     Request::Output output = Request::Output::whole;
     bool joined = false;
     bool waiting = false;
+    bool keep_running = false;
     bool over = false;  // to be buried
 
     AskedExtras& need_extras() {
@@ -130,6 +131,9 @@ class Server {
     void forget(FlightId id);
     void stop_waiting(Asked& asked);
     void part(Asked& asked);
+    void keep(Asked& asked);
+    void await_no_start(const Asked& asked);
+    void drain_or_refuse(Asked& asked);
     void landed(Asked& asked, const Landing<RunResult>& landing);
     void end(Asked& asked, const Landing<RunResult>& landing);
     void refuse_landing(Asked& asked, const Landing<RunResult>& landing);
@@ -171,6 +175,7 @@ class Server {
     Watch listener_;
     CommandExecutor executor_;
     std::unordered_map<Client*, std::unique_ptr<Client>> clients_;
+    std::list<Asked> kept_;  // whoever asked is gone, and wanted the run to go on
     std::unordered_map<FlightId, LiveFlight> live_;
     std::unordered_map<std::string, FlightId> running_by_hash_;  // both for requests that a flight's command makes
     std::unordered_map<pid_t, FlightId> running_by_process_;
@@ -351,6 +356,7 @@ void Server::admit(Client& client, Request& request, ResolvedRequest resolved) {
     asked.place = std::prev(client.asked.end());
     asked.id = std::move(request.id);
     asked.output = request.output;
+    asked.keep_running = request.keep_running;
     std::string title = resolved.job.title;
     const FlightRef asking = asking_flight(client, resolved.job.command.surroundings->env);
     asked.ticket = executor_.submit(
@@ -426,28 +432,32 @@ void Server::know_by_process(FlightId id) {
     running_by_process_[live.pid] = id;
 }
 
-// Its output is past the replay limit, and nobody reads it. Who wanted the whole
-// cannot get it any more; who wanted none of it needs none of it kept.
+// Its output is past the replay limit, and nobody reads it.
 void Server::stalled(FlightId id) {
     loop_.post([this, id] {
-        for (const auto& [key, client] : clients_) {
-            for (Asked& asked : client->asked) {
-                if (!asked.waiting || asked.ticket.landed() || asked.ticket.id() != id) continue;
-                if (asked.output == Request::Output::whole) {
-                    refuse(*client, asked.id, "output_too_long", "the output is longer than the replay limit; ask for a stream");
-                    part(asked);
-                } else if (asked.output == Request::Output::none && asked.ticket.state().spool->whole()) {
-                    auto& sink = asked.need_extras().sink;
-                    if (sink) continue;
-                    const auto read_all = [&sink] {
-                        while (const auto piece = sink->next()) sink->advance(piece->extent.length);
-                    };
-                    sink = std::make_unique<SpoolReader>(*asked.ticket.state().spool, read_all);
-                    read_all();
-                }
-            }
-        }
+        const auto waits_for_it = [id](const Asked& asked) { return asked.waiting && !asked.ticket.landed() && asked.ticket.id() == id; };
+        for (Asked& asked : kept_)
+            if (waits_for_it(asked)) drain_or_refuse(asked);
+        for (const auto& [key, client] : clients_)
+            for (auto next = client->asked.begin(); next != client->asked.end();)
+                if (Asked& asked = *next++; waits_for_it(asked)) drain_or_refuse(asked);
     });
+}
+
+// Who wanted the whole cannot get it any more; who wanted none of it needs none of it kept.
+void Server::drain_or_refuse(Asked& asked) {
+    if (asked.output == Request::Output::whole) {
+        refuse(*asked.client, asked.id, "output_too_long", "the output is longer than the replay limit; ask for a stream");
+        part(asked);  // which may then want none of it
+    }
+    if (asked.output != Request::Output::none || !asked.ticket.state().spool->whole()) return;
+    auto& sink = asked.need_extras().sink;
+    if (sink) return;
+    const auto read_all = [&sink] {
+        while (const auto piece = sink->next()) sink->advance(piece->extent.length);
+    };
+    sink = std::make_unique<SpoolReader>(*asked.ticket.state().spool, read_all);
+    read_all();
 }
 
 // Called before the requesters are told, and also when there are none.
@@ -472,6 +482,10 @@ void Server::stop_waiting(Asked& asked) {
         asked.extras->loan = {};
     }
     if (const auto live = live_.find(asked.ticket.id()); live != live_.end()) --live->second.waiting;
+    await_no_start(asked);
+}
+
+void Server::await_no_start(const Asked& asked) {
     const auto [first, last] = await_start_.equal_range(asked.ticket.id());
     for (auto it = first; it != last; ++it)
         if (it->second == &asked) return void(await_start_.erase(it));
@@ -479,9 +493,28 @@ void Server::stop_waiting(Asked& asked) {
 
 // Leaves the flight before it has landed.
 void Server::part(Asked& asked) {
+    if (asked.keep_running && asked.waiting) return keep(asked);
     stop_waiting(asked);
     asked.ticket = {};
     bury(asked);
+}
+
+// Leaves without leaving: nobody is told how the run ends, which goes on for it.
+void Server::keep(Asked& asked) {
+    Client& client = *std::exchange(asked.client, nullptr);
+    kept_.splice(kept_.end(), client.asked, asked.place);
+    for (Asked*& waits : client.unacknowledged)
+        if (waits == &asked) waits = nullptr;
+    await_no_start(asked);
+    asked.output = Request::Output::none;
+    if (asked.extras) {
+        asked.extras->patience.reset();
+        asked.extras->stream = nullptr;
+        loop_.post([relay = std::move(asked.extras->relay)] {});  // it may be on the stack
+    }
+    loop_.post([this, &client] {
+        if (clients_.contains(&client)) finish_if_served(client);
+    });
 }
 
 // The server's flight whose command makes this request: known by its session, or
@@ -534,18 +567,20 @@ void Server::follow(Asked& asked) {
         refuse(*asked.client, asked.id, "no_space", "cannot " + moved.error().message());
         return part(asked);
     }
-    DescriptorRelay& relay = asked.need_extras().relay.emplace(loop_, session, run.spool, asked.id, [this, &asked] {
+    asked.need_extras().relay = std::make_unique<DescriptorRelay>(loop_, session, run.spool, asked.id, [this, &asked] {
+        if (asked.client == nullptr) return;
         if (asked.extras->relay->failed())
             part(asked);
         else if (asked.extras->landing.value)
             end(asked, asked.extras->landing);  // else the landing is on its way
     });
-    relay.on_sent([&asked] { asked.client->unacknowledged.push_back(&asked); });
-    relay.pump();
+    asked.extras->relay->on_sent([&asked] { asked.client->unacknowledged.push_back(&asked); });
+    asked.extras->relay->pump();
 }
 
 void Server::landed(Asked& asked, const Landing<RunResult>& landing) {
     stop_waiting(asked);
+    if (asked.client == nullptr) return loop_.post([this, &asked] { kept_.erase(asked.place); });
     if (!landing.value) return refuse_landing(asked, landing);
     if (asked.joined) saved_ += landing.value->duration;
     if (asked.extras && asked.extras->relay && !asked.extras->relay->finished())
@@ -645,9 +680,14 @@ void Server::finish_if_served(Client& client) {
 }
 
 void Server::on_gone(Client& client) {
-    for (Asked& asked : client.asked) {
-        stop_waiting(asked);
-        asked.ticket = {};
+    for (auto next = client.asked.begin(); next != client.asked.end();) {
+        Asked& asked = *next++;
+        if (asked.keep_running && asked.waiting) {
+            keep(asked);
+        } else {
+            stop_waiting(asked);
+            asked.ticket = {};
+        }
     }
     loop_.post([this, &client] { clients_.erase(&client); });
 }
