@@ -30,7 +30,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 // Far longer than anything takes, so that it only ever ends what would hang.
-constexpr std::chrono::seconds patience{40};
+constexpr std::chrono::seconds patience{150};
 
 Clock::time_point deadline() { return Clock::now() + patience; }
 
