@@ -84,7 +84,7 @@ class TableBase {
 };
 
 template <class T, class State>
-class Flight : public FlightBase, public Links {
+class alignas(16) Flight : public FlightBase, public Links {  // its address leaves room for a waiter's flags
   public:
     using Table = TableBase<T, State>;
     using Place = Waiter<T, State>;
@@ -112,11 +112,13 @@ class Flight : public FlightBase, public Links {
 
     // --- members
 
+    [[nodiscard]] bool led_by(const Place& place) const noexcept { return leader_ == &place; }
+
     /// A place for one more requester, held by the ticket the caller makes.
     [[nodiscard]] Place* admit(bool leader) {
         Place* place = table_->waiters.make(*this);
         place->set(Place::kTicket);
-        if (leader) place->set(Place::kLeader);
+        if (leader) leader_ = place;
         retain();
         ++joined_;
         ++waiting_count_;
@@ -165,7 +167,7 @@ class Flight : public FlightBase, public Links {
     /// The ticket is gone: leaves if nothing was delivered, and frees the place.
     void give_up(Place& place) noexcept {
         leave(place);
-        table_->waiters.free(&place);
+        free(place);
         release();
     }
 
@@ -424,9 +426,15 @@ class Flight : public FlightBase, public Links {
             if (place->is(Place::kTicket))
                 place->set(Place::kOver);
             else
-                table_->waiters.free(place);
+                free(*place);
             if (callback) callback(landing);
         }
+    }
+
+    /// The place may be somebody else's from here on.
+    void free(Place& place) noexcept {
+        if (leader_ == &place) leader_ = nullptr;
+        table_->waiters.free(&place);
     }
 
     void drop_all(LinkedList<Place>& members) noexcept {
@@ -434,13 +442,14 @@ class Flight : public FlightBase, public Links {
             place->unlink();
             place->drop_extras();
             const Callback dropped = std::move(place->callback);
-            table_->waiters.free(place);
+            free(*place);
         }
     }
 
     Ref<Table> table_;
     LinkedList<Place> waiting_;
     LinkedList<Place> cancelled_waiters_;
+    const Place* leader_ = nullptr;  // who began it, as long as its place exists
     std::size_t waiting_count_ = 0;
     std::size_t joined_ = 0;
     bool listed_ = false;     // the live flight of its key
@@ -464,6 +473,7 @@ class Flight : public FlightBase, public Links {
 /// A flight, or what is derived from it, in memory of its table.
 template <class Derived, class T, class State, class... Arguments>
 [[nodiscard]] Ref<Derived> make_flight(TableBase<T, State>& table, Arguments&&... arguments) {
+    static_assert(alignof(Derived) <= __STDCPP_DEFAULT_NEW_ALIGNMENT__, "spare blocks are plain memory");
     void* block = table.spare_flights.take(sizeof(Derived));
     try {
         return Ref<Derived>(::new (block) Derived(table, std::forward<Arguments>(arguments)...));
@@ -493,7 +503,7 @@ class KeylessFlight final : public Flight<T, State> {
 
 template <class T, class State>
 void LeaveOnStop<T, State>::operator()() const noexcept {
-    waiter->flight->stop(*waiter);
+    waiter->flight().stop(*waiter);
 }
 
 }  // namespace detail

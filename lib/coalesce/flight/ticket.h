@@ -33,7 +33,7 @@ class [[nodiscard]] Ticket {
 
     /// Leaves, if the outcome has not been delivered.
     ~Ticket() {
-        if (place_) place_->flight->give_up(*place_);
+        if (place_) place_->flight().give_up(*place_);
     }
 
     /// Has `callback` called once with the landing, from a posted task. A second
@@ -41,18 +41,18 @@ class [[nodiscard]] Ticket {
     /// leave() it is dropped.
     template <std::invocable<const Landing<T>&> Callback>
     void then(Callback&& callback) {
-        place_->flight->set_callback(*place_, std::forward<Callback>(callback));
+        place_->flight().set_callback(*place_, std::forward<Callback>(callback));
     }
 
     /// Stops waiting. The last one to leave cancels the run.
     void leave() noexcept {
-        if (place_) place_->flight->leave(*place_);
+        if (place_) place_->flight().leave(*place_);
     }
 
     /// Gives up the ticket but not the membership: the callback, if there is
     /// one, is called at the landing, and the run goes on for it.
     void detach() && noexcept {
-        if (auto* place = std::exchange(place_, nullptr)) place->flight->detach(*place);
+        if (auto* place = std::exchange(place_, nullptr)) place->flight().detach(*place);
     }
 
     /// The landing as a std::shared_future, for whoever waits on another thread: a
@@ -75,21 +75,21 @@ class [[nodiscard]] Ticket {
     }
 
     /// Whether this request began the flight.
-    [[nodiscard]] bool leader() const noexcept { return place_->is(detail::Waiter<T, State>::kLeader); }
+    [[nodiscard]] bool leader() const noexcept { return place_->flight().led_by(*place_); }
 
     /// The flight's name; 0 if the request was refused at once.
-    [[nodiscard]] FlightId id() const noexcept { return place_->flight->id(); }
+    [[nodiscard]] FlightId id() const noexcept { return place_->flight().id(); }
 
     /// What the run shares with its requesters; valid as long as the ticket.
-    [[nodiscard]] State& state() const noexcept { return place_->flight->state(); }
+    [[nodiscard]] State& state() const noexcept { return place_->flight().state(); }
 
     /// Whether the outcome of this ticket is decided. Its delivery may be yet to come.
     [[nodiscard]] bool landed() const noexcept {
-        return place_->flight->settled() || place_->is(detail::Waiter<T, State>::kCancelled);
+        return place_->flight().settled() || place_->is(detail::Waiter<T, State>::kCancelled);
     }
 
     /// The flight, without its types.
-    [[nodiscard]] FlightRef ref() const noexcept { return FlightRef(place_->flight); }
+    [[nodiscard]] FlightRef ref() const noexcept { return FlightRef(&place_->flight()); }
 
     explicit operator bool() const noexcept { return place_ != nullptr; }
 

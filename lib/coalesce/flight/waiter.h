@@ -1,9 +1,11 @@
 // Waiter: one requester's place in a flight, and the pool places come from.
 //
 // A place is what a ticket holds: linked into the flight until its turn, with
-// the callback in it. Two million requesters of one flight are an ordinary
-// load, so a place is 56 bytes (asserted) and comes from slabs: an edge of the
-// wait-for graph or a stop callback, which few requesters have, live outside.
+// the callback in it. Two million requesters of one flight are an ordinary load,
+// and most of what a join costs is memory that was never touched before, so a
+// place is 48 bytes (asserted) and comes from slabs: an edge of the wait-for graph
+// or a stop callback, which few requesters have, live outside, and who has them
+// reaches its flight through them.
 // The pool gives its slabs back when the last place of the group is free, not
 // before; a long-lived requester may thus hold a burst's memory. Refused: one
 // malloc a place, which costs as much as the rest of a join.
@@ -38,48 +40,71 @@ struct LeaveOnStop {
     void operator()() const noexcept;
 };
 
-/// What only some requesters have. Over-aligned so that its pointer has room for flags.
+/// What only some requesters have.
 template <class T, class State>
-struct alignas(32) WaiterExtras {
+struct alignas(16) WaiterExtras {
+    explicit WaiterExtras(Flight<T, State>& of) noexcept : flight(&of) {}
+
+    Flight<T, State>* flight;
     WaitEdge edge;
     std::optional<std::stop_callback<LeaveOnStop<T, State>>> stop;
 };
 
 template <class T, class State>
 struct Waiter : Links {
+    using FlightOf = Flight<T, State>;
+    using Extras = WaiterExtras<T, State>;
+
     enum Flag : std::uintptr_t {
-        kLeader = 1,     // began the flight
-        kTicket = 2,     // a ticket holds it, and through it the flight
-        kCancelled = 4,  // it gets operation_canceled, however the flight ends
-        kOver = 8,       // called or gone: no callback will be called any more
-        kFlags = 31,
+        kTicket = 1,     // a ticket holds it, and through it the flight
+        kCancelled = 2,  // it gets operation_canceled, however the flight ends
+        kOver = 4,       // called or gone: no callback will be called any more
+        kExtras = 8,     // has extras, which know the flight
+        kFlags = 15,
     };
 
-    explicit Waiter(Flight<T, State>& of) noexcept : flight(&of) {}
+    explicit Waiter(FlightOf& of) noexcept : home_and_flags(word(&of)) {}
 
-    [[nodiscard]] bool is(Flag flag) const noexcept { return (extras_and_flags & flag) != 0; }
-    void set(Flag flag) noexcept { extras_and_flags |= flag; }
-    void clear(Flag flag) noexcept { extras_and_flags &= ~std::uintptr_t{flag}; }
+    [[nodiscard]] bool is(Flag flag) const noexcept { return (home_and_flags & flag) != 0; }
+    void set(Flag flag) noexcept { home_and_flags |= flag; }
+    void clear(Flag flag) noexcept { home_and_flags &= ~std::uintptr_t{flag}; }
 
-    [[nodiscard]] WaiterExtras<T, State>* extras() const noexcept {
-        // NOLINTNEXTLINE(performance-no-int-to-ptr): five flags share the word
-        return reinterpret_cast<WaiterExtras<T, State>*>(extras_and_flags & ~std::uintptr_t{kFlags});
-    }
-    WaiterExtras<T, State>& need_extras() {
-        if (!extras()) extras_and_flags |= reinterpret_cast<std::uintptr_t>(new WaiterExtras<T, State>);
+    [[nodiscard]] FlightOf& flight() const noexcept { return is(kExtras) ? *extras()->flight : *home<FlightOf>(); }
+
+    /// Null if it has none.
+    [[nodiscard]] Extras* extras() const noexcept { return is(kExtras) ? home<Extras>() : nullptr; }
+    Extras& need_extras() {
+        if (!is(kExtras)) move_to(new Extras(flight()), kExtras);
         return *extras();
     }
     /// Ends the edge and the stop callback. Fine inside that stop callback.
     void drop_extras() noexcept {
-        if (auto* dropped = extras()) {
-            extras_and_flags &= kFlags;
-            delete dropped;
-        }
+        Extras* dropped = extras();
+        if (!dropped) return;
+        clear(kExtras);
+        move_to(dropped->flight, 0);
+        delete dropped;
     }
 
-    Flight<T, State>* flight;
     UniqueFunction<void(const Landing<T>&)> callback;
-    std::uintptr_t extras_and_flags = 0;
+
+  private:
+    template <class Home>
+    [[nodiscard]] static std::uintptr_t word(Home* home) noexcept {
+        static_assert(alignof(Home) > kFlags, "the flags share the word");
+        return reinterpret_cast<std::uintptr_t>(home);
+    }
+    template <class Home>
+    [[nodiscard]] Home* home() const noexcept {
+        // NOLINTNEXTLINE(performance-no-int-to-ptr): four flags share the word
+        return reinterpret_cast<Home*>(home_and_flags & ~std::uintptr_t{kFlags});
+    }
+    template <class Home>
+    void move_to(Home* home, std::uintptr_t flag) noexcept {
+        home_and_flags = word(home) | (home_and_flags & kFlags) | flag;
+    }
+
+    std::uintptr_t home_and_flags;  // the flight, or the extras that know it
 };
 
 /// Memory for waiters: a free list over slabs that double up to 64 KiB.
@@ -92,7 +117,7 @@ class WaiterPool {
 
     template <class... Args>
     [[nodiscard]] T* make(Args&&... args) {
-        static_assert(sizeof(T) <= 56, "2,000,000 waiters are to fit in 64 bytes each");
+        static_assert(sizeof(T) <= 48, "2,000,000 waiters are to fit in 64 bytes each");
         void* place = kReuseMemory ? take_place() : ::operator new(sizeof(T));
         ++live_;
         return ::new (place) T(std::forward<Args>(args)...);  // does not throw
