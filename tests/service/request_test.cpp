@@ -30,7 +30,7 @@ TEST_CASE("S3: every field of a request is read", "[request]") {
     const Request request = understood(
         R"({"id":"a\"b","argv":["x","y z"],"cwd":"/srv","env":{"A":"1","B":null},"stdin":"in","key":"k","scope":"s",)"
         R"("fresh":true,"timeout":1.5,"wait":0.25,"output":"stream","ignore_env":["X*"],"only_env":[],"ignore_cwd":true,)"
-        R"("umask":18,"grace":2,"keep_running":true})");
+        R"("umask":18,"grace":2,"keep_running":true,"quiet":true})");
     CHECK(request.id == R"("a\"b")");
     CHECK(request.argv == std::vector<std::string>{"x", "y z"});
     CHECK(request.cwd == "/srv");
@@ -49,6 +49,7 @@ TEST_CASE("S3: every field of a request is read", "[request]") {
     CHECK(request.umask == 022U);
     CHECK(request.grace == std::chrono::seconds(2));
     CHECK(request.keep_running);
+    CHECK(request.quiet);
     CHECK(understood(R"({"line":"echo","id":7})").id == "7");
     CHECK(understood(R"({"line":"a","env":["A=1","A=2"]})").env == std::vector<std::string>{"A=1", "A=2"});
     CHECK(understood(R"({"line":"a","stdin_base64":"AAEC"})").stdin_bytes == std::string("\0\1\2", 3));

@@ -34,22 +34,29 @@ bool DescriptorRelay::worth_waiting(const SpoolReader::Piece& piece) const noexc
     return grows && !spool_->closed() && spool_->size() > much && piece.extent.length < worth_a_message;
 }
 
+// What is past the replay limit goes from the file once it has been dealt with: that
+// must be acknowledged.
+bool DescriptorRelay::all_is_sent() const noexcept {
+    return spool_->closed() && reader_.position() + unacknowledged_ == spool_->size() &&
+           (unacknowledged_ == 0 || spool_->replayable());
+}
+
 void DescriptorRelay::pump() {
     if (finished_) return;
     if (session_.gone()) {
         unacknowledged_ = 0;
         while (const auto piece = reader_.next()) reader_.advance(piece->extent.length);
     }
-    if (unacknowledged_ > 0) return;
-    if (const auto piece = reader_.next()) {
-        if (worth_waiting(*piece)) {
+    if (unacknowledged_ == 0) {
+        const auto piece = reader_.next();
+        if (piece && worth_waiting(*piece)) {
             if (std::exchange(waiting_, true)) return;
             if (!patience_) patience_.emplace(loop_);
             return patience_->start(longest_wait, [this] { send_what_there_is(); });
         }
-        return send_what_there_is();
+        if (piece) send_what_there_is();
     }
-    if (!reader_.finished()) return;
+    if (finished_ || !all_is_sent()) return;
     finished_ = true;
     on_finished_();
 }
@@ -57,13 +64,15 @@ void DescriptorRelay::pump() {
 void DescriptorRelay::send_what_there_is() {
     if (std::exchange(waiting_, false)) patience_->stop();
     if (session_.gone()) return;
-    const auto piece = reader_.next();
+    auto piece = reader_.next();
     if (!piece) return;
     Descriptor file;
     if (!handed_over_) {
+        if (auto moved = spool_->move_to_file(); !moved) return fail("no_space", "cannot " + moved.error().message());
+        piece = reader_.next();
         const std::string path = "/proc/self/fd/" + std::to_string(piece->extent.file);
         file = Descriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-        if (!file) return fail();
+        if (!file) return fail("no_descriptors", "no descriptor is left to hand the output over");
     }
     handed_over_ = true;
     unacknowledged_ = piece->extent.length;
@@ -76,12 +85,12 @@ void DescriptorRelay::send_what_there_is() {
     session_.send(message.line(), std::move(file));
 }
 
-void DescriptorRelay::fail() {
+void DescriptorRelay::fail(std::string_view code, const std::string& why) {
     finished_ = failed_ = true;
+    const std::string error = Message().text("code", code).text("message", why).line();
     Message message;
     if (!id_.empty()) message.raw("id", id_);
-    session_.send(
-        message.raw("error", R"({"code":"no_descriptors","message":"no descriptor is left to hand the output over"})").line());
+    session_.send(message.raw("error", std::string_view(error).substr(0, error.size() - 1)).line());
     on_finished_();
 }
 

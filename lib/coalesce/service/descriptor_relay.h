@@ -6,7 +6,8 @@
 // dealt with the bytes, and what came meanwhile is in the next one. So a slow
 // requester costs nothing, and its place in the output is always known. When much
 // is written, a message waits a moment for more: sixteen requesters that were
-// each woken for every 64 KiB got half the rate, measured.
+// each woken for every 64 KiB got half the rate, measured. Nothing waits for the
+// last acknowledgement: the file stays as it is for as long as the requester has it.
 #pragma once
 
 #include <coalesce/flight/unique_function.h>
@@ -14,6 +15,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include <coalesce/io/spool.h>
 #include <coalesce/io/watch.h>
@@ -24,7 +26,7 @@ namespace coalesce {
 class DescriptorRelay {
   public:
     /// `id` goes into every message, as JSON text; empty: none. `on_finished` is
-    /// called when a closed spool has been dealt with to its end, or the file could
+    /// called when a closed spool has been sent to its end, or the file could
     /// not be handed over, of which the requester has been told then.
     DescriptorRelay(Loop& loop, Session& session, std::shared_ptr<Spool> spool, std::string id,
                     UniqueFunction<void()> on_finished);
@@ -38,14 +40,15 @@ class DescriptorRelay {
     /// The requester has dealt with the last message. False: there was none.
     bool acknowledge();
 
-    /// A closed spool has been dealt with to its end.
+    /// A closed spool has been sent to its end.
     [[nodiscard]] bool finished() const noexcept { return finished_; }
     /// The file could not be handed over; nothing more is sent.
     [[nodiscard]] bool failed() const noexcept { return failed_; }
 
   private:
     void send_what_there_is();
-    void fail();
+    void fail(std::string_view code, const std::string& why);
+    [[nodiscard]] bool all_is_sent() const noexcept;
     [[nodiscard]] bool worth_waiting(const SpoolReader::Piece& piece) const noexcept;
 
     Loop& loop_;

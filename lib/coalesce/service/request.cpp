@@ -170,6 +170,8 @@ void read_field(const std::string& name, const Json& value, Request& request) {
         request.grace = seconds_field(value, "grace");
     } else if (name == "keep_running") {
         request.keep_running = flag_field(value, "keep_running");
+    } else if (name == "quiet") {
+        request.quiet = flag_field(value, "quiet");
     } else if (name == "output") {
         request.output = read_output(value);
     } else if (name == "flight") {

@@ -43,6 +43,7 @@ struct Request {
     std::optional<std::chrono::milliseconds> grace;
     bool keep_running = false;  ///< when its requesters leave
     Output output = Output::whole;
+    bool quiet = false;  ///< no word of the start, in the modes that have one
     std::string flight;  ///< of "cancel": which flight
     int signal = 0;      ///< of "signal": its number
 };

@@ -207,7 +207,8 @@ class Relay {
 
 // Only what the supervisor was given stays open in it: holding anything else
 // would keep the caller's pipes and locks for as long as the flight lasts.
-void keep_only(std::set<int> kept) {
+void keep_only(std::array<int, 3> kept) {
+    std::sort(kept.begin(), kept.end());
     unsigned next = 0;
     for (const int fd : kept) {
         const auto number = static_cast<unsigned>(fd);
@@ -246,7 +247,7 @@ std::string json_array(const std::vector<std::string>& texts) {
 }
 
 // The whole request, for a server that knows nothing of us.
-std::string server_request(const RunOptions& options) {
+std::string server_request(const RunOptions& options, bool quiet) {
     const FlightOrders& orders = options.orders;
     Message message;
     if (orders.line)
@@ -257,6 +258,7 @@ std::string server_request(const RunOptions& options) {
         .raw("env", json_array(orders.command.surroundings->env))
         .number("umask", orders.command.surroundings->umask)
         .text("output", "fd")
+        .flag("quiet", quiet)
         .flag("fresh", options.fresh);
     if (orders.command.stdin_bytes) {
         std::string encoded;
@@ -286,6 +288,7 @@ class Requester {
 
     Result<Descriptor> get_connection();
     [[nodiscard]] std::string joining_line() const;
+    [[nodiscard]] bool quiet() const;
     Result<Descriptor> lead(Descriptor listener);
     Next converse(Connection& connection);
     Next on_message(Connection& connection, const Fields& message);
@@ -317,7 +320,7 @@ class Requester {
     std::int64_t run_pid_ = 0;
     double run_started_ = 0;
     std::string run_title_;  // of a joined run it may be another command's, with --key
-    steady_clock::time_point begun_ = steady_clock::now();
+    steady_clock::time_point begun_;  // where it matters: a program's first look at the clock takes as long as 40 system calls
     sigset_t unblocked_{};
 };
 
@@ -326,12 +329,13 @@ Result<RunEnd> Requester::run() {
     const sigset_t handled = mask_of_handled_signals();
     ::sigprocmask(SIG_UNBLOCK, &handled, &unblocked_);
     ::sigprocmask(SIG_SETMASK, nullptr, &unblocked_);
+    if (options_.wait || !quiet()) begun_ = steady_clock::now();
     if (options_.wait && options_.wait->count() > 0) interrupt_after(*options_.wait);
     while (!ended_) {
         auto connected = get_connection();
         if (!connected) return connected.error();
         Connection connection(std::move(*connected));
-        if (!led_) connection.send(place_ ? joining_line() : server_request(options_));
+        if (!led_) connection.send(place_ ? joining_line() : server_request(options_, quiet()));
         switch (converse(connection)) {
             case Next::ended: break;
             case Next::again: options_.fresh = false; break;  // what starts now is fresh for us
@@ -356,11 +360,17 @@ Result<RunEnd> Requester::run() {
     return end_;
 }
 
+// Word of the start is shown, after a second on a terminal, or looked at for a ring.
+bool Requester::quiet() const {
+    return !options_.verbose && options_.orders.on_behalf_of.empty() && ::isatty(STDERR_FILENO) == 0;
+}
+
 std::string Requester::joining_line() const {
     return Message()
         .text("op", "join")
         .flag("fresh", options_.fresh)
         .flag("keep_running", options_.orders.keep_running)
+        .flag("quiet", quiet())
         .flag("heir", options_.orders.heir)
         .text("on_behalf_of", options_.orders.on_behalf_of)
         .line();
@@ -397,10 +407,11 @@ Result<Descriptor> Requester::lead(Descriptor listener) {
 }
 
 int Requester::poll_timeout() const {
+    const bool may_tell = (joined_ || queued_) && !told_of_wait_ && relay_.passed() == 0;
+    if (!options_.wait && !may_tell) return -1;
     const auto since = duration_cast<milliseconds>(steady_clock::now() - begun_);
     milliseconds until{-1};
     if (options_.wait) until = std::max(milliseconds(0), *options_.wait - since);
-    const bool may_tell = (joined_ || queued_) && !told_of_wait_ && relay_.passed() == 0;
     if (may_tell) {
         const auto tell = std::max(milliseconds(0), milliseconds(1000) - since);
         until = until.count() < 0 ? tell : std::min(until, tell);

@@ -66,6 +66,7 @@ struct Asked {
     bool joined = false;
     bool waiting = false;
     bool keep_running = false;
+    bool quiet = false;
     bool over = false;  // to be buried
 
     AskedExtras& need_extras() {
@@ -357,6 +358,7 @@ void Server::admit(Client& client, Request& request, ResolvedRequest resolved) {
     asked.id = std::move(request.id);
     asked.output = request.output;
     asked.keep_running = request.keep_running;
+    asked.quiet = request.quiet;
     std::string title = resolved.job.title;
     const FlightRef asking = asking_flight(client, resolved.job.command.surroundings->env);
     asked.ticket = executor_.submit(
@@ -550,22 +552,20 @@ void Server::follow(Asked& asked) {
     const Run& run = asked.ticket.state();
     Session& session = *asked.client->session;
     const auto live = live_.find(asked.ticket.id());
-    session.send(message_to(asked.id)
-                     .text("event", "started")
-                     .flag("joined", asked.joined)
-                     .number("pid", run.pid)
-                     .seconds("started", seconds_since_epoch(run.started))
-                     .number("requesters", live == live_.end() ? 1 : static_cast<std::int64_t>(live->second.waiting))
-                     .line());
-    if (session.gone()) return;
+    if (!asked.quiet) {
+        session.send(message_to(asked.id)
+                         .text("event", "started")
+                         .flag("joined", asked.joined)
+                         .number("pid", run.pid)
+                         .seconds("started", seconds_since_epoch(run.started))
+                         .number("requesters", live == live_.end() ? 1 : static_cast<std::int64_t>(live->second.waiting))
+                         .line());
+        if (session.gone()) return;
+    }
     if (asked.output == Request::Output::stream) {
         auto rendering = std::make_unique<StreamRendering>(run.spool, asked.id, [&session] { session.wake(); });
         asked.need_extras().stream = rendering.get();
         return session.send(std::move(rendering));
-    }
-    if (auto moved = run.spool->move_to_file(); !moved) {
-        refuse(*asked.client, asked.id, "no_space", "cannot " + moved.error().message());
-        return part(asked);
     }
     asked.need_extras().relay = std::make_unique<DescriptorRelay>(loop_, session, run.spool, asked.id, [this, &asked] {
         if (asked.client == nullptr) return;
@@ -680,15 +680,7 @@ void Server::finish_if_served(Client& client) {
 }
 
 void Server::on_gone(Client& client) {
-    for (auto next = client.asked.begin(); next != client.asked.end();) {
-        Asked& asked = *next++;
-        if (asked.keep_running && asked.waiting) {
-            keep(asked);
-        } else {
-            stop_waiting(asked);
-            asked.ticket = {};
-        }
-    }
+    for (auto next = client.asked.begin(); next != client.asked.end();) part(*next++);
     loop_.post([this, &client] { clients_.erase(&client); });
 }
 

@@ -43,8 +43,6 @@ class Session {
 
     /// Sends a line, and with it a descriptor if there is one.
     void send(std::string_view line, Descriptor file = {});
-    /// Keeps a line to be sent with the next one: nobody is woken for it alone.
-    void queue(const std::string& line) { lines_ += line; }
     /// Sends what `rendering` gives, as it gives it, until it is finished. The
     /// session owns it; the answer stays valid until then.
     void send(std::unique_ptr<Rendering> rendering);

@@ -47,6 +47,7 @@ struct Member {
     std::string on_behalf_of;
     bool keep_running = false;
     bool asked = false;
+    bool quiet = false;  // it could do nothing with word of the start, but be woken by it
 };
 
 rlimit descriptor_limit() noexcept {
@@ -162,6 +163,7 @@ void Supervisor::run(Descriptor leader, pid_t leader_pid) {
     first.asked = true;
     first.pid = leader_pid;
     first.keep_running = orders_.keep_running;
+    first.quiet = !orders_.verbose;
     first.on_behalf_of = orders_.on_behalf_of;
     admit(first, false);
     loop_.run();
@@ -238,6 +240,7 @@ void Supervisor::ask(Member& member, const Fields& request) {
         return member.session->finish();
     }
     member.keep_running = request.flag("keep_running");
+    member.quiet = request.flag("quiet");
     member.on_behalf_of = request.text("on_behalf_of");
     if (heirs_ && request.flag("heir") && steady_clock::now() - begun_ < heirs_latest)
         heirs_->start(heirs_idle, [this] { executor_.hold(false); });
@@ -259,10 +262,9 @@ void Supervisor::admit(Member& member, bool fresh) {
         {.fresh = fresh});
     member.ticket.then([this, &member](const Landing<RunResult>& landing) { landed(member, landing); });
     if (member.relay) return;  // it led, and its run has started already
-    if (member.ticket.state().spool)
-        follow(member);
-    else
-        member.session->send(Message().text("event", "waiting").line());
+    if (member.ticket.state().spool) return follow(member);
+    member.quiet = false;  // it will want to know when the wait is over
+    member.session->send(Message().text("event", "waiting").line());
 }
 
 void Supervisor::start_following(FlightId id) {
@@ -275,18 +277,17 @@ void Supervisor::follow(Member& member) {
     member.relay.emplace(loop_, *member.session, run.spool, std::string(), [this, &member] {
         if (member.result) end_of(member);  // else the landing is on its way
     });
-    Message started;
-    if (!member.ticket.leader()) started.text("command", orders_.title);  // with --key it asked for another, perhaps
-    const std::string line = started.text("event", "started")
-                                 .flag("joined", !member.ticket.leader())
+    const bool joined = !member.ticket.leader();
+    if (!member.quiet) {
+        Message started;
+        if (joined) started.text("command", orders_.title);  // with --key it asked for another, perhaps
+        member.session->send(started.text("event", "started")
+                                 .flag("joined", joined)
                                  .number("pid", run.pid)
                                  .seconds("started", seconds_since_epoch(run.started))
                                  .number("requesters", static_cast<std::int64_t>(waiting_for(member.ticket.id())))
-                                 .line();
-    if (member.ticket.leader() && !orders_.verbose)
-        member.session->queue(line);  // it can do nothing with it yet
-    else
-        member.session->send(line);
+                                 .line());
+    }
     member.relay->pump();
 }
 
