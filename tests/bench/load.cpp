@@ -57,9 +57,13 @@ void send_all(int fd, const std::string& text) {
     }
 }
 
+// The one that is on its way: nothing follows it before we ask again.
 void await_line(int fd) {
-    for (char byte = 0; byte != '\n';)
-        if (read(fd, &byte, 1) != 1) die("the other side ended");
+    char block[4096];
+    for (ssize_t got = 0; got == 0 || block[got - 1] != '\n';) {
+        got = read(fd, block, sizeof block);
+        if (got <= 0) die("the other side ended");
+    }
 }
 
 // What the server says to a ping: all that was sent before on this connection has been taken.
