@@ -1,5 +1,6 @@
 // coalesce: finds the subcommand, runs it, exits.
 
+#include <coalesce/flight/spare_blocks.h>
 #include <coalesce/service/versions.h>
 
 #include <fcntl.h>
@@ -76,11 +77,8 @@ int status_of(int argc, char** argv) {
 // touches memory all over, a twentieth of the time of a wrapper. Whoever printed has
 // flushed, and looked at how that went. A leak check is part of the cleaning up.
 [[noreturn]] void end_process(int status) {
-#ifdef __SANITIZE_ADDRESS__
-    std::exit(status);
-#else
+    if constexpr (detail::kAddressSanitizer) std::exit(status);
     ::_exit(status);
-#endif
 }
 
 }  // namespace

@@ -121,16 +121,15 @@ std::variant<WrappedCommand, int> read_wrapped_command(const CommandText& text, 
         if (!bytes) return fail("cannot " + bytes.error().message());
         orders.command.stdin_bytes = std::move(*bytes);
     }
+    if (wrapped.run.socket.empty()) wrapped.run.socket = std::string(env_value(surroundings->env, "COALESCE_SOCKET").value_or(""));
+    if (&text == &run_text && !wrapped.run.socket.empty()) {  // the server decides what is the same
+        orders.command.surroundings = std::move(surroundings);
+        return wrapped;
+    }
     orders.canonical_surroundings = canonical_surroundings(*surroundings, wrapped.run.rules);
     orders.canonical_words = canonical_words(orders.command.argv, orders.command.stdin_bytes, wrapped.run.rules);
     const CanonicalSurroundings canonical(orders.canonical_surroundings);
     orders.key = key_hash({&canonical, orders.canonical_words});
-
-    if (wrapped.run.socket.empty()) wrapped.run.socket = std::string(env_value(surroundings->env, "COALESCE_SOCKET").value_or(""));
-    if (!wrapped.run.socket.empty()) {  // the server adds the rest
-        orders.command.surroundings = std::move(surroundings);
-        return wrapped;
-    }
     const std::string ancestry = ancestry_of(surroundings->env);
     orders.on_behalf_of = ancestry.substr(ancestry.rfind(':') + 1);
     set_env(surroundings->env, kAncestryVariable, ancestry.empty() ? orders.key : ancestry + ":" + orders.key);

@@ -12,8 +12,8 @@
 
 namespace coalesce {
 
-/// What was asked, with its key computed; or the exit status when that is the end
-/// of it (--help, or a mistake that has been explained).
+/// What was asked, with its key computed unless that is for a server to do; or the exit
+/// status when that is the end of it (--help, or a mistake that has been explained).
 struct WrappedCommand {
     RunOptions run;
 };

@@ -68,6 +68,35 @@ SCENARIO("F1, 2: flights of different keys overlap, and land in any order", "[fl
     CHECK(log.take() == Lines{"one: = 11"});
 }
 
+SCENARIO("L1: nobody else becomes the leader, whatever memory it is given", "[flight]") {
+    ManualExecutor executor;
+    Group<int, int> group(executor);
+    Runs<> runs;
+    auto first = group.join(1, runs.start());
+    auto second = group.join(1, runs.start());
+    CHECK(first.leader());
+    first = {};
+    auto third = group.join(1, runs.start());
+    CHECK(!second.leader());
+    CHECK(!third.leader());
+    runs.land(1);
+    executor.run_all();
+    CHECK(!third.leader());
+}
+
+struct alignas(64) Wide {
+    int number = 0;
+};
+
+SCENARIO("L1: state and keys that want to be aligned are", "[flight]") {
+    ManualExecutor executor;
+    Group<int, int, Wide> group(executor);
+    Runs<int, Wide> runs;
+    auto one = group.join(1, runs.start());
+    auto two = group.join(2, runs.start());
+    for (const auto* ticket : {&one, &two}) CHECK(reinterpret_cast<std::uintptr_t>(&ticket->state()) % alignof(Wide) == 0);
+}
+
 SCENARIO("L1, 3: a request after the landing runs again", "[flight]") {
     ManualExecutor executor;
     Group<int, int> group(executor);

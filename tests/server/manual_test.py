@@ -75,7 +75,7 @@ class Manual(ServerTest):
             with open(f"{SOURCE}/lib/coalesce/service/{name}.cpp") as file:
                 code += file.read()
         used = set(re.findall(r'refuse\([^;]*?,\s*(?:found\.empty\(\) \? )?"([a-z_]+)"', code))
-        used |= set(re.findall(r'Refusal\{"([a-z_]+)"', code)) | set(re.findall(r'[ (]error\("([a-z_]+)"', code))
+        used |= set(re.findall(r'Refusal\{"([a-z_]+)"', code)) | set(re.findall(r'[ (](?:error|fail)\("([a-z_]+)"', code))
         used |= set(re.findall(r'"code":"([a-z_]+)"', code)) | set(re.findall(r'case Outcome::Kind::\w+: return "([a-z_]+)"', code))
         used |= set(re.findall(r'deadlock \? "([a-z_]+)" : "([a-z_]+)"', code)[0])
         self.assertEqual(listed, used)

@@ -317,6 +317,40 @@ class Output(ServerTest):
         client.send(b"\n\n\n")
         self.assertEqual((client.message()["event"]), "exit")
 
+    def test_the_end_does_not_wait_for_the_last_acknowledgement(self):
+        server = self.serve()
+        fifo = server.fifo("hold")
+        client = server.client()
+        client.send({"id": "first", "line": "echo a", "output": "fd"})
+        self.assertEqual([client.message()["event"] for _ in range(3)], ["started", "stdout", "exit"])
+        line = f"echo b; cat {fifo}; echo c"
+        client.send({"id": "second", "line": line, "output": "fd"})
+        self.assertEqual([client.message()["event"] for _ in range(2)], ["started", "stdout"])
+        other = server.client().send({"line": line})
+        release(fifo)
+        self.assertEqual(other.message()["stdout"], "b\nc\n")
+        client.send(b"\n").settled()  # that was first's
+        client.send(b"\n")
+        self.assertEqual([client.message()[field] for field in ("bytes", "exit")], [2, 0])
+
+    def test_too_many_unacknowledged_messages_are_refused(self):
+        client = self.serve().client()
+        request = {"line": "echo a", "output": "fd", "quiet": True}
+        for _ in range(8):
+            client.send(*[request] * 128)
+            for _ in range(2 * 128):
+                self.assertIn(client.message()["event"], ("stdout", "exit"))
+        self.assertEqual(client.ask(request)["error"]["code"], "unacknowledged")
+        self.assertEqual(client.ask({"line": "echo a"})["stdout"], "a\n")
+        client.send(b"\n", request)
+        self.assertEqual([client.message()["event"] for _ in range(2)], ["stdout", "exit"])
+
+    def test_quiet_requests_hear_nothing_of_the_start(self):
+        for mode in ("stream", "fd"):
+            client = self.serve().client()
+            client.send({"argv": ["echo", "x"], "output": mode, "quiet": True})
+            self.assertEqual(client.message()["event"], "stdout")
+
     def test_no_output_hands_no_descriptor_over(self):
         client = self.serve().client()
         client.send({"argv": ["true"], "output": "fd"})

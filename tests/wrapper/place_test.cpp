@@ -102,6 +102,22 @@ SCENARIO("R9: without a runtime directory it is in /tmp, and a read-only one is 
     CHECK(unwritable.err == "coalesce: cannot make a socket in /tmp/coalesce-0: Read-only file system\n");
 }
 
+SCENARIO("R9: names that no flight can have, in the place or in the environment, are passed over", "[wrapper]") {
+    Sandbox box;
+    Gate gate(box, "gate");
+    auto leader = box.request({"cat", "gate"});
+    gate.wait_for_command();
+    const std::string stray = "runtime/coalesce/" + std::string(150, 'x') + ".sock";
+    box.write(stray, "");
+    auto joiner = box.request({"cat", "gate"}, {.env = {"COALESCE_ANCESTRY=" + std::string(200, 'a')}});
+    auto another = box.request({"cat", "gate"}, {.env = {"COALESCE_ANCESTRY=../../../x"}});
+    box.until_requesters(3);
+    CHECK(box.coalesce({"key", "true"}).status == 0);
+    gate.open();
+    for (Process* requester : {&leader, &joiner, &another}) CHECK(requester->wait().status == 0);
+    ::unlink(box.path(stray).c_str());
+}
+
 SCENARIO("R9: a path longer than a socket's may be works", "[wrapper]") {
     Sandbox box;
     std::string deep = box.path("runtime");

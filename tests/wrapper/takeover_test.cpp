@@ -93,6 +93,27 @@ SCENARIO("R6: when the supervisor is killed those who wait run the command once 
     CHECK(box.lines_of("runs") == 2);
 }
 
+// Those who wait have heard nothing yet, and must not take it for a flight that was over
+// when they came: then each would run the command three times for itself.
+SCENARIO("R6: a command that kills its supervisors is run three times, not by each who waits", "[wrapper]") {
+    Sandbox box;
+    Gate gate(box, "gate");
+    const std::vector<std::string> words{"-c", "echo run >>runs; [ $(wc -l <runs) -gt 1 ] || cat gate; kill -KILL $PPID"};
+    std::vector<Process> requesters;
+    requesters.push_back(box.request(words));
+    gate.wait_for_command();
+    for (int i = 0; i < 11; ++i) requesters.push_back(box.request(words));
+    box.until_requesters(12);
+    gate.open();
+    for (Process& requester : requesters) {
+        const Ended ended = requester.wait();
+        CHECK(ended.status == 125);
+        CHECK(ended.err.find("in a row") != std::string::npos);
+    }
+    CHECK(box.lines_of("runs") >= 3);
+    CHECK(box.lines_of("runs") <= 6);  // somebody may be late
+}
+
 SCENARIO("R6: whoever has passed output on says so and ends with 125, the others take over", "[wrapper]") {
     Sandbox box;
     Gate gate(box, "gate");

@@ -473,12 +473,11 @@ class alignas(16) Flight : public FlightBase, public Links {  // its address lea
 /// A flight, or what is derived from it, in memory of its table.
 template <class Derived, class T, class State, class... Arguments>
 [[nodiscard]] Ref<Derived> make_flight(TableBase<T, State>& table, Arguments&&... arguments) {
-    static_assert(alignof(Derived) <= __STDCPP_DEFAULT_NEW_ALIGNMENT__, "spare blocks are plain memory");
-    void* block = table.spare_flights.take(sizeof(Derived));
+    void* block = table.spare_flights.template take<Derived>();
     try {
         return Ref<Derived>(::new (block) Derived(table, std::forward<Arguments>(arguments)...));
     } catch (...) {
-        table.spare_flights.give_back(block, sizeof(Derived));
+        table.spare_flights.template give_back<Derived>(block);
         throw;
     }
 }
@@ -488,7 +487,7 @@ template <class Derived>
 void end_flight(Derived& flight) noexcept {
     const auto table = flight.hold_table();
     flight.~Derived();
-    table->spare_flights.give_back(&flight, sizeof(Derived));
+    table->spare_flights.template give_back<Derived>(&flight);
 }
 
 /// A flight without a key: a request that was refused.

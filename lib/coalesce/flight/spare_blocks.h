@@ -12,18 +12,19 @@
 namespace coalesce::detail {
 
 #if defined(__SANITIZE_ADDRESS__)
-inline constexpr bool kReuseMemory = false;
+inline constexpr bool kAddressSanitizer = true;
 #elif defined(__has_feature)
 #if __has_feature(address_sanitizer)
-inline constexpr bool kReuseMemory = false;
+inline constexpr bool kAddressSanitizer = true;
 #else
-inline constexpr bool kReuseMemory = true;
+inline constexpr bool kAddressSanitizer = false;
 #endif
 #else
-inline constexpr bool kReuseMemory = true;
+inline constexpr bool kAddressSanitizer = false;
 #endif
 
-/// A short free list of blocks of one size. A block of another size is plain heap.
+/// A short free list of blocks of one size. A block of another size is plain heap, and
+/// so is one for a type that wants more than the usual alignment.
 class SpareBlocks {
   public:
     SpareBlocks() noexcept = default;
@@ -33,11 +34,18 @@ class SpareBlocks {
         while (first_) ::operator delete(pop());
     }
 
-    [[nodiscard]] void* take(std::size_t bytes) { return first_ && bytes == bytes_ ? pop() : ::operator new(bytes); }
+    /// Room for a T.
+    template <class T>
+    [[nodiscard]] void* take() {
+        if constexpr (kOverAligned<T>) return ::operator new(sizeof(T), std::align_val_t{alignof(T)});
+        return first_ && sizeof(T) == bytes_ ? pop() : ::operator new(sizeof(T));
+    }
 
-    void give_back(void* block, std::size_t bytes) noexcept {
-        if (count_ == kMost || (first_ && bytes != bytes_)) return ::operator delete(block);
-        bytes_ = bytes;
+    template <class T>
+    void give_back(void* block) noexcept {
+        if constexpr (kOverAligned<T>) return ::operator delete(block, std::align_val_t{alignof(T)});
+        if (count_ == kMost || (first_ && sizeof(T) != bytes_)) return ::operator delete(block);
+        bytes_ = sizeof(T);
         first_ = ::new (block) Spare{first_};
         ++count_;
     }
@@ -46,7 +54,9 @@ class SpareBlocks {
     struct Spare {
         Spare* next;
     };
-    static constexpr std::size_t kMost = kReuseMemory ? 64 : 0;
+    static constexpr std::size_t kMost = kAddressSanitizer ? 0 : 64;
+    template <class T>
+    static constexpr bool kOverAligned = alignof(T) > __STDCPP_DEFAULT_NEW_ALIGNMENT__;
 
     void* pop() noexcept {
         Spare* spare = first_;

@@ -118,14 +118,14 @@ class WaiterPool {
     template <class... Args>
     [[nodiscard]] T* make(Args&&... args) {
         static_assert(sizeof(T) <= 48, "2,000,000 waiters are to fit in 64 bytes each");
-        void* place = kReuseMemory ? take_place() : ::operator new(sizeof(T));
+        void* place = kAddressSanitizer ? ::operator new(sizeof(T)) : take_place();
         ++live_;
         return ::new (place) T(std::forward<Args>(args)...);  // does not throw
     }
 
     void free(T* waiter) noexcept {
         waiter->~T();
-        if constexpr (!kReuseMemory) return ::operator delete(waiter);
+        if constexpr (kAddressSanitizer) return ::operator delete(waiter);
         Place* place = ::new (static_cast<void*>(waiter)) Place;
         place->next = free_;
         free_ = place;

@@ -7,7 +7,8 @@
 // requester costs nothing, and its place in the output is always known. When much
 // is written, a message waits a moment for more: sixteen requesters that were
 // each woken for every 64 KiB got half the rate, measured. Nothing waits for the
-// last acknowledgement: the file stays as it is for as long as the requester has it.
+// last acknowledgement: the file stays as it is for as long as the requester has it,
+// unless the output went past the replay limit.
 #pragma once
 
 #include <coalesce/flight/unique_function.h>

@@ -18,7 +18,7 @@ void add(crypto_generichash_state& state, std::string_view bytes) {
 
 // sodium_init() is not needed for hashing, and would open /dev/urandom at start.
 std::string key_hash(const KeyView& key) {
-    std::array<unsigned char, 16> digest{};
+    std::array<unsigned char, key_hash_digits / 2> digest{};
     crypto_generichash_state state;
     crypto_generichash_init(&state, nullptr, 0, digest.size());
     add(state, key.surroundings != nullptr ? std::string_view(key.surroundings->bytes) : std::string_view());

@@ -4,11 +4,14 @@
 
 #include <coalesce/command/key.h>
 
+#include <cstddef>
 #include <string>
 
 namespace coalesce {
 
-/// 128 bits of BLAKE2b over the whole key, as 32 hexadecimal digits.
+inline constexpr std::size_t key_hash_digits = 32;
+
+/// 128 bits of BLAKE2b over the whole key, as 32 lower-case hexadecimal digits.
 [[nodiscard]] std::string key_hash(const KeyView& key);
 
 }  // namespace coalesce

@@ -19,6 +19,8 @@
 #include <memory>
 #include <utility>
 
+#include <coalesce/service/key_hash.h>
+
 namespace coalesce {
 namespace {
 
@@ -34,9 +36,15 @@ sockaddr_un address_of(int directory, const std::string& name) {
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     const std::string path = "/proc/self/fd/" + std::to_string(directory) + "/" + name;
-    if (path.size() >= sizeof address.sun_path) std::abort();  // names are hashes
+    if (path.size() >= sizeof address.sun_path) std::abort();  // see may_be_key
     std::memcpy(address.sun_path, path.c_str(), path.size());
     return address;
+}
+
+// Keys are hashes. What is no key comes from a directory or an environment that others
+// have written to.
+bool may_be_key(std::string_view name) {
+    return name.size() == key_hash_digits && name.find_first_not_of("0123456789abcdef") == std::string_view::npos;
 }
 
 Result<> check(const std::string& path, int directory) {
@@ -126,6 +134,7 @@ Result<MeetingPlace> MeetingPlace::open(const std::vector<std::string>& env) {
 }
 
 Result<Descriptor> MeetingPlace::connect(const std::string& key) const {
+    if (!may_be_key(key)) return Descriptor();
     Descriptor connection(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
     if (!connection) return system_error_now("make a socket");
     const sockaddr_un address = address_of(directory_.get(), socket_name(key));
@@ -191,7 +200,9 @@ std::vector<std::string> MeetingPlace::keys() const {
     if (!entries) return found;
     while (const dirent* entry = ::readdir(entries.get())) {
         const std::string_view name = entry->d_name;
-        if (name.ends_with(ending) && name.substr(0, name.size() - ending.size()) != server_name) found.emplace_back(name.substr(0, name.size() - ending.size()));
+        if (!name.ends_with(ending)) continue;
+        const std::string_view key = name.substr(0, name.size() - ending.size());
+        if (may_be_key(key)) found.emplace_back(key);
     }
     return found;
 }

@@ -57,7 +57,7 @@ class MeetingPlace {
     /// The server's name here, among the keys of wrappers' flights.
     static constexpr std::string_view server_name = "server";
 
-    /// The keys that have a socket here, live or not; the server's is none.
+    /// The keys that have a socket here, live or not; the server's name is no key.
     [[nodiscard]] std::vector<std::string> keys() const;
 
     /// For a child between fork and exec: writes down that it runs for the flight

@@ -88,7 +88,10 @@ class Connection {
         while (!rest.empty()) {
             const ssize_t sent = ::send(socket_.get(), rest.data(), rest.size(), MSG_NOSIGNAL);
             if (sent < 0 && errno == EINTR) continue;
-            if (sent < 0) return;  // its death shows at the next read
+            if (sent < 0) {  // its death shows at the next read
+                reset_ = true;
+                return;
+            }
             rest.remove_prefix(static_cast<std::size_t>(sent));
         }
     }
@@ -105,6 +108,7 @@ class Connection {
         message.msg_controllen = sizeof control;
         const ssize_t got = ::recvmsg(socket_.get(), &message, MSG_CMSG_CLOEXEC);
         if (got < 0 && errno == EINTR) return true;
+        if (got < 0) reset_ = true;
         if (got <= 0) return false;
         if (const cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr && header->cmsg_type == SCM_RIGHTS) {
             int file = -1;
@@ -127,10 +131,13 @@ class Connection {
     }
 
     [[nodiscard]] int file() const noexcept { return file_.get(); }
+    /// The other side ended without having read all that was sent to it.
+    [[nodiscard]] bool reset() const noexcept { return reset_; }
 
   private:
     Descriptor socket_;
     Descriptor file_;
+    bool reset_ = false;
     std::string text_;
     std::size_t begin_ = 0;
 };
@@ -331,11 +338,12 @@ Result<RunEnd> Requester::run() {
     ::sigprocmask(SIG_SETMASK, nullptr, &unblocked_);
     if (options_.wait || !quiet()) begun_ = steady_clock::now();
     if (options_.wait && options_.wait->count() > 0) interrupt_after(*options_.wait);
+    const std::string for_a_server = place_ ? std::string() : server_request(options_, quiet());
     while (!ended_) {
         auto connected = get_connection();
         if (!connected) return connected.error();
         Connection connection(std::move(*connected));
-        if (!led_) connection.send(place_ ? joining_line() : server_request(options_, quiet()));
+        if (!led_) connection.send(place_ ? joining_line() : for_a_server);  // ready, so that it is there when we are accepted
         switch (converse(connection)) {
             case Next::ended: break;
             case Next::again: options_.fresh = false; break;  // what starts now is fresh for us
@@ -451,7 +459,9 @@ Requester::Next Requester::converse(Connection& connection) {
             return Next::ended;
         }
         if (watched[1].revents != 0) output_hung_up_ = true;  // a terminal that is gone: it would show for ever
-        if (watched[0].revents != 0 && !connection.receive()) return heard || led_ || !place_ ? Next::supervisor_died : Next::again;
+        if (watched[0].revents == 0 || connection.receive()) continue;
+        // Where it did not read what we asked it had gone already, or closes its doors.
+        return connection.reset() && !heard && !led_ && place_ ? Next::again : Next::supervisor_died;
     }
 }
 

@@ -37,10 +37,12 @@ namespace {
 
 using namespace std::chrono;
 
+constexpr std::size_t unacknowledged_max = 1024;
 constexpr std::uint64_t shared_answer_bytes = 64 * 1024;  // answers up to this are worth keeping for the next requester
 
 double seconds_since_epoch(system_clock::time_point time) { return duration<double>(time.time_since_epoch()).count(); }
 
+struct Asked;
 struct Client;
 
 // What only some requests have.
@@ -48,6 +50,7 @@ struct AskedExtras {
     CommandExecutor::Loan loan;
     std::optional<Timer> patience;
     std::unique_ptr<DescriptorRelay> relay;  // fd
+    std::optional<std::list<Asked*>::iterator> unacknowledged;  // fd: in its client's list
     Landing<RunResult> landing;              // fd: until the relay has finished
     StreamRendering* stream = nullptr;       // stream: owned by the session
     std::unique_ptr<SpoolReader> sink;       // none: output past the replay limit that nobody reads
@@ -134,6 +137,7 @@ class Server {
     void part(Asked& asked);
     void keep(Asked& asked);
     void await_no_start(const Asked& asked);
+    static void await_no_acknowledgement(const Asked& asked);
     void drain_or_refuse(Asked& asked);
     void landed(Asked& asked, const Landing<RunResult>& landing);
     void end(Asked& asked, const Landing<RunResult>& landing);
@@ -313,7 +317,9 @@ void Server::on_line(Client& client, std::string_view line, bool too_long) {
         if (client.unacknowledged.empty()) return;
         Asked* const asked = client.unacknowledged.front();
         client.unacknowledged.pop_front();
-        if (asked != nullptr) asked->extras->relay->acknowledge();
+        if (asked == nullptr) return;
+        asked->extras->unacknowledged.reset();
+        asked->extras->relay->acknowledge();
         return;
     }
     if (!line.starts_with('{')) {
@@ -352,6 +358,10 @@ void Server::admit(Client& client, Request& request, ResolvedRequest resolved) {
     if (executor_.counts().queued >= options_.queue_max && executor_.flights().find_state(KeyView(key)) == nullptr)
         return refuse(client, request.id, "queue_full", std::to_string(options_.queue_max) + " flights wait already");
 
+    if (request.output == Request::Output::fd && client.unacknowledged.size() >= unacknowledged_max)
+        return refuse(client, request.id, "unacknowledged",
+                      std::to_string(unacknowledged_max) + " messages of this connection wait to be acknowledged");
+
     Asked& asked = client.asked.emplace_back();
     asked.client = &client;
     asked.place = std::prev(client.asked.end());
@@ -387,6 +397,7 @@ void Server::admit(Client& client, Request& request, ResolvedRequest resolved) {
         log_.debug("flight {} of uid {} (pid {}): {}", live->second.hash.substr(0, 12), client.uid, client.pid, *asked.title);
     }
     if (asking && !asked.ticket.landed()) asked.need_extras().loan = executor_.lend_place_of(asking.id());
+    if (!asked.ticket) return;  // that started a run, at whose news the client turned out to be gone
     asked.waiting = true;
     ++waiting_;
     if (live != live_.end()) ++live->second.waiting;
@@ -420,7 +431,7 @@ void Server::started(FlightId id) {
     for (auto it = first; it != last; ++it) waiting.push_back(it->second);
     await_start_.erase(first, last);
     for (Asked* asked : waiting)
-        if (asked->waiting) follow(*asked);  // else it was lost with its client as another of its requests was told
+        if (asked->waiting && asked->client != nullptr) follow(*asked);  // else it went with its client as another of its requests was told
 }
 
 // Each command leads a session of its own, so that whatever it starts can be told
@@ -493,6 +504,11 @@ void Server::await_no_start(const Asked& asked) {
         if (it->second == &asked) return void(await_start_.erase(it));
 }
 
+// The client will acknowledge its message all the same.
+void Server::await_no_acknowledgement(const Asked& asked) {
+    if (asked.extras && asked.extras->unacknowledged) **asked.extras->unacknowledged = nullptr;
+}
+
 // Leaves the flight before it has landed.
 void Server::part(Asked& asked) {
     if (asked.keep_running && asked.waiting) return keep(asked);
@@ -505,8 +521,7 @@ void Server::part(Asked& asked) {
 void Server::keep(Asked& asked) {
     Client& client = *std::exchange(asked.client, nullptr);
     kept_.splice(kept_.end(), client.asked, asked.place);
-    for (Asked*& waits : client.unacknowledged)
-        if (waits == &asked) waits = nullptr;
+    await_no_acknowledgement(asked);
     await_no_start(asked);
     asked.output = Request::Output::none;
     if (asked.extras) {
@@ -574,7 +589,10 @@ void Server::follow(Asked& asked) {
         else if (asked.extras->landing.value)
             end(asked, asked.extras->landing);  // else the landing is on its way
     });
-    asked.extras->relay->on_sent([&asked] { asked.client->unacknowledged.push_back(&asked); });
+    asked.extras->relay->on_sent([&asked] {
+        auto& all = asked.client->unacknowledged;
+        asked.extras->unacknowledged = all.insert(all.end(), &asked);
+    });
     asked.extras->relay->pump();
 }
 
@@ -663,8 +681,7 @@ void Server::give_up(Asked& asked) {
 // Whoever is over may still be on the stack.
 void Server::bury(Asked& asked) {
     if (std::exchange(asked.over, true)) return;
-    for (Asked*& waits : asked.client->unacknowledged)
-        if (waits == &asked) waits = nullptr;
+    await_no_acknowledgement(asked);
     loop_.post([this, client = asked.client, place = asked.place] {
         if (!clients_.contains(client)) return;
         client->asked.erase(place);
