@@ -413,7 +413,7 @@ TEST_CASE("B1: generated lines behave the same directly as in the shell", "[diff
     const unsigned seed = seed_of_this_run();
     LineWriter writer(seed);
     Tally tally;
-    for (int i = 0; i < 8'000; ++i)
+    for (int i = 0; i < 4'000; ++i)
         compare_with_dash(writer.line(), world, environments[writer.below(environments.size())], tally);
     report("generated lines", seed, tally);
     CHECK(tally.direct >= 1'000);
@@ -477,7 +477,7 @@ TEST_CASE("B1: plain lines mean the same to bash started as sh", "[differential]
     Tally tally;
     Words lines;
     for (const auto& nasty : coalesce_test::kNastyLines) lines.emplace_back(nasty.line);
-    for (int i = 0; i < 2'500; ++i) lines.push_back(writer.line());
+    for (int i = 0; i < 1'500; ++i) lines.push_back(writer.line());
     for (const std::string& line : lines) {
         auto direct = run_directly(line, *child_env, world.cwd(), tally);
         if (!direct) continue;

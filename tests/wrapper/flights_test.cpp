@@ -52,6 +52,23 @@ SCENARIO("F3: twenty joiners get ten megabytes of any bytes on both streams, lat
     }
 }
 
+SCENARIO("F3: a slow reader gets every byte, though the supervisor has gone", "[wrapper]") {
+    Sandbox box;
+    int ends[2];
+    REQUIRE(::pipe2(ends, O_CLOEXEC) == 0);
+    REQUIRE(::fcntl(ends[1], F_SETPIPE_SZ, 4096) >= 4096);
+    auto requester = box.request({"sh", "-c", "head -c 60000 /dev/zero | tr '\\0' x; exit 3"}, {.standard_output = ends[1]});
+    ::close(ends[1]);
+    std::string bytes(1, '\0');
+    REQUIRE(::read(ends[0], bytes.data(), 1) == 1);  // it runs, and has ended or is about to
+    box.until([](const auto& all) { return all.empty(); });
+    std::string more(8192, '\0');
+    for (ssize_t got = 0; (got = ::read(ends[0], more.data(), more.size())) > 0;) bytes.append(more, 0, static_cast<std::size_t>(got));
+    ::close(ends[0]);
+    CHECK((bytes == std::string(60000, 'x')));
+    CHECK(requester.wait().status == 3);
+}
+
 SCENARIO("F4: failure is shared, and what cannot be started fails for all with the reason", "[wrapper]") {
     Sandbox box;
     Gate gate(box, "gate");
