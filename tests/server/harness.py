@@ -201,6 +201,10 @@ class Server:
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
+    def state(self):
+        with open(f"/proc/{self.process.pid}/stat") as stat_file:
+            return stat_file.read().rsplit(")", 1)[1].split()[0]
+
     def cpu_ticks(self):
         with open(f"/proc/{self.process.pid}/stat") as stat_file:
             fields = stat_file.read().rsplit(")", 1)[1].split()

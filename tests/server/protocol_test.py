@@ -333,6 +333,33 @@ class Output(ServerTest):
         client.send(b"\n")
         self.assertEqual([client.message()[field] for field in ("bytes", "exit")], [2, 0])
 
+    def test_nothing_follows_the_farewell(self):
+        for mode in ("stream", "fd"):
+            for keep in (False, True):
+                with self.subTest(mode=mode, keep_running=keep):
+                    server = self.serve()
+                    fifo, said = server.fifo("hold"), server.file("said")
+                    line = f"echo a; cat {fifo}; echo b; echo >{said}; cat {fifo}"
+                    client = server.client().send({"id": 1, "line": line, "output": mode, "keep_running": keep})
+                    client.until(lambda message: message["event"] == "stdout")
+                    if mode == "stream":
+                        client.bytes(2)
+                    else:
+                        client.send(b"\n").settled()
+                    other = server.client().send({"line": line}).settled()
+                    server.process.send_signal(signal.SIGSTOP)  # so that it finds both at once
+                    while server.state() != "T":
+                        pass
+                    client.send({"op": "leave", "id": 1})
+                    release(fifo)
+                    while not os.path.exists(said):
+                        pass
+                    server.process.send_signal(signal.SIGCONT)
+                    self.assertEqual(client.message()["event"], "left")
+                    release(fifo)
+                    self.assertEqual(other.message()["stdout"], "a\nb\n")
+                    client.settled()
+
     def test_too_many_unacknowledged_messages_are_refused(self):
         client = self.serve().client()
         request = {"line": "echo a", "output": "fd", "quiet": True}

@@ -94,6 +94,11 @@ void DescriptorRelay::fail(std::string_view code, const std::string& why) {
     on_finished_();
 }
 
+void DescriptorRelay::stop() noexcept {
+    finished_ = true;
+    if (patience_) patience_->stop();
+}
+
 bool DescriptorRelay::acknowledge() {
     if (unacknowledged_ == 0) return false;
     reader_.advance(std::exchange(unacknowledged_, 0));

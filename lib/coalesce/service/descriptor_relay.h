@@ -38,10 +38,12 @@ class DescriptorRelay {
     /// Sends what there is to send. For a requester that is gone everything is dealt
     /// with: it must not pace a run that goes on.
     void pump();
+    /// Sends nothing more and calls nobody, for an owner that cannot destroy it at once.
+    void stop() noexcept;
     /// The requester has dealt with the last message. False: there was none.
     bool acknowledge();
 
-    /// A closed spool has been sent to its end.
+    /// A closed spool has been sent to its end, or the relay was stopped.
     [[nodiscard]] bool finished() const noexcept { return finished_; }
     /// The file could not be handed over; nothing more is sent.
     [[nodiscard]] bool failed() const noexcept { return failed_; }

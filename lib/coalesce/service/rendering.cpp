@@ -275,6 +275,7 @@ std::optional<Rendering::Piece> StreamRendering::next() {
     }
     line_sent_ = 0;
     line_.clear();
+    if (done_) return std::nullopt;
     if (piece) {
         payload_ = piece->extent.length;
         Message message;

@@ -63,6 +63,8 @@ class StreamRendering final : public Rendering {
     /// `id` is the client's, as JSON text, or empty.
     StreamRendering(std::shared_ptr<Spool> spool, std::string id, UniqueFunction<void()> on_more);
     void end(std::string line);
+    /// Ends with the message that is on its way, if there is one.
+    void stop() noexcept { done_ = true; }
     std::optional<Piece> next() override;
     void advance(std::uint64_t length) override;
     bool finished() const override;

@@ -137,7 +137,7 @@ class Server {
     void part(Asked& asked);
     void keep(Asked& asked);
     void await_no_start(const Asked& asked);
-    static void await_no_acknowledgement(const Asked& asked);
+    static void stop_output(Asked& asked);
     void drain_or_refuse(Asked& asked);
     void landed(Asked& asked, const Landing<RunResult>& landing);
     void end(Asked& asked, const Landing<RunResult>& landing);
@@ -504,9 +504,15 @@ void Server::await_no_start(const Asked& asked) {
         if (it->second == &asked) return void(await_start_.erase(it));
 }
 
-// The client will acknowledge its message all the same.
-void Server::await_no_acknowledgement(const Asked& asked) {
-    if (asked.extras && asked.extras->unacknowledged) **asked.extras->unacknowledged = nullptr;
+// The final message is the last. What was sent before it the client acknowledges all the same.
+void Server::stop_output(Asked& asked) {
+    if (!asked.extras) return;
+    if (asked.extras->relay) asked.extras->relay->stop();
+    if (StreamRendering* const stream = std::exchange(asked.extras->stream, nullptr)) {
+        stream->stop();
+        asked.client->session->wake();
+    }
+    if (const auto unacknowledged = std::exchange(asked.extras->unacknowledged, std::nullopt)) **unacknowledged = nullptr;
 }
 
 // Leaves the flight before it has landed.
@@ -519,14 +525,13 @@ void Server::part(Asked& asked) {
 
 // Leaves without leaving: nobody is told how the run ends, which goes on for it.
 void Server::keep(Asked& asked) {
+    stop_output(asked);
     Client& client = *std::exchange(asked.client, nullptr);
     kept_.splice(kept_.end(), client.asked, asked.place);
-    await_no_acknowledgement(asked);
     await_no_start(asked);
     asked.output = Request::Output::none;
     if (asked.extras) {
         asked.extras->patience.reset();
-        asked.extras->stream = nullptr;
         loop_.post([relay = std::move(asked.extras->relay)] {});  // it may be on the stack
     }
     loop_.post([this, &client] {
@@ -634,8 +639,8 @@ void Server::end(Asked& asked, const Landing<RunResult>& landing) {
         message.flag("joined", asked.joined)
             .number("requesters", static_cast<std::int64_t>(landing.requesters))
             .seconds("duration", duration<double>(result.duration).count());
-        if (asked.extras && asked.extras->stream != nullptr) {
-            asked.extras->stream->end(message.line());
+        if (StreamRendering* const stream = asked.extras ? std::exchange(asked.extras->stream, nullptr) : nullptr) {
+            stream->end(message.line());
             session.wake();
         } else {
             session.send(message.line());
@@ -681,7 +686,7 @@ void Server::give_up(Asked& asked) {
 // Whoever is over may still be on the stack.
 void Server::bury(Asked& asked) {
     if (std::exchange(asked.over, true)) return;
-    await_no_acknowledgement(asked);
+    stop_output(asked);
     loop_.post([this, client = asked.client, place = asked.place] {
         if (!clients_.contains(client)) return;
         client->asked.erase(place);
