@@ -87,10 +87,9 @@ void DescriptorRelay::send_what_there_is() {
 
 void DescriptorRelay::fail(std::string_view code, const std::string& why) {
     finished_ = failed_ = true;
-    const std::string error = Message().text("code", code).text("message", why).line();
     Message message;
     if (!id_.empty()) message.raw("id", id_);
-    session_.send(message.raw("error", std::string_view(error).substr(0, error.size() - 1)).line());
+    session_.send(message.error(code, why).line());
     on_finished_();
 }
 

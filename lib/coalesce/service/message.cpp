@@ -110,6 +110,10 @@ Message& Message::raw(std::string_view member, std::string_view value) {
     return *this;
 }
 
+Message& Message::error(std::string_view code, std::string_view why) {
+    return raw("error", "{" + Message().text("code", code).text("message", why).members_ + "}");
+}
+
 std::optional<Fields> Fields::parse(std::string_view line) {
     Fields fields;
     const bool whole = take_list(line, '{', '}', [&](std::string_view& text) {

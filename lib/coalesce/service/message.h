@@ -24,6 +24,8 @@ class Message {
     Message& flag(std::string_view name, bool value);
     /// A member whose value is JSON already.
     Message& raw(std::string_view name, std::string_view value);
+    /// The member "error": why something was refused.
+    Message& error(std::string_view code, std::string_view why);
     /// The object and its newline.
     [[nodiscard]] std::string line() const { return "{" + members_ + "}\n"; }
 

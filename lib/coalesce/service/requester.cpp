@@ -286,7 +286,9 @@ std::string server_request(const RunOptions& options, bool quiet) {
 class Requester {
   public:
     Requester(RunOptions options, std::optional<MeetingPlace> place)
-        : options_(std::move(options)), place_(std::move(place)) {}
+        : options_(std::move(options)),
+          place_(std::move(place)),
+          quiet_(!options_.verbose && options_.orders.on_behalf_of.empty() && ::isatty(STDERR_FILENO) == 0) {}
 
     Result<RunEnd> run();
 
@@ -295,7 +297,6 @@ class Requester {
 
     Result<Descriptor> get_connection();
     [[nodiscard]] std::string joining_line() const;
-    [[nodiscard]] bool quiet() const;
     Result<Descriptor> lead(Descriptor listener);
     Next converse(Connection& connection);
     Next on_message(Connection& connection, const Fields& message);
@@ -313,6 +314,7 @@ class Requester {
 
     RunOptions options_;
     std::optional<MeetingPlace> place_;  // none: a server is asked
+    const bool quiet_;  // no use for word of the start: it is shown, after a second on a terminal, or looked at for a ring
     Relay relay_;
     RunEnd end_;
     bool ended_ = false;
@@ -336,9 +338,9 @@ Result<RunEnd> Requester::run() {
     const sigset_t handled = mask_of_handled_signals();
     ::sigprocmask(SIG_UNBLOCK, &handled, &unblocked_);
     ::sigprocmask(SIG_SETMASK, nullptr, &unblocked_);
-    if (options_.wait || !quiet()) begun_ = steady_clock::now();
+    if (options_.wait || !quiet_) begun_ = steady_clock::now();
     if (options_.wait && options_.wait->count() > 0) interrupt_after(*options_.wait);
-    const std::string for_a_server = place_ ? std::string() : server_request(options_, quiet());
+    const std::string for_a_server = place_ ? std::string() : server_request(options_, quiet_);
     while (!ended_) {
         auto connected = get_connection();
         if (!connected) return connected.error();
@@ -368,17 +370,12 @@ Result<RunEnd> Requester::run() {
     return end_;
 }
 
-// Word of the start is shown, after a second on a terminal, or looked at for a ring.
-bool Requester::quiet() const {
-    return !options_.verbose && options_.orders.on_behalf_of.empty() && ::isatty(STDERR_FILENO) == 0;
-}
-
 std::string Requester::joining_line() const {
     return Message()
         .text("op", "join")
         .flag("fresh", options_.fresh)
         .flag("keep_running", options_.orders.keep_running)
-        .flag("quiet", quiet())
+        .flag("quiet", quiet_)
         .flag("heir", options_.orders.heir)
         .text("on_behalf_of", options_.orders.on_behalf_of)
         .line();

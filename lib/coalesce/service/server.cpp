@@ -707,8 +707,7 @@ void Server::on_gone(Client& client) {
 }
 
 void Server::refuse(Client& client, const std::string& id, std::string_view code, const std::string& why) {
-    const std::string error = Message().text("code", code).text("message", why).line();
-    client.session->send(message_to(id).raw("error", std::string_view(error).substr(0, error.size() - 1)).line());
+    client.session->send(message_to(id).error(code, why).line());
 }
 
 void Server::operate(Client& client, const Request& request) {

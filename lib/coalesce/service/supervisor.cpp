@@ -226,10 +226,8 @@ void Supervisor::on_line(Member& member, std::string_view line) {
         cancel();
         return member.session->send(Message().text("event", "cancelled").line());
     }
-    member.session->send(Message()
-                             .raw("error", "{\"code\":\"bad_request\",\"message\":\"a wrapper's flight takes join, signal, "
-                                           "status, key, waiters and cancel\"}")
-                             .line());
+    member.session->send(
+        Message().error("bad_request", "a wrapper's flight takes join, signal, status, key, waiters and cancel").line());
 }
 
 void Supervisor::ask(Member& member, const Fields& request) {
