@@ -19,19 +19,22 @@ namespace coalesce {
 class Message {
   public:
     Message& text(std::string_view name, std::string_view value);
+    /// An array of strings. What is no UTF-8 is left to the other side to refuse.
+    Message& texts(std::string_view name, const std::vector<std::string>& values);
     Message& number(std::string_view name, std::int64_t value);
+    /// Six decimals.
     Message& seconds(std::string_view name, double value);
     Message& flag(std::string_view name, bool value);
     /// A member whose value is JSON already.
     Message& raw(std::string_view name, std::string_view value);
     /// The member "error": why something was refused.
     Message& error(std::string_view code, std::string_view why);
-    /// The object and its newline.
-    [[nodiscard]] std::string line() const { return "{" + members_ + "}\n"; }
+    /// The object and its newline; the last call to it.
+    [[nodiscard]] std::string line();
 
   private:
     void name(std::string_view name);
-    std::string members_;
+    std::string text_ = "{";
 };
 
 /// The members of one JSON object, whose text it points into.

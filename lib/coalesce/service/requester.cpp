@@ -98,7 +98,7 @@ class Connection {
 
     /// Reads what is there; false at the end.
     bool receive() {
-        char block[8192];
+        char block[1024];  // as the supervisor's messages are short, and more stack would be one more page
         alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
         iovec bytes{.iov_base = block, .iov_len = sizeof block};
         msghdr message{};
@@ -242,17 +242,6 @@ Result<Descriptor> connect_to(const std::string& path) {
 
 std::string counted_others(std::int64_t count) { return std::to_string(count) + (count == 1 ? " other" : " others"); }
 
-std::string json_array(const std::vector<std::string>& texts) {
-    std::string array = "[";
-    for (const std::string& text : texts) {
-        if (array.size() > 1) array += ',';
-        array += '"';
-        append_json_escaped(array, text);
-        array += '"';
-    }
-    return array + "]";
-}
-
 // The whole request, for a server that knows nothing of us.
 std::string server_request(const RunOptions& options, bool quiet) {
     const FlightOrders& orders = options.orders;
@@ -260,9 +249,9 @@ std::string server_request(const RunOptions& options, bool quiet) {
     if (orders.line)
         message.text("line", *orders.line);
     else
-        message.raw("argv", json_array(orders.command.argv));
+        message.texts("argv", orders.command.argv);
     message.text("cwd", orders.command.surroundings->cwd)
-        .raw("env", json_array(orders.command.surroundings->env))
+        .texts("env", orders.command.surroundings->env)
         .number("umask", orders.command.surroundings->umask)
         .text("output", "fd")
         .flag("quiet", quiet)
@@ -274,8 +263,8 @@ std::string server_request(const RunOptions& options, bool quiet) {
     }
     if (options.rules.key) message.text("key", *options.rules.key);
     if (!options.rules.scope.empty()) message.text("scope", options.rules.scope);
-    if (!options.rules.ignore_env.empty()) message.raw("ignore_env", json_array(options.rules.ignore_env));
-    if (options.rules.only_env) message.raw("only_env", json_array(*options.rules.only_env));
+    if (!options.rules.ignore_env.empty()) message.texts("ignore_env", options.rules.ignore_env);
+    if (options.rules.only_env) message.texts("only_env", *options.rules.only_env);
     if (options.rules.ignore_cwd) message.flag("ignore_cwd", true);
     if (orders.timeout) message.seconds("timeout", duration<double>(*orders.timeout).count());
     if (options.own_grace) message.seconds("grace", duration<double>(orders.grace).count());
