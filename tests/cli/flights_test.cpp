@@ -69,7 +69,7 @@ TEST_CASE("B3: --once runs each distinct line once for the whole input", "[batch
 
 // A line that was read between a run's end and its delivery found neither the flight nor the result.
 TEST_CASE("B3: --once runs each line once however reading and ending coincide", "[batch][flights]") {
-    for (int round = 0; round < (sanitized ? 15 : 40); ++round) {
+    for (int round = 0; round < (sanitized() ? 15 : 40); ++round) {
         Sandbox box;
         std::string input;
         for (int i = 0; i < 120; ++i) input += "echo " + std::to_string((i * 7 + round) % 12) + " >>runs\n";
@@ -483,7 +483,7 @@ TEST_CASE("B4: with no processes or descriptors to be had, runs wait for those b
     Sandbox box;
     std::string input;
     for (int i = 0; i < 100; ++i) input += "echo " + std::to_string(i) + "; echo x >>runs\n";
-    const Ended ended = box.run({.args = {"-c", "ulimit -n 60; exec \"$0\" -j0", COALESCE_BINARY}, .input = input, .program = "/bin/sh"});
+    const Ended ended = box.run({.args = {"-c", "ulimit -n 60; exec \"$0\" -j0", program_under_test()}, .input = input, .program = "/bin/sh"});
     CHECK(ended.exit == 0);
     CHECK(ended.err.empty());
     CHECK(sorted_lines(ended.out).size() == 100);

@@ -133,13 +133,10 @@ class Sandbox {
     std::vector<std::string> mounted_;
 };
 
+/// The program under test: that of this build, or a release of it (COALESCE_RELEASE).
+[[nodiscard]] const char* program_under_test();
 /// Whether the program is slowed down and fattened by sanitizers.
-inline constexpr bool sanitized =
-#ifdef COALESCE_SANITIZED
-    true;
-#else
-    false;
-#endif
+[[nodiscard]] bool sanitized();
 
 /// `text` that many times.
 std::string repeated(std::string_view text, std::size_t times);

@@ -20,13 +20,19 @@
 #include <memory>
 #include <sstream>
 
-std::string program() { return COALESCE_PROGRAM; }
+namespace {
+
+const char* const release = std::getenv("COALESCE_RELEASE");
+
+}  // namespace
+
+std::string program() { return release != nullptr ? release : COALESCE_PROGRAM; }
 
 void become_nobody() {
     if (::setgid(nobody) != 0 || ::setuid(nobody) != 0) ::_exit(99);
 }
 
-bool sanitized() { return COALESCE_SANITIZED != 0; }
+bool sanitized() { return COALESCE_SANITIZED != 0 && release == nullptr; }
 
 std::string read_file(const std::string& path) {
     // Through the stream, not its buffer, which throws where a read fails: what is read

@@ -119,11 +119,13 @@ class Gate {
     int fd_ = -1;
 };
 
+/// The program under test: that of this build, or a release of it (COALESCE_RELEASE).
 [[nodiscard]] std::string program();
 
 /// For tests that run as root: a user that is bound by limits and modes.
 inline constexpr uid_t nobody = 65534;
 /// In a child, before exec.
 void become_nobody();
+/// Whether the program is slowed down and fattened by sanitizers.
 [[nodiscard]] bool sanitized();
 [[nodiscard]] std::string read_file(const std::string& path);

@@ -71,6 +71,31 @@ SCENARIO("R3: output goes where the shell sent it", "[wrapper]") {
     CHECK(box.script("$C run true >&- 2>&- <&-").status == 0);
 }
 
+SCENARIO("R1: with too few descriptors for a flight its command is not started", "[wrapper]") {
+    Sandbox box;
+    box.write("command", "echo run >>runs; ulimit -n");
+    int ended_well = 0;
+    for (int most = 8; most < 30; ++most) {
+        INFO(most);
+        const Ended ended = box.script("ulimit -n " + std::to_string(most) + "; exec $C run sh command");
+        if (ended.status == 0) {
+            ++ended_well;
+            CHECK(ended.out == std::to_string(most) + "\n");
+        } else {
+            CHECK(ended.status == 125);
+            CHECK(ended.err.find(": Too many open files\n") != std::string::npos);
+        }
+    }
+    CHECK(ended_well > 0);
+    CHECK(box.lines_of("runs") == ended_well);
+    // A supervisor may take more than the command: up to the hard limit.
+    const Ended raised = box.script("ulimit -Sn 12; exec $C run sh command");
+    CHECK(raised.err == "");
+    CHECK(raised.out == "12\n");
+    box.wait_for_all();
+    CHECK(box.left_in_place().empty());
+}
+
 SCENARIO("F9: more than two gigabytes pass whole", "[wrapper]") {
     Sandbox box;
     const std::string bytes = sanitized() ? "50000000" : "2200000000";

@@ -1,15 +1,39 @@
 #include <coalesce/io/loop.h>
 
+#include <fcntl.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <cerrno>
 #include <cstdlib>
 #include <system_error>
 #include <utility>
 
+#include <coalesce/io/descriptor.h>
+
 namespace coalesce {
+namespace {
+
+// With no descriptors left at the start nothing can work, and main says so.
+[[noreturn]] void cannot_make_loop(int error) {
+    throw std::system_error(error, std::system_category(), "cannot make an event loop");
+}
+
+// The first loop of a process makes an epoll set and then a pipe, and libuv aborts
+// where there is no pipe to be had.
+void make_sure_of_descriptors() {
+    const Descriptor first(::eventfd(0, EFD_CLOEXEC));
+    int pipe[2];
+    if (!first || ::pipe2(pipe, O_CLOEXEC) != 0) cannot_make_loop(errno);
+    ::close(pipe[0]);
+    ::close(pipe[1]);
+}
+
+}  // namespace
 
 Loop::Loop() : wake_(new uv_idle_t{}) {
-    // With no descriptors left at the start nothing can work, and main says so.
-    if (const int refused = uv_loop_init(&raw_); refused != 0)
-        throw std::system_error(-refused, std::system_category(), "cannot make an event loop");
+    make_sure_of_descriptors();
+    if (const int refused = uv_loop_init(&raw_); refused != 0) cannot_make_loop(-refused);
     uv_idle_init(&raw_, wake_.get());
     wake_->data = this;
     ready_set_.emplace(&raw_);

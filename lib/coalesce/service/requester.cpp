@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -228,6 +229,22 @@ void keep_only(std::array<int, 3> kept) {
     ::dup2(0, 2);
 }
 
+bool connected_pair(Descriptor& one, Descriptor& other) {
+    int ends[2];
+    if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) return false;
+    one = Descriptor(ends[0]);
+    other = Descriptor(ends[1]);
+    return true;
+}
+
+// Itself and one that asks. Without, it would start the command only to die.
+bool supervisor_has_descriptors() {
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_max > supervisors_descriptors) return true;
+    errno = EMFILE;
+    return false;
+}
+
 Result<Descriptor> connect_to(const std::string& path) {
     Descriptor connection(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
     sockaddr_un address{};
@@ -380,12 +397,10 @@ Result<Descriptor> Requester::get_connection() {
 }
 
 Result<Descriptor> Requester::lead(Descriptor listener) {
-    int ends[2];
-    if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) return system_error_now("make a socket");
-    Descriptor ours(ends[0]);
-    Descriptor theirs(ends[1]);
+    Descriptor ours;
+    Descriptor theirs;
     const pid_t leader = ::getpid();
-    const pid_t supervisor = ::fork();
+    const pid_t supervisor = connected_pair(ours, theirs) && supervisor_has_descriptors() ? ::fork() : -1;
     if (supervisor < 0) {
         const Error refused = system_error_now("start a supervisor");
         place_->leave(options_.orders.key);

@@ -30,10 +30,6 @@ using namespace std::chrono;
 constexpr milliseconds heirs_idle{40};
 constexpr milliseconds heirs_latest{1000};
 
-// For the run's pipes and files: requesters that took the last descriptors would
-// make it fail for everyone.
-constexpr std::size_t descriptors_of_our_own = 24;
-
 double seconds_since_epoch(system_clock::time_point time) { return duration<double>(time.time_since_epoch()).count(); }
 
 // A requester: its connection, its place in the flight, and what it has been given.
@@ -50,10 +46,14 @@ struct Member {
     bool quiet = false;  // it could do nothing with word of the start, but be woken by it
 };
 
-rlimit descriptor_limit() noexcept {
-    rlimit limit{};
-    ::getrlimit(RLIMIT_NOFILE, &limit);
-    return limit;
+// A requester costs us a descriptor: as many of them as we may have. Returns the limit
+// that was.
+rlimit raise_descriptor_limit() noexcept {
+    rlimit before{};
+    ::getrlimit(RLIMIT_NOFILE, &before);
+    const rlimit most{.rlim_cur = before.rlim_max, .rlim_max = before.rlim_max};
+    ::setrlimit(RLIMIT_NOFILE, &most);
+    return before;
 }
 
 // What a child does before it executes its command: it writes itself down, and
@@ -61,7 +61,7 @@ rlimit descriptor_limit() noexcept {
 struct RecordOfChild {
     const MeetingPlace& place;
     std::string socket_name;
-    rlimit descriptors = descriptor_limit();
+    rlimit descriptors = raise_descriptor_limit();
 
     ChildHook hook() const {
         return {[](const void* record) noexcept {
@@ -129,9 +129,6 @@ Supervisor::Supervisor(FlightOrders orders, MeetingPlace place, Descriptor liste
                         .spool = {.store = {.heap_bytes = 0, .directory = orders_.spool_directory},
                                   .replay_bytes = orders_.replay_bytes},
                         .in_child = record_.hook()}) {
-    // A requester costs us a descriptor: as many of them as we may have.
-    const rlimit most{.rlim_cur = record_.descriptors.rlim_max, .rlim_max = record_.descriptors.rlim_max};
-    ::setrlimit(RLIMIT_NOFILE, &most);
     executor_.on_started([this](FlightId id) { start_following(id); });
     executor_.on_over([this](const std::shared_ptr<const RunResult>& result) { count_savings(*result); });
     executor_.on_landed([this](FlightId) {
@@ -182,7 +179,7 @@ Member& Supervisor::receive(Descriptor connection) {
 
 void Supervisor::accept_all() {
     while (true) {
-        if (members_.size() + descriptors_of_our_own > record_.descriptors.rlim_max) return left_ ? void() : accept_later();
+        if (members_.size() + supervisors_descriptors > record_.descriptors.rlim_max) return left_ ? void() : accept_later();
         Descriptor connection(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
         if (!connection) {
             if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED && !left_) accept_later();

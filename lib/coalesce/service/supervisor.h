@@ -43,6 +43,10 @@ struct FlightOrders {
     bool heir = false;               ///< takes over after a dead supervisor: others are on their way
 };
 
+/// Descriptors that a supervisor keeps for the run's pipes and files: a requester that
+/// took one of these would make the run fail for everyone.
+inline constexpr std::size_t supervisors_descriptors = 24;
+
 /// Runs the flight and returns when its last requester has been served.
 /// `leader` is the connection of the requester that forked us.
 void supervise(FlightOrders orders, MeetingPlace place, Descriptor listener, Descriptor leader, pid_t leader_pid);
