@@ -2,14 +2,14 @@
 //
 //   load crowd SOCKET N REQUEST     N connections send REQUEST; says "asked", waits for a
 //                                   line on stdin, and prints the seconds until all N have
-//                                   had their answers and the server has closed
+//                                   had their answers, and until the server has closed, too
 //   load joins SOCKET N EACH LINE   N connections send LINE EACH times, as fast as they are
 //                                   taken; prints the seconds until the last is taken
 //   load turns SOCKET N LINE        one connection, a request after each answer; prints seconds
 //   load vfork N PROGRAM            starts PROGRAM N times and waits for each; prints seconds
 //   load broadcast SOCKET N BYTES   not a client but the least that a server could do: when N
 //                                   connections have sent a line and stdin a line, each gets
-//                                   BYTES and is closed
+//                                   BYTES, the last of them a newline, and is closed
 #include <signal.h>
 #include <spawn.h>
 #include <sys/epoll.h>
@@ -72,8 +72,10 @@ void settle(int fd) {
     await_line(fd);
 }
 
+double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
+
 void print_since(Clock::time_point begin) {
-    std::printf("%.6f\n", std::chrono::duration<double>(Clock::now() - begin).count());
+    std::printf("%.6f\n", seconds_since(begin));
     std::fflush(stdout);
 }
 
@@ -97,11 +99,15 @@ void crowd(const char* path, int n, const std::string& request) {
     const auto begin = Clock::now();
     std::vector<char> buffer(1 << 16);
     std::vector<epoll_event> events(256);
+    int unanswered = n;
     for (int left = n; left > 0;) {
         const int ready = epoll_wait(epoll, events.data(), static_cast<int>(events.size()), -1);
         for (int i = 0; i < ready; ++i) {
             const int fd = events[static_cast<std::size_t>(i)].data.fd;
-            if (read(fd, buffer.data(), buffer.size()) > 0) continue;
+            if (const ssize_t got = read(fd, buffer.data(), buffer.size()); got > 0) {
+                if (buffer[static_cast<std::size_t>(got) - 1] == '\n' && --unanswered == 0) std::printf("%.6f ", seconds_since(begin));
+                continue;
+            }
             close(fd);
             --left;
         }
@@ -161,7 +167,7 @@ void broadcast(const char* path, int n, std::size_t bytes) {
         }
     }
     await_line(STDIN_FILENO);
-    const std::string answer(bytes, 'x');
+    const std::string answer = std::string(bytes - 1, 'x') + "\n";
     for (const int fd : fds) {
         if (write(fd, answer.data(), bytes) != static_cast<ssize_t>(bytes)) die("write");
         close(fd);
