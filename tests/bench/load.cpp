@@ -1,6 +1,6 @@
 // load WORK …: clients of a server, fast enough not to be what is measured.
 //
-//   load crowd SOCKET N REQUEST     N connections send REQUEST; says "asked", waits for a
+//   load crowd SOCKET N REQUEST     N connections send REQUEST, whose answer is one line; says "asked", waits for a
 //                                   line on stdin, and prints the seconds until all N have
 //                                   had their answers, and until the server has closed, too
 //   load joins SOCKET N EACH LINE   N connections send LINE EACH times, as fast as they are

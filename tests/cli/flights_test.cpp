@@ -483,7 +483,7 @@ TEST_CASE("B4: with no processes or descriptors to be had, runs wait for those b
     Sandbox box;
     std::string input;
     for (int i = 0; i < 100; ++i) input += "echo " + std::to_string(i) + "; echo x >>runs\n";
-    const Ended ended = box.run({.args = {"-c", "ulimit -n 60; exec \"$0\" -j0", program_under_test()}, .input = input, .program = "/bin/sh"});
+    const Ended ended = box.run({.args = {"-c", "ulimit -n 60; exec \"$0\" -j0", tested_program()}, .input = input, .program = "/bin/sh"});
     CHECK(ended.exit == 0);
     CHECK(ended.err.empty());
     CHECK(sorted_lines(ended.out).size() == 100);

@@ -1,6 +1,7 @@
 // Memory stays bounded whatever comes in (SPEC B4, F9). Sanitizers multiply it, so it
-// is the release program that is measured. Each input ends with a line that is held,
-// and then the program is asked for the most memory it has had.
+// is the release program that is measured; theirs is asked for less, and only looked
+// at. Each input ends with a line that is held, and then the program is asked for the
+// most memory it has had.
 #include "sandbox.h"
 
 #include <catch2/catch.hpp>
@@ -15,6 +16,10 @@ using namespace coalesce;
 namespace {
 
 constexpr const char* last_line = "echo x >last; read x <end\n";
+
+void check_bound(long kib, long most) {
+    if (!sanitized()) CHECK(kib < most);
+}
 
 // What a program of ours takes before it has done anything.
 long at_rest() {
@@ -57,7 +62,7 @@ Measured measure(Sandbox& box, std::vector<std::string> args, std::string lines,
 
 TEST_CASE("B4: two million identical lines stay under 150 MB", "[batch][memory]") {
     Sandbox box;
-    const std::size_t count = 2'000'000;
+    const std::size_t count = sanitized() ? 200'000 : 2'000'000;
     SECTION("while their run goes on") {
         Gate gate = box.gate("gate");
         Gate last = box.gate("last");
@@ -65,10 +70,10 @@ TEST_CASE("B4: two million identical lines stay under 150 MB", "[batch][memory]"
         const std::string input = repeated("read x <gate; echo x\n", count) + last_line;
         Running batch = box.start({.args = {"-j2"}, .input = input});
         last.await();  // so all have been read, and wait
-        CHECK(batch.peak_kib() < 150'000);
+        check_bound(batch.peak_kib(), 150'000);
         gate.open();
         CHECK((batch.read_bytes(2 * count) == repeated("x\n", count)));
-        CHECK(batch.peak_kib() < 150'000);
+        check_bound(batch.peak_kib(), 150'000);
         end.open();
         CHECK(batch.wait().exit == 0);
     }
@@ -76,7 +81,7 @@ TEST_CASE("B4: two million identical lines stay under 150 MB", "[batch][memory]"
         const Measured measured = measure(box, {"--once"}, repeated("echo x\n", count), 2 * count);
         CHECK(measured.ended.exit == 0);
         CHECK((measured.out == repeated("x\n", count)));
-        CHECK(measured.kib < 30'000);
+        check_bound(measured.kib, 30'000);
     }
 }
 
@@ -86,12 +91,12 @@ TEST_CASE("B4: the memory for distinct lines is bounded by the read-ahead, and n
         for (std::size_t i = 0; i < count; ++i) input += "echo x >>runs; : " + std::to_string(i) + std::string(2'000, 'x') + "\n";
         return input;
     };
-    const std::size_t count = 3'000;
+    const std::size_t count = sanitized() ? 600 : 3'000;
     Sandbox few;
     Sandbox many;
     const Measured small = measure(few, {"-j1", "--read-ahead", "100"}, lines(300), 0);
     const Measured large = measure(many, {"-j1", "--read-ahead", "100"}, lines(count), 0);
-    CHECK(large.kib < small.kib + 2'000);
+    check_bound(large.kib, small.kib + 2'000);
     CHECK(many.lines("runs") == count);  // they print nothing, so nothing but their end makes it read on
     CHECK(large.ended.exit == 0);
 }
@@ -125,7 +130,7 @@ TEST_CASE("B4: long lines are bounded by their bytes, not only by their number",
         return asleep(batch.pid()) && ::poll(&full, 1, 0) == 0 && asleep(batch.pid());
     });
     CHECK(batch.peak_kib() - before > 50'000);
-    CHECK(batch.peak_kib() - before < 350'000);
+    check_bound(batch.peak_kib() - before, 350'000);
     batch.signal(SIGTERM);
     CHECK(batch.wait().exit == 143);
 }
@@ -136,7 +141,7 @@ TEST_CASE("B4: lines of 100 MB, one after another, are never kept", "[batch][mem
     const Measured measured = measure(box, {}, line + line + "echo small\n" + line, 6);
     CHECK(measured.out == "small\n");
     CHECK(measured.ended.exit == 123);
-    CHECK(measured.kib < 30'000);
+    check_bound(measured.kib, 30'000);
 }
 
 TEST_CASE("B4: results that wait for a slow first line are bounded by their bytes", "[batch][memory]") {
@@ -148,7 +153,7 @@ TEST_CASE("B4: results that wait for a slow first line are bounded by their byte
     Running batch = box.start({.args = {"-k", "-j2"}, .input = input});
     wait_until([&] { return box.lines("runs") >= 60 && children_of(batch.pid()) == 1; });
     CHECK(box.lines("runs") < 120);  // the others are held, not only what they print
-    CHECK(batch.peak_kib() - before < 120'000);
+    check_bound(batch.peak_kib() - before, 120'000);
     gate.open();
     const Ended ended = batch.wait();
     CHECK(ended.out.size() == 300'000'000);
@@ -160,5 +165,5 @@ TEST_CASE("F9: a long output that one requester reads is not kept", "[batch][mem
     const Measured measured = measure(box, {"--replay-limit", "1M", "-j1"}, "seq 1 20000000\n", 168'888'897);
     CHECK(measured.out.ends_with("\n19999999\n20000000\n"));
     CHECK(measured.ended.exit == 0);
-    CHECK(measured.kib < 10'000);
+    check_bound(measured.kib, 10'000);
 }

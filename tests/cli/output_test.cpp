@@ -310,7 +310,7 @@ TEST_CASE("R3: when the reader goes away batch ends as SIGPIPE would end it, and
         CHECK_FALSE(alive(held));
     }
     SECTION("in a pipeline with head") {
-        const Ended ended = box.run({.args = {"-c", "seq 1 200 | sed 's/.*/seq & 2000/' | \"$0\" -j2 | head -1", program_under_test()},
+        const Ended ended = box.run({.args = {"-c", "seq 1 200 | sed 's/.*/seq & 2000/' | \"$0\" -j2 | head -1", tested_program()},
                                      .input = "",
                                      .program = "/bin/bash"});
         CHECK(std::count(ended.out.begin(), ended.out.end(), '\n') == 1);

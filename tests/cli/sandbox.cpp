@@ -27,8 +27,6 @@
 namespace coalesce {
 namespace {
 
-const char* const release = std::getenv("COALESCE_RELEASE");
-
 using Clock = std::chrono::steady_clock;
 
 // Far longer than anything takes, so that it only ever ends what would hang.
@@ -127,10 +125,6 @@ bool take(Descriptor& from, std::string& into) {
 }
 
 }  // namespace
-
-const char* program_under_test() { return release != nullptr ? release : COALESCE_PROGRAM; }
-
-bool sanitized() { return COALESCE_SANITIZED != 0 && release == nullptr; }
 
 Gate::Gate(std::string path) : path_(std::move(path)) {
     REQUIRE(::mkfifo(path_.c_str(), 0666) == 0);
@@ -309,7 +303,7 @@ std::string Sandbox::program_for_all() const {
     ::chmod(directory_.c_str(), 0777);
     std::filesystem::remove(path("runtime"));  // it may be refused for its owner
     const std::string program = path("coalesce");
-    std::filesystem::copy_file(program_under_test(), program);
+    std::filesystem::copy_file(tested_program(), program);
     ::chmod(program.c_str(), 0755);
     return program;
 }
@@ -323,7 +317,7 @@ Running Sandbox::start(How how) const {
                         how.stderr_fd >= 0 ? how.stderr_fd : err_write.get()};
     std::vector<std::string> env = environment;
     env.insert(env.end(), how.env.begin(), how.env.end());
-    const std::string program = how.program.empty() ? program_under_test() : how.program;
+    const std::string program = how.program.empty() ? tested_program() : how.program;
     const pid_t pid = ::fork();
     REQUIRE(pid >= 0);
     if (pid == 0) become(how, program, how.args, std::move(env), directory_, fds);

@@ -17,6 +17,8 @@
 #include <string_view>
 #include <vector>
 
+#include "../tested_program.h"
+
 namespace coalesce {
 
 /// How a program ended, and what it said.
@@ -132,11 +134,6 @@ class Sandbox {
     std::string directory_;
     std::vector<std::string> mounted_;
 };
-
-/// The program under test: that of this build, or a release of it (COALESCE_RELEASE).
-[[nodiscard]] const char* program_under_test();
-/// Whether the program is slowed down and fattened by sanitizers.
-[[nodiscard]] bool sanitized();
 
 /// `text` that many times.
 std::string repeated(std::string_view text, std::size_t times);

@@ -50,6 +50,15 @@ class Limits(ServerTest):
         client.ask(b"true\n")
         self.assertEqual(server.runs(), 0)
 
+    def test_a_second_server_that_cannot_ask_leaves_the_first_its_socket(self):
+        server = self.serve()
+        for most in range(4, 40):
+            few = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+            second = subprocess.run([COALESCE, "serve", "--socket", server.path], capture_output=True, check=False, preexec_fn=few)
+            self.assertNotEqual(second.returncode, 0, most)
+            self.assertNotIn(b"Bad file descriptor", second.stderr, most)
+            self.assertEqual(server.client().ask(b"echo fine\n")["stdout"], "fine\n", most)
+
     def test_no_descriptors_left(self):
         few = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
         server = self.serve(preexec_fn=few)

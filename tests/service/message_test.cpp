@@ -6,8 +6,10 @@
 #include <catch2/catch.hpp>
 #include <nlohmann/json.hpp>
 
+#include <cstdio>
 #include <random>
 #include <string>
+#include <vector>
 
 using namespace coalesce;
 
@@ -30,6 +32,26 @@ TEST_CASE("S4: a message is one line of JSON that any library reads", "[message]
     CHECK(fields->raw("r") == "[1]");
     CHECK(fields->text("missing").empty());
     CHECK(fields->number("missing", 9) == 9);
+}
+
+TEST_CASE("S4: seconds are written as printf writes six decimals", "[message]") {
+    for (const double value : {0.0, 0.05, 1.05, 0.000001, 0.0000004, 0.9999999, 59.999999, -0.5, -1.25, 1'764'268'000.123456, 3.15e9}) {
+        char expected[40];
+        std::snprintf(expected, sizeof expected, "{\"s\":%.6f}\n", value);
+        CHECK(Message().seconds("s", value).line() == expected);
+    }
+}
+
+TEST_CASE("S4: strings are written as an array that any library reads", "[message]") {
+    for (const std::vector<std::string>& values : {std::vector<std::string>{}, {""}, {"one"}, {"a,b", "quote\" back\\", "\n", "é"}})
+        CHECK(nlohmann::json::parse(Message().flag("f", true).texts("v", values).line())["v"] == nlohmann::json(values));
+}
+
+TEST_CASE("S4: a message that has been written is empty", "[message]") {
+    Message message;
+    message.number("n", 1);
+    CHECK(message.line() == "{\"n\":1}\n");
+    CHECK(message.number("m", 2).line() == "{\"m\":2}\n");
 }
 
 TEST_CASE("S4: fields are found whatever is nested beside them", "[message]") {

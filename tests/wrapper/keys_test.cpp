@@ -16,7 +16,7 @@
 namespace {
 
 std::string key_of(Sandbox& box, std::vector<std::string> words, const Sandbox::Setting& setting = {}) {
-    words.insert(words.begin(), {program(), "key"});
+    words.insert(words.begin(), {tested_program(), "key"});
     const std::string out = box.start(words, setting).wait().out;
     return out.substr(0, out.find('\n'));
 }
@@ -115,7 +115,7 @@ SCENARIO("K4: a flight of the same words that is not joined is explained", "[wra
     auto process = box.request({"cat", "gate"}, {.env = {"CI_JOB_ID=1"}});
     gate.wait_for_command();
     const auto explained = [&](std::vector<std::string> words, const Sandbox::Setting& setting) {
-        words.insert(words.begin(), {program(), "key"});
+        words.insert(words.begin(), {tested_program(), "key"});
         return box.start(words, setting).wait().out;
     };
     CHECK(explained({"cat", "gate"}, {.env = {"CI_JOB_ID=2"}}).find("differs in environment: CI_JOB_ID\n") != std::string::npos);

@@ -167,12 +167,17 @@ SCENARIO("F1: not to be able to ask is not to be told that nobody is there", "[w
     const std::vector<std::string> words{"cat", "gate"};
     auto first = box.request(words);
     gate.wait_for_command();
-    // Enough descriptors to start, none for a socket. (The limit is no part of the key.)
-    if (!sanitized()) {
-        const Ended ended = box.script("ulimit -n 4; exec $C run cat gate");
+    // Enough descriptors to start, none for a socket; how many that are depends on what is
+    // open already. (The limit is no part of the key.)
+    bool without_a_socket = sanitized();  // its runtime takes some itself
+    for (int most = 4; !without_a_socket && most < 20; ++most) {
+        const Ended ended = box.script("ulimit -n " + std::to_string(most) + "; exec $C run cat gate");
+        INFO(most);
         CHECK(ended.status == 125);
-        CHECK(ended.err == "coalesce: cannot make a socket: Too many open files\n");
+        CHECK(ended.err.find("Too many open files\n") != std::string::npos);
+        without_a_socket = ended.err == "coalesce: cannot make a socket: Too many open files\n";
     }
+    CHECK(without_a_socket);
     box.until_requesters(1);
     gate.open();
     CHECK(first.wait().status == 0);

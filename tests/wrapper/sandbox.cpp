@@ -20,19 +20,9 @@
 #include <memory>
 #include <sstream>
 
-namespace {
-
-const char* const release = std::getenv("COALESCE_RELEASE");
-
-}  // namespace
-
-std::string program() { return release != nullptr ? release : COALESCE_PROGRAM; }
-
 void become_nobody() {
     if (::setgid(nobody) != 0 || ::setuid(nobody) != 0) ::_exit(99);
 }
-
-bool sanitized() { return COALESCE_SANITIZED != 0 && release == nullptr; }
 
 std::string read_file(const std::string& path) {
     // Through the stream, not its buffer, which throws where a read fails: what is read
@@ -66,7 +56,7 @@ Sandbox::Sandbox() {
     ::chmod(path("reports").c_str(), 01777);
     env = {{"PATH", "/usr/local/bin:/usr/bin:/bin"},
            {"XDG_RUNTIME_DIR", path("runtime")},
-           {"C", program()},
+           {"C", tested_program()},
            {"ASAN_OPTIONS", "detect_leaks=0:log_path=" + path("reports/asan")},
            {"UBSAN_OPTIONS", "print_stacktrace=1:log_path=" + path("reports/ubsan")}};
 }
@@ -114,12 +104,12 @@ Process Sandbox::start(const std::vector<std::string>& argv, const Setting& sett
 }
 
 Process Sandbox::request(std::vector<std::string> words, const Setting& setting) {
-    words.insert(words.begin(), {program(), "run"});
+    words.insert(words.begin(), {tested_program(), "run"});
     return start(words, setting);
 }
 
 Ended Sandbox::coalesce(std::vector<std::string> words) {
-    words.insert(words.begin(), program());
+    words.insert(words.begin(), tested_program());
     return start(words).wait();
 }
 
@@ -173,7 +163,7 @@ void Sandbox::write(std::string_view name, std::string_view text) const {
 std::string Sandbox::open_to_nobody() const {
     REQUIRE(::chmod(directory_.c_str(), 0755) == 0);
     REQUIRE(::chown(path("runtime").c_str(), nobody, nobody) == 0);
-    std::filesystem::copy_file(program(), path("c"));
+    std::filesystem::copy_file(tested_program(), path("c"));
     return path("c");
 }
 

@@ -16,6 +16,8 @@
 #include <string_view>
 #include <vector>
 
+#include "../tested_program.h"
+
 /// How a process ended: as a shell would put it in $?, with what it wrote.
 struct Ended {
     int status = -1;  ///< 128+N when it died of signal N
@@ -119,13 +121,8 @@ class Gate {
     int fd_ = -1;
 };
 
-/// The program under test: that of this build, or a release of it (COALESCE_RELEASE).
-[[nodiscard]] std::string program();
-
 /// For tests that run as root: a user that is bound by limits and modes.
 inline constexpr uid_t nobody = 65534;
 /// In a child, before exec.
 void become_nobody();
-/// Whether the program is slowed down and fattened by sanitizers.
-[[nodiscard]] bool sanitized();
 [[nodiscard]] std::string read_file(const std::string& path);

@@ -204,7 +204,7 @@ SCENARIO("O1: whatever stands in the file's place, results are what they are", "
 
 SCENARIO("O1: what a server saved is added", "[wrapper]") {
     Sandbox box;
-    auto server = box.start({program(), "serve", "--log-level", "off"});
+    auto server = box.start({tested_program(), "serve", "--log-level", "off"});
     while (box.coalesce({"stats", "--json"}).out.find("\"server\":") == std::string::npos) {
     }
     {

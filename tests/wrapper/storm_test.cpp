@@ -38,7 +38,7 @@ std::vector<pid_t> supervisors() {
         std::istringstream words(read_file("/proc/" + std::to_string(pid) + "/cmdline"));
         std::string name;
         std::getline(words, name, '\0');
-        if (name == program() && ::getsid(pid) == pid) found.push_back(pid);
+        if (name == tested_program() && ::getsid(pid) == pid) found.push_back(pid);
     }
     // One whose leader still lives is that one's child.
     for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
@@ -53,7 +53,7 @@ std::vector<pid_t> supervisors() {
         const std::string above = read_file("/proc/" + std::to_string(parent) + "/stat");
         pid_t grandparent = 0;
         if (above.rfind(')') == std::string::npos || std::sscanf(above.c_str() + above.rfind(')'), ") %*c %d", &grandparent) != 1) continue;
-        if (name == program() && grandparent == ::getpid()) found.push_back(pid);
+        if (name == tested_program() && grandparent == ::getpid()) found.push_back(pid);
     }
     return found;
 }

@@ -19,12 +19,13 @@ namespace {
     throw std::system_error(error, std::system_category(), "cannot make an event loop");
 }
 
-// The first loop of a process makes an epoll set and then a pipe, and libuv aborts
-// where there is no pipe to be had.
+// The first loop of a process makes an epoll set (and a ring for the kernel's queue,
+// since libuv 1.45) and then a pipe, and libuv aborts where there is no pipe to be had.
 void make_sure_of_descriptors() {
-    const Descriptor first(::eventfd(0, EFD_CLOEXEC));
+    const Descriptor set(::eventfd(0, EFD_CLOEXEC));
+    const Descriptor ring(::eventfd(0, EFD_CLOEXEC));
     int pipe[2];
-    if (!first || ::pipe2(pipe, O_CLOEXEC) != 0) cannot_make_loop(errno);
+    if (!set || !ring || ::pipe2(pipe, O_CLOEXEC) != 0) cannot_make_loop(errno);
     ::close(pipe[0]);
     ::close(pipe[1]);
 }

@@ -135,7 +135,7 @@ Message& Message::error(std::string_view code, std::string_view why) {
 
 std::string Message::line() {
     text_ += "}\n";
-    return std::move(text_);
+    return std::exchange(text_, "{");
 }
 
 std::optional<Fields> Fields::parse(std::string_view line) {

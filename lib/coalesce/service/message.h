@@ -29,7 +29,7 @@ class Message {
     Message& raw(std::string_view name, std::string_view value);
     /// The member "error": why something was refused.
     Message& error(std::string_view code, std::string_view why);
-    /// The object and its newline; the last call to it.
+    /// The object and its newline. The message is empty after that.
     [[nodiscard]] std::string line();
 
   private:

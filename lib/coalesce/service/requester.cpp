@@ -121,13 +121,14 @@ class Connection {
     }
 
     std::optional<std::string> next_line() {
-        const std::size_t end = text_.find('\n', begin_);
+        const std::size_t end = text_.find('\n', scanned_);
         if (end == std::string::npos) {
             text_.erase(0, std::exchange(begin_, 0));
+            scanned_ = text_.size();
             return std::nullopt;
         }
         std::string line = text_.substr(begin_, end - begin_);
-        begin_ = end + 1;
+        begin_ = scanned_ = end + 1;
         return line;
     }
 
@@ -141,6 +142,7 @@ class Connection {
     bool reset_ = false;
     std::string text_;
     std::size_t begin_ = 0;
+    std::size_t scanned_ = 0;  // what holds no end of a line
 };
 
 // Moves recorded output to our own stdout or stderr, which may block: this process
@@ -249,6 +251,7 @@ Result<Descriptor> connect_to(const std::string& path) {
     Descriptor connection(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
+    if (!connection) return system_error_now("make a socket");
     if (path.size() >= sizeof address.sun_path)
         return Error{std::make_error_code(std::errc::filename_too_long), "reach the server at " + path};
     std::memcpy(address.sun_path, path.c_str(), path.size());

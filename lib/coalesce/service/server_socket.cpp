@@ -13,6 +13,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <optional>
 
 namespace coalesce {
 namespace {
@@ -34,10 +35,14 @@ sockaddr_un address_of(int directory, const std::string& name) {
     return address;
 }
 
-bool somebody_answers(const sockaddr_un& address) {
+// Nothing where it cannot be told, with errno: not to be able to ask is not to be told
+// that nobody is there.
+std::optional<bool> somebody_answers(const sockaddr_un& address) {
     const Descriptor probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    return ::connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 ||
-           errno == EAGAIN;  // its queue is full
+    if (!probe) return std::nullopt;
+    if (::connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0) return true;
+    if (errno == EAGAIN) return true;  // its queue is full
+    return errno == ENOENT || errno == ECONNREFUSED ? std::optional(false) : std::nullopt;
 }
 
 // The number of the socket of that name; 0: there is none.
@@ -87,12 +92,14 @@ Result<ServerSocket> ServerSocket::open(const std::string& path, mode_t mode) {
     if (!socket.directory_ || ::flock(socket.directory_.get(), LOCK_EX) != 0)
         return system_error_now("listen on " + path + ", in " + parent);
     const sockaddr_un address = address_of(socket.directory_.get(), socket.name_);
-    if (somebody_answers(address)) {
+    socket.listener_ = Descriptor(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    const std::optional<bool> answered = socket.listener_ ? somebody_answers(address) : std::nullopt;
+    if (answered != false) {
+        const int error = answered ? EADDRINUSE : errno;
         ::flock(socket.directory_.get(), LOCK_UN);
-        return Error{std::make_error_code(std::errc::address_in_use), "listen on " + path + ", where a server answers"};
+        return system_error_of(error, "listen on " + path + (answered ? ", where a server answers" : ""));
     }
     if (socket_at(socket.directory_.get(), socket.name_) != 0) ::unlinkat(socket.directory_.get(), socket.name_.c_str(), 0);
-    socket.listener_ = Descriptor(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     const mode_t before = ::umask(0777 & ~mode);
     const int bound = ::bind(socket.fd(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
     const int error = errno;

@@ -43,8 +43,9 @@ struct FlightOrders {
     bool heir = false;               ///< takes over after a dead supervisor: others are on their way
 };
 
-/// Descriptors that a supervisor keeps for the run's pipes and files: a requester that
-/// took one of these would make the run fail for everyone.
+/// Descriptors that a supervisor keeps for itself and the run's pipes and files. Where the
+/// hard limit leaves no more than these there is no flight, and a requester that would
+/// take one of them waits to be accepted: it would make the run fail for everyone.
 inline constexpr std::size_t supervisors_descriptors = 24;
 
 /// Runs the flight and returns when its last requester has been served.
