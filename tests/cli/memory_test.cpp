@@ -137,7 +137,7 @@ TEST_CASE("B4: long lines are bounded by their bytes, not only by their number",
 
 TEST_CASE("B4: lines of 100 MB, one after another, are never kept", "[batch][memory]") {
     Sandbox box;
-    const std::string line = "echo " + std::string(100'000'000, 'x') + "\n";
+    const std::string line = "echo " + std::string(sanitized() ? 20'000'000 : 100'000'000, 'x') + "\n";
     const Measured measured = measure(box, {}, line + line + "echo small\n" + line, 6);
     CHECK(measured.out == "small\n");
     CHECK(measured.ended.exit == 123);
@@ -162,8 +162,9 @@ TEST_CASE("B4: results that wait for a slow first line are bounded by their byte
 
 TEST_CASE("F9: a long output that one requester reads is not kept", "[batch][memory]") {
     Sandbox box;
-    const Measured measured = measure(box, {"--replay-limit", "1M", "-j1"}, "seq 1 20000000\n", 168'888'897);
-    CHECK(measured.out.ends_with("\n19999999\n20000000\n"));
+    const std::string last = sanitized() ? "2000000" : "20000000";
+    const Measured measured = measure(box, {"--replay-limit", "1M", "-j1"}, "seq 1 " + last + "\n", sanitized() ? 14'888'896 : 168'888'897);
+    CHECK(measured.out.ends_with("\n" + last + "\n"));
     CHECK(measured.ended.exit == 0);
     check_bound(measured.kib, 10'000);
 }

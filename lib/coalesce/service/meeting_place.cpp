@@ -12,6 +12,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
@@ -29,6 +30,7 @@ namespace {
 // Not the access time: connecting to a socket changes that.
 constexpr long long tenths_around = 1'000'000'000;
 constexpr time_t largest_pid = 1 << 22;  // the kernel's own bound
+constexpr std::size_t swept_at_once = 32;
 constexpr int backlog = 4096;  // a storm of joiners must not be refused; the kernel caps it
 
 // Whatever the path of the directory: a socket's own may be 107 bytes long.
@@ -210,7 +212,11 @@ std::vector<std::string> MeetingPlace::keys() const {
 void MeetingPlace::sweep() noexcept {
     const auto locked = lock(false);
     if (!locked) return;
-    for (const std::string& key : keys()) {
+    const std::vector<std::string> all = keys();
+    // Some of them, others each time: of a thousand flights each would look at all others.
+    const std::size_t first = all.empty() ? 0 : static_cast<std::size_t>(::getpid()) % all.size();
+    for (std::size_t i = 0; i < std::min(all.size(), swept_at_once); ++i) {
+        const std::string& key = all[(first + i) % all.size()];
         // Asking a process is cheaper than a connection, and disturbs nobody.
         const auto record = record_of(key);
         // A zombie runs nothing; where no init reaps, it stays for ever.

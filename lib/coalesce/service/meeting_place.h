@@ -50,8 +50,9 @@ class MeetingPlace {
     /// may say so, while its listener is open.
     void leave(const std::string& key) noexcept;
 
-    /// Removes what dead supervisors left, of any key. Does nothing while another
-    /// process holds the lock.
+    /// Removes what dead supervisors left, of any key; where there are many flights it
+    /// looks at some, and others the next time. Does nothing while another process
+    /// holds the lock.
     void sweep() noexcept;
 
     /// The server's name here, among the keys of wrappers' flights.
