@@ -87,6 +87,7 @@ int status_of(int argc, char** argv) {
 
 int main(int argc, char** argv) {
     ::signal(SIGPIPE, SIG_IGN);
+    ::signal(SIGXFSZ, SIG_IGN);  // past a limit on files a write is refused, and one request ends, not all
     ::signal(SIGCHLD, SIG_DFL);  // ignored, as some parents leave it, the kernel would throw exit statuses away
     coalesce::fill_standard_descriptors();
     coalesce::end_process(coalesce::status_of(argc, argv));

@@ -59,6 +59,16 @@ class Limits(ServerTest):
             self.assertNotIn(b"Bad file descriptor", second.stderr, most)
             self.assertEqual(server.client().ask(b"echo fine\n")["stdout"], "fine\n", most)
 
+    def test_a_limit_on_files_ends_one_request_only(self):
+        small = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (102400, 102400))
+        server = self.serve(preexec_fn=small)
+        fifo = server.fifo("hold")
+        other = server.client().send({"id": 1, "argv": ["cat", fifo]}).settled()
+        answer = server.client().ask({"argv": ["head", "-c", "3000000", "/dev/zero"]})
+        self.assertIn("File too large", json.dumps(answer))
+        release(fifo)
+        self.assertEqual(other.message()["exit"], 0)
+
     def test_no_descriptors_left(self):
         few = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
         server = self.serve(preexec_fn=few)

@@ -149,6 +149,10 @@ TEST_CASE("S5: whatever is refused, the message is one printable line that names
     CHECK(message(R"({"argv":{}})") == R"("argv" must be an array of strings, not object)");
     CHECK(message(R"({"argv":["a",1]})") == R"("argv" must be a string, not number)");
     CHECK(message(R"({"line":"a","line":"a"})") == R"("line" is given twice)");
+    CHECK(message(R"({"line":"a","key":""})") == R"("key" is empty)");
+    CHECK(message(R"({"op":"cancel"})") == R"("flight" is missing, or empty)");
+    CHECK(message(R"({"op":"cancel","flight":""})") == R"("flight" is missing, or empty)");
+    CHECK(message(R"({"op":"signal","id":1})") == R"("signal" is missing)");
     CHECK(message(R"({"line":"a","id":7,"env":{"A":"1","A":"1"}})") == R"("A" is given twice)");
     CHECK(refused(R"({"line":"a","id":7,"env":{"A":"1","A":"1"}})").id == "7");
     message("{\"line\":\"\x9b\"}");

@@ -240,6 +240,20 @@ SCENARIO("R5: a command that dies of the signal takes the wrapper with it", "[wr
     }
 }
 
+SCENARIO("R5: a signal reaches a stopped command, too", "[wrapper]") {
+    for (const int number : {SIGINT, SIGTERM, SIGHUP}) {
+        CAPTURE(number);
+        Sandbox box;
+        Gate gate(box, "gate");
+        auto process = box.request({"sh", "-c", "echo $$ >gate; kill -STOP $$"});
+        std::string pid = read_file(box.path("gate"));
+        pid.pop_back();
+        while (read_file("/proc/" + pid + "/stat").find(") T ") == std::string::npos) (void)box.flights();
+        process.kill(number);
+        CHECK(process.wait().signal == number);
+    }
+}
+
 SCENARIO("R5: a second signal ends it now", "[wrapper]") {
     Sandbox box;
     Gate gate(box, "gate");

@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -95,6 +96,25 @@ SCENARIO("R1: with too few descriptors for a flight its command is not started",
     CHECK(raised.out == "12\n");
     box.wait_for_all();
     CHECK(box.left_in_place().empty());
+}
+
+SCENARIO("F9: past a limit on files the output is refused, and the command runs once", "[wrapper]") {
+    Sandbox box;
+    const Ended ended = box.script("ulimit -f 4; $C run -c 'echo run >>runs; head -c 3000000 /dev/zero' | wc -c");
+    CHECK(ended.err.find("File too large") != std::string::npos);
+    CHECK(box.lines_of("runs") == 1);
+    box.wait_for_all();
+    CHECK(box.left_in_place().empty());
+}
+
+SCENARIO("R9: another user's runtime directory is not used", "[wrapper]") {
+    if (::geteuid() != 0) return;
+    Sandbox box;
+    const std::string theirs = box.path("theirs");
+    REQUIRE(::mkdir(theirs.c_str(), 0700) == 0);
+    REQUIRE(::chown(theirs.c_str(), nobody, nobody) == 0);
+    CHECK(box.script("XDG_RUNTIME_DIR=" + theirs + " $C run echo fine").out == "fine\n");
+    CHECK(::rmdir(theirs.c_str()) == 0);  // so nothing is in it
 }
 
 SCENARIO("F9: more than two gigabytes pass whole", "[wrapper]") {

@@ -305,7 +305,10 @@ void CommandExecutor::cancel_all(milliseconds grace) {
 
 void CommandExecutor::signal(FlightId id, int number) {
     const auto found = running_.find(id);
-    if (found != running_.end()) found->second->child->signal(number);
+    if (found == running_.end()) return;
+    found->second->child->signal(number);
+    // As timeout(1) does: a stopped process cannot act on it.
+    if (number == SIGTERM || number == SIGINT || number == SIGHUP) found->second->child->signal(SIGCONT);
 }
 
 CommandExecutor::Counts CommandExecutor::counts() const { return {queue_.size(), running_.size(), runs_}; }

@@ -49,6 +49,13 @@ bool may_be_key(std::string_view name) {
     return name.size() == key_hash_digits && name.find_first_not_of("0123456789abcdef") == std::string_view::npos;
 }
 
+// Another's, as sudo and su leave it in the environment, would get a place that its owner
+// cannot use.
+bool is_anothers(const std::string& directory) {
+    struct stat info {};
+    return ::stat(directory.c_str(), &info) == 0 && info.st_uid != ::geteuid();
+}
+
 Result<> check(const std::string& path, int directory) {
     struct stat info {};
     if (::fstat(directory, &info) != 0) return system_error_now("use " + path);
@@ -113,9 +120,9 @@ struct MeetingPlace::Record {
 };
 
 Result<MeetingPlace> MeetingPlace::open(const std::vector<std::string>& env) {
-    const auto runtime = env_value(env, "XDG_RUNTIME_DIR");
-    const std::string path = runtime && runtime->starts_with('/') ? std::string(*runtime) + "/coalesce"
-                                                                  : "/tmp/coalesce-" + std::to_string(::geteuid());
+    const std::string runtime(env_value(env, "XDG_RUNTIME_DIR").value_or(""));
+    const std::string path = runtime.starts_with('/') && !is_anothers(runtime) ? runtime + "/coalesce"
+                                                                               : "/tmp/coalesce-" + std::to_string(::geteuid());
     const auto open_it = [&] { return Descriptor(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)); };
     Descriptor directory = open_it();
     if (!directory && errno == ENOENT) {

@@ -28,7 +28,7 @@ namespace coalesce {
 
 class MeetingPlace {
   public:
-    /// $XDG_RUNTIME_DIR/coalesce, else /tmp/coalesce-UID; made if missing. Refused,
+    /// $XDG_RUNTIME_DIR/coalesce, else (or where that is another's) /tmp/coalesce-UID; made if missing. Refused,
     /// naming the culprit, unless it is a directory of this user with mode 0700.
     static Result<MeetingPlace> open(const std::vector<std::string>& env);
 

@@ -148,6 +148,7 @@ void read_field(const std::string& name, const Json& value, Request& request) {
         request.stdin_bytes = base64_field(value, "stdin_base64");
     } else if (name == "key") {
         request.key = text_field(value, "key");
+        if (request.key->empty()) refuse("\"key\" is empty");  // all that were meant to differ would be one
     } else if (name == "scope") {
         request.scope = text_field(value, "scope");
     } else if (name == "fresh") {
@@ -193,6 +194,8 @@ void check_whole(const Json& object, const Request& request) {
     if (request.stdin_bytes && object.contains("stdin") && object.contains("stdin_base64"))
         refuse("\"stdin\" and \"stdin_base64\" exclude each other");
     for (const auto& [name, value] : object.items()) check_place(name, request.op);
+    if (request.op == "cancel" && request.flight.empty()) refuse("\"flight\" is missing, or empty");
+    if (request.op == "signal" && !object.contains("signal")) refuse("\"signal\" is missing");
     if (!request.op.empty()) return;
     if (request.line && !request.argv.empty()) refuse("\"argv\" and \"line\" exclude each other");
     if (!request.line && request.argv.empty()) refuse("neither \"argv\" nor \"line\" is given");

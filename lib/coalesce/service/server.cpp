@@ -773,7 +773,7 @@ void Server::tell_stats(Client& client, const Request& request) {
 void Server::cancel(Client& client, const Request& request) {
     FlightId chosen = 0;
     for (const auto& [id, live] : live_) {
-        if (request.flight.empty() || !live.hash.starts_with(request.flight) || !may_see(client, live.uid)) continue;
+        if (!live.hash.starts_with(request.flight) || !may_see(client, live.uid)) continue;
         if (chosen != 0 && live_.at(chosen).hash != live.hash)
             return refuse(client, request.id, "ambiguous", "more than one flight's id begins with " + request.flight);
         chosen = chosen == 0 ? id : std::min(chosen, id);
