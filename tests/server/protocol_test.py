@@ -425,7 +425,7 @@ class Steering(ServerTest):
         (flight,) = server.status()
         other = server.client()
         self.assertEqual(other.ask({"op": "cancel", "flight": "zz"})["error"]["code"], "no_such_flight")
-        self.assertEqual(other.ask({"op": "cancel"})["error"]["code"], "no_such_flight")
+        self.assertEqual(other.ask({"op": "cancel"})["error"]["code"], "bad_request")
         self.assertEqual(other.ask({"id": 5, "op": "cancel", "flight": flight["id"][:8]}), {"id": 5, "event": "cancelled"})
         for client in clients:
             answer = client.message()
