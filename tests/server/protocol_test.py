@@ -8,6 +8,7 @@ import signal
 import socket
 import stat
 import subprocess
+import time
 import unittest
 
 from harness import COALESCE, Client, ServerTest, main, release
@@ -417,6 +418,19 @@ class Steering(ServerTest):
         release(fifo)
         self.assertEqual({client.message().get("id") for _ in range(3)}, {1, 2, None})
         self.assertEqual(server.status(), [])
+
+    def test_status_shows_what_waits_for_an_earlier_run(self):
+        server = self.serve()
+        fifo = server.fifo("hold")
+        asked = time.time()
+        client = server.client().send({"id": 1, "argv": ["cat", fifo]}, {"id": 2, "argv": ["cat", fifo], "fresh": True}).settled()
+        queued = [flight for flight in server.status() if flight["state"] == "queued"]
+        self.assertEqual([flight["command"] for flight in queued], [f"cat {fifo}"])
+        self.assertLessEqual(abs(queued[0]["started"] - asked), 60)
+        release(fifo)
+        client.message()
+        release(fifo)
+        client.message()
 
     def test_cancel_ends_a_flight_for_everyone(self):
         server = self.serve()

@@ -76,12 +76,15 @@ class CommandExecutor {
     template <class MakeJob>
     RunTicket submit(const RequestKey& key, MakeJob make_job, JoinOptions options = {}) {
         const auto requested = std::chrono::system_clock::now();
-        return flights_.join(
+        RunTicket ticket = flights_.join(
             key,
             [this, requested, make_job = std::move(make_job)](RunCompleter completer) mutable {
                 admit(std::move(completer), make_job(), requested);
             },
             std::move(options));
+        // Not admitted yet where it must wait for an earlier run to end.
+        if (ticket && ticket.state().requested == std::chrono::system_clock::time_point()) ticket.state().requested = requested;
+        return ticket;
     }
 
     /// Ends every run: TERM, KILL after `grace`. Requesters get what it came to.

@@ -746,7 +746,7 @@ void Server::tell_status(Client& client, const Request& request) {
                 .number("output", run.spool ? static_cast<std::int64_t>(run.spool->size()) : 0)
                 .number("pid", run.pid)
                 .number("supervisor", ::getpid())
-                .text("command", run.title)
+                .text("command", *live->second.title)
                 .line();
         if (!flights.empty()) flights += ',';
         flights += std::string_view(line).substr(0, line.size() - 1);

@@ -369,7 +369,7 @@ void Supervisor::tell_status(Member& member) {
         std::string line = Message()
                                .text("id", orders_.key)
                                .text("state", state)
-                               .seconds("started", seconds_since_epoch(run.started))
+                               .seconds("started", seconds_since_epoch(run.spool ? run.started : run.requested))
                                .number("requesters", static_cast<std::int64_t>(view.waiters))
                                .number("output", run.spool ? static_cast<std::int64_t>(run.spool->size()) : 0)
                                .number("pid", run.pid)
