@@ -305,10 +305,7 @@ void CommandExecutor::cancel_all(milliseconds grace) {
 
 void CommandExecutor::signal(FlightId id, int number) {
     const auto found = running_.find(id);
-    if (found == running_.end()) return;
-    found->second->child->signal(number);
-    // As timeout(1) does: a stopped process cannot act on it.
-    if (number == SIGTERM || number == SIGINT || number == SIGHUP) found->second->child->signal(SIGCONT);
+    if (found != running_.end()) found->second->child->signal(number);
 }
 
 CommandExecutor::Counts CommandExecutor::counts() const { return {queue_.size(), running_.size(), runs_}; }

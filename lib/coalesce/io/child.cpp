@@ -170,7 +170,10 @@ void Child::land() {
 }
 
 void Child::signal(int number) noexcept {
-    if (!reaped_) ::kill(-pid_, number);
+    if (reaped_) return;
+    ::kill(-pid_, number);
+    // As timeout(1) does.
+    if (number == SIGTERM || number == SIGINT || number == SIGHUP) ::kill(-pid_, SIGCONT);
 }
 
 void Child::terminate(std::chrono::milliseconds grace) {
@@ -178,7 +181,6 @@ void Child::terminate(std::chrono::milliseconds grace) {
         terminating_ = true;
         if (outcome_) timer_.stop();
         signal(SIGTERM);
-        signal(SIGCONT);  // a stopped process cannot act on TERM
     }
     if (!grace_) grace_.emplace(loop_);
     grace_->start(grace, [this] {

@@ -64,7 +64,8 @@ class Child {
     /// TERM to the process group now, KILL after `grace`. Asking again with a
     /// shorter grace brings the KILL forward.
     void terminate(std::chrono::milliseconds grace);
-    /// Sends `number` to the process group, as a terminal would.
+    /// Sends `number` to the process group, as a terminal would; after TERM, INT and HUP
+    /// CONT, since a stopped process cannot act on them.
     void signal(int number) noexcept;
 
     /// Backpressure: a paused child is not read from, so it blocks once its pipe is full.
