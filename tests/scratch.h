@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A directory of the test's own, and pipes: what tests of the rooms need around them.
 #pragma once
 
@@ -28,7 +29,9 @@ class Scratch {
     Scratch(const Scratch&) = delete;
     Scratch& operator=(const Scratch&) = delete;
 
-    [[nodiscard]] std::string path(const std::string& name = {}) const { return name.empty() ? path_ : path_ + "/" + name; }
+    [[nodiscard]] std::string path(const std::string& name = {}) const {
+        return name.empty() ? path_ : path_ + "/" + name;
+    }
     std::string file(const std::string& name, std::string_view text, mode_t mode = 0644) const {
         std::ofstream(path(name), std::ios::binary) << text;
         REQUIRE(::chmod(path(name).c_str(), mode) == 0);
@@ -51,7 +54,9 @@ struct Pipe {
         read_end = Descriptor(ends[0]);
         write_end = Descriptor(ends[1]);
     }
-    void write(std::string_view text) const { CHECK(::write(write_end.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size())); }
+    void write(std::string_view text) const {
+        CHECK(::write(write_end.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size()));
+    }
     Descriptor read_end;
     Descriptor write_end;
 };
@@ -60,7 +65,8 @@ struct Pipe {
 inline std::string drain(int fd) {
     std::string all;
     std::array<char, 65536> buffer;
-    for (ssize_t got; (got = ::read(fd, buffer.data(), buffer.size())) > 0;) all.append(buffer.data(), static_cast<std::size_t>(got));
+    for (ssize_t got; (got = ::read(fd, buffer.data(), buffer.size())) > 0;)
+        all.append(buffer.data(), static_cast<std::size_t>(got));
     return all;
 }
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The program that end-to-end tests drive: that of this build, or a release of it
 // (COALESCE_RELEASE; see coalesce_release_test in CMakeLists.txt).
 #pragma once
@@ -10,7 +11,9 @@ inline const char* tested_release() {
     return release;
 }
 
-[[nodiscard]] inline std::string tested_program() { return tested_release() != nullptr ? tested_release() : COALESCE_PROGRAM; }
+[[nodiscard]] inline std::string tested_program() {
+    return tested_release() != nullptr ? tested_release() : COALESCE_PROGRAM;
+}
 
 /// Whether the program is slowed down and fattened by sanitizers.
 [[nodiscard]] inline bool sanitized() { return COALESCE_SANITIZED != 0 && tested_release() == nullptr; }

@@ -1,8 +1,9 @@
+// SPDX-License-Identifier: MIT
 // coalesce batch: commands from standard input or a file.
 
 #include <coalesce/command/duration.h>
 #include <coalesce/command/size.h>
-#include <coalesce/service/batch.h>
+#include <coalesce/batch/batch.h>
 
 #include <fcntl.h>
 #include <sched.h>
@@ -110,7 +111,9 @@ int batch_command(int argc, char** argv) {
     options.executor.jobs = processors();
     Typed typed;
     int first = 0;
-    const auto take = [&](std::string_view name, const char* value) { return take_option(name, value, options, typed); };
+    const auto take = [&](std::string_view name, const char* value) {
+        return take_option(name, value, options, typed);
+    };
     if (const auto status = parse(batch_text, argc, argv, take, first)) return *status;
     if (const auto status = refuse_words(batch_text, argc, argv, first)) return *status;
     if (typed.tag && options.format == Format::json)

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The subcommands: each takes its own arguments and returns the exit status.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What several subcommands do alike: complain, and prepare or end the process.
 #pragma once
 

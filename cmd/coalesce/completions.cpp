@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // completions SHELL TEMPLATE: fills in the completions of bash, zsh or fish, at build time.
 //
 // What can be completed comes from the tables that the program itself reads its
@@ -92,13 +93,20 @@ std::vector<std::string_view> commands_on(Operands operands) {
 
 std::string bash_kind(const ArgumentText& argument) {
     switch (argument.kind) {
-        case Kind::anything: return "anything";
-        case Kind::file: return "file";
-        case Kind::directory: return "directory";
-        case Kind::variable: return "variable";
-        case Kind::variables: return "variables";
-        case Kind::user: return "user";
-        case Kind::choice: return "choice:" + with_replaced(argument.choices, " ", "\n");
+        case Kind::anything:
+            return "anything";
+        case Kind::file:
+            return "file";
+        case Kind::directory:
+            return "directory";
+        case Kind::variable:
+            return "variable";
+        case Kind::variables:
+            return "variables";
+        case Kind::user:
+            return "user";
+        case Kind::choice:
+            return "choice:" + with_replaced(argument.choices, " ", "\n");
     }
     std::abort();
 }
@@ -127,13 +135,20 @@ Parts bash() {
 
 std::string zsh_action(const ArgumentText& argument) {
     switch (argument.kind) {
-        case Kind::anything: return " ";
-        case Kind::file: return "_files";
-        case Kind::directory: return "_files -/";
-        case Kind::variable: return "_parameters -g \"*export*\"";
-        case Kind::variables: return "_sequence _parameters -g \"*export*\"";
-        case Kind::user: return "_users";
-        case Kind::choice: return "(" + std::string(argument.choices) + ")";
+        case Kind::anything:
+            return " ";
+        case Kind::file:
+            return "_files";
+        case Kind::directory:
+            return "_files -/";
+        case Kind::variable:
+            return "_parameters -g \"*export*\"";
+        case Kind::variables:
+            return "_sequence _parameters -g \"*export*\"";
+        case Kind::user:
+            return "_users";
+        case Kind::choice:
+            return "(" + std::string(argument.choices) + ")";
     }
     std::abort();
 }
@@ -179,13 +194,20 @@ Parts zsh() {
 // What is offered for an option's argument.
 std::string fish_argument(const ArgumentText& argument) {
     switch (argument.kind) {
-        case Kind::anything: return " -x";
-        case Kind::file: return " -r -F";
-        case Kind::directory: return " -x -a '(__fish_complete_directories)'";
-        case Kind::variable: return " -x -a '(set -nx)'";
-        case Kind::variables: return " -x -a '(__fish_complete_list , \"set -nx\")'";
-        case Kind::user: return " -x -a '(__fish_complete_users)'";
-        case Kind::choice: return " -x -a " + fish_quoted(argument.choices);
+        case Kind::anything:
+            return " -x";
+        case Kind::file:
+            return " -r -F";
+        case Kind::directory:
+            return " -x -a '(__fish_complete_directories)'";
+        case Kind::variable:
+            return " -x -a '(set -nx)'";
+        case Kind::variables:
+            return " -x -a '(__fish_complete_list , \"set -nx\")'";
+        case Kind::user:
+            return " -x -a '(__fish_complete_users)'";
+        case Kind::choice:
+            return " -x -a " + fish_quoted(argument.choices);
     }
     std::abort();
 }

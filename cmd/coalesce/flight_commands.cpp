@@ -1,11 +1,12 @@
+// SPDX-License-Identifier: MIT
 // coalesce key, status, cancel and stats: looking at flights, ending and counting them.
 
 #include <coalesce/command/duration.h>
 #include <coalesce/command/key.h>
 #include <coalesce/command/size.h>
-#include <coalesce/service/message.h>
-#include <coalesce/service/requester.h>
-#include <coalesce/service/savings.h>
+#include <coalesce/protocol/message.h>
+#include <coalesce/meeting/requester.h>
+#include <coalesce/meeting/savings.h>
 
 #include <poll.h>
 #include <sodium.h>
@@ -87,8 +88,8 @@ std::string flight_row(const Fields& flight) {
     const double now = duration<double>(system_clock::now().time_since_epoch()).count();
     const auto age = milliseconds(static_cast<std::int64_t>(started > 0 ? (now - started) * 1000 : 0));
     char facts[128];
-    std::snprintf(facts, sizeof facts, "%-*.*s %-8s %8s %10lld %10s %8lld  ", id_columns, id_columns, flight.text("id").c_str(),
-                  flight.text("state").c_str(), format_duration(age).c_str(),
+    std::snprintf(facts, sizeof facts, "%-*.*s %-8s %8s %10lld %10s %8lld  ", id_columns, id_columns,
+                  flight.text("id").c_str(), flight.text("state").c_str(), format_duration(age).c_str(),
                   static_cast<long long>(flight.number("requesters")),
                   format_size(static_cast<std::uint64_t>(flight.number("output"))).c_str(),
                   static_cast<long long>(flight.number("pid")));
@@ -146,7 +147,8 @@ int print_status(const StatusOrders& orders) {
     else if (!orders.socket.empty())
         return fail("cannot " + answer.error().message());
     if (!orders.json)
-        std::printf("%-*s %-8s %8s %10s %10s %8s  %s\n", id_columns, "ID", "STATE", "AGE", "REQUESTERS", "OUTPUT", "PID", "COMMAND");
+        std::printf("%-*s %-8s %8s %10s %10s %8s  %s\n", id_columns, "ID", "STATE", "AGE", "REQUESTERS", "OUTPUT",
+                    "PID", "COMMAND");
     std::fputs(table.c_str(), stdout);
     return flush_output();
 }
@@ -166,7 +168,7 @@ std::string cancel_flight(const std::string& socket, const std::string& id) {
     if (found.size() == 1 && ask_flight(*place, found.front(), Message().text("op", "cancel").line())) return {};
     auto server = server_socket(socket);
     auto answer = server ? ask_server(*server, Message().text("op", "cancel").text("flight", id).line())
-                               : Result<std::string>(server.error());
+                         : Result<std::string>(server.error());
     if (!answer) return socket.empty() ? "there is no flight '" + id + "'" : "cannot " + answer.error().message();
     const auto fields = Fields::parse(*answer);
     if (fields && !fields->has("error")) return {};
@@ -194,14 +196,20 @@ void print_stats(const std::optional<Savings>& wrappers, const std::optional<Fie
         std::printf("%-9s %lld joins of %lld shared runs, %s saved\n", "wrappers", joins_of_wrappers,
                     static_cast<long long>(wrappers->runs), as_duration(seconds_of(wrappers)).c_str());
     if (server)
-        std::printf("%-9s %lld joins, %lld requests, %lld runs, %s saved; now %lld running, %lld queued, %lld waiting, %lld clients\n",
-                    "server", of_server("joins"), of_server("requests"), of_server("runs"), as_duration(saved_by_server).c_str(),
-                    of_server("running"), of_server("queued"), of_server("waiting"), of_server("clients"));
+        std::printf(
+            "%-9s %lld joins, %lld requests, %lld runs, %s saved; now %lld running, %lld queued, %lld waiting, %lld "
+            "clients\n",
+            "server", of_server("joins"), of_server("requests"), of_server("runs"),
+            as_duration(saved_by_server).c_str(), of_server("running"), of_server("queued"), of_server("waiting"),
+            of_server("clients"));
 }
 
-void print_stats_as_json(const std::optional<Savings>& wrappers, const std::string& answer, const std::optional<Fields>& server) {
+void print_stats_as_json(const std::optional<Savings>& wrappers, const std::string& answer,
+                         const std::optional<Fields>& server) {
     Message message;
-    message.number("joins", static_cast<std::int64_t>(wrappers ? wrappers->joins : 0) + (server ? server->number("joins") : 0))
+    message
+        .number("joins",
+                static_cast<std::int64_t>(wrappers ? wrappers->joins : 0) + (server ? server->number("joins") : 0))
         .seconds("saved", seconds_of(wrappers) + (server ? server->seconds("saved") : 0));
     if (wrappers) {
         std::string ours = Message()

@@ -1,7 +1,8 @@
+// SPDX-License-Identifier: MIT
 // coalesce: finds the subcommand, runs it, exits.
 
 #include <coalesce/flight/spare_blocks.h>
-#include <coalesce/service/versions.h>
+#include "versions.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -41,7 +42,8 @@ int unknown_command(const std::string& word) {
     for (const Subcommand& subcommand : all_subcommands) names.push_back(subcommand.text->name);
     const std::string_view near = nearest(word, names);
     return fail("there is no command '" + word + "'; " +
-                (near.empty() ? "to run it: coalesce run " + word : "did you mean " + std::string(near) + "?") + " (see coalesce --help)");
+                (near.empty() ? "to run it: coalesce run " + word : "did you mean " + std::string(near) + "?") +
+                " (see coalesce --help)");
 }
 
 int print(const std::string& text) {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // man_page TEMPLATE: fills in the manual, in mdoc, at build time.
 //
 // What the program also knows comes from the tables it uses itself: synopses and

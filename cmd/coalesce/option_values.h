@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Values of options that several subcommands read the same way.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The words of every option, told once: --help prints them, the man page is built
 // from them, the completions list them, and suggestions are picked from them.
 #pragma once
@@ -8,10 +9,10 @@
 namespace coalesce {
 
 struct OptionText {
-    std::string_view flags;     ///< "-j,--jobs"
-    std::string_view argument;  ///< "N"; empty for a switch
-    std::string_view brief;     ///< one line of --help, and the first sentence in the manual
-    std::string_view more = {}; ///< what the manual says beyond that
+    std::string_view flags;      ///< "-j,--jobs"
+    std::string_view argument;   ///< "N"; empty for a switch
+    std::string_view brief;      ///< one line of --help, and the first sentence in the manual
+    std::string_view more = {};  ///< what the manual says beyond that
 };
 
 struct CommandText {
@@ -62,7 +63,8 @@ inline constexpr OptionText batch_options[] = {
     {"--tag", "", "Begin each line of output with the command and a tab."},
     {"--format", "FORMAT", "Print text or json.",
      "With json each request gives one line, an object with id, command, exit or signal, stdout, stderr (or "
-     "stdout_base64, stderr_base64 where the bytes are not UTF-8), joined, requesters, started and duration in seconds."},
+     "stdout_base64, stderr_base64 where the bytes are not UTF-8), joined, requesters, started and duration in "
+     "seconds."},
     {"--shell", "PATH", "Run lines with PATH -c LINE.", "The default is /bin/sh."},
     {"--timeout", "TIME", "End a run after TIME: 10, 1.5s, 5m.",
      "All who share it get status 124. TERM is sent first, KILL after the grace period."},
@@ -73,13 +75,15 @@ inline constexpr OptionText batch_options[] = {
      "that made up the number."},
     {"--joblog", "FILE", "Log each request in GNU parallel's columns."},
     {"--report", "FILE", "Write one JSON line a request to FILE.",
-     "In the order in which they end: sequence (of the input), run, key, id if the request had one, command, exit or signal, end (why, if it "
+     "In the order in which they end: sequence (of the input), run, key, id if the request had one, command, exit or "
+     "signal, end (why, if it "
      "failed), joined, requesters, attempts, requested and started (seconds since the epoch), waited and run_time "
      "(seconds), stdout_bytes, stderr_bytes."},
     {"--html", "FILE", "Write the timeline to FILE, one HTML page."},
     {"--dry-run", "", "Only list distinct commands and their counts."},
     {"--progress,--no-progress", "", "Draw a bar on standard error, or do not.",
-     "It shows the progress. The default is to draw one when standard error is a terminal and the output goes elsewhere."},
+     "It shows the progress. The default is to draw one when standard error is a terminal and the output goes "
+     "elsewhere."},
     {"-v,--verbose", "", "Print a closing summary on standard error."},
     {"--scope", "TEXT", "Add TEXT to the key."},
     {"--key", "TEXT", "Use TEXT as the key: all lines are duplicates."},
@@ -105,16 +109,21 @@ inline constexpr CommandText batch_text{
 };
 
 // What `run` and `key` agree on.
-#define COALESCE_IDENTITY_OPTIONS                                                                                   \
-    {"-c,--command", "LINE", "Run LINE with the shell instead of a command."},                                      \
-    {"--stdin", "", "Read standard input and feed it to the command.",                                   \
-     "It is read to its end and becomes part of the key. Without this option standard input is not read and the command gets /dev/null."}, \
-    {"--scope", "TEXT", "Add TEXT to the key."},                                                                    \
-    {"--key", "TEXT", "Use TEXT as the key, whatever the command.",                                                 \
-     "It replaces the arguments, the directory, the environment and standard input."},                             \
-    {"--ignore-env", "PATTERN", "Leave variables out of the key.", "May be repeated. * and ? match as in file names."}, \
-    {"--only-env", "NAMES", "Only these variables, comma-separated, in the key.", "An empty list means no variables."}, \
-    {"--ignore-cwd", "", "Leave the directory out of the key."}
+#define COALESCE_IDENTITY_OPTIONS                                                                                     \
+    {"-c,--command", "LINE", "Run LINE with the shell instead of a command."},                                        \
+        {"--stdin", "", "Read standard input and feed it to the command.",                                            \
+         "It is read to its end and becomes part of the key. Without this option standard input is not read and the " \
+         "command gets /dev/null."},                                                                                  \
+        {"--scope", "TEXT", "Add TEXT to the key."},                                                                  \
+        {"--key", "TEXT", "Use TEXT as the key, whatever the command.",                                               \
+         "It replaces the arguments, the directory, the environment and standard input."},                            \
+        {"--ignore-env", "PATTERN", "Leave variables out of the key.",                                                \
+         "May be repeated. * and ? match as in file names."},                                                         \
+        {"--only-env", "NAMES", "Only these variables, comma-separated, in the key.",                                 \
+         "An empty list means no variables."},                                                                        \
+    {                                                                                                                 \
+        "--ignore-cwd", "", "Leave the directory out of the key."                                                     \
+    }
 
 inline constexpr OptionText run_options[] = {
     COALESCE_IDENTITY_OPTIONS,
@@ -222,6 +231,7 @@ inline constexpr CommandText stats_text{
     "  coalesce stats                       joins and time saved\n",
 };
 
-inline constexpr const CommandText* command_texts[] = {&run_text,    &batch_text,  &key_text, &status_text, &cancel_text, &stats_text, &serve_text};
+inline constexpr const CommandText* command_texts[] = {&run_text,    &batch_text, &key_text,  &status_text,
+                                                       &cancel_text, &stats_text, &serve_text};
 
 }  // namespace coalesce

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "parse.h"
 
 #include <getopt.h>
@@ -59,7 +60,8 @@ int unknown_option(const CommandText& command, const std::string& word) {
         for (const std::string_view name : names_of(option)) names.push_back(name);
     const std::string bare = word.substr(0, word.find('='));
     const std::string_view near = bare.starts_with("--") ? nearest(bare, names) : std::string_view();
-    return misuse(command, "unknown option " + word + (near.empty() ? "" : "; did you mean " + std::string(near) + "?"));
+    return misuse(command,
+                  "unknown option " + word + (near.empty() ? "" : "; did you mean " + std::string(near) + "?"));
 }
 
 }  // namespace

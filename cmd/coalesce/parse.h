@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Reading a subcommand's options by its table, and saying what is wrong with them.
 //
 // With getopt_long rather than CLI11: a wrapper is started thousands of times, and

@@ -1,8 +1,9 @@
+// SPDX-License-Identifier: MIT
 // coalesce run: a command, or the run of the same command that is under way.
 
 #include <algorithm>
 
-#include <coalesce/service/requester.h>
+#include <coalesce/meeting/requester.h>
 
 #include "commands.h"
 #include "complain.h"

@@ -1,9 +1,10 @@
+// SPDX-License-Identifier: MIT
 // coalesce serve: requests on a unix socket.
 
 #include <coalesce/command/duration.h>
 #include <coalesce/command/size.h>
-#include <coalesce/service/meeting_place.h>
-#include <coalesce/service/server.h>
+#include <coalesce/meeting/meeting_place.h>
+#include <coalesce/serve/server.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -27,7 +28,8 @@ Result<uid_t> user_of(const std::string& text) {
     for (std::string line; std::getline(users, line);) {
         const std::size_t end_of_name = line.find(':');
         const std::size_t end_of_password = line.find(':', end_of_name + 1);
-        if (end_of_password == std::string::npos || line.compare(0, end_of_name, text) != 0 || end_of_name != text.size())
+        if (end_of_password == std::string::npos || line.compare(0, end_of_name, text) != 0 ||
+            end_of_name != text.size())
             continue;
         const std::size_t begin = end_of_password + 1;
         if (take_number("", std::string_view(line).substr(begin, line.find(':', begin) - begin), number)) return number;
@@ -49,7 +51,8 @@ Result<> take_option(std::string_view name, const char* value, ServerOptions& op
     if (name == "--log-level") {
         constexpr std::string_view levels[] = {"debug", "info", "warning", "error", "off"};
         if (std::find(std::begin(levels), std::end(levels), value) == std::end(levels))
-            return Error{{}, "--log-level: '" + std::string(value) + "' is none of debug, info, warning, error and off"};
+            return Error{{},
+                         "--log-level: '" + std::string(value) + "' is none of debug, info, warning, error and off"};
         options.log_level = value;
     }
     return {};
@@ -61,7 +64,9 @@ int serve_command(int argc, char** argv) {
     ServerOptions options;
     options.executor.jobs = 0;
     int first = 0;
-    const auto take = [&options](std::string_view name, const char* value) { return take_option(name, value, options); };
+    const auto take = [&options](std::string_view name, const char* value) {
+        return take_option(name, value, options);
+    };
     if (const auto status = parse(serve_text, argc, argv, take, first)) return *status;
     if (const auto status = refuse_words(serve_text, argc, argv, first)) return *status;
     if (options.socket.empty()) {

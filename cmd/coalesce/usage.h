@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Help texts and suggestions, from the option tables.
 #pragma once
 

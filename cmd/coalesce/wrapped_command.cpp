@@ -1,8 +1,9 @@
+// SPDX-License-Identifier: MIT
 #include "wrapped_command.h"
 
 #include <coalesce/command/duration.h>
 #include <coalesce/command/size.h>
-#include <coalesce/service/key_hash.h>
+#include <coalesce/engine/key_hash.h>
 
 #include <unistd.h>
 
@@ -61,7 +62,8 @@ Result<> take(std::string_view name, const char* value, WrappedCommand& command,
     } else {
         auto duration = duration_of(name, value);
         if (!duration) return duration.error();
-        if (name == "--timeout" && duration->count() > 0) run.orders.timeout = *duration;  // 0: none, as with timeout(1)
+        if (name == "--timeout" && duration->count() > 0)
+            run.orders.timeout = *duration;  // 0: none, as with timeout(1)
         if (name == "--wait") run.wait = *duration;
         if (name == "--grace") {
             run.orders.grace = *duration;
@@ -86,9 +88,8 @@ Result<std::string> read_to_end(int fd) {
 // Messages and the table of flights show it: on one line, and without escapes that a
 // terminal would obey.
 std::string title_of(const std::string& line) {
-    const bool plain = std::none_of(line.begin(), line.end(), [](char byte) {
-        return static_cast<unsigned char>(byte) < 0x20 || byte == 0x7f;
-    });
+    const bool plain = std::none_of(line.begin(), line.end(),
+                                    [](char byte) { return static_cast<unsigned char>(byte) < 0x20 || byte == 0x7f; });
     return plain ? line : display_word(line);
 }
 
@@ -103,11 +104,14 @@ std::variant<WrappedCommand, int> read_wrapped_command(const CommandText& text, 
     WrappedCommand wrapped;
     Typed typed;
     int first = 0;
-    const auto take_option = [&](std::string_view name, const char* value) { return take(name, value, wrapped, typed); };
+    const auto take_option = [&](std::string_view name, const char* value) {
+        return take(name, value, wrapped, typed);
+    };
     if (const auto status = parse(text, argc, argv, take_option, first)) return *status;
     FlightOrders& orders = wrapped.run.orders;
     const std::vector<std::string> words(argv + first, argv + argc);
-    if (typed.line && !words.empty()) return misuse(text, "-c LINE takes no command besides; there is '" + words.front() + "'");
+    if (typed.line && !words.empty())
+        return misuse(text, "-c LINE takes no command besides; there is '" + words.front() + "'");
     if (!typed.line && words.empty()) return misuse(text, "no command given");
 
     auto own = own_surroundings();
@@ -121,7 +125,8 @@ std::variant<WrappedCommand, int> read_wrapped_command(const CommandText& text, 
         if (!bytes) return fail("cannot " + bytes.error().message());
         orders.command.stdin_bytes = std::move(*bytes);
     }
-    if (wrapped.run.socket.empty()) wrapped.run.socket = std::string(env_value(surroundings->env, "COALESCE_SOCKET").value_or(""));
+    if (wrapped.run.socket.empty())
+        wrapped.run.socket = std::string(env_value(surroundings->env, "COALESCE_SOCKET").value_or(""));
     if (&text == &run_text && !wrapped.run.socket.empty()) {  // the server decides what is the same
         orders.command.surroundings = std::move(surroundings);
         return wrapped;

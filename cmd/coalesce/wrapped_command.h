@@ -1,9 +1,10 @@
+// SPDX-License-Identifier: MIT
 // The command line that `run` and `key` share: options, then a command.
 #pragma once
 
 #include <coalesce/command/key.h>
 #include <coalesce/command/result.h>
-#include <coalesce/service/requester.h>
+#include <coalesce/meeting/requester.h>
 
 #include <optional>
 #include <variant>

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # Run by cpack between staging and packing: what a Debian package has and an installation
 # does not. Manuals and changelog are compressed, programs and archives are stripped, and there is a
 # copyright file, which names whatever the program was linked with.

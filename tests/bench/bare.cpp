@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // bare N J PROGRAM: runs PROGRAM 0 … PROGRAM N-1, J at a time, and passes on what
 // they write. The least that a program which captures both outputs and starts
 // children without copying its memory can do: no duplicates, no lines, no order, no
@@ -87,7 +88,8 @@ int main(int argc, char** argv) {
             if (which < 2) {
                 const ssize_t got = read(fd, buffer.data(), buffer.size());
                 if (got > 0) {
-                    if (write(static_cast<int>(which) + 1, buffer.data(), static_cast<std::size_t>(got)) != got) return 125;
+                    if (write(static_cast<int>(which) + 1, buffer.data(), static_cast<std::size_t>(got)) != got)
+                        return 125;
                     continue;
                 }
             } else {

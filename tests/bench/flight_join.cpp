@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What a join costs beside the bare minimum: the lookup of a 50-byte key in a
 // std::unordered_map and a push_back of two pointers. Rounds are interleaved and
 // their medians compared, so that what else the machine does hits both alike.

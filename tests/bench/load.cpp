@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // load WORK …: clients of a server, fast enough not to be what is measured.
 //
 //   load crowd SOCKET N REQUEST     N connections send REQUEST, whose answer is one line; says "asked", waits for a
@@ -105,7 +106,8 @@ void crowd(const char* path, int n, const std::string& request) {
         for (int i = 0; i < ready; ++i) {
             const int fd = events[static_cast<std::size_t>(i)].data.fd;
             if (const ssize_t got = read(fd, buffer.data(), buffer.size()); got > 0) {
-                if (buffer[static_cast<std::size_t>(got) - 1] == '\n' && --unanswered == 0) std::printf("%.6f ", seconds_since(begin));
+                if (buffer[static_cast<std::size_t>(got) - 1] == '\n' && --unanswered == 0)
+                    std::printf("%.6f ", seconds_since(begin));
                 continue;
             }
             close(fd);
@@ -151,7 +153,8 @@ void start_directly(int n, const char* program) {
 void broadcast(const char* path, int n, std::size_t bytes) {
     const int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     const sockaddr_un address = address_of(path);
-    if (bind(listener, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 || listen(listener, 4096) != 0) die(path);
+    if (bind(listener, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 || listen(listener, 4096) != 0)
+        die(path);
     const int epoll = epoll_create1(EPOLL_CLOEXEC);
     std::vector<int> fds;
     std::vector<char> buffer(4096);

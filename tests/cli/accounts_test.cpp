@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The accounts a batch gives of itself: SPEC B5's joblog, report, page, summary,
 // list and progress.
 #include "sandbox.h"
@@ -48,7 +49,8 @@ TEST_CASE("B5: --joblog has GNU parallel's nine columns", "[batch][accounts]") {
     CHECK(box.batch({"-j1", "--joblog", "ours"}, lines).exit == 123);
     const auto ours = table(box.read("ours"));
     REQUIRE(ours.size() == 5);
-    CHECK(ours[0] == std::vector<std::string>{"Seq", "Host", "Starttime", "JobRuntime", "Send", "Receive", "Exitval", "Signal", "Command"});
+    CHECK(ours[0] == std::vector<std::string>{"Seq", "Host", "Starttime", "JobRuntime", "Send", "Receive", "Exitval",
+                                              "Signal", "Command"});
     for (std::size_t row = 1; row < ours.size(); ++row) {
         REQUIRE(ours[row].size() == 9);
         CHECK(ours[row][0] == std::to_string(row));
@@ -56,7 +58,10 @@ TEST_CASE("B5: --joblog has GNU parallel's nine columns", "[batch][accounts]") {
         CHECK(std::regex_match(ours[row][3], std::regex(" *[0-9]+\\.[0-9]{3}")));
     }
     if (!std::filesystem::exists("/usr/bin/parallel")) return;
-    const Ended peer = box.run({.args = {"-j1", "--will-cite", "--joblog", "theirs", "-a", "lines"}, .input = "", .env = {"SHELL=/bin/sh"}, .program = "/usr/bin/parallel"});
+    const Ended peer = box.run({.args = {"-j1", "--will-cite", "--joblog", "theirs", "-a", "lines"},
+                                .input = "",
+                                .env = {"SHELL=/bin/sh"},
+                                .program = "/usr/bin/parallel"});
     REQUIRE(peer.exit == 2);  // so many have failed
     const auto theirs = table(box.read("theirs"));
     REQUIRE(theirs.size() == ours.size());
@@ -131,7 +136,8 @@ TEST_CASE("B5: --report writes one JSON line a request", "[batch][accounts]") {
     CHECK(rows[3]["exit"] == 127);
     CHECK(rows[4]["signal"] == 9);
     CHECK(rows[4]["end"] == "killed by KILL");
-    CHECK(box.batch({"--json", "--report", "report", "--retries", "2"}, "{\"id\":\"x\",\"argv\":[\"false\"]}\n").exit == 123);
+    CHECK(box.batch({"--json", "--report", "report", "--retries", "2"}, "{\"id\":\"x\",\"argv\":[\"false\"]}\n").exit ==
+          123);
     const Json row = Json::parse(box.read("report"));
     CHECK(row["id"] == "x");
     CHECK(row["attempts"] == 3);
@@ -153,7 +159,8 @@ TEST_CASE("B5: a file that cannot be opened is known before anything runs", "[ba
     for (const char* option : {"--joblog", "--report", "--html"}) {
         const Ended ended = box.batch({option, "no/such/directory/file"}, "echo x >>runs\n");
         CHECK(ended.exit == 125);
-        CHECK_THAT(ended.err, StartsWith("coalesce: cannot ") && Contains("no/such/directory/file: No such file or directory\n"));
+        CHECK_THAT(ended.err,
+                   StartsWith("coalesce: cannot ") && Contains("no/such/directory/file: No such file or directory\n"));
         const Ended directory = box.batch({option, "."}, "echo x >>runs\n");
         CHECK(directory.exit == 125);
         CHECK_THAT(directory.err, Contains("Is a directory"));
@@ -220,7 +227,8 @@ TEST_CASE("F9: a spool directory that is not there fails only runs that need it"
     Sandbox box;
     const Ended ended = box.batch({"--spool-dir", "missing", "-j1"}, "echo small\nhead -c 2000000 /dev/zero\n");
     CHECK_THAT(ended.out, StartsWith("small\n"));
-    CHECK_THAT(ended.err, Contains("coalesce: cannot make a file for the output in missing: No such file or directory\n"));
+    CHECK_THAT(ended.err,
+               Contains("coalesce: cannot make a file for the output in missing: No such file or directory\n"));
     CHECK(ended.exit == 123);
 }
 
@@ -230,7 +238,8 @@ TEST_CASE("B5: --dry-run lists each distinct command with its count and runs non
     CHECK(ended.out == "      3 echo b >>runs\n      1 echo a >>runs\n");
     CHECK(ended.exit == 0);
     CHECK_FALSE(box.exists("runs"));
-    const Ended json = box.batch({"--dry-run", "--json"}, "{\"argv\":[\"echo\",\"a b\"]}\n{\"line\":\"echo x\"}\nbad\n");
+    const Ended json =
+        box.batch({"--dry-run", "--json"}, "{\"argv\":[\"echo\",\"a b\"]}\n{\"line\":\"echo x\"}\nbad\n");
     CHECK(json.out == "      1 echo 'a b'\n      1 echo x\n");
     CHECK(json.exit == 123);
     const Descriptor full = open_file("/dev/full", O_WRONLY);
@@ -242,7 +251,9 @@ TEST_CASE("B5: -v closes with a summary", "[batch][accounts]") {
     Gate gate = box.gate("gate");
     gate.open();
     const Ended ended = box.batch({"-v", "-j1"}, repeated("read x <gate\n", 3) + "false\n");
-    CHECK(std::regex_match(ended.err, std::regex("coalesce: 4 requests, 2 runs, 2 shared, 1 failed, [0-9.ms ]+ in all, [0-9.ms ]+ saved\n")));
+    CHECK(std::regex_match(
+        ended.err,
+        std::regex("coalesce: 4 requests, 2 runs, 2 shared, 1 failed, [0-9.ms ]+ in all, [0-9.ms ]+ saved\n")));
     CHECK(box.batch({}, "true\n").err.empty());
 }
 
@@ -251,7 +262,9 @@ TEST_CASE("B5: --progress draws on a terminal and clears its line", "[batch][acc
     Gate gate = box.gate("gate");
     Terminal terminal = open_terminal(100);
     SECTION("asked for") {
-        Running batch = box.start({.args = {"--progress", "-j1"}, .input = "read x <gate\nread x <gate\nfalse\n", .stderr_fd = terminal.slave.get()});
+        Running batch = box.start({.args = {"--progress", "-j1"},
+                                   .input = "read x <gate\nread x <gate\nfalse\n",
+                                   .stderr_fd = terminal.slave.get()});
         terminal.slave.reset();
         const std::string seen = read_all(terminal.master.get(), "0/3 done, 1 running, 0 shared, 0 failed");
         CHECK_THAT(seen, Contains("\r[--------------------] 0/3"));
@@ -270,10 +283,11 @@ TEST_CASE("B5: --progress draws on a terminal and clears its line", "[batch][acc
     SECTION("not by default when output and stderr are the same terminal, or with --no-progress") {
         for (const bool same : {true, false}) {
             Terminal other = open_terminal(100);
-            Running batch = box.start({.args = same ? std::vector<std::string>{} : std::vector<std::string>{"--no-progress"},
-                                       .input = "sleep 0.3; echo x >&2\n",
-                                       .stdout_fd = same ? other.slave.get() : -1,
-                                       .stderr_fd = other.slave.get()});
+            Running batch =
+                box.start({.args = same ? std::vector<std::string>{} : std::vector<std::string>{"--no-progress"},
+                           .input = "sleep 0.3; echo x >&2\n",
+                           .stdout_fd = same ? other.slave.get() : -1,
+                           .stderr_fd = other.slave.get()});
             other.slave.reset();
             CHECK(read_all(other.master.get(), "x\r\n") == "x\r\n");
             CHECK(batch.wait().exit == 0);
@@ -294,7 +308,8 @@ TEST_CASE("B5: output takes the progress line away before it is written", "[batc
     Sandbox box;
     Gate gate = box.gate("gate");
     Terminal terminal = open_terminal(100);
-    Running batch = box.start({.args = {"--progress"}, .input = "read x <gate; echo complaint >&2\n", .stderr_fd = terminal.slave.get()});
+    Running batch = box.start(
+        {.args = {"--progress"}, .input = "read x <gate; echo complaint >&2\n", .stderr_fd = terminal.slave.get()});
     terminal.slave.reset();
     read_all(terminal.master.get(), "1 running");
     gate.open();

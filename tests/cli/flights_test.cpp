@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Who shares a run and who does not, in what order runs start and how they are
 // bounded: SPEC F1–F10 and F12 as seen from batch, B3, B4, and the ways to stop early.
 #include "sandbox.h"
@@ -39,7 +40,8 @@ TEST_CASE("B3: a line read while its equal is queued joins it", "[batch][flights
     Gate gate = box.gate("gate");
     gate.open();
     const std::string queued = "echo run >>runs; echo queued\n";
-    CHECK(box.batch({"-j1"}, "read x <gate; echo first\n" + repeated(queued, 5)).out == "first\n" + repeated("queued\n", 5));
+    CHECK(box.batch({"-j1"}, "read x <gate; echo first\n" + repeated(queued, 5)).out ==
+          "first\n" + repeated("queued\n", 5));
     CHECK(box.lines("runs") == 1);
 }
 
@@ -134,18 +136,22 @@ TEST_CASE("F4: a thousand waiters on a failing command are one run and a thousan
 TEST_CASE("F4: a command that cannot be started fails for all with the reason", "[batch][flights]") {
     Sandbox box;
     box.write("not-executable", "x");
-    const Ended ended = box.batch({"--json", "-j1", "--format", "json"},
-                                  "{\"id\":1,\"argv\":[\"./missing\"]}\n{\"id\":2,\"argv\":[\"./not-executable\"]}\n"
-                                  "{\"id\":3,\"argv\":[\"no-such-program\"]}\n{\"id\":4,\"argv\":[\"true\"],\"cwd\":\"/missing\"}\n"
-                                  "{\"id\":5,\"argv\":[\"/etc\"]}\n{\"id\":6,\"argv\":[\"./missing/x\"]}\n");
+    const Ended ended =
+        box.batch({"--json", "-j1", "--format", "json"},
+                  "{\"id\":1,\"argv\":[\"./missing\"]}\n{\"id\":2,\"argv\":[\"./not-executable\"]}\n"
+                  "{\"id\":3,\"argv\":[\"no-such-program\"]}\n{\"id\":4,\"argv\":[\"true\"],\"cwd\":\"/missing\"}\n"
+                  "{\"id\":5,\"argv\":[\"/etc\"]}\n{\"id\":6,\"argv\":[\"./missing/x\"]}\n");
     std::vector<Json> results;
     for (const std::string& line : sorted_lines(ended.out)) results.push_back(Json::parse(line));
     REQUIRE(results.size() == 6);
     std::sort(results.begin(), results.end(), [](const Json& a, const Json& b) { return a["id"] < b["id"]; });
     const std::vector<std::pair<int, std::string>> wanted{
-        {127, "cannot run ./missing: No such file or directory"}, {126, "cannot run ./not-executable: Permission denied"},
-        {127, "cannot run no-such-program: No such file or directory"}, {125, "cannot enter /missing: No such file or directory"},
-        {126, "cannot run /etc: Permission denied"}, {127, "cannot run ./missing/x: No such file or directory"}};
+        {127, "cannot run ./missing: No such file or directory"},
+        {126, "cannot run ./not-executable: Permission denied"},
+        {127, "cannot run no-such-program: No such file or directory"},
+        {125, "cannot enter /missing: No such file or directory"},
+        {126, "cannot run /etc: Permission denied"},
+        {127, "cannot run ./missing/x: No such file or directory"}};
     for (std::size_t i = 0; i < 6; ++i) {
         CHECK(results[i]["exit"] == wanted[i].first);
         CHECK(results[i]["error"]["message"] == wanted[i].second);
@@ -231,7 +237,9 @@ TEST_CASE("F9: past the replay limit a second requester gets an error, never a g
     std::string input = "echo run >>runs; seq 1 1400000 | head -c 10000000; exit 4\n";
     const Ended ended = box.batch({"--replay-limit", "64K", "-j1", "-v"}, "true\n" + input + input);
     CHECK(ended.out.size() == 10'000'000);
-    CHECK_THAT(ended.err, Contains("coalesce: the output is longer than the replay limit of 64 KiB; raise it with --replay-limit\n"));
+    CHECK_THAT(
+        ended.err,
+        Contains("coalesce: the output is longer than the replay limit of 64 KiB; raise it with --replay-limit\n"));
     CHECK_THAT(ended.err, Contains("3 requests, 2 runs, 1 shared, 2 failed"));
     CHECK(ended.exit == 123);
     CHECK(box.lines("runs") == 1);
@@ -243,14 +251,16 @@ TEST_CASE("F9: in formats that need the whole result, passing the replay limit i
     for (const std::string& line : sorted_lines(json.out)) {
         const Json result = Json::parse(line);
         CHECK(result["exit"] == (result["command"] == "echo x" ? 0 : 125));
-        if (result["command"] != "echo x") CHECK_THAT(result["error"]["message"].get<std::string>(), Contains("--replay-limit"));
+        if (result["command"] != "echo x")
+            CHECK_THAT(result["error"]["message"].get<std::string>(), Contains("--replay-limit"));
     }
     const Ended tagged = box.batch({"--replay-limit", "64K", "--tag"}, "seq 1 100000\n");
     CHECK_THAT(tagged.err, Contains("--replay-limit"));
     CHECK(tagged.exit == 123);
 }
 
-TEST_CASE("F9: a line that comes when its equal is past the replay limit runs by itself, afterwards", "[batch][flights]") {
+TEST_CASE("F9: a line that comes when its equal is past the replay limit runs by itself, afterwards",
+          "[batch][flights]") {
     Sandbox box;
     Gate gate = box.gate("gate");
     Gate begun = box.gate("begun");
@@ -294,7 +304,8 @@ TEST_CASE("F9: -k holds back what is past the replay limit until its turn", "[ba
 }
 
 // The one who led had left; nobody else may be given what it would have been given.
-TEST_CASE("F9: when the leader has given up, those who share a run past the replay limit get an error", "[batch][flights]") {
+TEST_CASE("F9: when the leader has given up, those who share a run past the replay limit get an error",
+          "[batch][flights]") {
     Sandbox box;
     Gate gate = box.gate("gate");
     const std::string request = R"({"line":"read x <gate; seq 1 100000")";
@@ -362,7 +373,8 @@ TEST_CASE("F10: wait bounds one requester, the run goes on for the others", "[ba
     Gate gate = box.gate("gate");
     const std::string request = R"({"line":"echo run >>runs; read x <gate; echo out")";
     Running batch = box.start({.args = {"--json", "--format", "json"}});
-    batch.send(request + ",\"id\":1,\"wait\":0.05}\n" + request + ",\"id\":2}\n" + request + ",\"id\":3,\"wait\":0.05}\n");
+    batch.send(request + ",\"id\":1,\"wait\":0.05}\n" + request + ",\"id\":2}\n" + request +
+               ",\"id\":3,\"wait\":0.05}\n");
     for (int i = 0; i < 2; ++i) {
         const Json gone = Json::parse(batch.read_line());
         CHECK(gone["id"] != 2);
@@ -393,7 +405,8 @@ TEST_CASE("F6: a request for a key that is being cancelled waits for its end and
     Sandbox box;
     Gate gate = box.gate("gate");
     Gate begun = box.gate("begun");
-    const std::string request = R"({"line":"trap 'read x <gate; echo over >>log; exit' TERM; echo run >>log; echo x >begun; sleep 1000 >&- 2>&- & wait; echo out")";
+    const std::string request =
+        R"({"line":"trap 'read x <gate; echo over >>log; exit' TERM; echo run >>log; echo x >begun; sleep 1000 >&- 2>&- & wait; echo out")";
     Running batch = box.start({.args = {"--json", "-j4"}});
     batch.send(request + ",\"wait\":0.1}\n");
     begun.await();
@@ -447,7 +460,8 @@ TEST_CASE("B4: -j bounds how many run at a time", "[batch][flights]") {
         ::unlink(box.path("seen").c_str());
         CHECK(box.batch({option}, input).exit == 0);
         std::size_t most = 0;
-        for (const std::string& seen : sorted_lines(box.read("seen"))) most = std::max(most, std::size_t{std::stoul(seen)});
+        for (const std::string& seen : sorted_lines(box.read("seen")))
+            most = std::max(most, std::size_t{std::stoul(seen)});
         INFO(option);
         CHECK(most <= limit);
         CHECK(most >= 1);
@@ -483,7 +497,8 @@ TEST_CASE("B4: with no processes or descriptors to be had, runs wait for those b
     Sandbox box;
     std::string input;
     for (int i = 0; i < 100; ++i) input += "echo " + std::to_string(i) + "; echo x >>runs\n";
-    const Ended ended = box.run({.args = {"-c", "ulimit -n 60; exec \"$0\" -j0", tested_program()}, .input = input, .program = "/bin/sh"});
+    const Ended ended = box.run(
+        {.args = {"-c", "ulimit -n 60; exec \"$0\" -j0", tested_program()}, .input = input, .program = "/bin/sh"});
     CHECK(ended.exit == 0);
     CHECK(ended.err.empty());
     CHECK(sorted_lines(ended.out).size() == 100);
@@ -524,7 +539,8 @@ TEST_CASE("B5: --retries runs a failed command again, and prints the last attemp
     }
     SECTION("also what timed out, each attempt with its own time") {
         Gate gate = box.gate("gate");
-        const Ended ended = box.batch({"--retries", "2", "--timeout", "100ms", "-j1"}, "echo run >>runs; wc -l <runs; read x <gate\n");
+        const Ended ended =
+            box.batch({"--retries", "2", "--timeout", "100ms", "-j1"}, "echo run >>runs; wc -l <runs; read x <gate\n");
         CHECK(ended.out == "3\n");
         CHECK(ended.exit == 123);
         CHECK(box.lines("runs") == 3);
@@ -532,7 +548,8 @@ TEST_CASE("B5: --retries runs a failed command again, and prints the last attemp
     SECTION("and a duplicate joins whichever attempt is on") {
         Gate gate = box.gate("gate");
         Gate begun = box.gate("begun");
-        const std::string line = "echo run >>runs; echo x >begun; read x <gate; test $(wc -l <runs) -eq 2 && echo good\n";
+        const std::string line =
+            "echo run >>runs; echo x >begun; read x <gate; test $(wc -l <runs) -eq 2 && echo good\n";
         Running batch = box.start({.args = {"--retries", "1", "-j2"}});
         batch.send(line);
         begun.await();

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What batch reads (SPEC B1), wherever it comes from and however broken it is.
 #include "sandbox.h"
 
@@ -59,14 +60,15 @@ TEST_CASE("B1: -a reads a file, and - is standard input", "[batch][input]") {
 
 TEST_CASE("B1: shell syntax is the shell's", "[batch][input]") {
     Sandbox box;
-    const Ended ended = box.batch(
-        {"-j1"},
-        "for i in 1 2; do echo $i; done\necho a | tr a b\nx=5; echo \"$((x * 2))\"\n(exit 0) && echo yes\necho \"a  b\"\n");
+    const Ended ended = box.batch({"-j1"},
+                                  "for i in 1 2; do echo $i; done\necho a | tr a b\nx=5; echo \"$((x * 2))\"\n(exit 0) "
+                                  "&& echo yes\necho \"a  b\"\n");
     CHECK(ended.out == "1\n2\nb\n10\nyes\na  b\n");
     CHECK(ended.exit == 0);
 }
 
-TEST_CASE("B1: a line without shell syntax ends with the same status and bytes as through the shell", "[batch][input]") {
+TEST_CASE("B1: a line without shell syntax ends with the same status and bytes as through the shell",
+          "[batch][input]") {
     Sandbox box;
     const std::string program = box.script("say", "printf '%s|' \"$@\"; echo err >&2; exit 3\n");
     const std::string signalled = box.script("die", "echo before; kill -SEGV $$\n");
@@ -285,7 +287,9 @@ TEST_CASE("B1: every field of a JSON request does what it says", "[batch][json]"
         CHECK(one(R"({"id":-7,"argv":["true"]})")["id"] == -7);
         CHECK_FALSE(one(R"({"argv":["true"]})").contains("id"));
     }
-    SECTION("cwd") { CHECK(one(R"({"argv":["/bin/pwd"],"cwd":")" + box.path("sub") + "\"}")["stdout"] == box.path("sub") + "\n"); }
+    SECTION("cwd") {
+        CHECK(one(R"({"argv":["/bin/pwd"],"cwd":")" + box.path("sub") + "\"}")["stdout"] == box.path("sub") + "\n");
+    }
     SECTION("umask") { CHECK(one(R"({"line":"umask","umask":63})")["stdout"] == "0077\n"); }
     SECTION("env as an object changes the environment, null removes") {
         const Json result = one(R"({"line":"echo $OLD$NEW${GONE-none}","env":{"NEW":"new","GONE":null}})");
@@ -378,11 +382,11 @@ TEST_CASE("B1: a malformed request gets a result object that says why", "[batch]
 TEST_CASE("B1: hostile JSON ends no batch", "[batch][json]") {
     Sandbox box;
     const std::string deep = std::string(500'000, '[') + std::string(500'000, ']');
-    const Ended ended =
-        box.batch({"--json", "-j1"}, "{\"argv\":" + deep + "}\n" + "{\"argv\":[\"echo\",\"\xff\"]}\n" +
-                                         "{\"argv\":[\"echo\"],\"timeout\":1e999}\n{\"argv\":[\"a\\u0000b\"]}\n" +
-                                         "{\"argv\":[\"echo\"],\"argv\":[\"echo\",\"twice\"]}\n" +
-                                         "{\"argv\":[\"echo\"],\"\\u001b[31mred\":1}\n" + "{\"argv\":[\"echo\",\"end\"]}\n");
+    const Ended ended = box.batch(
+        {"--json", "-j1"}, "{\"argv\":" + deep + "}\n" + "{\"argv\":[\"echo\",\"\xff\"]}\n" +
+                               "{\"argv\":[\"echo\"],\"timeout\":1e999}\n{\"argv\":[\"a\\u0000b\"]}\n" +
+                               "{\"argv\":[\"echo\"],\"argv\":[\"echo\",\"twice\"]}\n" +
+                               "{\"argv\":[\"echo\"],\"\\u001b[31mred\":1}\n" + "{\"argv\":[\"echo\",\"end\"]}\n");
     CHECK(ended.out == "end\n");
     CHECK(ended.exit == 123);
     CHECK(sorted_lines(ended.err).size() == 6);

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Memory stays bounded whatever comes in (SPEC B4, F9). Sanitizers multiply it, so it
 // is the release program that is measured; theirs is asked for less, and only looked
 // at. Each input ends with a line that is held, and then the program is asked for the
@@ -88,7 +89,8 @@ TEST_CASE("B4: two million identical lines stay under 150 MB", "[batch][memory]"
 TEST_CASE("B4: the memory for distinct lines is bounded by the read-ahead, and none is lost", "[batch][memory]") {
     const auto lines = [](std::size_t count) {
         std::string input;
-        for (std::size_t i = 0; i < count; ++i) input += "echo x >>runs; : " + std::to_string(i) + std::string(2'000, 'x') + "\n";
+        for (std::size_t i = 0; i < count; ++i)
+            input += "echo x >>runs; : " + std::to_string(i) + std::string(2'000, 'x') + "\n";
         return input;
     };
     const std::size_t count = sanitized() ? 600 : 3'000;
@@ -163,7 +165,8 @@ TEST_CASE("B4: results that wait for a slow first line are bounded by their byte
 TEST_CASE("F9: a long output that one requester reads is not kept", "[batch][memory]") {
     Sandbox box;
     const std::string last = sanitized() ? "2000000" : "20000000";
-    const Measured measured = measure(box, {"--replay-limit", "1M", "-j1"}, "seq 1 " + last + "\n", sanitized() ? 14'888'896 : 168'888'897);
+    const Measured measured =
+        measure(box, {"--replay-limit", "1M", "-j1"}, "seq 1 " + last + "\n", sanitized() ? 14'888'896 : 168'888'897);
     CHECK(measured.out.ends_with("\n" + last + "\n"));
     CHECK(measured.ended.exit == 0);
     check_bound(measured.kib, 10'000);

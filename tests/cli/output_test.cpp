@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What batch prints (SPEC B2), where it prints it, and what becomes of it when
 // nobody reads.
 #include "sandbox.h"
@@ -127,7 +128,8 @@ TEST_CASE("F3: 10 MB come out exactly, wherever they go", "[batch][output]") {
     }
     SECTION("to a terminal") {
         Terminal terminal = open_terminal(80);
-        Running batch = box.start({.input = "head -c 200000 /dev/zero | tr '\\0' x; echo end\n", .stdout_fd = terminal.slave.get()});
+        Running batch = box.start(
+            {.input = "head -c 200000 /dev/zero | tr '\\0' x; echo end\n", .stdout_fd = terminal.slave.get()});
         terminal.slave.reset();
         const std::string seen = read_all(terminal.master.get(), "end\r\n");
         CHECK(seen == std::string(200'000, 'x') + "end\r\n");
@@ -153,14 +155,16 @@ TEST_CASE("F3: 10 MB come out exactly, wherever they go", "[batch][output]") {
 TEST_CASE("F3: order is kept within each stream, across both", "[batch][output]") {
     Sandbox box;
     // One process writes to both in turn, in pieces of every size up to past the heap limit.
-    box.script("both", "i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo out $i $filler; echo err $i $filler >&2; done\n");
+    box.script("both",
+               "i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo out $i $filler; echo err $i $filler >&2; done\n");
     const Ended ended = box.batch({}, "filler=" + std::string(900, 'f') + " ./both\n");
     for (const auto& [text, name] : {std::pair{ended.out, "out"}, std::pair{ended.err, "err"}}) {
         std::string wanted;
         for (int i = 1; i <= 3000; ++i) wanted += std::string(name) + " " + std::to_string(i) + " \n";
         std::string seen = text;
         std::string filler(900, 'f');
-        for (std::size_t at = seen.find(filler); at != std::string::npos; at = seen.find(filler, at)) seen.erase(at, 900);
+        for (std::size_t at = seen.find(filler); at != std::string::npos; at = seen.find(filler, at))
+            seen.erase(at, 900);
         CHECK((seen == wanted || text == wanted));
     }
 }
@@ -170,7 +174,8 @@ TEST_CASE("B2: -k prints in the order of the input", "[batch][output]") {
     Gate gate = box.gate("gate");
     Gate begun = box.gate("begun");
     Running batch = box.start({.args = {"-k", "-j2"}});
-    batch.send("echo x >begun; read x <gate; echo first; echo first >&2\necho second\nexit 3\necho fourth; echo x >begun\n");
+    batch.send(
+        "echo x >begun; read x <gate; echo first; echo first >&2\necho second\nexit 3\necho fourth; echo x >begun\n");
     begun.await();
     begun.await();  // the fourth is over, or nearly, while the first is held
     batch.send("echo second\n");
@@ -209,10 +214,10 @@ TEST_CASE("B2: -k keeps a joined line in its own place", "[batch][output]") {
 TEST_CASE("B2: --tag begins each line with the command and a tab", "[batch][output]") {
     Sandbox box;
     const Ended ended = box.batch({"--tag", "-j1"}, "echo a; echo b; echo e >&2\nprintf 'no newline'\n:\n");
-    CHECK(ended.out ==
-          "echo a; echo b; echo e >&2\ta\necho a; echo b; echo e >&2\tb\nprintf 'no newline'\tno newline");
+    CHECK(ended.out == "echo a; echo b; echo e >&2\ta\necho a; echo b; echo e >&2\tb\nprintf 'no newline'\tno newline");
     CHECK(ended.err == "echo a; echo b; echo e >&2\te\n");
-    CHECK(box.batch({"--tag", "--json"}, "{\"argv\":[\"echo\",\"a b\"]}\n{\"argv\":[\"echo\",\"c\"],\"output\":\"none\"}\n")
+    CHECK(box.batch({"--tag", "--json"},
+                    "{\"argv\":[\"echo\",\"a b\"]}\n{\"argv\":[\"echo\",\"c\"],\"output\":\"none\"}\n")
               .out == "echo 'a b'\ta b\n");
 }
 
@@ -220,15 +225,16 @@ TEST_CASE("B2: --format json prints one result object a request", "[batch][outpu
     Sandbox box;
     Gate gate = box.gate("gate");
     gate.open();
-    const Ended ended = box.batch({"--format", "json", "-j1"},
-                                  "read x <gate; echo out; echo \"e\trr\" >&2; exit 7\nread x <gate; echo out; echo \"e\trr\" >&2; exit 7\n"
-                                  "sh -c 'kill -9 $$'\nprintf 'a\\0b\\377'\nprintf '\\0\\1\\177\"\\\\'\n/no/such/program\n");
+    const Ended ended = box.batch(
+        {"--format", "json", "-j1"},
+        "read x <gate; echo out; echo \"e\trr\" >&2; exit 7\nread x <gate; echo out; echo \"e\trr\" >&2; exit 7\n"
+        "sh -c 'kill -9 $$'\nprintf 'a\\0b\\377'\nprintf '\\0\\1\\177\"\\\\'\n/no/such/program\n");
     std::vector<Json> results;
     for (const std::string& line : sorted_lines(ended.out)) results.push_back(Json::parse(line));
     REQUIRE(results.size() == 6);
     const auto of = [&](const std::string& command) {
-        const auto found =
-            std::find_if(results.begin(), results.end(), [&](const Json& result) { return result["command"] == command; });
+        const auto found = std::find_if(results.begin(), results.end(),
+                                        [&](const Json& result) { return result["command"] == command; });
         REQUIRE(found != results.end());
         return *found;
     };
@@ -239,7 +245,8 @@ TEST_CASE("B2: --format json prints one result object a request", "[batch][outpu
     CHECK(shared["requesters"] == 2);
     CHECK(shared["duration"].is_number());
     CHECK(shared["started"].get<double>() > 1e9);
-    CHECK(std::count_if(results.begin(), results.end(), [](const Json& result) { return result["joined"] == true; }) == 1);
+    CHECK(std::count_if(results.begin(), results.end(), [](const Json& result) { return result["joined"] == true; }) ==
+          1);
     CHECK(of("sh -c 'kill -9 $$'")["exit"] == 137);
     CHECK(of("printf 'a\\0b\\377'")["stdout_base64"] == "YQBi/w==");
     CHECK_FALSE(of("printf 'a\\0b\\377'").contains("stdout"));
@@ -310,9 +317,10 @@ TEST_CASE("R3: when the reader goes away batch ends as SIGPIPE would end it, and
         CHECK_FALSE(alive(held));
     }
     SECTION("in a pipeline with head") {
-        const Ended ended = box.run({.args = {"-c", "seq 1 200 | sed 's/.*/seq & 2000/' | \"$0\" -j2 | head -1", tested_program()},
-                                     .input = "",
-                                     .program = "/bin/bash"});
+        const Ended ended =
+            box.run({.args = {"-c", "seq 1 200 | sed 's/.*/seq & 2000/' | \"$0\" -j2 | head -1", tested_program()},
+                     .input = "",
+                     .program = "/bin/bash"});
         CHECK(std::count(ended.out.begin(), ended.out.end(), '\n') == 1);
         CHECK(ended.err.empty());
     }
@@ -341,7 +349,8 @@ TEST_CASE("B6: output that cannot be written is our own failure", "[batch][outpu
     SECTION("a disk that gets full") {
         if (!box.mount_small_disk("disk", 64)) return;
         const Descriptor file = open_file(box.path("disk/out"), O_WRONLY | O_CREAT);
-        const Ended ended = box.run({.args = {"-j1"}, .input = "echo first\nhead -c 200000 /dev/zero\necho x\n", .stdout_fd = file.get()});
+        const Ended ended = box.run(
+            {.args = {"-j1"}, .input = "echo first\nhead -c 200000 /dev/zero\necho x\n", .stdout_fd = file.get()});
         CHECK(ended.exit == 125);
         CHECK(ended.err == "coalesce: cannot write to standard output: No space left on device\n");
         CHECK_THAT(box.read("disk/out"), StartsWith("first\n"));
@@ -358,7 +367,8 @@ TEST_CASE("B6: output that cannot be written is our own failure", "[batch][outpu
         CHECK(box.run({.args = {"--help"}, .input = "", .stdout_fd = full.get()}).exit == 125);
         CHECK(box.run({.args = {"batch", "--help"}, .input = "", .stdout_fd = full.get()}).exit == 125);
     }
-    for (const std::vector<std::string>& args : std::vector<std::vector<std::string>>{{"status"}, {"stats"}, {"key", "true"}, {"--help"}}) {
+    for (const std::vector<std::string>& args :
+         std::vector<std::vector<std::string>>{{"status"}, {"stats"}, {"key", "true"}, {"--help"}}) {
         DYNAMIC_SECTION(args.front() << " to a full device") {
             const Descriptor full = open_file("/dev/full", O_WRONLY);
             const Ended ended = box.run({.args = args, .input = "", .stdout_fd = full.get()});
@@ -404,9 +414,12 @@ TEST_CASE("B2: a pipe that belongs to somebody else is written whole, and does n
     REQUIRE(::fchmod(write_end.get(), 0600) == 0);
     Gate begun = box.gate("begun");
     ::chmod(begun.path().c_str(), 0666);
-    Running batch = box.start({.stdout_fd = write_end.get(), .in_child = [] {
-                                   if (::setgid(65534) != 0 || ::setuid(65534) != 0) ::_exit(98);
-                               }, .program = box.program_for_all()});
+    Running batch = box.start({.stdout_fd = write_end.get(),
+                               .in_child =
+                                   [] {
+                                       if (::setgid(65534) != 0 || ::setuid(65534) != 0) ::_exit(98);
+                                   },
+                               .program = box.program_for_all()});
     write_end.reset();
     batch.send("seq 1 50000\necho x >begun\n");
     begun.await();  // the second ran although nobody reads the first's output

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What a command finds around it when batch starts it, and what becomes of it when
 // batch is interrupted or killed: SPEC F13 and B6.
 #include "sandbox.h"
@@ -37,12 +38,14 @@ TEST_CASE("F13: a command gets no descriptor but 0, 1 and 2", "[batch][process]"
     const Descriptor extra = open_file("/dev/null", O_RDONLY);
     // -j2, accounts and a spool directory: everything that has descriptors is in use.
     for (const std::string& line : both_ways("/bin/ls -1 /proc/self/fd")) {
-        const Ended ended = box.run({.args = {"-j2", "--joblog", "log", "--report", "report", "--html", "page", "--spool-dir", ".", "-a", "lines"},
+        const Ended ended = box.run({.args = {"-j2", "--joblog", "log", "--report", "report", "--html", "page",
+                                              "--spool-dir", ".", "-a", "lines"},
                                      .input = "",
                                      .in_child = [&] { ::fcntl(extra.get(), F_SETFD, 0); }});
         CHECK(ended.exit == 125);  // there is no such file yet
         box.write("lines", line + "\n");
-        const Ended listed = box.run({.args = {"-j2", "--joblog", "log", "--report", "report", "--html", "page", "--spool-dir", ".", "-a", "lines"},
+        const Ended listed = box.run({.args = {"-j2", "--joblog", "log", "--report", "report", "--html", "page",
+                                               "--spool-dir", ".", "-a", "lines"},
                                       .input = "",
                                       .in_child = [&] { ::dup2(extra.get(), 77); }});
         CHECK(listed.out == "0\n1\n2\n3\n");  // the last is ls's own
@@ -61,7 +64,8 @@ TEST_CASE("F13: output goes to pipes, so /dev/stdout can be opened again", "[bat
 TEST_CASE("F13: signals have their default disposition, whatever batch was started with", "[batch][process]") {
     Sandbox box;
     for (const std::string& line : both_ways("/bin/cat /proc/self/status")) {
-        const Ended ended = box.run({.input = line + "\n", .ignored = {SIGINT, SIGHUP, SIGQUIT, SIGTERM, SIGPIPE, SIGUSR1, SIGCHLD, SIGTSTP}});
+        const Ended ended = box.run(
+            {.input = line + "\n", .ignored = {SIGINT, SIGHUP, SIGQUIT, SIGTERM, SIGPIPE, SIGUSR1, SIGCHLD, SIGTSTP}});
         CHECK(mask(ended.out, "SigIgn") == "0000000000000000");
         CHECK(mask(ended.out, "SigCgt") == "0000000000000000");
         CHECK(mask(ended.out, "SigBlk") == "0000000000000000");
@@ -82,7 +86,8 @@ TEST_CASE("F13: no signal is blocked in a command, whatever batch was started wi
 
 TEST_CASE("F13: a command leads a session of its own", "[batch][process]") {
     Sandbox box;
-    const Ended ended = box.batch({"-j1"}, "cut -d' ' -f 1,5,6 /proc/self/stat\necho $$ $(cut -d' ' -f 5,6 /proc/$$/stat)\n");
+    const Ended ended =
+        box.batch({"-j1"}, "cut -d' ' -f 1,5,6 /proc/self/stat\necho $$ $(cut -d' ' -f 5,6 /proc/$$/stat)\n");
     for (const std::string& line : sorted_lines(ended.out)) {
         const std::string pid = line.substr(0, line.find(' '));
         CHECK(line == pid + " " + pid + " " + pid);
@@ -98,7 +103,8 @@ TEST_CASE("F13: directory, environment, umask, niceness and limits are batch's o
         const rlimit files{100, 200};
         ::setrlimit(RLIMIT_NOFILE, &files);
     };
-    const std::string probe = box.script("probe", "pwd; umask; nice; ulimit -Sn; ulimit -Hn; printf '%s\\n' \"$SOME_THING\"\n");
+    const std::string probe =
+        box.script("probe", "pwd; umask; nice; ulimit -Sn; ulimit -Hn; printf '%s\\n' \"$SOME_THING\"\n");
     for (const std::string& line : both_ways("./probe")) {
         const Ended ended = box.run({.input = line + "\n", .in_child = in_child});
         CHECK(ended.out == box.directory() + "\n0027\n19\n100\n200\na b\nc\n");
@@ -113,11 +119,13 @@ TEST_CASE("F13: a command runs in a directory that only a descriptor still reach
     ::mkdir(box.path("private").c_str(), 0700);
     ::mkdir(box.path("private/inside").c_str(), 0777);
     const std::string inside = box.path("private/inside");
-    const Ended ended = box.run({.input = "echo it runs\n/bin/echo so does this\n",
-                                 .in_child = [&] {
-                                     if (::chdir(inside.c_str()) != 0 || ::setgid(65534) != 0 || ::setuid(65534) != 0) ::_exit(98);
-                                 },
-                                 .program = program});
+    const Ended ended =
+        box.run({.input = "echo it runs\n/bin/echo so does this\n",
+                 .in_child =
+                     [&] {
+                         if (::chdir(inside.c_str()) != 0 || ::setgid(65534) != 0 || ::setuid(65534) != 0) ::_exit(98);
+                     },
+                 .program = program});
     CHECK(sorted_lines(ended.out) == std::vector<std::string>{"it runs", "so does this"});
     CHECK(ended.exit == 0);
 }
@@ -126,7 +134,9 @@ TEST_CASE("F13: a command dies with batch, even by KILL", "[batch][process]") {
     Sandbox box;
     Gate begun = box.gate("begun");
     Running batch = box.start({.args = {"-j4"}});
-    batch.send("echo $$ >begun; exec sleep 1000\ntrap '' TERM INT HUP; echo $$ >begun; while :; do read x <never || sleep 1; done\n");
+    batch.send(
+        "echo $$ >begun; exec sleep 1000\ntrap '' TERM INT HUP; echo $$ >begun; while :; do read x <never || sleep 1; "
+        "done\n");
     const std::vector<pid_t> pids{std::stoi(begun.await()), std::stoi(begun.await())};
     batch.signal(SIGKILL);
     CHECK(batch.wait().signal == SIGKILL);
@@ -154,14 +164,16 @@ TEST_CASE("F13: nothing is left of a command that was being waited for", "[batch
 
 // --- interruption
 
-TEST_CASE("B6: an interrupt ends the commands, flushes what has finished, and is told by the status", "[batch][process]") {
+TEST_CASE("B6: an interrupt ends the commands, flushes what has finished, and is told by the status",
+          "[batch][process]") {
     Sandbox box;
     for (const auto& [number, status] : {std::pair{SIGINT, 130}, {SIGTERM, 143}, {SIGHUP, 129}}) {
         INFO(number);
         Sandbox inner;
         Gate begun = inner.gate("begun");
         Running batch = inner.start({.args = {"-j2", "-k"}});
-        batch.send("echo finished; echo also >&2\necho $$ >begun; exec sleep 1000\necho after\n" + repeated("echo x >>runs; echo $$ >begun; exec sleep 999\n", 2));
+        batch.send("echo finished; echo also >&2\necho $$ >begun; exec sleep 1000\necho after\n" +
+                   repeated("echo x >>runs; echo $$ >begun; exec sleep 999\n", 2));
         const std::vector<pid_t> pids{std::stoi(begun.await()), std::stoi(begun.await())};
         batch.signal(number);
         const Ended ended = batch.wait();
@@ -196,7 +208,9 @@ TEST_CASE("B6: a signal told twice at once is one, so that the command can clean
         Gate told = box.gate("told");
         Gate gate = box.gate("gate");
         Running batch = box.start({.args = {"-j2"}});
-        batch.send("trap 'echo x >told; read x <gate; echo cleaned >log; exit' TERM; echo x >begun; while :; do sleep 0.01; done\n");
+        batch.send(
+            "trap 'echo x >told; read x <gate; echo cleaned >log; exit' TERM; echo x >begun; while :; do sleep 0.01; "
+            "done\n");
         begun.await();
         const auto first = std::chrono::steady_clock::now();
         batch.signal(SIGTERM);
@@ -306,7 +320,9 @@ TEST_CASE("B6: Ctrl-C on a terminal reaches the commands once, through batch", "
                                    ::ioctl(2, TIOCSCTTY, 0);
                                }});
     terminal.slave.reset();
-    batch.send("trap 'echo interrupted' INT; trap 'echo terminated; exit' TERM; echo x >begun; while :; do sleep 1000 >&- 2>&- & wait; done\n");
+    batch.send(
+        "trap 'echo interrupted' INT; trap 'echo terminated; exit' TERM; echo x >begun; while :; do sleep 1000 >&- "
+        "2>&- & wait; done\n");
     begun.await();
     REQUIRE(::write(terminal.master.get(), "\x03", 1) == 1);
     CHECK(batch.wait().exit == 130);

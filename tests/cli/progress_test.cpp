@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The bar on a terminal that changes under it (SPEC B5): another width, and Ctrl-C.
 #include "sandbox.h"
 
@@ -92,5 +93,6 @@ TEST_CASE("B5: Ctrl-C takes the bar away, and ends what runs", "[batch][progress
     const std::size_t last = seen.rfind(std::string(begin) + std::string(end));
     REQUIRE(last != std::string::npos);
     CHECK(seen.substr(last + 1).find("running") == std::string::npos);
-    CHECK_THAT(seen, Contains(std::string(begin) + std::string(end) + "coalesce: ") || EndsWith(std::string(begin) + std::string(end)));
+    CHECK_THAT(seen, Contains(std::string(begin) + std::string(end) + "coalesce: ") ||
+                         EndsWith(std::string(begin) + std::string(end)));
 }

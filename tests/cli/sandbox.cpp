@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "sandbox.h"
 
 #include <catch2/catch.hpp>
@@ -371,7 +372,8 @@ std::string read_all(int fd, std::string_view until) {
     std::array<char, 65536> buffer;
     const auto latest = deadline();
     while (until.empty() || all.find(until) == std::string::npos) {
-        if (Clock::now() > latest) FAIL("never seen: " << until << " in " << all.substr(all.size() - std::min<std::size_t>(all.size(), 1000)));
+        if (Clock::now() > latest)
+            FAIL("never seen: " << until << " in " << all.substr(all.size() - std::min<std::size_t>(all.size(), 1000)));
         await_readable(fd);
         const ssize_t got = ::read(fd, buffer.data(), buffer.size());
         if (got <= 0) return all;  // EIO: a terminal that nobody holds any more

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Sandbox: a fresh directory and a fresh environment, in which the real program is run.
 //
 // Tests see only what a user sees: exit status, bytes, files. How often a command
@@ -53,14 +54,14 @@ struct How {
     std::vector<std::string> args;
     /// Fed to standard input, which then ends. Absent: the input stays open, see Running::send.
     std::optional<std::string> input;
-    int stdin_fd = -1;   ///< instead of the pipe to the test; stays the test's
+    int stdin_fd = -1;  ///< instead of the pipe to the test; stays the test's
     int stdout_fd = -1;
     int stderr_fd = -1;
-    std::vector<int> closed;   ///< of 0, 1 and 2
-    std::vector<int> ignored;  ///< signals
-    std::vector<std::string> env;  ///< "NAME=value" beside the sandbox's own
+    std::vector<int> closed;         ///< of 0, 1 and 2
+    std::vector<int> ignored;        ///< signals
+    std::vector<std::string> env;    ///< "NAME=value" beside the sandbox's own
     std::function<void()> in_child;  ///< last thing before exec
-    std::string program;           ///< empty: coalesce
+    std::string program;             ///< empty: coalesce
 };
 
 /// A program that runs.

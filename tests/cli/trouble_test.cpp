@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What is typed wrongly, and what is asked of a program before it does anything:
 // options, help, suggestions (SPEC O2, and the command line of B).
 #include "sandbox.h"
@@ -47,12 +48,27 @@ TEST_CASE("O2: an unknown option is named, the near one suggested, and nothing r
 
 TEST_CASE("O2: a value that makes no sense is named with its option", "[cli][trouble]") {
     Sandbox box;
-    for (const auto& [option, value] : std::vector<std::pair<std::string, std::string>>{
-             {"--jobs", "-1"},          {"--jobs", "many"},       {"--jobs", "1.5"},          {"--jobs", "99999999999999999999"},
-             {"--jobs", ""},            {"--retries", "-1"},      {"--timeout", "soon"},      {"--timeout", "-1"},
-             {"--grace", "1 h"},        {"--halt", "later"},      {"--halt", "now,fail=0"},   {"--halt", "now,fail="},
-             {"--halt", "soon,fail=1x"}, {"--replay-limit", "1Q"}, {"--replay-limit", "-1"},   {"--format", "xml"},
-             {"--read-ahead", "-5"},    {"--timeout", ""},        {"--halt", ""},             {"--replay-limit", ""}}) {
+    for (const auto& [option, value] :
+         std::vector<std::pair<std::string, std::string>>{{"--jobs", "-1"},
+                                                          {"--jobs", "many"},
+                                                          {"--jobs", "1.5"},
+                                                          {"--jobs", "99999999999999999999"},
+                                                          {"--jobs", ""},
+                                                          {"--retries", "-1"},
+                                                          {"--timeout", "soon"},
+                                                          {"--timeout", "-1"},
+                                                          {"--grace", "1 h"},
+                                                          {"--halt", "later"},
+                                                          {"--halt", "now,fail=0"},
+                                                          {"--halt", "now,fail="},
+                                                          {"--halt", "soon,fail=1x"},
+                                                          {"--replay-limit", "1Q"},
+                                                          {"--replay-limit", "-1"},
+                                                          {"--format", "xml"},
+                                                          {"--read-ahead", "-5"},
+                                                          {"--timeout", ""},
+                                                          {"--halt", ""},
+                                                          {"--replay-limit", ""}}) {
         const Ended ended = box.batch({option, value}, "echo x >>runs\n");
         INFO(option << " '" << value << "'");
         CHECK(ended.exit == 125);
@@ -93,7 +109,8 @@ TEST_CASE("O2: --help of every command fits a screen of 48 lines, with examples"
     for (const char* const command : {"", "run", "batch", "key", "status", "cancel", "stats", "serve"}) {
         INFO(command);
         const std::string name = command;
-        const Ended ended = box.batch(name.empty() ? std::vector<std::string>{"--help"} : std::vector<std::string>{name, "--help"}, "");
+        const Ended ended =
+            box.batch(name.empty() ? std::vector<std::string>{"--help"} : std::vector<std::string>{name, "--help"}, "");
         CHECK(ended.exit == 0);
         CHECK_THAT(ended.out, Contains("\nExample"));
         const auto lines = sorted_lines(ended.out);
@@ -107,12 +124,14 @@ TEST_CASE("O2: --help of every command fits a screen of 48 lines, with examples"
 
 TEST_CASE("O2: --help of batch shows every option, and starts nothing", "[cli][trouble]") {
     Sandbox box;
-    for (const std::vector<std::string>& args : std::vector<std::vector<std::string>>{{"batch", "--help"}, {"batch", "-h"}, {"-j2", "--help"}}) {
+    for (const std::vector<std::string>& args :
+         std::vector<std::vector<std::string>>{{"batch", "--help"}, {"batch", "-h"}, {"-j2", "--help"}}) {
         const Ended ended = box.batch(args, "echo x >>runs\n");
         CHECK(ended.exit == 0);
         CHECK_THAT(ended.out, StartsWith("Usage: coalesce [batch]"));
         CHECK(ended.err.empty());
-        for (const char* option : {"-j, --jobs N", "-k, --keep-order", "--replay-limit SIZE", "--no-progress", "Examples:"})
+        for (const char* option :
+             {"-j, --jobs N", "-k, --keep-order", "--replay-limit SIZE", "--no-progress", "Examples:"})
             CHECK_THAT(ended.out, Contains(option));
     }
     CHECK_FALSE(box.exists("runs"));
@@ -122,13 +141,15 @@ TEST_CASE("O2: --help of batch shows every option, and starts nothing", "[cli][t
     CHECK_THAT(general.out, Contains("batch") && Contains("Example"));
 }
 
-TEST_CASE("O2: --version names the program's version on the first line, its libraries' on the second", "[cli][trouble]") {
+TEST_CASE("O2: --version names the program's version on the first line, its libraries' on the second",
+          "[cli][trouble]") {
     Sandbox box;
     const Ended ended = box.batch({"--version"}, "echo x >>runs\n");
     CHECK(ended.exit == 0);
     const std::string number = " [0-9]+\\.[0-9]+\\.[0-9]+";
-    CHECK(std::regex_match(ended.out, std::regex("coalesce" + number + "\nwith libuv" + number + ", libsodium" + number + ", fmt" + number +
-                                                 ", spdlog" + number + ", nlohmann-json" + number + "\n")));
+    CHECK(std::regex_match(ended.out,
+                           std::regex("coalesce" + number + "\nwith libuv" + number + ", libsodium" + number + ", fmt" +
+                                      number + ", spdlog" + number + ", nlohmann-json" + number + "\n")));
     CHECK_FALSE(box.exists("runs"));
     const Descriptor full = open_file("/dev/full", O_WRONLY);
     CHECK(box.run({.args = {"--version"}, .stdout_fd = full.get()}).exit == 125);
@@ -156,9 +177,10 @@ TEST_CASE("B1: an input file that cannot be read is our own failure", "[cli][tro
     box.write("private/lines", "echo x\n");
     const Ended unreadable = box.run({.args = {"-a", "private/lines"},
                                       .input = "",
-                                      .in_child = [] {
-                                          if (::setgid(65534) != 0 || ::setuid(65534) != 0) ::_exit(98);
-                                      },
+                                      .in_child =
+                                          [] {
+                                              if (::setgid(65534) != 0 || ::setuid(65534) != 0) ::_exit(98);
+                                          },
                                       .program = program});
     CHECK(unreadable.exit == 125);
     CHECK(unreadable.err == "coalesce: cannot open private/lines: Permission denied\n");

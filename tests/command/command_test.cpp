@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What a command inherits and how it is shown.
 #include <catch2/catch.hpp>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Durations and sizes as users write and read them.
 #include <catch2/catch.hpp>
 

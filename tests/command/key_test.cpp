@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Which requests are duplicates. All different inputs, all different keys.
 #include <catch2/catch.hpp>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Lines picked by hand, each with its verdict: plain (execute directly) or doubt (ask
 // the shell). The unit test checks the verdicts; the differential test runs what is
 // plain both ways. `show` is a program that prints how it was started.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The status reported for each way a run can end.
 #include <catch2/catch.hpp>
 

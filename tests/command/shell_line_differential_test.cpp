@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // B1 promises that a line executed directly cannot be told from the same line run by
 // the shell. Here both are done, thousands of times, with programs that print all they
 // can see of how they were started, and status, stdout and stderr are compared.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Which lines need a shell. Whether the plain ones really behave the same is the
 // differential test's question.
 #include <catch2/catch.hpp>

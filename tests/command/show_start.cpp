@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Prints everything a program can see of how it was started, so that two ways of
 // starting it can be told apart by nothing else: the path it was executed by, argv
 // and environment in order with lengths, directory, umask, signal state, open

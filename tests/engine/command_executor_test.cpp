@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Command flights with a real loop and real processes: SPEC F1, F2, F4–F7, F9, F10, F12,
 // retries and refusals. Callbacks record; what they recorded is checked after the loop.
 // Commands are held on named pipes that the test holds open at both ends.
@@ -64,7 +65,8 @@ class Room {
         surroundings = std::make_shared<const Surroundings>(Surroundings{directory, {"PATH=/usr/bin:/bin"}, 022});
         for (const char* name : {"gate", "begun"}) {
             REQUIRE(::mkfifo((directory + "/" + name).c_str(), 0666) == 0);
-            (name[0] == 'g' ? gate : begun) = Descriptor(::open((directory + "/" + name).c_str(), O_RDWR | O_CLOEXEC | O_NONBLOCK));
+            (name[0] == 'g' ? gate : begun) =
+                Descriptor(::open((directory + "/" + name).c_str(), O_RDWR | O_CLOEXEC | O_NONBLOCK));
         }
     }
     ~Room() {
@@ -163,9 +165,7 @@ TEST_CASE("F2: three who ask again on completion are one second run", "[executor
 
 TEST_CASE("F4: a command that cannot be started fails for all with the reason", "[executor]") {
     Room room;
-    const auto argv = [](const char* word) {
-        return [word](Job& job) { job.command.argv = {word}; };
-    };
+    const auto argv = [](const char* word) { return [word](Job& job) { job.command.argv = {word}; }; };
     Requester& missing = room.ask("a", {}, argv("./missing"));
     Requester& joined = room.ask("a", {}, argv("./missing"));
     Requester& directory = room.ask("b", {}, argv("/"));
@@ -195,8 +195,10 @@ TEST_CASE("F5: who leaves disturbs no one, the last who leaves ends the run", "[
         CHECK(joiner.out() == "out\n");
     }
     SECTION("the last") {
-        Requester& leader = room.ask("trap 'echo TERM >>log; exit' TERM; echo x >begun; while :; do sleep 1000 >&- 2>&- & wait; done");
-        Requester& joiner = room.ask("trap 'echo TERM >>log; exit' TERM; echo x >begun; while :; do sleep 1000 >&- 2>&- & wait; done");
+        Requester& leader =
+            room.ask("trap 'echo TERM >>log; exit' TERM; echo x >begun; while :; do sleep 1000 >&- 2>&- & wait; done");
+        Requester& joiner =
+            room.ask("trap 'echo TERM >>log; exit' TERM; echo x >begun; while :; do sleep 1000 >&- 2>&- & wait; done");
         room.when_begun(1, [&] {
             joiner.ticket = {};
             leader.ticket = {};
@@ -207,7 +209,8 @@ TEST_CASE("F5: who leaves disturbs no one, the last who leaves ends the run", "[
         CHECK(room.executor.flights().empty());
     }
     SECTION("the last, of a command that ignores TERM") {
-        Requester& only = room.ask("trap '' TERM; echo x >begun; while :; do sleep 1000; done", {}, [](Job& job) { job.grace = 50ms; });
+        Requester& only = room.ask("trap '' TERM; echo x >begun; while :; do sleep 1000; done", {},
+                                   [](Job& job) { job.grace = 50ms; });
         room.when_begun(1, [&] { only.ticket = {}; });
         room.run();
         CHECK(room.executor.flights().empty());
@@ -217,7 +220,9 @@ TEST_CASE("F5: who leaves disturbs no one, the last who leaves ends the run", "[
 
 TEST_CASE("F6: a run being cancelled cannot be joined: who asks waits for its end and runs anew", "[executor]") {
     Room room;
-    const std::string line = "trap 'read x <gate; echo over >>log; exit 9' TERM; echo run >>log; echo x >begun; sleep 1000 >&- 2>&- & wait; exit 4";
+    const std::string line =
+        "trap 'read x <gate; echo over >>log; exit 9' TERM; echo run >>log; echo x >begun; sleep 1000 >&- 2>&- & wait; "
+        "exit 4";
     Requester& first = room.ask(line);
     room.when_begun(1, [&] {
         first.ticket = {};
@@ -396,8 +401,10 @@ TEST_CASE("B5: retries run a failed command again; the last attempt's output is 
 
 TEST_CASE("B5: nothing is tried again once everybody has left, or the run was cancelled", "[executor]") {
     Room room;
-    Requester& left = room.ask("echo run >>left; echo x >begun; read x <gate; exit 1", {}, [](Job& job) { job.retries = 9; });
-    Requester& cancelled = room.ask("echo run >>cancelled; echo x >begun; exec sleep 1000", {}, [](Job& job) { job.retries = 9; });
+    Requester& left =
+        room.ask("echo run >>left; echo x >begun; read x <gate; exit 1", {}, [](Job& job) { job.retries = 9; });
+    Requester& cancelled =
+        room.ask("echo run >>cancelled; echo x >begun; exec sleep 1000", {}, [](Job& job) { job.retries = 9; });
     room.when_begun(2, [&] {
         left.ticket = {};
         CHECK(room.executor.cancel(cancelled.ticket.id(), 5s));
@@ -627,9 +634,10 @@ TEST_CASE("B4: with no process to be had, runs wait for those before them", "[ex
             ::setrlimit(RLIMIT_NPROC, &few);
             for (int i = 0; i < 40; ++i) room.ask("exec /bin/true " + std::to_string(i));
             room.run();
-            failures = static_cast<int>(std::count_if(room.requesters.begin(), room.requesters.end(), [](const Requester& requester) {
-                return requester.results.size() != 1 || !requester.results[0]->outcome.success();
-            }));
+            failures = static_cast<int>(
+                std::count_if(room.requesters.begin(), room.requesters.end(), [](const Requester& requester) {
+                    return requester.results.size() != 1 || !requester.results[0]->outcome.success();
+                }));
         }
         ::_exit(failures);
     }
@@ -653,8 +661,8 @@ TEST_CASE("F12: a hundred thousand queued flights cancelled at once start nothin
 }
 
 TEST_CASE("B1: a plain line executed directly and the same line through the shell end alike", "[executor]") {
-    for (const char* const line : {"/bin/echo plain", "/bin/sh -c 'kill -TERM $$'", "/bin/sh -c 'kill -SEGV $$'", "/bin/false",
-                                   "no-such-command x", "./not-executable", "-e x"}) {
+    for (const char* const line : {"/bin/echo plain", "/bin/sh -c 'kill -TERM $$'", "/bin/sh -c 'kill -SEGV $$'",
+                                   "/bin/false", "no-such-command x", "./not-executable", "-e x"}) {
         Room room;
         std::ofstream(room.directory + "/not-executable") << "x";
         Requester& direct = room.ask(line, {}, [&](Job& job) { job.line = line; });

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The thread-safe form: many threads, one call, everybody waits. Meant to be run
 // under ThreadSanitizer as well (see tests/flight/CMakeLists.txt). No test
 // sleeps: a run is held on a promise, and who has come is asked of the group.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Requests that would wait for themselves are refused at once (F11, CASES 21-24, 64).
 
 #include "recorder.h"

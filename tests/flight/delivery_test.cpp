@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Delivery: posted, in join order, each at its own turn, whatever callbacks do (L3, CASES 25-30).
 
 #include "recorder.h"

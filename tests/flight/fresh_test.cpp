@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Fresh requests, and flights closed by their run: at most one successor (F7, F9, CASES 48, 56).
 
 #include "recorder.h"

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Lead and join: one run a key, shared by all who ask meanwhile (CASES 1-8, 17-20, 31-36).
 
 #include "recorder.h"
@@ -94,7 +95,8 @@ SCENARIO("L1: state and keys that want to be aligned are", "[flight]") {
     Runs<int, Wide> runs;
     auto one = group.join(1, runs.start());
     auto two = group.join(2, runs.start());
-    for (const auto* ticket : {&one, &two}) CHECK(reinterpret_cast<std::uintptr_t>(&ticket->state()) % alignof(Wide) == 0);
+    for (const auto* ticket : {&one, &two})
+        CHECK(reinterpret_cast<std::uintptr_t>(&ticket->state()) % alignof(Wide) == 0);
 }
 
 SCENARIO("L1, 3: a request after the landing runs again", "[flight]") {

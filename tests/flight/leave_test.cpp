@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Leaving: it disturbs nobody, and the last one to leave cancels the run (F5, F6, CASES 9-15).
 
 #include "recorder.h"

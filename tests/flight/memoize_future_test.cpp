@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // memoize_concurrent where other threads come in: runs that are futures, tickets as
 // futures, calls asked for from elsewhere. Under ThreadSanitizer, too.
 

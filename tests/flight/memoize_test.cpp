@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // memoize_concurrent on a loop: what the Python original's tests show (one
 // scenario each), keys from arguments, and ways to consume a ticket. What has to do
 // with threads is in memoize_future_test.cpp.

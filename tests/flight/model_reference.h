@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The reference of the model test: what a group should do, written as plainly
 // as possible. Vectors of numbers searched from end to end, a recursive search
 // for rings, no counts that could be derived, nothing shared with the code under

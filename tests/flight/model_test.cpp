@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // L3: the in-flight table against a naive model, over a million random steps.
 //
 // A world of real groups is driven at random, also from inside callbacks,

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The trace of the model test: what was done to the real group and what it did,
 // in one line of entries. An operation may contain events (a callback, a start,
 // a cancel callback, the end of a captured object), and an event contains the

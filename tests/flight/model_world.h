@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The world of the model test: real groups on a manual executor, and a driver
 // that does random things to them, from outside and from inside every callback,
 // start and destructor the groups reach. It writes down what it did and what

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What the tests of the primitive share: an int result, a run whose completers
 // are kept to be landed by hand, and a log of what was delivered to whom.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // L3, 29: an exception that escapes a callback ends the program: behind the
 // callback is a loop, often of C frames, that it must not cross. A program of
 // its own, because it succeeds by dying in the right place.

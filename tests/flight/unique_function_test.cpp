@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include <coalesce/flight/unique_function.h>
 
 #include <catch2/catch.hpp>

@@ -1,6 +1,7 @@
+// SPDX-License-Identifier: MIT
 // Any bytes as a request: refused with a code and a sentence, or understood; and
 // what was understood holds what the rest of the program relies on.
-#include <coalesce/service/request.h>
+#include <coalesce/protocol/request.h>
 
 #include <cstdint>
 #include <cstdlib>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Connections in any order of events: bytes in any chunking, connects, closes,
 // half-closes, clients that read or do not. Each line must arrive once and as it was
 // sent, each answer likewise, nothing after the end, and the end once.
@@ -5,8 +6,8 @@
 // An input is a program: each byte is an operation on one of four clients (two bits)
 // with an argument (three bits); for some, the bytes that follow are what is sent.
 #include <coalesce/io/loop.h>
-#include <coalesce/service/rendering.h>
-#include <coalesce/service/session.h>
+#include <coalesce/protocol/rendering.h>
+#include <coalesce/reception/session.h>
 
 #include <signal.h>
 #include <sys/socket.h>
@@ -163,8 +164,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t siz
                 at += length;
                 break;
             }
-            case 1: peer->send("\n"); break;
-            case 2: peer->send(std::string(std::size_t{1} << (argument + 5), 'x')); break;
+            case 1:
+                peer->send("\n");
+                break;
+            case 2:
+                peer->send(std::string(std::size_t{1} << (argument + 5), 'x'));
+                break;
             case 3:
                 if (peer->ours) peer->read_some(std::size_t{1} << (argument * 2));
                 break;
@@ -172,11 +177,14 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t siz
                 if (peer->ours && !peer->shut) ::shutdown(peer->ours.get(), SHUT_WR);
                 peer->shut = true;
                 break;
-            case 5: peer->ours.reset(); break;
+            case 5:
+                peer->ours.reset();
+                break;
             case 6:
                 if (argument == 7) peer->session->drop();
                 [[fallthrough]];
-            default: turn(loop);
+            default:
+                turn(loop);
         }
         if (peer->gone) {
             turn(loop);

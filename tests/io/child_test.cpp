@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // One running process, its output and its end (SPEC F8, F13). What is recorded in
 // callbacks is checked after the loop.
 #include <coalesce/io/child.h>
@@ -288,8 +289,9 @@ TEST_CASE("F4: a start that fails calls nobody and says what failed", "[child]")
     Loop loop;
     const std::vector<std::string> argv{"/no/such/program"};
     bool called = false;
-    const auto start = Child::start(loop, {.argv = argv, .env = plain_env}, Descriptor(),
-                                    {[&](Stream, std::span<const char>) { called = true; }, [&](Outcome) { called = true; }});
+    const auto start =
+        Child::start(loop, {.argv = argv, .env = plain_env}, Descriptor(),
+                     {[&](Stream, std::span<const char>) { called = true; }, [&](Outcome) { called = true; }});
     CHECK_FALSE(start.child);
     CHECK(start.failed == Started::Step::execute);
     CHECK(start.error == ENOENT);
@@ -321,7 +323,8 @@ TEST_CASE("F8: an exit status that somebody else has taken is said to be lost, n
 
 TEST_CASE("F13: a thousand children, fifty at a time, leave no descriptor and no zombie", "[child]") {
     const auto open_files = [] {
-        return std::distance(std::filesystem::directory_iterator("/proc/self/fd"), std::filesystem::directory_iterator());
+        return std::distance(std::filesystem::directory_iterator("/proc/self/fd"),
+                             std::filesystem::directory_iterator());
     };
     std::ptrdiff_t before = 0;
     std::size_t ended = 0;

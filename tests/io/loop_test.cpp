@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The loop, its watches and timers.
 #include <coalesce/io/loop.h>
 

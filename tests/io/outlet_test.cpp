@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Writing to descriptors that others share: all bytes, without blocking, and without
 // touching what they share (SPEC B2).
 #include <coalesce/io/outlet.h>

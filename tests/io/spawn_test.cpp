@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Starting a program: which file is executed, what it finds, and how a failure is told
 // (SPEC F4, F13).
 #include <coalesce/io/spawn.h>
@@ -29,9 +30,15 @@ Ran run(const std::vector<std::string>& argv, std::vector<std::string> env = {"P
     Pipe pipe;
     const Descriptor null(::open("/dev/null", O_RDONLY | O_CLOEXEC));
     Ran ran;
-    ran.started = spawn({.argv = argv, .env = env, .path = path, .directory = directory, .umask = 022,
-                         .standard_input = null.get(), .standard_output = pipe.write_end.get(),
-                         .standard_error = pipe.write_end.get(), .hook = hook});
+    ran.started = spawn({.argv = argv,
+                         .env = env,
+                         .path = path,
+                         .directory = directory,
+                         .umask = 022,
+                         .standard_input = null.get(),
+                         .standard_output = pipe.write_end.get(),
+                         .standard_error = pipe.write_end.get(),
+                         .hook = hook});
     pipe.write_end.reset();
     if (ran.started.failed != Started::Step::none) return ran;
     ran.out = drain(pipe.read_end.get());
@@ -119,8 +126,12 @@ TEST_CASE("F13: the umask is the program's, not the parent's", "[spawn]") {
     const mode_t before = ::umask(0);
     for (const mode_t mask : {0U, 022U, 077U, 0777U}) {
         Pipe pipe;
-        const Started started = spawn({.argv = argv, .env = env, .umask = mask, .standard_input = pipe.read_end.get(),
-                                       .standard_output = pipe.write_end.get(), .standard_error = pipe.write_end.get()});
+        const Started started = spawn({.argv = argv,
+                                       .env = env,
+                                       .umask = mask,
+                                       .standard_input = pipe.read_end.get(),
+                                       .standard_output = pipe.write_end.get(),
+                                       .standard_error = pipe.write_end.get()});
         REQUIRE(started.failed == Started::Step::none);
         pipe.write_end.reset();
         CHECK(std::stoul(drain(pipe.read_end.get()), nullptr, 8) == mask);
@@ -153,8 +164,12 @@ TEST_CASE("F13: descriptors are placed right whatever their numbers are", "[spaw
     Pipe pipe;
     const std::vector<std::string> argv{"/bin/sh", "-c", "cat; ls /proc/self/fd | tr '\\n' ' ' >&2"};
     const std::vector<std::string> env{"PATH=/bin:/usr/bin"};
-    const Started started = spawn({.argv = argv, .env = env, .umask = 022, .standard_input = in.get(),
-                                   .standard_output = pipe.write_end.get(), .standard_error = pipe.write_end.get()});
+    const Started started = spawn({.argv = argv,
+                                   .env = env,
+                                   .umask = 022,
+                                   .standard_input = in.get(),
+                                   .standard_output = pipe.write_end.get(),
+                                   .standard_error = pipe.write_end.get()});
     REQUIRE(started.failed == Started::Step::none);
     pipe.write_end.reset();
     CHECK(drain(pipe.read_end.get()) == "from the input\n0 1 2 3 ");

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The spool: two streams in the order in which they were read, and readers that each
 // go their own pace (SPEC F3, F9).
 #include <coalesce/io/spool.h>
@@ -52,7 +53,8 @@ bool read_some(SpoolReader& reader, Seen& seen, std::uint64_t most = ~std::uint6
 Seen read_all(Spool& spool) {
     SpoolReader reader(spool);
     Seen seen;
-    while (read_some(reader, seen)) {}
+    while (read_some(reader, seen)) {
+    }
     return seen;
 }
 
@@ -96,7 +98,8 @@ TEST_CASE("F3: any number of readers replay exactly what was appended, whenever 
         }
         spool.close();
         for (std::size_t i = 0; i < readers.size(); ++i) {
-            while (read_some(*readers[i], seen[i], 1 + random() % 900)) {}
+            while (read_some(*readers[i], seen[i], 1 + random() % 900)) {
+            }
             CHECK(readers[i]->finished());
             CHECK((seen[i] == model));
         }
@@ -143,7 +146,8 @@ TEST_CASE("F3: readers are told of more, and of the end", "[spool]") {
     std::unique_ptr<SpoolReader> reader;
     reader = std::make_unique<SpoolReader>(spool, [&] {
         ++told;
-        while (read_some(*reader, seen)) {}  // reading from inside is fine
+        while (read_some(*reader, seen)) {
+        }  // reading from inside is fine
     });
     REQUIRE(spool.append(Stream::out, std::string("a")));
     REQUIRE(spool.append(Stream::err, std::string("b")));
@@ -186,17 +190,21 @@ TEST_CASE("F9: past the replay limit what all have read is released, and the slo
     CHECK_FALSE(spool.replayable());
     CHECK(spool.whole());
     CHECK(spool.full());
-    while (read_some(fast, fast_seen)) {}
+    while (read_some(fast, fast_seen)) {
+    }
     CHECK(spool.full());  // the slow one has read nothing
     CHECK(room == 0);
-    while (read_some(slow, slow_seen, 10'000)) {}
+    while (read_some(slow, slow_seen, 10'000)) {
+    }
     CHECK(room == 1);
     CHECK_FALSE(spool.full());
     CHECK_FALSE(spool.whole());
     for (int i = 0; i < 300; ++i) {
         append(30'000, i % 2 == 0 ? Stream::out : Stream::err);
-        while (read_some(fast, fast_seen)) {}
-        while (read_some(slow, slow_seen, 7'000)) {}
+        while (read_some(fast, fast_seen)) {
+        }
+        while (read_some(slow, slow_seen, 7'000)) {
+        }
     }
     CHECK((fast_seen == model));
     CHECK((slow_seen == model));
@@ -216,7 +224,8 @@ TEST_CASE("F9: whatever the limit, a reader that reads on makes room", "[spool]"
         for (int i = 0; i < 100; ++i) {
             REQUIRE(spool.append(Stream::out, std::string(limit + 1, 'x')));
             CHECK(spool.full());
-            while (read_some(reader, seen, 1 + limit / 3)) {}
+            while (read_some(reader, seen, 1 + limit / 3)) {
+            }
             CHECK_FALSE(spool.full());
             CHECK(room == i + 1);
         }
@@ -239,10 +248,12 @@ TEST_CASE("F9: the order of streams that alternate byte by byte is released too"
         const Stream stream = i % 2 == 0 ? Stream::out : Stream::err;
         REQUIRE(spool.append(stream, byte));
         note(model, stream, byte);
-        while (read_some(reader, seen)) {}
+        while (read_some(reader, seen)) {
+        }
         if (i >= 7000) read_some(behind, seen_behind);
     }
-    while (read_some(behind, seen_behind)) {}
+    while (read_some(behind, seen_behind)) {
+    }
     CHECK((seen == model));
     CHECK((seen_behind == model));
 }
@@ -257,7 +268,8 @@ TEST_CASE("F9: a reader that leaves no longer holds the others up", "[spool]") {
     auto stalled = std::make_unique<SpoolReader>(spool);
     Seen seen;
     REQUIRE(spool.append(Stream::out, std::string(5000, 'x')));
-    while (read_some(reader, seen)) {}
+    while (read_some(reader, seen)) {
+    }
     CHECK(spool.full());
     stalled.reset();
     CHECK_FALSE(spool.full());

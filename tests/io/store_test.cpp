@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The store of bytes that are only appended: heap, then a file (SPEC F9).
 #include <coalesce/io/store.h>
 
@@ -65,7 +66,8 @@ class FileSizeLimit {
 
 }  // namespace
 
-TEST_CASE("F9: random appends read back as a plain string would, on the heap, in a memfd and in a directory", "[store]") {
+TEST_CASE("F9: random appends read back as a plain string would, on the heap, in a memfd and in a directory",
+          "[store]") {
     Scratch scratch;
     const unsigned seed = std::random_device{}();
     INFO("seed " << seed);

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 """A server of its own for each test, and clients that speak the protocol.
 
 Nothing here sleeps: the server says that it is ready by sd_notify's datagram, a

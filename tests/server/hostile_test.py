@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Bad input and bad manners (SPEC S5, S6, F9): nobody else is harmed, and each
 gets an error that says what is wrong."""
 

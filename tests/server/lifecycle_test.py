@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """From start to end (SPEC S1, S8, S10): sockets, signals, systemd, logs."""
 
 import os

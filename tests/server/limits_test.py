@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """At the limits (SPEC S9) and among users (S7, K3): a request gets an error, or
 waits, and the server goes on."""
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """What coalesce-protocol(7) shows is what happens: its sessions are run, and its
 list of error codes is compared with the program's."""
 
@@ -71,12 +72,12 @@ class Manual(ServerTest):
         for tag in re.findall(r"^\.It Ql (.*)$", text[text.index(".Ss Errors") : text.index(".Ss The end of")], re.M):
             listed |= set(tag.split(" , "))
         code = ""
-        for name in ("server", "request", "rendering", "descriptor_relay"):
-            with open(f"{SOURCE}/lib/coalesce/service/{name}.cpp") as file:
+        for name in ("serve/server", "protocol/request", "protocol/rendering", "reception/descriptor_relay"):
+            with open(f"{SOURCE}/lib/coalesce/{name}.cpp") as file:
                 code += file.read()
         used = set(re.findall(r'refuse\([^;]*?,\s*(?:found\.empty\(\) \? )?"([a-z_]+)"', code))
         used |= set(re.findall(r'Refusal\{"([a-z_]+)"', code)) | set(re.findall(r'[ (](?:error|fail)\("([a-z_]+)"', code))
-        used |= set(re.findall(r'"code":"([a-z_]+)"', code)) | set(re.findall(r'case Outcome::Kind::\w+: return "([a-z_]+)"', code))
+        used |= set(re.findall(r'"code":"([a-z_]+)"', code)) | set(re.findall(r'case Outcome::Kind::\w+:\s+return "([a-z_]+)"', code))
         used |= set(re.findall(r'deadlock \? "([a-z_]+)" : "([a-z_]+)"', code)[0])
         self.assertEqual(listed, used)
 

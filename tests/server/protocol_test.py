@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Requests and answers (SPEC S1-S4, S6): what a well-behaved client sees."""
 
 import base64

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // F: flights as seen from many processes.
 #include <catch2/catch.hpp>
 
@@ -19,7 +20,8 @@ SCENARIO("F2: requests made on completion are one second run", "[wrapper]") {
     const std::vector<std::string> words{"-c", "echo run >>runs; if [ -e again ]; then cat second; else cat gate; fi"};
     std::vector<Process> scripts;
     for (int i = 0; i < 3; ++i)
-        scripts.push_back(box.start({"/bin/sh", "-c", "$C run -c '" + words[1] + "'; : >again; exec $C run -c '" + words[1] + "'"}));
+        scripts.push_back(
+            box.start({"/bin/sh", "-c", "$C run -c '" + words[1] + "'; : >again; exec $C run -c '" + words[1] + "'"}));
     gate.wait_for_command();
     box.until_requesters(3);
     box.write("again", "");
@@ -34,7 +36,9 @@ SCENARIO("F2: requests made on completion are one second run", "[wrapper]") {
 SCENARIO("F3: twenty joiners get ten megabytes of any bytes on both streams, late ones from byte 0", "[wrapper]") {
     Sandbox box;
     const std::string ten = sanitized() ? "3" : "10";
-    REQUIRE(box.script("head -c " + ten + "000000 /dev/urandom >one; printf 'no newline' >>one; head -c 5000000 /dev/urandom >two").status == 0);
+    REQUIRE(box.script("head -c " + ten +
+                       "000000 /dev/urandom >one; printf 'no newline' >>one; head -c 5000000 /dev/urandom >two")
+                .status == 0);
     Gate gate(box, "gate");
     const std::vector<std::string> words{"-c", "cat two >&2 & cat one; wait; cat gate; printf end"};
     std::vector<Process> all;
@@ -57,13 +61,15 @@ SCENARIO("F3: a slow reader gets every byte, though the supervisor has gone", "[
     int ends[2];
     REQUIRE(::pipe2(ends, O_CLOEXEC) == 0);
     REQUIRE(::fcntl(ends[1], F_SETPIPE_SZ, 4096) >= 4096);
-    auto requester = box.request({"sh", "-c", "head -c 60000 /dev/zero | tr '\\0' x; exit 3"}, {.standard_output = ends[1]});
+    auto requester =
+        box.request({"sh", "-c", "head -c 60000 /dev/zero | tr '\\0' x; exit 3"}, {.standard_output = ends[1]});
     ::close(ends[1]);
     std::string bytes(1, '\0');
     REQUIRE(::read(ends[0], bytes.data(), 1) == 1);  // it runs, and has ended or is about to
     box.until([](const auto& all) { return all.empty(); });
     std::string more(8192, '\0');
-    for (ssize_t got = 0; (got = ::read(ends[0], more.data(), more.size())) > 0;) bytes.append(more, 0, static_cast<std::size_t>(got));
+    for (ssize_t got = 0; (got = ::read(ends[0], more.data(), more.size())) > 0;)
+        bytes.append(more, 0, static_cast<std::size_t>(got));
     ::close(ends[0]);
     CHECK((bytes == std::string(60000, 'x')));
     CHECK(requester.wait().status == 3);
@@ -91,7 +97,8 @@ SCENARIO("F5: the last one to leave cancels the run: TERM, and KILL after the gr
     Sandbox box;
     Gate gate(box, "gate");
     WHEN("the command heeds TERM") {
-        auto process = box.request({"-c", "trap 'echo term >>said; exit' TERM; echo x >gate; while :; do sleep 0.01; done"});
+        auto process =
+            box.request({"-c", "trap 'echo term >>said; exit' TERM; echo x >gate; while :; do sleep 0.01; done"});
         CHECK(read_file(box.path("gate")) == "x\n");
         process.kill(SIGKILL);
         process.wait();
@@ -99,7 +106,8 @@ SCENARIO("F5: the last one to leave cancels the run: TERM, and KILL after the gr
         CHECK(box.read("said") == "term\n");
     }
     WHEN("it does not") {
-        auto process = box.request({"--grace", "0.1", "-c", "trap '' TERM; echo x >gate; while :; do sleep 0.01; done"});
+        auto process =
+            box.request({"--grace", "0.1", "-c", "trap '' TERM; echo x >gate; while :; do sleep 0.01; done"});
         CHECK(read_file(box.path("gate")) == "x\n");
         process.kill(SIGKILL);
         process.wait();
@@ -135,9 +143,10 @@ SCENARIO("F5: a cancelled command that goes on writing fills no memory", "[wrapp
 SCENARIO("F6: a request during a cancellation waits for the old process and starts its own run", "[wrapper]") {
     Sandbox box;
     Gate gate(box, "gate"), end(box, "end");
-    box.write("command", "exec 9>lock; flock -n 9 || echo overlap >>overlaps; echo run >>runs\n"
-                         "[ $(wc -l <runs) = 1 ] || { echo second; exit 0; }\n"
-                         "trap 'cat end; exit 5' TERM; echo x >gate; while :; do sleep 0.01; done\n");
+    box.write("command",
+              "exec 9>lock; flock -n 9 || echo overlap >>overlaps; echo run >>runs\n"
+              "[ $(wc -l <runs) = 1 ] || { echo second; exit 0; }\n"
+              "trap 'cat end; exit 5' TERM; echo x >gate; while :; do sleep 0.01; done\n");
     auto first = box.request({"sh", "command"});
     CHECK(read_file(box.path("gate")) == "x\n");
     first.kill(SIGKILL);
@@ -192,7 +201,8 @@ SCENARIO("F9: past the replay limit a duplicate waits and runs anew, and nobody 
     for (const std::string limit : {"0", "1", "64K"}) {
         CAPTURE(limit);
         Gate gate(box, "gate-" + std::to_string(++runs)), next(box, "gate-" + std::to_string(++runs));
-        const std::vector<std::string> words{"--replay-limit", limit, "-v", "-c", "echo run >>runs; seq 30000; cat gate-$(wc -l <runs); echo end"};
+        const std::vector<std::string> words{"--replay-limit", limit, "-v", "-c",
+                                             "echo run >>runs; seq 30000; cat gate-$(wc -l <runs); echo end"};
         auto first = box.request(words);
         gate.wait_for_command();
         auto second = box.request(words);
@@ -213,7 +223,8 @@ SCENARIO("F9: a run that its requesters have left to itself is not paced by them
     // It wrote more than may be kept, and nobody was left to make room.
     Sandbox box;
     Gate gate(box, "gate");
-    auto process = box.request({"--keep-running", "--replay-limit", "64K", "-c", "cat gate; seq 100000; echo done >said"});
+    auto process =
+        box.request({"--keep-running", "--replay-limit", "64K", "-c", "cat gate; seq 100000; echo done >said"});
     gate.wait_for_command();
     process.kill(SIGKILL);
     process.wait();
@@ -308,7 +319,8 @@ void say(int fd, const std::string& text) {
 long ticks_of(pid_t pid) {
     const std::string stat = read_file("/proc/" + std::to_string(pid) + "/stat");
     long user = 0, system = 0;
-    std::sscanf(stat.c_str() + stat.rfind(')'), ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %ld %ld", &user, &system);
+    std::sscanf(stat.c_str() + stat.rfind(')'), ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %ld %ld", &user,
+                &system);
     return user + system;
 }
 
@@ -321,7 +333,8 @@ SCENARIO("S5: garbage, half-closed and silent connections to a flight's socket h
     gate.wait_for_command();
     const Flight flight = box.until_requesters(1);
     std::vector<int> connections;
-    for (const std::string garbage : {"{\n", "\n\n\n", "GET / HTTP/1.1\r\n\r\n", "{\"op\":\"signal\",\"signal\":9}\n", "{\"op\":7}\n", "half a line"}) {
+    for (const std::string garbage : {"{\n", "\n\n\n", "GET / HTTP/1.1\r\n\r\n", "{\"op\":\"signal\",\"signal\":9}\n",
+                                      "{\"op\":7}\n", "half a line"}) {
         connections.push_back(connect_to_flight(box));
         say(connections.back(), garbage);
         ::shutdown(connections.back(), SHUT_WR);
@@ -333,7 +346,8 @@ SCENARIO("S5: garbage, half-closed and silent connections to a flight's socket h
     box.until_requesters(1);
     const long before = ticks_of(flight.supervisor);
     for (int look = 0; look < 20; ++look) box.until_requesters(1);
-    CHECK(ticks_of(flight.supervisor) - before < (sanitized() ? 20 : 6));  // half-closed ones were once reported without end
+    CHECK(ticks_of(flight.supervisor) - before <
+          (sanitized() ? 20 : 6));  // half-closed ones were once reported without end
     gate.open();
     CHECK(process.wait().out == "answer\n");
     box.wait_for_all();  // with the connections open still

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // K1–K4, and `coalesce key`, `status`, `cancel`.
 #include <catch2/catch.hpp>
 
@@ -50,7 +51,8 @@ SCENARIO("K1: keys of different commands differ pairwise", "[wrapper]") {
     add({"--key", "echo", "echo", "a b"});
     add({"--only-env=", "echo", "a b"});
     add({"--ignore-cwd", "echo", "a b"});
-    for (const std::string name : {"FOO", "CI_JOB_ID", "LANG", "TERM", "SSH_AUTH_SOCK", "HOME", "LISTEN_FDS", "PATH2", "USER"}) {
+    for (const std::string name :
+         {"FOO", "CI_JOB_ID", "LANG", "TERM", "SSH_AUTH_SOCK", "HOME", "LISTEN_FDS", "PATH2", "USER"}) {
         add({"echo", "a b"}, {.env = {name + "=1"}});
         add({"echo", "a b"}, {.env = {name + "=2"}});
         add({"echo", "a b"}, {.env = {name + "="}});
@@ -61,8 +63,9 @@ SCENARIO("K1: keys of different commands differ pairwise", "[wrapper]") {
 SCENARIO("K1: variables that differ between two terminals of one user do not count", "[wrapper]") {
     Sandbox box;
     const std::string plain = key_of(box, {"true"});
-    for (const std::string name : {"SHLVL", "_", "OLDPWD", "COLUMNS", "LINES", "WINDOWID", "TMUX", "TMUX_PANE", "STY", "SSH_CONNECTION", "SSH_CLIENT",
-                                   "SSH_TTY", "XDG_SESSION_ID", "INVOCATION_ID", "JOURNAL_STREAM", "COALESCE_ANCESTRY", "COALESCE_X"}) {
+    for (const std::string name : {"SHLVL", "_", "OLDPWD", "COLUMNS", "LINES", "WINDOWID", "TMUX", "TMUX_PANE", "STY",
+                                   "SSH_CONNECTION", "SSH_CLIENT", "SSH_TTY", "XDG_SESSION_ID", "INVOCATION_ID",
+                                   "JOURNAL_STREAM", "COALESCE_ANCESTRY", "COALESCE_X"}) {
         CAPTURE(name);
         CHECK(key_of(box, {"true"}, {.env = {name + "=7"}}) == plain);
     }
@@ -118,9 +121,11 @@ SCENARIO("K4: a flight of the same words that is not joined is explained", "[wra
         words.insert(words.begin(), {tested_program(), "key"});
         return box.start(words, setting).wait().out;
     };
-    CHECK(explained({"cat", "gate"}, {.env = {"CI_JOB_ID=2"}}).find("differs in environment: CI_JOB_ID\n") != std::string::npos);
+    CHECK(explained({"cat", "gate"}, {.env = {"CI_JOB_ID=2"}}).find("differs in environment: CI_JOB_ID\n") !=
+          std::string::npos);
     CHECK(explained({"cat", "gate"}, {.env = {"CI_JOB_ID=1"}}).find("in flight: would join ") != std::string::npos);
-    CHECK(explained({"cat", "gate"}, {.env = {"CI_JOB_ID=1"}, .in_child = [] { ::umask(0); }}).find("differs in umask\n") != std::string::npos);
+    CHECK(explained({"cat", "gate"}, {.env = {"CI_JOB_ID=1"}, .in_child = [] { ::umask(0); }})
+              .find("differs in umask\n") != std::string::npos);
     CHECK(explained({"cat", "other"}, {.env = {"CI_JOB_ID=1"}}).find("differs") == std::string::npos);
     gate.open();
     process.wait();

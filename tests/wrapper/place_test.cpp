@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // R9: the meeting place, and who is let into it.
 #include <catch2/catch.hpp>
 
@@ -10,11 +11,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-
 #include "sandbox.h"
 
 namespace {
-
 
 bool root() { return ::geteuid() == 0; }
 
@@ -91,13 +90,15 @@ SCENARIO("R9: without a runtime directory it is in /tmp, and a read-only one is 
     box.env.erase("XDG_RUNTIME_DIR");
     box.env.erase("ASAN_OPTIONS");
     box.env["ASAN_OPTIONS"] = "detect_leaks=0";
-    CHECK(script("/mnt/c run echo ran && ls /tmp && stat -c %a /tmp/coalesce-0").wait().out == "ran\ncoalesce-0\n700\n");
+    CHECK(script("/mnt/c run echo ran && ls /tmp && stat -c %a /tmp/coalesce-0").wait().out ==
+          "ran\ncoalesce-0\n700\n");
     CHECK(script("XDG_RUNTIME_DIR= /mnt/c run echo ran && ls /tmp").wait().out == "ran\ncoalesce-0\n");
     CHECK(script("XDG_RUNTIME_DIR=relative /mnt/c run echo ran && ls /tmp").wait().out == "ran\ncoalesce-0\n");
     const Ended unmade = script("mount -o remount,ro /tmp && /mnt/c run echo ran").wait();
     CHECK(unmade.status == 125);
     CHECK(unmade.err == "coalesce: cannot make the meeting place /tmp/coalesce-0: Read-only file system\n");
-    const Ended unwritable = script("mkdir -m 700 /tmp/coalesce-0 && mount -o remount,ro /tmp && /mnt/c run echo ran").wait();
+    const Ended unwritable =
+        script("mkdir -m 700 /tmp/coalesce-0 && mount -o remount,ro /tmp && /mnt/c run echo ran").wait();
     CHECK(unwritable.status == 125);
     CHECK(unwritable.err == "coalesce: cannot make a socket in /tmp/coalesce-0: Read-only file system\n");
 }

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // R1–R5 and R8: what a caller of `coalesce run` sees.
 #include <catch2/catch.hpp>
 
@@ -26,8 +27,12 @@ struct Pipe {
         close_reader();
         close_writer();
     }
-    void close_reader() { if (reader >= 0) ::close(reader), reader = -1; }
-    void close_writer() { if (writer >= 0) ::close(writer), writer = -1; }
+    void close_reader() {
+        if (reader >= 0) ::close(reader), reader = -1;
+    }
+    void close_writer() {
+        if (writer >= 0) ::close(writer), writer = -1;
+    }
     std::string read_some() const {
         std::array<char, 256> block;
         const ssize_t got = ::read(reader, block.data(), block.size());
@@ -173,7 +178,8 @@ SCENARIO("R3: waiting with nobody at the other end of the output costs no proces
     const auto ticks = [&] {
         const std::string stat = read_file("/proc/" + std::to_string(process.pid()) + "/stat");
         long user = 0, system = 0;
-        REQUIRE(std::sscanf(stat.c_str() + stat.rfind(')'), ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %ld %ld", &user, &system) == 2);
+        REQUIRE(std::sscanf(stat.c_str() + stat.rfind(')'), ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %ld %ld",
+                            &user, &system) == 2);
         return user + system;
     };
     const long before = ticks();
@@ -219,7 +225,8 @@ SCENARIO("R5: alone, a signal is for the command, and what it still says is rela
         CAPTURE(number);
         Sandbox box;
         Gate gate(box, "gate");
-        auto process = box.request({"sh", "-c", "trap 'echo bye; exit 3' INT TERM HUP; echo x >gate; while :; do sleep 0.01; done"});
+        auto process = box.request(
+            {"sh", "-c", "trap 'echo bye; exit 3' INT TERM HUP; echo x >gate; while :; do sleep 0.01; done"});
         CHECK(read_file(box.path("gate")) == "x\n");
         process.kill(number);
         const Ended ended = process.wait();
@@ -271,7 +278,8 @@ SCENARIO("R5: a signal told twice at once is one, so that the command can clean 
         Sandbox box;
         Gate gate(box, "gate");
         Gate begun(box, "begun");
-        auto process = box.request({"sh", "-c", "trap 'echo told; cat gate; exit 3' TERM HUP; echo x >begun; while :; do sleep 0.01; done"});
+        auto process = box.request(
+            {"sh", "-c", "trap 'echo told; cat gate; exit 3' TERM HUP; echo x >begun; while :; do sleep 0.01; done"});
         CHECK(read_file(box.path("begun")) == "x\n");
         process.kill(number);
         process.kill(number);

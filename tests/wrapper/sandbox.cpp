@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "sandbox.h"
 
 #include <catch2/catch.hpp>
@@ -85,8 +86,9 @@ Process Sandbox::start(const std::vector<std::string>& argv, const Setting& sett
     entries.push_back(nullptr);
     const std::string directory = path(setting.directory);
     const std::string input = setting.standard_input.empty() ? "/dev/null" : setting.standard_input;
-    const int out = setting.standard_output >= 0 ? setting.standard_output
-                                                 : ::open(path("out." + number).c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0666);
+    const int out = setting.standard_output >= 0
+                        ? setting.standard_output
+                        : ::open(path("out." + number).c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0666);
     const int err = ::open(path("err." + number).c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0666);
     const pid_t pid = ::fork();
     if (pid == 0) {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Sandbox: a fresh directory, meeting place and environment for one test of the
 // real binary, and the promise that nothing is left behind.
 //
@@ -59,10 +60,10 @@ class Sandbox {
     Sandbox& operator=(const Sandbox&) = delete;
 
     struct Setting {
-        std::vector<std::string> env;   ///< added, NAME=value
-        std::string directory = {};     ///< below the sandbox
-        std::string standard_input = {};  ///< a file
-        int standard_output = -1;       ///< a descriptor, in place of a file
+        std::vector<std::string> env;         ///< added, NAME=value
+        std::string directory = {};           ///< below the sandbox
+        std::string standard_input = {};      ///< a file
+        int standard_output = -1;             ///< a descriptor, in place of a file
         std::function<void()> in_child = {};  ///< before exec
     };
     Process start(const std::vector<std::string>& argv, const Setting& setting);
@@ -73,7 +74,9 @@ class Sandbox {
     /// A script of sh, in which $C is the program.
     Ended script(const std::string& text) { return start({"/bin/sh", "-c", text}).wait(); }
     Ended run(std::vector<std::string> words) { return request(std::move(words)).wait(); }
-    Ended run(std::vector<std::string> words, const Setting& setting) { return request(std::move(words), setting).wait(); }
+    Ended run(std::vector<std::string> words, const Setting& setting) {
+        return request(std::move(words), setting).wait();
+    }
     Ended coalesce(std::vector<std::string> words);
 
     /// What `coalesce status --json` says.

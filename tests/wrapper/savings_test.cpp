@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // O1: what sharing has saved is summed up for wrappers too, and costs nothing where nothing was shared.
 #include <catch2/catch.hpp>
 
@@ -28,7 +29,8 @@ Stats stats(Sandbox& box) {
     const std::string told = box.coalesce({"stats", "--json"}).out;
     std::smatch parts;
     INFO(told);
-    REQUIRE(std::regex_search(told, parts, std::regex("\"wrappers\":\\{\"runs\":([0-9]+),\"joins\":([0-9]+),\"saved\":([0-9.]+)\\}")));
+    REQUIRE(std::regex_search(
+        told, parts, std::regex("\"wrappers\":\\{\"runs\":([0-9]+),\"joins\":([0-9]+),\"saved\":([0-9.]+)\\}")));
     return {.runs = std::stoi(parts[1]), .joins = std::stoi(parts[2]), .saved = std::stod(parts[3])};
 }
 
@@ -146,7 +148,8 @@ SCENARIO("O1: whatever stands in the file's place, results are what they are", "
         Gate gate(box, name);
         std::vector<Process> all;
         for (int i = 0; i < 2; ++i)
-            all.push_back(box.request({"-c", "cat " + name + "; echo answer"}, {.in_child = [mask] { ::umask(mask); }}));
+            all.push_back(
+                box.request({"-c", "cat " + name + "; echo answer"}, {.in_child = [mask] { ::umask(mask); }}));
         gate.wait_for_command();
         box.until_requesters(2);
         gate.open();
@@ -158,9 +161,10 @@ SCENARIO("O1: whatever stands in the file's place, results are what they are", "
         return info.st_mode & 07777;
     };
     WHEN("it holds what makes no sense, the sum begins anew") {
-        for (const std::string& text : {std::string(), std::string("runs 7"), std::string("runs 7 joins 7 nanoseconds 7"), std::string(5000, 'x'),
-                                       std::string("runs 7 joins 7 nanoseconds 7\nmore\n"), std::string("runs 7 joins 7 nanoseconds -7\n"),
-                                       std::string("runs 7 joins 7 nanoseconds 9223372036854775807\n")}) {
+        for (const std::string& text :
+             {std::string(), std::string("runs 7"), std::string("runs 7 joins 7 nanoseconds 7"), std::string(5000, 'x'),
+              std::string("runs 7 joins 7 nanoseconds 7\nmore\n"), std::string("runs 7 joins 7 nanoseconds -7\n"),
+              std::string("runs 7 joins 7 nanoseconds 9223372036854775807\n")}) {
             CAPTURE(text);
             box.write("runtime/coalesce/savings", text);
             CHECK(stats(box).joins == 0);
@@ -171,9 +175,9 @@ SCENARIO("O1: whatever stands in the file's place, results are what they are", "
     }
     WHEN("it is a directory, a FIFO or a link, there is no sum") {
         box.write("elsewhere", "runs 7 joins 7 nanoseconds 7\n");
-        const std::vector<std::function<void()>> makers{[&] { ::mkdir(file_of(box).c_str(), 0700); },
-                                                        [&] { ::mkfifo(file_of(box).c_str(), 0600); },
-                                                        [&] { std::filesystem::create_symlink(box.path("elsewhere"), file_of(box)); }};
+        const std::vector<std::function<void()>> makers{
+            [&] { ::mkdir(file_of(box).c_str(), 0700); }, [&] { ::mkfifo(file_of(box).c_str(), 0600); },
+            [&] { std::filesystem::create_symlink(box.path("elsewhere"), file_of(box)); }};
         for (const auto& make : makers) {
             make();
             shared_run(022);

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Storms: many wrappers at once, and deaths at random moments. Each command takes its
 // key's lock without waiting and reports if another run of the key holds it.
 #include <catch2/catch.hpp>
@@ -49,10 +50,14 @@ std::vector<pid_t> supervisors() {
         std::getline(words, name, '\0');
         const std::string stat = read_file(entry.path().string() + "/stat");
         pid_t parent = 0;
-        if (stat.rfind(')') == std::string::npos || std::sscanf(stat.c_str() + stat.rfind(')'), ") %*c %d", &parent) != 1) continue;
+        if (stat.rfind(')') == std::string::npos ||
+            std::sscanf(stat.c_str() + stat.rfind(')'), ") %*c %d", &parent) != 1)
+            continue;
         const std::string above = read_file("/proc/" + std::to_string(parent) + "/stat");
         pid_t grandparent = 0;
-        if (above.rfind(')') == std::string::npos || std::sscanf(above.c_str() + above.rfind(')'), ") %*c %d", &grandparent) != 1) continue;
+        if (above.rfind(')') == std::string::npos ||
+            std::sscanf(above.c_str() + above.rfind(')'), ") %*c %d", &grandparent) != 1)
+            continue;
         if (name == tested_program() && grandparent == ::getpid()) found.push_back(pid);
     }
     return found;
@@ -129,7 +134,8 @@ SCENARIO("R6: deaths at random moments: no overlap, no hang, no orphan, no stray
             const bool fine = ended.status == 0 && ended.out == "middle\nanswer " + key + "\n";
             const bool lost = ended.status == 125 && ended.err.find("died") != std::string::npos;
             const bool itself = ended.signal == SIGKILL;
-            if (!fine && !lost && !itself) FAIL_CHECK("status " << ended.status << ", out " << ended.out << ", err " << ended.err);
+            if (!fine && !lost && !itself)
+                FAIL_CHECK("status " << ended.status << ", out " << ended.out << ", err " << ended.err);
         }
     }
     CHECK(box.read("overlaps").empty());

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Surroundings a desktop does not have: empty and huge environments, outputs that are
 // closed, full, appended to, and limits.
 #include <catch2/catch.hpp>
@@ -17,7 +18,8 @@
 
 SCENARIO("R1: an empty environment, and one of a thousand variables, are passed on", "[wrapper]") {
     Sandbox box;
-    CHECK(box.script("env -i XDG_RUNTIME_DIR=$XDG_RUNTIME_DIR $C run /usr/bin/env | grep -v -e ^COALESCE_ -e ^XDG_").out.empty());
+    CHECK(box.script("env -i XDG_RUNTIME_DIR=$XDG_RUNTIME_DIR $C run /usr/bin/env | grep -v -e ^COALESCE_ -e ^XDG_")
+              .out.empty());
     Sandbox::Setting many;
     for (int i = 0; i < 1000; ++i) many.env.push_back("VARIABLE_" + std::to_string(i) + "=" + std::string(20, 'x'));
     CHECK(box.run({"-c", "env | grep -c ^VARIABLE_"}, many).out == "1000\n");
@@ -59,8 +61,9 @@ SCENARIO("R3: output goes where the shell sent it", "[wrapper]") {
     // Between the two streams the order is the one in which they were read (F3).
     CHECK(box.script(both + " >f 2>&1; sort f").out == "err\nmore\nout\n");
     CHECK(box.script(both + " 2>&1 >f | cat; cat f").out == "err\nout\nmore\n");
-    CHECK(box.script("echo first >a; " + both + " >>a 2>/dev/null; cat a; " + both + " >>a 2>&1; sort a | uniq -c | tr -s ' '").out ==
-          "first\nout\nmore\n 1 err\n 1 first\n 2 more\n 2 out\n");
+    CHECK(box.script("echo first >a; " + both + " >>a 2>/dev/null; cat a; " + both +
+                     " >>a 2>&1; sort a | uniq -c | tr -s ' '")
+              .out == "first\nout\nmore\n 1 err\n 1 first\n 2 more\n 2 out\n");
     CHECK(box.script(both + " 2>&1 >/dev/null | cat").out == "err\n");
     CHECK(box.script(both + " 2>/dev/null | cat").out == "out\nmore\n");
     const Ended full = box.script(both + " >/dev/full");
@@ -127,9 +130,12 @@ SCENARIO("F9: more than two gigabytes pass whole", "[wrapper]") {
 SCENARIO("F9: a full spool directory is told to everyone, and nothing is left", "[wrapper]") {
     Sandbox box;
     if (::geteuid() != 0) return;
-    const Ended ended = box.start({"/usr/bin/unshare", "-m", "/bin/sh", "-c",
-                                   "mount -t tmpfs -o size=1m none /mnt && $C run --spool-dir /mnt head -c 5000000 /dev/zero | wc -c >n; "
-                                   "$C run --spool-dir /mnt head -c 5000000 /dev/zero >/dev/null; echo $?; ls /mnt"}).wait();
+    const Ended ended =
+        box.start(
+               {"/usr/bin/unshare", "-m", "/bin/sh", "-c",
+                "mount -t tmpfs -o size=1m none /mnt && $C run --spool-dir /mnt head -c 5000000 /dev/zero | wc -c >n; "
+                "$C run --spool-dir /mnt head -c 5000000 /dev/zero >/dev/null; echo $?; ls /mnt"})
+            .wait();
     CHECK(ended.out == "125\n");
     CHECK(ended.err.find("coalesce: cannot keep the output in /mnt: No space left on device\n") != std::string::npos);
     const Ended missing = box.run({"--spool-dir", "/nowhere", "echo", "x"});

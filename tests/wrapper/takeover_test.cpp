@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // R6: deaths of leaders, joiners and supervisors, and F13, what dies with them.
 #include <catch2/catch.hpp>
 
@@ -80,7 +81,8 @@ SCENARIO("R6: when the supervisor is killed those who wait run the command once 
     ::kill(flight.supervisor, SIGKILL);
     gate.open();
     box.until([&](const auto& all) {
-        return all.size() == 1 && all[0].supervisor != flight.supervisor && all[0].requesters == 6 && all[0].state == "running";
+        return all.size() == 1 && all[0].supervisor != flight.supervisor && all[0].requesters == 6 &&
+               all[0].state == "running";
     });
     next.wait_for_command();
     next.open();
@@ -98,7 +100,8 @@ SCENARIO("R6: when the supervisor is killed those who wait run the command once 
 SCENARIO("R6: a command that kills its supervisors is run three times, not by each who waits", "[wrapper]") {
     Sandbox box;
     Gate gate(box, "gate");
-    const std::vector<std::string> words{"-c", "echo run >>runs; [ $(wc -l <runs) -gt 1 ] || cat gate; kill -KILL $PPID"};
+    const std::vector<std::string> words{"-c",
+                                         "echo run >>runs; [ $(wc -l <runs) -gt 1 ] || cat gate; kill -KILL $PPID"};
     std::vector<Process> requesters;
     requesters.push_back(box.request(words));
     gate.wait_for_command();
@@ -150,7 +153,9 @@ SCENARIO("R6: what is left of a dead supervisor's process group is ended before 
     // The grandchild outlives the command, which dies with its supervisor, and holds the lock.
     Sandbox box;
     Gate gate(box, "gate-1"), next(box, "gate-2");
-    box.write("command", "echo run >>runs; exec 9>lock; flock -n 9 || echo overlap >>overlaps; sleep 1000 & cat gate-$(wc -l <runs); kill $!; echo done\n");
+    box.write("command",
+              "echo run >>runs; exec 9>lock; flock -n 9 || echo overlap >>overlaps; sleep 1000 & cat gate-$(wc -l "
+              "<runs); kill $!; echo done\n");
     const std::vector<std::string> words{"sh", "command"};
     auto first = box.request(words);
     gate.wait_for_command();
@@ -186,7 +191,8 @@ SCENARIO("R9: a leader that is killed before it has a supervisor leaves a socket
     }
     // The kernel kills it as it asks to fork: its socket listens by then.
     const std::string calls = "clone,clone3,fork,vfork";
-    box.script("strace -qq -o /dev/null -e trace=" + calls + " -e inject=" + calls + ":signal=KILL:when=1 $C run -c 'echo run >>runs'");
+    box.script("strace -qq -o /dev/null -e trace=" + calls + " -e inject=" + calls +
+               ":signal=KILL:when=1 $C run -c 'echo run >>runs'");
     CHECK(box.lines_of("runs") == 0);
     CHECK(box.left_in_place().size() == 1);
     CHECK(box.run(words).status == 0);
@@ -212,7 +218,8 @@ SCENARIO("F1: a process that has got the number of a dead supervisor's command i
     do ::clock_gettime(CLOCK_BOOTTIME, &now);
     while (now.tv_sec * 10 + now.tv_nsec / 100'000'000 < record.st_mtim.tv_nsec + 3);
     auto innocent = box.start({"/usr/bin/setsid", "sleep", "1000"});
-    const timespec times[2] = {{.tv_sec = 0, .tv_nsec = UTIME_OMIT}, {.tv_sec = innocent.pid(), .tv_nsec = record.st_mtim.tv_nsec}};
+    const timespec times[2] = {{.tv_sec = 0, .tv_nsec = UTIME_OMIT},
+                               {.tv_sec = innocent.pid(), .tv_nsec = record.st_mtim.tv_nsec}};
     REQUIRE(::utimensat(AT_FDCWD, socket.c_str(), times, AT_SYMLINK_NOFOLLOW) == 0);
     box.write("over", "");
     CHECK(box.run(words).status == 0);
@@ -226,11 +233,13 @@ SCENARIO("R2: where no process can be had, that is 125 and said", "[wrapper]") {
     if (::geteuid() != 0) return;  // the limit does not bind root
     Sandbox box;
     const std::string coalesce = box.open_to_nobody();
-    const Ended ended = box.start({coalesce, "run", "true"}, {.in_child = [] {
-                                                   const rlimit one{.rlim_cur = 1, .rlim_max = 1};
-                                                   ::setrlimit(RLIMIT_NPROC, &one);
-                                                   become_nobody();
-                                               }}).wait();
+    const Ended ended = box.start({coalesce, "run", "true"}, {.in_child =
+                                                                  [] {
+                                                                      const rlimit one{.rlim_cur = 1, .rlim_max = 1};
+                                                                      ::setrlimit(RLIMIT_NPROC, &one);
+                                                                      become_nobody();
+                                                                  }})
+                            .wait();
     CHECK(ended.status == 125);
     CHECK(ended.err == "coalesce: cannot start a supervisor: Resource temporarily unavailable\n");
     CHECK(box.left_in_place().empty());

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // R5 and R8 under a real terminal: a shell with job control in a pseudo-terminal.
 #include <catch2/catch.hpp>
 
@@ -33,7 +34,9 @@ class Terminal {
     Terminal(const Terminal&) = delete;
     Terminal& operator=(const Terminal&) = delete;
 
-    void type(const std::string& text) { REQUIRE(::write(master_, text.data(), text.size()) == static_cast<ssize_t>(text.size())); }
+    void type(const std::string& text) {
+        REQUIRE(::write(master_, text.data(), text.size()) == static_cast<ssize_t>(text.size()));
+    }
     std::string read_until(const std::string& wanted) {
         while (seen_.find(wanted) == std::string::npos) {
             char block[512];

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What this process passes on, read without touching it, and command lines
 // written so that a terminal is safe and a paste gives the same words back.
 #include <coalesce/command/command.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Command: what is to be run, with everything a child inherits besides its argv.
 //
 // It is a value: it owns its bytes, knows no process, and says nothing about

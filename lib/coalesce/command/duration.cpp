@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The units of time, their limit, and the two-unit form people read.
 #include <coalesce/command/duration.h>
 

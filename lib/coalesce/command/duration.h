@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Durations as users write them ("10", "1.5s", "5m") and read them ("2m 3s").
 //
 // Parsing is exact to the millisecond, never reads the locale, and rejects

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The canonical encoding: a tag, the length in decimal, a colon, the bytes; again and
 // again. It can be taken apart, so what a user is told about a key comes from its bytes.
 #include <coalesce/command/key.h>
@@ -122,8 +123,9 @@ bool matches_any(const std::vector<std::string>& patterns, std::string_view name
 }
 
 // Each variable is held against all of them, so the first letter is looked at first.
-static_assert(std::none_of(kIgnoredByDefault.begin(), kIgnoredByDefault.end(),
-                           [](const IgnoredVariable& v) { return v.pattern.front() == '*' || v.pattern.front() == '?'; }));
+static_assert(std::none_of(kIgnoredByDefault.begin(), kIgnoredByDefault.end(), [](const IgnoredVariable& v) {
+    return v.pattern.front() == '*' || v.pattern.front() == '?';
+}));
 bool ignored_by_default(std::string_view name) {
     if (name.empty()) return false;
     return std::any_of(kIgnoredByDefault.begin(), kIgnoredByDefault.end(), [name](const IgnoredVariable& v) {

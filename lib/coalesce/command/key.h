@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Key: the bytes that decide whether two requests are duplicates (K1, K2).
 //
 // A key is compared whole, never by hash alone (K3), and its encoding is

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Decimal digits times a unit in integers: floating point would make 0.1s a
 // matter of luck, and strtod reads the locale.
 #include <coalesce/command/number.h>

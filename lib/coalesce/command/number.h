@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Number: a decimal as a user types it, kept as digits so that nothing is rounded before its unit is known.
 //
 // Shared by durations and sizes. It accepts digits with at most one point and

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The one place where an outcome becomes a number (R2), and the names of signals.
 #include <coalesce/command/outcome.h>
 

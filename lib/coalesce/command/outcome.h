@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Outcome: how a run ended, and the status reported for it (R2).
 //
 // A command that fails is data, not an error: an Outcome is shared with every

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Result<T>: what an operation returns that the world can refuse.
 //
 // Three kinds of failure are kept apart: a command that fails is data (an

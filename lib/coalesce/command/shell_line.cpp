@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The tokenizer of plain lines, and what dash does to its children, as measured and
 // as the differential test keeps measuring. The lists of names err on the long side:
 // a name too many costs a shell, one too few a wrong result.

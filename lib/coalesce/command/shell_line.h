@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Shell line: does this line need a shell, or can it be executed directly?
 //
 // B1 lets a line that has no shell syntax skip the shell, at half the cost, if

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The units of size, powers of 1024 and of 1000.
 #include <coalesce/command/size.h>
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Byte sizes as users write them: "64K", "1M", "1GiB".
 //
 // Units are powers of 1024 with or without "iB", powers of 1000 with a plain

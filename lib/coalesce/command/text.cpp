@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Strict UTF-8 (no overlong forms, no surrogates) and the list of characters that
 // are well-formed but not safe to show.
 #include <coalesce/command/text.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Text: which bytes may be shown to a terminal as they are.
 //
 // The one judge of "printable" for command lines and key parts: ASCII from

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include <coalesce/engine/command_executor.h>
 
 #include <fcntl.h>
@@ -121,8 +122,8 @@ bool CommandExecutor::launch(FlightId id, std::unique_ptr<Active> active) {
             return false;
         }
         ++active->attempts;
-        Outcome refused = active->ending == Ending::refused ? std::move(active->refusal)
-                                                            : refusal_of(start, active->job.command);
+        Outcome refused =
+            active->ending == Ending::refused ? std::move(active->refusal) : refusal_of(start, active->job.command);
         land(std::move(active), std::move(refused));
         return true;
     }
@@ -134,9 +135,8 @@ bool CommandExecutor::launch(FlightId id, std::unique_ptr<Active> active) {
     run.spool->on_room([child = active->child.get()] { child->resume(); });
     if (active->job.timeout) {
         if (!active->timeout) active->timeout.emplace(loop_);
-        active->timeout->start(*active->job.timeout, [this, active = active.get()] {
-            end(*active, Ending::timed_out, active->job.grace);
-        });
+        active->timeout->start(*active->job.timeout,
+                               [this, active = active.get()] { end(*active, Ending::timed_out, active->job.grace); });
     }
     running_.emplace(id, std::move(active));
     if (on_started_) on_started_(id);
@@ -147,10 +147,9 @@ Child::Start CommandExecutor::start_child(FlightId id, Active& active) {
     const Command& command = active.job.command;
     const Surroundings& surroundings = *command.surroundings;
     const auto events = [this, &active, id] {
-        return Child::Events{[this, &active, id](Stream stream, std::span<const char> bytes) {
-                                 on_output(active, id, stream, bytes);
-                             },
-                             [this, id](Outcome outcome) { on_ended(id, std::move(outcome)); }};
+        return Child::Events{
+            [this, &active, id](Stream stream, std::span<const char> bytes) { on_output(active, id, stream, bytes); },
+            [this, id](Outcome outcome) { on_ended(id, std::move(outcome)); }};
     };
     if (active.job.launched) return Child::adopt(loop_, std::exchange(active.job.launched, {}).value(), events());
     Descriptor input;
@@ -163,7 +162,8 @@ Child::Start CommandExecutor::start_child(FlightId id, Active& active) {
         }
         input = std::move(*file);
     }
-    const auto start = [&](const std::vector<std::string>& argv, const std::vector<std::string>& env, const char* path) {
+    const auto start = [&](const std::vector<std::string>& argv, const std::vector<std::string>& env,
+                           const char* path) {
         Program program{.argv = argv, .env = env, .path = path, .umask = surroundings.umask, .hook = options_.in_child};
         if (!surroundings.cwd.empty() && surroundings.cwd != options_.directory)
             program.directory = surroundings.cwd.c_str();
@@ -219,10 +219,17 @@ void CommandExecutor::on_ended(FlightId id, Outcome outcome) {
         if (!kept) outcome = Outcome::refused(kept.error().code.value(), "cannot " + kept.error().message());
     }
     switch (active->ending) {
-        case Ending::none: break;
-        case Ending::timed_out: outcome = Outcome::timed_out(); break;
-        case Ending::cancelled: outcome = Outcome::cancelled(); break;
-        case Ending::refused: outcome = std::move(active->refusal); break;
+        case Ending::none:
+            break;
+        case Ending::timed_out:
+            outcome = Outcome::timed_out();
+            break;
+        case Ending::cancelled:
+            outcome = Outcome::cancelled();
+            break;
+        case Ending::refused:
+            outcome = std::move(active->refusal);
+            break;
     }
     const bool may_retry = active->ending == Ending::none || active->ending == Ending::timed_out;
     // Output that someone may have passed on cannot be taken back.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // CommandExecutor: command flights on the primitive, under a limit of runs.
 //
 // One Group is the one table of what is in flight (SPEC L5). This class gives its
@@ -83,7 +84,8 @@ class CommandExecutor {
             },
             std::move(options));
         // Not admitted yet where it must wait for an earlier run to end.
-        if (ticket && ticket.state().requested == std::chrono::system_clock::time_point()) ticket.state().requested = requested;
+        if (ticket && ticket.state().requested == std::chrono::system_clock::time_point())
+            ticket.state().requested = requested;
         return ticket;
     }
 
@@ -110,7 +112,9 @@ class CommandExecutor {
     /// Called with what a flight lands with, before another takes its place and before
     /// anybody can ask for its key anew. For a command that cannot be started that is
     /// inside submit().
-    void on_over(UniqueFunction<void(const std::shared_ptr<const RunResult>&)> on_over) { on_over_ = std::move(on_over); }
+    void on_over(UniqueFunction<void(const std::shared_ptr<const RunResult>&)> on_over) {
+        on_over_ = std::move(on_over);
+    }
     /// Called when a flight has left the table, before its requesters are told.
     void on_landed(UniqueFunction<void(FlightId)> on_landed) { on_landed_ = std::move(on_landed); }
     /// Called when a run is paused because its output is past the replay limit and
@@ -150,7 +154,7 @@ class CommandExecutor {
         unsigned attempts = 0;
         unsigned loans = 0;
         bool abandoned = false;  // everybody has left
-        bool direct = false;  // a shell line that was executed without the shell
+        bool direct = false;     // a shell line that was executed without the shell
     };
 
     void admit(RunCompleter completer, Job job, std::chrono::system_clock::time_point requested);

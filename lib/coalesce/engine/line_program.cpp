@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include <coalesce/engine/line_program.h>
 
 #include <coalesce/command/shell_line.h>

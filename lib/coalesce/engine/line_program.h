@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // LinePrograms: which program a shell line amounts to, if it amounts to one.
 //
 // A line without shell syntax is executed directly, at half the cost, where
@@ -33,7 +34,7 @@ class LinePrograms {
 
   private:
     const std::string shell_;
-    std::optional<bool> shell_understood_;  // looked at when first asked
+    std::optional<bool> shell_understood_;              // looked at when first asked
     std::shared_ptr<const Surroundings> surroundings_;  // what the two below were computed for
     std::optional<std::vector<std::string>> env_;
     std::string path_;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Run and RunResult: what the requesters of a command flight share.
 //
 // Run is the flight's state while it is in the air: a late joiner finds the
@@ -23,11 +24,11 @@ namespace coalesce {
 struct Run {
     enum class Phase { queued, running, ending };
     Phase phase = Phase::queued;
-    pid_t pid = -1;                                    ///< while a process is there
-    std::string title;                                 ///< the command as a person reads it
-    std::chrono::system_clock::time_point requested;   ///< by the leader
-    std::chrono::system_clock::time_point started;     ///< the last attempt
-    std::shared_ptr<Spool> spool;                      ///< null before the run has started
+    pid_t pid = -1;                                   ///< while a process is there
+    std::string title;                                ///< the command as a person reads it
+    std::chrono::system_clock::time_point requested;  ///< by the leader
+    std::chrono::system_clock::time_point started;    ///< the last attempt
+    std::shared_ptr<Spool> spool;                     ///< null before the run has started
 };
 
 struct RunResult {

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // ArgumentKey: the arguments of a call as a key that owns its bytes.
 //
 // A key outlives the call that made it, so string_view and char pointers become

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // AwaitTicket: a ticket consumed by a coroutine.
 //
 // `co_await std::move(ticket)` gives the shared value or throws the landing's

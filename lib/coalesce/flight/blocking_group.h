@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // BlockingGroup: the in-flight table for threads that wait.
 //
 // Many threads call; of one key one thread runs the function and the others

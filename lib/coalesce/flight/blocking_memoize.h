@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // memoize_concurrent for threads: a function whose concurrent calls with equal
 // arguments, from any threads, are one call that everybody waits for.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // BlockingRun: one run of a blocking group, as its threads see it.
 //
 // The thread that leads runs; the others wait here for its outcome, first for

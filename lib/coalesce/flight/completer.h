@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Completer: the run's end of a flight.
 //
 // Whoever runs holds exactly one, and lands the flight with it: a value or an

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Executor: the one thing the primitive asks of an event loop.
 //
 // Everything a group tells its requesters goes through post(), so that no

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Flight: one run and everybody who waits for it, from the first request to the
 // last delivery. Internal; users hold its two ends, Ticket and Completer.
 //

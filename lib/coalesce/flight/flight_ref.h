@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // FlightRef: a flight without its types.
 //
 // What a run needs in order to ask for something on its own behalf, across

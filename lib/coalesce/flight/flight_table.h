@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // FlightTable: which flight is the live one of its key. Internal; see group.h.
 //
 // Lists flights, hands the place of one that departs to its successor, and ends

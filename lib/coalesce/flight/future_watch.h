@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // FutureWatch: std::futures waited for beside a loop.
 //
 // A std::future can only be waited for by blocking, so each one that is not

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Group: the in-flight table. A key that is idle is led, one that is in flight
 // is joined.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // JoinOptions: what one request asks for beyond its key.
 //
 // The defaults are the ordinary request, and cost a join nothing. Deadlines are

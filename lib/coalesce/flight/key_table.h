@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // KeyTable: what is in flight, found by key. Internal; used by the loop's group
 // and by the blocking one.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Landing: how a flight ended, as every requester sees it.
 //
 // One value or one exception, never both and never neither. The value is

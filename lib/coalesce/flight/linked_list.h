@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // LinkedList: a ring of objects that carry their own links.
 //
 // Joining, leaving and moving a whole list are O(1), allocate nothing and need

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // ManualExecutor: an executor that moves only when told to.
 //
 // For tests, which want to stand between a landing and its delivery, and for

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // memoize_concurrent on a loop: a function whose concurrent calls with equal
 // arguments are one call.
 //

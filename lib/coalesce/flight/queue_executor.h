@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // QueueExecutor: the smallest event loop, for programs that have none.
 //
 // One thread runs what any thread posts. Everything that is queued when the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Ref: a counted pointer for objects that stay on one thread.
 //
 // The object counts for itself with retain() and release(), without atomics,

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // ResultOf: what a call leads to, whatever it returns. Internal to memoize.
 //
 // A plain value is the result; a std::future or an awaitable promises one. A

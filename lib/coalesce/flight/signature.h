@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Signature: what a callable takes and returns, where that is one answer.
 //
 // A function, a function pointer or an object with a single operator() has a

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // SpareBlocks: memory of flights that have ended, for the next ones. Internal.
 //
 // Leading and landing is the hot path of keys that are seldom shared, and a
@@ -37,13 +38,13 @@ class SpareBlocks {
     /// Room for a T.
     template <class T>
     [[nodiscard]] void* take() {
-        if constexpr (kOverAligned<T>) return ::operator new(sizeof(T), std::align_val_t{alignof(T)});
+        if constexpr (kOverAligned<T>) return ::operator new (sizeof(T), std::align_val_t{alignof(T)});
         return first_ && sizeof(T) == bytes_ ? pop() : ::operator new(sizeof(T));
     }
 
     template <class T>
     void give_back(void* block) noexcept {
-        if constexpr (kOverAligned<T>) return ::operator delete(block, std::align_val_t{alignof(T)});
+        if constexpr (kOverAligned<T>) return ::operator delete (block, std::align_val_t{alignof(T)});
         if (count_ == kMost || (first_ && sizeof(T) != bytes_)) return ::operator delete(block);
         bytes_ = sizeof(T);
         first_ = ::new (block) Spare{first_};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // GroupStats: what a group has done so far, in numbers.
 //
 // Counted where it happens, on the loop, so the sums always balance: every

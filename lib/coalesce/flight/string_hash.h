@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // StringHash: hashes whatever views as a string, fast, so that a lookup copies nothing.
 //
 // std::hash<std::string> takes a std::string only; with this hash and

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Task: a coroutine that is awaited once, and runs only when it is.
 //
 // For functions that are given to memoize_concurrent as coroutines, and for

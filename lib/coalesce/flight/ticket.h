@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Ticket: a requester's membership in a flight.
 //
 // Holding one is waiting; destroying it is leaving. The membership exists from

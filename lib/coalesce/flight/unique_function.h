@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // UniqueFunction: a callable that is owned once and moved, never copied.
 //
 // It holds what std::function cannot (a captured Completer, Ticket or

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // WaitNode: who waits for whom, and whether one more would close a ring.
 //
 // A run that asks for something becomes a requester itself. If what it asks for

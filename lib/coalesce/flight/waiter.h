@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Waiter: one requester's place in a flight, and the pool places come from.
 //
 // A place is what a ticket holds: linked into the flight until its turn, with

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include <coalesce/io/child.h>
 
 #include <fcntl.h>
@@ -71,12 +72,14 @@ Child::Launched Child::launch(Program program, const Descriptor& standard_input)
 }
 
 Child::Start Child::adopt(Loop& loop, Launched launched, Events events) {
-    if (launched.started.failed != Started::Step::none) return {nullptr, launched.started.failed, launched.started.error};
+    if (launched.started.failed != Started::Step::none)
+        return {nullptr, launched.started.failed, launched.started.error};
     std::unique_ptr<Child> child(new Child(loop, std::move(launched.started), std::move(events)));
     Child* const self = child.get();
     for (std::size_t i = 0; i < launched.outputs.size(); ++i) self->pipes_[i].read_end = std::move(launched.outputs[i]);
     auto exit_watch = Watch::start(loop, self->pidfd_.get(), Readiness::readable, [self] { self->on_exit(); });
-    if (!exit_watch) return {nullptr, Started::Step::spawn, exit_watch.error().code.value()};  // the destructor kills and reaps it
+    if (!exit_watch)
+        return {nullptr, Started::Step::spawn, exit_watch.error().code.value()};  // the destructor kills and reaps it
     self->exit_watch_ = std::move(*exit_watch);
     self->timer_.start(unwatched_at_first, [self] { self->watch_pipes(); });
     return {std::move(child)};
@@ -89,7 +92,8 @@ void Child::watch_pipes() {
         if (!pipe.open()) continue;
         if (pipe.watch) {
             pipe.watch.resume(Readiness::readable);
-        } else if (auto watch = Watch::start(loop_, pipe.read_end.get(), Readiness::readable, [this, stream] { read(stream); })) {
+        } else if (auto watch = Watch::start(loop_, pipe.read_end.get(), Readiness::readable,
+                                             [this, stream] { read(stream); })) {
             pipe.watch = std::move(*watch);
         } else {  // no memory for it, at present
             timer_.start(unwatched_at_first, [this] { watch_pipes(); });

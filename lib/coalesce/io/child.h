@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Child: one running process, its output, and its end.
 //
 // It promises every byte that the process wrote, in the order in which it was

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Descriptor: sole ownership of a file descriptor.
 //
 // Closes on destruction. A descriptor that an event loop watches is not closed

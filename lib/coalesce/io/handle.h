@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Handle<T>: sole ownership of a libuv handle.
 //
 // libuv keeps a handle's address until its close callback has run, so the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include <coalesce/io/loop.h>
 
 #include <fcntl.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Loop: the event loop, and the Executor that the flight table posts to.
 //
 // Everything above this room sees only this class, never <uv.h>. A posted

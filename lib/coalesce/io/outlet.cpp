@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include <coalesce/io/outlet.h>
 
 #include <fcntl.h>

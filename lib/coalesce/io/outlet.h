@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Outlet: writing to a descriptor that other processes share, without blocking the loop.
 //
 // Our standard output may be a pipe, a terminal, a file or a socket, and O_NONBLOCK

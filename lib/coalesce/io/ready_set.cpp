@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include <coalesce/io/ready_set.h>
 
 #include <algorithm>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // ReadySet: the descriptors of one loop that somebody waits for.
 //
 // An epoll set of our own, which libuv watches as one descriptor. Given each

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include <coalesce/io/spawn.h>
 
 #include <fcntl.h>
@@ -170,7 +171,8 @@ RUNS_IN_THE_CHILD int child_main(void* argument) {
 // One stack a thread, kept: while the child is on it the thread is suspended.
 char* top_of_child_stack() {
     struct Stack {
-        void* base = mmap(nullptr, child_stack_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+        void* base =
+            mmap(nullptr, child_stack_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
         ~Stack() { munmap(base, child_stack_bytes); }
     };
     thread_local Stack stack;

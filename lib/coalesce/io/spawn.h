@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // spawn: starts a program in a session of its own.
 //
 // The child gets descriptors 0, 1 and 2 and no other, default signal handling,

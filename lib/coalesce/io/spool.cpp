@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include <coalesce/io/spool.h>
 
 #include <algorithm>
@@ -49,7 +50,9 @@ void Spool::close() {
         if (readers_[i]->on_more_) readers_[i]->on_more_();
 }
 
-bool Spool::full() const noexcept { return bytes_.size() - released_ >= std::max<std::uint64_t>(limits_->replay_bytes, 1); }
+bool Spool::full() const noexcept {
+    return bytes_.size() - released_ >= std::max<std::uint64_t>(limits_->replay_bytes, 1);
+}
 
 std::uint64_t Spool::segment_count() const noexcept { return order_.size() / sizeof(std::uint32_t) + (last_ ? 1 : 0); }
 

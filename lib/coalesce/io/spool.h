@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Spool: a run's recorded output, two streams in the order in which they were read.
 //
 // The bytes of both streams lie in one Store; a second Store holds the order, one

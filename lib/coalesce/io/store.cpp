@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include <coalesce/io/store.h>
 
 #include <fcntl.h>
@@ -57,8 +58,8 @@ void Store::append_to_heap(std::span<const char> bytes) {
     while (!bytes.empty()) {
         if (blocks_.empty() || blocks_.back().used == blocks_.back().capacity) {
             const std::size_t doubled = blocks_.empty() ? first_block_bytes : blocks_.back().capacity * 2;
-            const std::size_t capacity = std::max(std::min(bytes.size(), largest_block_bytes),
-                                                  std::min(doubled, largest_block_bytes));
+            const std::size_t capacity =
+                std::max(std::min(bytes.size(), largest_block_bytes), std::min(doubled, largest_block_bytes));
             blocks_.push_back({at, 0, capacity, std::make_unique_for_overwrite<char[]>(capacity)});
         }
         Block& block = blocks_.back();

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Store: bytes that are only ever appended, on the heap while few, in a file once many.
 //
 // Up to a limit they lie in heap blocks; past it all of them move to one file

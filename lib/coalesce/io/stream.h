@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Stream: which of a command's two outputs a byte belongs to.
 #pragma once
 

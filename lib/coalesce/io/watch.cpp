@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include <coalesce/io/watch.h>
 
 #include <cstdlib>
@@ -15,7 +16,8 @@ void Watch::Discard::operator()(ReadySet::Interest* interest) const noexcept {
 Result<Watch> Watch::start(Loop& loop, int fd, Readiness readiness, UniqueFunction<void()> on_ready) {
     Watch watch;
     watch.interest_.reset(new ReadySet::Interest{.set = loop.ready_set(), .fd = fd, .on_ready = std::move(on_ready)});
-    if (!loop.ready_set().add(*watch.interest_, static_cast<std::uint32_t>(readiness))) return system_error_now("watch a descriptor");
+    if (!loop.ready_set().add(*watch.interest_, static_cast<std::uint32_t>(readiness)))
+        return system_error_now("watch a descriptor");
     return watch;
 }
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Watch and Timer: tell me when a descriptor is ready, or a time has passed.
 //
 // A Watch follows a descriptor and leaves it as it is: it neither closes it nor

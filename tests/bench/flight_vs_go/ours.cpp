@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Our side of the comparison: the same work as peer.go and peer.py. `ours WORK`
 // does one round and prints the nanoseconds an operation took; see run.
 

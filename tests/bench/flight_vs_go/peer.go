@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The peer: Go's singleflight. `peer WORK` does one round of one piece of work
 // and prints the nanoseconds an operation took; see run.
 package main

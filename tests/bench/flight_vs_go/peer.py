@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT
 # The other peer: the Python original's way of coalescing on asyncio, written
 # anew in as few steps as it needs: a dictionary of futures, each caller awaiting
 # a future of its own that is resolved from the first call's. `peer.py WORK`

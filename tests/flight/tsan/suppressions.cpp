@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What ThreadSanitizer may not say of these tests. The holders of an exception
 // are counted inside libstdc++.so, which is not instrumented: it does not see
 // that who read the exception let go of it before the last holder freed it, and

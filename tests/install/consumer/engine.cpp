@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The engine as a consumer uses it: two requests for one command, which really runs, once.
 #include <coalesce/engine/command_executor.h>
 #include <coalesce/io/loop.h>

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The header-only part as a consumer uses it: on a loop, in coroutines and between threads.
 #include <coalesce/flight/blocking_memoize.h>
 #include <coalesce/flight/manual_executor.h>
@@ -17,7 +18,8 @@ int main() {
         ++runs;
         run = std::move(completer);
     };
-    auto lookup = coalesce::memoize_concurrent(loop, [&](std::string_view key) { return group.join(std::string(key), start); });
+    auto lookup =
+        coalesce::memoize_concurrent(loop, [&](std::string_view key) { return group.join(std::string(key), start); });
 
     int sum = 0;
     auto first = lookup("answer");

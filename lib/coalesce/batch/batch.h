@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: MIT
+// Batch: commands from a stream of lines, each distinct one run once at a time (SPEC B).
+//
+// Every line is a requester. It joins the flight of an equal line that is queued
+// or running, or leads its own; its result is delivered whole, and told to the
+// joblog, the report and the timeline. Reading ahead finds duplicates to join and
+// is bounded, so memory does not grow with the input.
+#pragma once
+
+#include <coalesce/command/key.h>
+#include <coalesce/command/result.h>
+
+#include <chrono>
+#include <optional>
+#include <string>
+
+#include <coalesce/engine/command_executor.h>
+#include <coalesce/protocol/rendering.h>
+
+namespace coalesce {
+
+struct BatchOptions {
+    enum class Input { lines, json };
+    /// Stop once this many runs have failed.
+    struct Halt {
+        bool now = false;  ///< end what is running, rather than let it finish
+        unsigned failures = 1;
+    };
+
+    Input input = Input::lines;
+    char delimiter = '\n';
+    int input_fd = 0;
+    std::string input_name = "standard input";
+    Format format = Format::text;
+    bool keep_order = false;
+    bool unique = false;   ///< print a shared result once
+    bool once = false;     ///< each distinct line once for the whole input
+    bool dry_run = false;  ///< list the distinct commands and their counts
+    bool verbose = false;
+    std::optional<bool> progress;  ///< unset: when stderr is a terminal and the output goes elsewhere
+    CommandExecutor::Options executor;
+    KeyRules rules;
+    std::optional<std::chrono::milliseconds> timeout;
+    std::chrono::milliseconds grace{10'000};
+    unsigned retries = 0;
+    std::optional<Halt> halt;
+    std::string joblog;
+    std::string report;
+    std::string html;
+    std::size_t read_ahead = 4096;  ///< distinct commands read before their turn
+};
+
+/// What became of a batch: the exit status, or the signal to die of as others do
+/// (SIGPIPE: the reader went away).
+struct BatchEnd {
+    int status = 0;
+    int die_of = 0;
+};
+
+/// Runs a batch to its end. An Error is something that kept it from starting.
+Result<BatchEnd> run_batch(BatchOptions options);
+
+}  // namespace coalesce

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: MIT
+#include <coalesce/batch/progress.h>
+
+#include <coalesce/command/duration.h>
+
+#include <fmt/format.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+namespace coalesce {
+namespace {
+
+using namespace std::chrono;
+
+constexpr milliseconds redraw{100};
+constexpr milliseconds plain_interval{10'000};
+constexpr int bar_columns = 20;
+
+int terminal_columns() {
+    winsize size{};
+    return ::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+}
+
+void say(std::string_view text) {
+    while (!text.empty()) {
+        const ssize_t wrote = ::write(STDERR_FILENO, text.data(), text.size());
+        if (wrote <= 0) return;  // nobody reads it: nothing is lost
+        text.remove_prefix(static_cast<std::size_t>(wrote));
+    }
+}
+
+}  // namespace
+
+std::string progress_line(const ProgressFacts& facts, nanoseconds elapsed, int columns) {
+    const double seconds = std::max(duration<double>(elapsed).count(), 1e-3);
+    const double rate = static_cast<double>(facts.done) / seconds;
+    std::string line;
+    if (facts.total_known && facts.read > 0) {
+        const int filled = static_cast<int>(std::min(facts.done, facts.read) * bar_columns / facts.read);
+        line = fmt::format("[{:#>{}}{:->{}}] {}/{}", "", filled, "", bar_columns - filled, facts.done, facts.read);
+    } else {
+        line = fmt::format("{}/{}+", facts.done, facts.read);
+    }
+    line += fmt::format(" done, {} running, {} shared, {} failed, {:.1f}/s", facts.running, facts.shared, facts.failed,
+                        rate);
+    if (facts.total_known && rate > 0) {
+        const double left = static_cast<double>(facts.read - std::min(facts.read, facts.done)) / rate;
+        line += ", ETA " + format_duration(milliseconds(static_cast<std::int64_t>(std::min(left, 1e9)) * 1000));
+    }
+    line.resize(std::min(line.size(), static_cast<std::size_t>(std::max(columns, 0))));
+    return line;
+}
+
+Progress::Progress(Loop& loop, UniqueFunction<ProgressFacts()> facts)
+    : facts_(std::move(facts)), timer_(loop), terminal_(::isatty(STDERR_FILENO) != 0) {
+    timer_.in_background();
+    const milliseconds interval = terminal_ ? redraw : plain_interval;
+    timer_.start(interval, interval, [this] { draw(); });
+}
+
+Progress::~Progress() { clear(); }
+
+void Progress::draw() {
+    const auto elapsed = steady_clock::now() - begun_;
+    if (!terminal_) return say("coalesce: " + progress_line(facts_(), elapsed, 1000) + "\n");
+    say("\r" + progress_line(facts_(), elapsed, terminal_columns() - 1) + "\x1b[K");
+    drawn_ = true;
+}
+
+void Progress::clear() noexcept {
+    if (std::exchange(drawn_, false)) say("\r\x1b[K");
+}
+
+}  // namespace coalesce

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: MIT
+// Requester: the foreground process of `coalesce run`.
+//
+// Joins the flight of its key or forks a supervisor and is its first requester;
+// passes on the output as it comes; ends as the command did. It has no event loop
+// and no threads: it lives for milliseconds, and forks. When its supervisor dies
+// before it was given anything, it asks again and with the others elects a new
+// leader; after it has passed output on, it cannot take that back and says so (R6).
+#pragma once
+
+#include <coalesce/command/command.h>
+#include <coalesce/command/key.h>
+#include <coalesce/command/result.h>
+
+#include <chrono>
+#include <optional>
+#include <string>
+
+#include <coalesce/meeting/meeting_place.h>
+#include <coalesce/meeting/supervisor.h>
+
+namespace coalesce {
+
+struct RunOptions {
+    FlightOrders orders;
+    KeyRules rules;          ///< as the user gave them, for a server to apply
+    std::string socket;      ///< ask the server there instead
+    bool own_grace = false;  ///< orders.grace is the user's, and not for a server to choose
+    bool fresh = false;
+    bool verbose = false;
+    std::optional<std::chrono::milliseconds> wait;
+};
+
+/// How the wrapper ends: a status, or the signal to die of as the command or the
+/// user's terminal would have it.
+struct RunEnd {
+    int status = 0;
+    int die_of = 0;
+};
+
+Result<RunEnd> request_run(RunOptions options, std::optional<MeetingPlace> place);
+
+/// Sends one line to the flight named `key` and returns the one that is answered;
+/// no value: there is no such flight (any more).
+std::optional<std::string> ask_flight(MeetingPlace& place, const std::string& key, const std::string& line);
+
+/// The same with a server at a path.
+Result<std::string> ask_server(const std::string& path, const std::string& line);
+
+}  // namespace coalesce

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: MIT
+#include <coalesce/meeting/savings.h>
+
+#include <coalesce/io/descriptor.h>
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cinttypes>
+#include <cstdio>
+#include <limits>
+
+namespace coalesce {
+namespace {
+
+constexpr int lock_attempts = 100;      // a millisecond apart: nobody is to wait for long for a count
+constexpr std::size_t bytes_max = 128;  // three numbers and their names need less
+
+bool lock(int file, int how) noexcept {
+    for (int attempt = 0; attempt < lock_attempts; ++attempt) {
+        if (::flock(file, how | LOCK_NB) == 0) return true;
+        if (errno != EWOULDBLOCK && errno != EINTR) return false;
+        ::poll(nullptr, 0, 1);
+    }
+    return false;
+}
+
+bool regular(int file) noexcept {
+    struct stat info {};
+    return ::fstat(file, &info) == 0 && S_ISREG(info.st_mode);
+}
+
+Savings sum_in(int file) noexcept {
+    char text[bytes_max];
+    const ssize_t got = ::pread(file, text, sizeof text - 1, 0);
+    if (got <= 0 || text[got - 1] != '\n') return {};  // the space in a format stands for none, too
+    text[got] = '\0';
+    std::uint64_t runs = 0;
+    std::uint64_t joins = 0;
+    std::int64_t nanoseconds = 0;
+    int end = 0;
+    if (std::sscanf(text, "runs %" SCNu64 " joins %" SCNu64 " nanoseconds %" SCNd64 "\n%n", &runs, &joins, &nanoseconds,
+                    &end) != 3 ||
+        end != got || nanoseconds < 0 || nanoseconds > std::numeric_limits<std::int64_t>::max() / 2)
+        return {};
+    return {.runs = runs, .joins = joins, .time = std::chrono::nanoseconds(nanoseconds)};
+}
+
+}  // namespace
+
+void add_savings(int directory, const Savings& more) noexcept {
+    const mode_t before = ::umask(077);  // the command's may close the file even to its owner
+    const Descriptor file(
+        ::openat(directory, savings_file, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600));
+    ::umask(before);
+    if (!file || !regular(file.get()) || !lock(file.get(), LOCK_EX)) return;
+    Savings sum = sum_in(file.get());
+    sum.runs += more.runs;
+    sum.joins += more.joins;
+    sum.time += more.time;
+    char text[bytes_max];
+    const int length = std::snprintf(text, sizeof text, "runs %" PRIu64 " joins %" PRIu64 " nanoseconds %" PRId64 "\n",
+                                     sum.runs, sum.joins, static_cast<std::int64_t>(sum.time.count()));
+    // It only grows, so one write replaces it whole; what is longer made no sense.
+    if (::pwrite(file.get(), text, static_cast<std::size_t>(length), 0) != length) return;
+    if (::ftruncate(file.get(), length) != 0) return;
+}  // closing gives the lock back: no child has this descriptor, the command has ended
+
+Savings read_savings(int directory) noexcept {
+    const Descriptor file(::openat(directory, savings_file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+    if (!file || !regular(file.get())) return {};
+    lock(file.get(), LOCK_SH);  // without it, too, a line is read as it was once
+    return sum_in(file.get());
+}
+
+}  // namespace coalesce

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MIT
+// Supervisor: the process that owns one wrapper flight (SPEC R).
+//
+// Forked by the first requester before it has a loop or threads, it inherits that
+// requester's environment, directory, umask, limits, niceness and cgroup, which is
+// why there is no daemon whose context could be wrong. It runs the command, records
+// its output, answers whoever joins, and goes when the last of them has been
+// served. It speaks the socket protocol's fd mode: output stays in the spool's
+// file, whose descriptor is passed once, and messages carry lengths. A requester
+// answers each output message with an empty line when it has dealt with it; until
+// then it gets no other but the end, so that a slow one costs nothing and its place is
+// known. The supervisor may be gone while a slow requester still copies.
+//
+// A flight that follows in the same supervisor (a fresh request, a request during
+// a cancellation) runs the same command in the same context.
+#pragma once
+
+#include <coalesce/command/command.h>
+#include <coalesce/command/key.h>
+
+#include <chrono>
+#include <optional>
+#include <string>
+
+#include <coalesce/io/descriptor.h>
+#include <coalesce/meeting/meeting_place.h>
+
+namespace coalesce {
+
+struct FlightOrders {
+    Command command;
+    std::optional<std::string> line;  ///< when the command is a shell line
+    std::string title;
+    std::string key;  ///< its hash
+    std::string canonical_surroundings;
+    std::string canonical_words;
+    std::optional<std::chrono::milliseconds> timeout;
+    std::chrono::milliseconds grace{10'000};
+    std::uint64_t replay_bytes = std::uint64_t{1} << 30;
+    std::string spool_directory;
+    bool keep_running = false;  ///< the leader's: let the run finish when it leaves
+    std::string on_behalf_of;   ///< the flight whose command asks, if any
+    bool verbose = false;       ///< the leader's: it wants to hear of the start
+    bool heir = false;          ///< takes over after a dead supervisor: others are on their way
+};
+
+/// Descriptors that a supervisor keeps for itself and the run's pipes and files. Where the
+/// hard limit leaves no more than these there is no flight, and a requester that would
+/// take one of them waits to be accepted: it would make the run fail for everyone.
+inline constexpr std::size_t supervisors_descriptors = 24;
+
+/// Runs the flight and returns when its last requester has been served.
+/// `leader` is the connection of the requester that forked us.
+void supervise(FlightOrders orders, MeetingPlace place, Descriptor listener, Descriptor leader, pid_t leader_pid);
+
+}  // namespace coalesce

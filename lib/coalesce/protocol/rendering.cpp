@@ -1,0 +1,338 @@
+// SPDX-License-Identifier: MIT
+#include <coalesce/protocol/rendering.h>
+
+#include <fmt/format.h>
+
+#include <array>
+#include <utility>
+
+#include <coalesce/protocol/json_text.h>
+#include <coalesce/protocol/message.h>
+
+namespace coalesce {
+namespace {
+
+constexpr std::size_t chunk_bytes = 48 * 1024;  // a multiple of 3, for base64
+
+Rendering::Piece in_memory(Stream stream, std::string_view bytes) {
+    return {stream, {.bytes = bytes, .file = -1, .offset = 0, .length = bytes.size()}};
+}
+
+// Copies the front of a piece, wherever it lies; returns how much that was.
+std::size_t copy_front(const Extent& extent, std::string& into) {
+    if (extent.file < 0) {
+        into.assign(extent.bytes.substr(0, chunk_bytes));
+        return into.size();
+    }
+    into.resize(static_cast<std::size_t>(std::min<std::uint64_t>(extent.length, chunk_bytes)));
+    const ssize_t got = ::pread(extent.file, into.data(), into.size(), static_cast<off_t>(extent.offset));
+    if (got <= 0) std::abort();  // our own file, our own bytes: going on would leave a gap
+    into.resize(static_cast<std::size_t>(got));
+    return into.size();
+}
+
+// Renders into chunks of its own: what the formats that change bytes share.
+class ChunkRendering : public Rendering {
+  public:
+    std::optional<Piece> next() final {
+        while (at_ == chunk_.size()) {
+            at_ = 0;
+            chunk_.clear();
+            if (done_) return std::nullopt;
+            done_ = !produce(chunk_);
+        }
+        return in_memory(stream_, std::string_view(chunk_).substr(at_));
+    }
+    void advance(std::uint64_t length) final { at_ += static_cast<std::size_t>(length); }
+    bool finished() const final { return done_ && at_ == chunk_.size(); }
+
+  protected:
+    /// Appends some more for stream_; false when that was the last.
+    virtual bool produce(std::string& chunk) = 0;
+    Stream stream_ = Stream::out;
+
+  private:
+    std::string chunk_;
+    std::size_t at_ = 0;
+    bool done_ = false;
+};
+
+class TaggedRendering final : public ChunkRendering {
+  public:
+    TaggedRendering(std::shared_ptr<Spool> spool, std::string tag, std::string last)
+        : text_(std::move(spool), std::move(last)), tag_(std::move(tag)) {
+        tag_ += '\t';
+    }
+
+  private:
+    bool produce(std::string& chunk) override {
+        const auto piece = text_.next();
+        if (!piece) return false;
+        stream_ = piece->stream;
+        text_.advance(copy_front(piece->extent, raw_));
+        bool& inside = inside_line_[index_of(stream_)];
+        for (std::string_view rest = raw_; !rest.empty();) {
+            const std::size_t end = rest.find('\n');
+            const std::size_t length = end == std::string_view::npos ? rest.size() : end + 1;
+            if (!inside) chunk += tag_;
+            chunk += rest.substr(0, length);
+            inside = end == std::string_view::npos;
+            rest.remove_prefix(length);
+        }
+        return true;
+    }
+
+    TextRendering text_;
+    std::string tag_;
+    std::string raw_;
+    std::array<bool, 2> inside_line_{};
+};
+
+// One stream of a spool as the value of a JSON member.
+class JsonOutput {
+  public:
+    JsonOutput(const std::shared_ptr<Spool>& spool, Stream stream) : spool_(spool), stream_(stream) {
+        Utf8Check check;
+        SpoolReader reader(*spool_);
+        std::string raw;
+        while (const auto piece = reader.next()) {
+            const std::size_t length = piece->stream == stream ? copy_front(piece->extent, raw)
+                                                               : static_cast<std::size_t>(piece->extent.length);
+            if (piece->stream == stream) check.add(raw);
+            reader.advance(length);
+        }
+        is_text_ = check.valid();
+        reader_.emplace(*spool_);
+    }
+
+    [[nodiscard]] bool is_text() const noexcept { return is_text_; }
+
+    /// Appends some more; false when the value is complete.
+    bool produce(std::string& chunk) {
+        std::string raw;
+        while (const auto piece = reader_->next()) {
+            if (piece->stream != stream_) {
+                reader_->advance(piece->extent.length);
+                continue;
+            }
+            reader_->advance(copy_front(piece->extent, raw));
+            if (is_text_) {
+                append_json_escaped(chunk, raw);
+            } else {
+                carry_ += raw;  // whole groups of three only, so that the pieces join up
+                const std::size_t whole = carry_.size() / 3 * 3;
+                append_base64(chunk, std::string_view(carry_).substr(0, whole));
+                carry_.erase(0, whole);
+            }
+            return true;
+        }
+        append_base64(chunk, carry_);
+        carry_.clear();
+        return false;
+    }
+
+  private:
+    std::shared_ptr<Spool> spool_;
+    Stream stream_;
+    std::optional<SpoolReader> reader_;
+    std::string carry_;
+    bool is_text_ = true;
+};
+
+void append_outcome(std::string& chunk, const RunResult& result, const Delivered& delivered) {
+    const Outcome& outcome = result.outcome;
+    const auto error = [&chunk](std::string_view code, std::string_view message) {
+        chunk += fmt::format(R"(,"error":{{"code":"{}","message":)", code);
+        append_json_string(chunk, message);
+        chunk += '}';
+    };
+    if (delivered.gave_up) {
+        chunk += R"("exit":75)";
+        return error("gave_up", "gave up waiting");
+    }
+    if (outcome.kind == Outcome::Kind::signalled)
+        chunk += fmt::format(R"("signal":{})", outcome.code);
+    else
+        chunk += fmt::format(R"("exit":{})", outcome.status());
+    switch (outcome.kind) {
+        case Outcome::Kind::timed_out:
+            return error("timed_out", outcome.describe());
+        case Outcome::Kind::not_started:
+            return error("not_started", outcome.reason);
+        case Outcome::Kind::refused:
+            return error("refused", outcome.reason);
+        case Outcome::Kind::cancelled:
+            return error("cancelled", outcome.describe());
+        case Outcome::Kind::lost:
+            return error("lost", outcome.reason);
+        default:
+            return;
+    }
+}
+
+double seconds_since_epoch(std::chrono::system_clock::time_point time) {
+    return std::chrono::duration<double>(time.time_since_epoch()).count();
+}
+
+class JsonRendering final : public ChunkRendering {
+  public:
+    JsonRendering(std::shared_ptr<const RunResult> result, Delivered delivered)
+        : result_(std::move(result)), delivered_(std::move(delivered)) {}
+
+  private:
+    enum class Step { head, out, err, tail };
+
+    // A short result is one chunk, and so one write.
+    bool produce(std::string& chunk) override {
+        while (append_more(chunk))
+            if (chunk.size() >= chunk_bytes) return true;
+        return false;
+    }
+
+    bool append_more(std::string& chunk) {
+        switch (step_) {
+            case Step::head:
+                append_head(chunk);
+                if (!delivered_.with_output || !result_->spool) {
+                    if (delivered_.with_output) chunk += R"(,"stdout":"","stderr":"")";
+                    step_ = Step::tail;
+                } else {
+                    open_output(chunk, Stream::out, "stdout");
+                    step_ = Step::out;
+                }
+                return true;
+            case Step::out:
+                if (output_->produce(chunk)) return true;
+                chunk += '"';
+                open_output(chunk, Stream::err, "stderr");
+                step_ = Step::err;
+                return true;
+            case Step::err:
+                if (output_->produce(chunk)) return true;
+                chunk += '"';
+                step_ = Step::tail;
+                return true;
+            case Step::tail:
+                chunk += fmt::format(R"(,"joined":{},"requesters":{},"started":{:.6f},"duration":{:.6f}}})",
+                                     delivered_.joined, delivered_.requesters, seconds_since_epoch(result_->started),
+                                     std::chrono::duration<double>(result_->duration).count());
+                chunk += '\n';
+                return false;
+        }
+        return false;
+    }
+
+    void append_head(std::string& chunk) const {
+        chunk += '{';
+        if (!delivered_.id.empty()) chunk += "\"id\":" + delivered_.id + ",";
+        chunk += "\"command\":";
+        append_json_string(chunk, delivered_.command);
+        chunk += ',';
+        append_outcome(chunk, *result_, delivered_);
+    }
+
+    void open_output(std::string& chunk, Stream stream, const char* name) {
+        output_.emplace(result_->spool, stream);
+        chunk += fmt::format(R"(,"{}{}":")", name, output_->is_text() ? "" : "_base64");
+    }
+
+    std::shared_ptr<const RunResult> result_;
+    Delivered delivered_;
+    std::optional<JsonOutput> output_;
+    Step step_ = Step::head;
+};
+
+}  // namespace
+
+TextRendering::TextRendering(std::shared_ptr<Spool> spool, std::string last_words, UniqueFunction<void()> on_more)
+    : spool_(std::move(spool)), last_words_(std::move(last_words)) {
+    if (spool_) reader_.emplace(*spool_, std::move(on_more));
+}
+
+std::optional<Rendering::Piece> TextRendering::next() {
+    if (reader_) {
+        if (auto piece = reader_->next()) return piece;
+        if (!reader_->finished()) return std::nullopt;
+    }
+    if (said_ == last_words_.size()) return std::nullopt;
+    return in_memory(Stream::err, std::string_view(last_words_).substr(said_));
+}
+
+void TextRendering::advance(std::uint64_t length) {
+    if (reader_ && !reader_->finished())
+        reader_->advance(length);
+    else
+        said_ += static_cast<std::size_t>(length);
+}
+
+bool TextRendering::finished() const { return (!reader_ || reader_->finished()) && said_ == last_words_.size(); }
+
+StreamRendering::StreamRendering(std::shared_ptr<Spool> spool, std::string id, UniqueFunction<void()> on_more)
+    : spool_(std::move(spool)), reader_(*spool_, std::move(on_more)), id_(std::move(id)) {}
+
+void StreamRendering::end(std::string line) { end_ = std::move(line); }
+
+std::optional<Rendering::Piece> StreamRendering::next() {
+    if (line_sent_ < line_.size()) return in_memory(Stream::out, std::string_view(line_).substr(line_sent_));
+    auto piece = reader_.next();
+    if (payload_ > 0) {
+        piece->extent.length = std::min(piece->extent.length, payload_);
+        piece->extent.bytes = piece->extent.bytes.substr(0, static_cast<std::size_t>(payload_));
+        return piece;
+    }
+    line_sent_ = 0;
+    line_.clear();
+    if (done_) return std::nullopt;
+    if (piece) {
+        payload_ = piece->extent.length;
+        Message message;
+        if (!id_.empty()) message.raw("id", id_);
+        line_ = message.text("event", piece->stream == Stream::out ? "stdout" : "stderr")
+                    .number("bytes", static_cast<std::int64_t>(payload_))
+                    .line();
+    } else if (end_ && reader_.finished()) {
+        line_ = std::exchange(end_, std::nullopt).value();
+        done_ = true;
+    }
+    if (line_.empty()) return std::nullopt;
+    return in_memory(Stream::out, line_);
+}
+
+void StreamRendering::advance(std::uint64_t length) {
+    if (line_sent_ < line_.size()) {
+        line_sent_ += static_cast<std::size_t>(length);
+        return;
+    }
+    reader_.advance(length);
+    payload_ -= length;
+}
+
+bool StreamRendering::finished() const { return done_ && between_messages(); }
+
+std::string last_words(const Outcome& outcome, const std::string& command) {
+    switch (outcome.kind) {
+        case Outcome::Kind::exited:
+        case Outcome::Kind::signalled:
+            return {};
+        case Outcome::Kind::not_started:
+        case Outcome::Kind::refused:
+            return "coalesce: " + outcome.reason + "\n";
+        default:
+            return "coalesce: " + command + ": " + outcome.describe() + "\n";
+    }
+}
+
+std::string gave_up_words(const std::string& command) { return "coalesce: " + command + ": gave up waiting\n"; }
+
+std::unique_ptr<Rendering> render(Format format, const std::shared_ptr<const RunResult>& result,
+                                  const Delivered& delivered) {
+    if (format == Format::json) return std::make_unique<JsonRendering>(result, delivered);
+    std::string last =
+        delivered.gave_up ? gave_up_words(delivered.command) : last_words(result->outcome, delivered.command);
+    auto spool = delivered.with_output ? result->spool : nullptr;
+    if (format == Format::tagged)
+        return std::make_unique<TaggedRendering>(std::move(spool), delivered.command, std::move(last));
+    return std::make_unique<TextRendering>(std::move(spool), std::move(last));
+}
+
+}  // namespace coalesce

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: MIT
+// Request: what one JSON request asks for (SPEC S3), parsed and checked.
+//
+// The same words serve `coalesce batch --json` and the socket. Parsing is strict:
+// an unknown field is refused by name, a wrong type says what was expected, NUL
+// in an argument is refused because no process could receive it. Nothing here
+// knows who asked.
+#pragma once
+
+#include <coalesce/command/result.h>
+
+#include <chrono>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+namespace coalesce {
+
+struct Request {
+    enum class Output { whole, stream, fd, none };
+
+    std::string id;  ///< the client's id as JSON text, returned as it came; empty: none
+    std::string op;  ///< empty: run a command
+    std::vector<std::string> argv;
+    std::optional<std::string> line;
+    std::optional<std::string> cwd;
+    /// "env" as an object: changes to the environment, an absent value removes.
+    std::vector<std::pair<std::string, std::optional<std::string>>> env_changes;
+    /// "env" as an array of "NAME=value": the whole environment.
+    std::optional<std::vector<std::string>> env;
+    std::optional<std::string> stdin_bytes;
+    std::optional<std::string> key;
+    std::string scope;
+    std::vector<std::string> ignore_env;
+    std::optional<std::vector<std::string>> only_env;
+    bool ignore_cwd = false;
+    std::optional<unsigned> umask;
+    bool fresh = false;
+    std::optional<std::chrono::milliseconds> timeout;
+    std::optional<std::chrono::milliseconds> wait;
+    std::optional<std::chrono::milliseconds> grace;
+    bool keep_running = false;  ///< when its requesters leave
+    Output output = Output::whole;
+    bool quiet = false;  ///< no word of the start, in the modes that have one
+    std::string flight;  ///< of "cancel": which flight
+    int signal = 0;      ///< of "signal": its number
+};
+
+/// Why a request was refused: a code from a fixed list, and a sentence.
+struct RequestError {
+    std::string id;  ///< of the request, where it could be read
+    std::string code;
+    std::string message;
+};
+
+/// Parses one JSON object. A line longer than `request_bytes_max` is the reader's to refuse.
+std::variant<Request, RequestError> parse_request(std::string_view text);
+
+inline constexpr std::size_t request_bytes_max = 8 << 20;
+
+}  // namespace coalesce

@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: MIT
+#include <coalesce/reception/session.h>
+
+#include <poll.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include <coalesce/io/loop.h>
+#include <coalesce/protocol/request.h>
+
+namespace coalesce {
+namespace {
+
+constexpr std::uint64_t most_at_once = 1 << 20;
+constexpr std::size_t shown_of_a_long_line = 60;
+
+// Unread answers after which a client's further requests are left in its socket.
+constexpr std::size_t unsent_bytes_max = 256 * 1024;
+constexpr std::size_t unsent_answers_max = 1024;
+constexpr std::size_t spare_bytes_max = 64 * 1024;
+
+}  // namespace
+
+Session::Session(Loop& loop, Descriptor connection, Events events)
+    : loop_(loop), connection_(std::move(connection)), events_(std::move(events)) {
+    auto watch = Watch::start(loop, connection_.get(), Readiness::readable, [this] { ready(); });
+    if (watch)
+        watch_ = std::move(*watch);
+    else
+        loop.post([this] { go(); });
+}
+
+void Session::ready() {
+    if (blocked_) {
+        blocked_ = false;
+        flush();
+    }
+    if (!gone_ && scanned_ < in_.size() && !congested()) take_lines();  // what had to wait
+    if (!gone_ && !input_ended_ && !congested()) read();
+    if (gone_) return;
+    if (input_ended_) {  // half-closed: only a full close shows from here on
+        pollfd state{.fd = connection_.get(), .events = 0, .revents = 0};
+        if (::poll(&state, 1, 0) == 1 && (state.revents & (POLLHUP | POLLERR)) != 0) return go();
+    }
+    watch_again();
+}
+
+bool Session::congested() const noexcept {
+    return blocked_ && (out_.size() + lines_.size() > unsent_bytes_max ||
+                        renderings_.size() + handovers_.size() > unsent_answers_max);
+}
+
+// One read a turn: a flood from one client leaves the others their turn.
+void Session::read() {
+    const auto block = loop_.read_buffer();
+    const ssize_t got = ::recv(connection_.get(), block.data(), block.size(), MSG_DONTWAIT);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
+    if (got < 0) return go();
+    if (got > 0) {
+        in_.append(block.data(), static_cast<std::size_t>(got));
+        return take_lines();
+    }
+    input_ended_ = true;
+    if (!in_.empty() && !skipping_) {  // a last line without its newline
+        const std::string rest = std::exchange(in_, {});
+        events_.on_line(rest, false);
+    }
+    if (!gone_ && events_.on_input_end) events_.on_input_end();
+}
+
+void Session::take_lines() {
+    std::string input = std::exchange(in_, {});
+    std::size_t begin = 0;
+    std::size_t unscanned = std::exchange(scanned_, 0);
+    while (!gone_ && !congested()) {
+        const std::size_t end = input.find('\n', unscanned);
+        if (end == std::string::npos) {
+            scanned_ = input.size() - begin;
+            break;
+        }
+        const std::string_view line = std::string_view(input).substr(begin, end - begin);
+        begin = unscanned = end + 1;
+        if (!std::exchange(skipping_, false)) events_.on_line(line, line.size() > request_bytes_max);
+    }
+    if (gone_) return;
+    input.erase(0, begin);
+    if (scanned_ > request_bytes_max || (skipping_ && scanned_ > 0)) {
+        scanned_ = 0;
+        if (!std::exchange(skipping_, true)) events_.on_line(input.substr(0, shown_of_a_long_line), true);
+        input.clear();
+    }
+    if (gone_) return;
+    if (input.capacity() > input.size() + spare_bytes_max) input.shrink_to_fit();
+    in_ = std::move(input);
+}
+
+// Readiness that nothing is done about would be reported for ever.
+void Session::watch_again() {
+    Readiness wanted = input_ended_ ? Readiness::hangup : Readiness::readable;
+    if (blocked_) wanted = input_ended_ || congested() ? Readiness::writable : Readiness::either;
+    if (watch_) watch_.resume(wanted);
+}
+
+// Thousands may get the same answer at once: what the connection takes at once is
+// copied nowhere.
+void Session::send(std::string_view line, Descriptor file) {
+    if (gone_) return;
+    const bool next = !file && lines_.empty() && out_.empty() && handovers_.empty() && !inside_message_;
+    if (next && !flushing_ && !blocked_) {
+        push(line);
+        if (gone_) return;
+        out_ = line;
+        if (blocked_) return watch_again();
+    } else {
+        lines_ += line;
+    }
+    if (file) handovers_.emplace_back(std::exchange(lines_, {}), std::move(file));
+    flush();
+}
+
+void Session::send(std::unique_ptr<Rendering> rendering) {
+    if (gone_) return;
+    renderings_.push_back(std::move(rendering));
+    flush();
+}
+
+void Session::wake() {
+    if (!gone_) flush();
+}
+
+// The descriptor travels with the first byte of its text. False: not now.
+bool Session::hand_over() {
+    auto& [text, file] = handovers_.front();
+    iovec bytes{.iov_base = text.data(), .iov_len = text.size()};
+    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+    msghdr message{};
+    message.msg_iov = &bytes;
+    message.msg_iovlen = 1;
+    message.msg_control = control;
+    message.msg_controllen = sizeof control;
+    cmsghdr* const header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof(int));
+    const int number = file.get();
+    std::memcpy(CMSG_DATA(header), &number, sizeof number);
+    ssize_t sent = 0;
+    do sent = ::sendmsg(connection_.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    while (sent < 0 && errno == EINTR);
+    if (sent < 0 && errno == EAGAIN) {
+        blocked_ = true;
+        return false;
+    }
+    if (sent <= 0) {
+        go();
+        return false;
+    }
+    out_ = text.substr(static_cast<std::size_t>(sent));
+    handovers_.pop_front();
+    return true;
+}
+
+void Session::flush() {
+    if (flushing_ || blocked_ || gone_) return;  // a rendering's own news come here again
+    flushing_ = true;
+    const bool all = flush_text() && flush_renderings();
+    flushing_ = false;
+    if (gone_) return;
+    if (finishing_ && all && idle()) return go();
+    watch_again();
+}
+
+// Leaves in `rest` what was not taken: the other side takes no more now, or is gone.
+void Session::push(std::string_view& rest) {
+    while (!rest.empty()) {
+        const ssize_t sent = ::send(connection_.get(), rest.data(), rest.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (sent >= 0) {
+            rest.remove_prefix(static_cast<std::size_t>(sent));
+        } else if (errno == EAGAIN) {
+            blocked_ = true;
+            return;
+        } else if (errno != EINTR) {
+            return go();
+        }
+    }
+}
+
+// False: the other side takes no more now, or is gone.
+bool Session::flush_text() {
+    while (true) {
+        if (!out_.empty()) {
+            std::string_view rest = out_;
+            push(rest);
+            if (gone_) return false;
+            out_.erase(0, out_.size() - rest.size());
+            if (blocked_) return false;
+        }
+        if (inside_message_) return true;
+        if (!handovers_.empty()) {
+            if (!hand_over()) return false;
+        } else if (!lines_.empty()) {
+            out_ = std::exchange(lines_, {});
+        } else {
+            return true;
+        }
+    }
+}
+
+// Each rendering in turn, a message at a time.
+bool Session::flush_renderings() {
+    std::size_t without_news = 0;
+    std::uint64_t budget = most_at_once;
+    while (without_news < renderings_.size()) {
+        current_ %= renderings_.size();
+        Rendering& rendering = *renderings_[current_];
+        const auto piece = rendering.next();
+        if (!piece) {
+            inside_message_ = false;
+            if (!rendering.finished()) {
+                ++without_news;
+                ++current_;
+            } else {
+                renderings_.erase(renderings_.begin() + static_cast<std::ptrdiff_t>(current_));
+            }
+            if (!flush_text()) return false;
+            continue;
+        }
+        without_news = 0;
+        if (budget == 0) {  // enough for one turn
+            blocked_ = true;
+            return false;
+        }
+        const ssize_t sent = send_piece(piece->extent);
+        if (sent < 0 && errno == EINTR) continue;
+        if (sent < 0 && errno != EAGAIN) {
+            go();
+            return false;
+        }
+        if (sent <= 0) {
+            blocked_ = true;
+            return false;
+        }
+        rendering.advance(static_cast<std::uint64_t>(sent));
+        budget -= std::min(budget, static_cast<std::uint64_t>(sent));
+        inside_message_ = !rendering.between_messages();
+        if (!inside_message_) {
+            ++current_;
+            if (!flush_text()) return false;
+        }
+    }
+    return true;
+}
+
+ssize_t Session::send_piece(const Extent& extent) {
+    if (extent.file < 0)
+        return ::send(connection_.get(), extent.bytes.data(), extent.bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+    off_t offset = static_cast<off_t>(extent.offset);
+    return ::sendfile(connection_.get(), extent.file, &offset,
+                      static_cast<std::size_t>(std::min(extent.length, most_at_once)));
+}
+
+void Session::finish() {
+    if (gone_) return;
+    finishing_ = true;
+    flush();
+}
+
+void Session::go() {
+    if (std::exchange(gone_, true)) return;
+    watch_.reset();
+    connection_.reset();
+    if (!renderings_.empty()) loop_.post([doomed = std::exchange(renderings_, {})] {});  // one may be on the stack
+    events_.on_gone();
+}
+
+}  // namespace coalesce

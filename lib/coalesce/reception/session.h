@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: MIT
+// Session: one connected requester, its lines in and its messages out.
+//
+// Splits what comes into lines, tells of one that is too long, and tells when the
+// other side has gone. A half-closed connection still gets its answers; only a full
+// close, or an error, is going away. Output is pulled from renderings as the
+// connection takes it, and a client that leaves many answers unread is not read
+// from either, so that it costs no memory; messages of several requests are never
+// mixed. What the lines mean is its owner's.
+#pragma once
+
+#include <coalesce/flight/unique_function.h>
+
+#include <cstddef>
+#include <list>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <coalesce/io/descriptor.h>
+#include <coalesce/io/watch.h>
+#include <coalesce/protocol/rendering.h>
+
+namespace coalesce {
+
+class Loop;
+
+class Session {
+  public:
+    struct Events {
+        /// A line without its newline. One that was too long comes cut, once.
+        UniqueFunction<void(std::string_view line, bool too_long)> on_line;
+        /// The other side will send no more; answers still reach it.
+        UniqueFunction<void()> on_input_end;
+        /// Once, last. The session may be destroyed later, not from here.
+        UniqueFunction<void()> on_gone;
+    };
+
+    Session(Loop& loop, Descriptor connection, Events events);
+    Session(const Session&) = delete;
+    Session& operator=(const Session&) = delete;
+
+    /// Sends a line, and with it a descriptor if there is one.
+    void send(std::string_view line, Descriptor file = {});
+    /// Sends what `rendering` gives, as it gives it, until it is finished. The
+    /// session owns it; the answer stays valid until then.
+    void send(std::unique_ptr<Rendering> rendering);
+    /// A live rendering has more.
+    void wake();
+    /// Sends what is left and closes; on_gone follows.
+    void finish();
+    /// Closes now, whatever is left to send; on_gone follows, from here.
+    void drop() { go(); }
+
+    [[nodiscard]] bool gone() const noexcept { return gone_; }
+    [[nodiscard]] bool input_ended() const noexcept { return input_ended_; }
+    [[nodiscard]] bool idle() const noexcept {
+        return renderings_.empty() && out_.empty() && lines_.empty() && handovers_.empty();
+    }
+
+  private:
+    void ready();
+    void read();
+    void take_lines();
+    void flush();
+    void push(std::string_view& rest);
+    bool flush_text();
+    bool flush_renderings();
+    bool hand_over();
+    void go();
+    void watch_again();
+    [[nodiscard]] bool congested() const noexcept;
+    ssize_t send_piece(const Extent& extent);
+
+    Loop& loop_;
+    Descriptor connection_;  // before the watch: it must stop watching first
+    Watch watch_;
+    Events events_;
+    std::string in_;
+    std::size_t scanned_ = 0;                                  // of in_: no newline there
+    std::string out_;                                          // on its way
+    std::string lines_;                                        // wait for the end of the message that is on its way
+    std::list<std::pair<std::string, Descriptor>> handovers_;  // before lines_: texts that a descriptor goes with
+    std::vector<std::unique_ptr<Rendering>> renderings_;
+    std::size_t current_ = 0;  // whose turn it is
+    bool inside_message_ = false;
+    bool blocked_ = false;
+    bool flushing_ = false;
+    bool skipping_ = false;  // inside a line that was too long
+    bool input_ended_ = false;
+    bool finishing_ = false;
+    bool gone_ = false;
+};
+
+}  // namespace coalesce

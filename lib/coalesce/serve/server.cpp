@@ -1,0 +1,906 @@
+// SPDX-License-Identifier: MIT
+#include <coalesce/serve/server.h>
+
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <iterator>
+#include <list>
+#include <memory>
+#include <unordered_map>
+#include <utility>
+
+// spdlog with Debian's own fmt, both header-only: no static archive of either exists.
+#define SPDLOG_HEADER_ONLY
+#define SPDLOG_FMT_EXTERNAL_HO
+#include <spdlog/pattern_formatter.h>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include <coalesce/command/duration.h>
+#include <coalesce/io/loop.h>
+#include <coalesce/reception/descriptor_relay.h>
+#include <coalesce/command/insistence.h>
+#include <coalesce/engine/key_hash.h>
+#include <coalesce/protocol/message.h>
+#include <coalesce/protocol/resolved_request.h>
+#include <coalesce/serve/server_socket.h>
+#include <coalesce/reception/session.h>
+
+namespace coalesce {
+namespace {
+
+using namespace std::chrono;
+
+constexpr std::size_t unacknowledged_max = 1024;
+constexpr std::uint64_t shared_answer_bytes = 64 * 1024;  // answers up to this are worth keeping for the next requester
+
+double seconds_since_epoch(system_clock::time_point time) { return duration<double>(time.time_since_epoch()).count(); }
+
+struct Asked;
+struct Client;
+
+// What only some requests have.
+struct AskedExtras {
+    CommandExecutor::Loan loan;
+    std::optional<Timer> patience;
+    std::unique_ptr<DescriptorRelay> relay;                     // fd
+    std::optional<std::list<Asked*>::iterator> unacknowledged;  // fd: in its client's list
+    Landing<RunResult> landing;                                 // fd: until the relay has finished
+    StreamRendering* stream = nullptr;                          // stream: owned by the session
+    std::unique_ptr<SpoolReader> sink;                          // none: output past the replay limit that nobody reads
+};
+
+// One request that waits on a flight. Small, since the fresh memory that it takes is
+// most of what a join costs.
+struct Asked {
+    Client* client = nullptr;                  // none: it has left, and keeps the run going
+    std::string id;                            // as JSON text
+    std::shared_ptr<const std::string> title;  // as it was asked for; mostly its flight's
+    RunTicket ticket;
+    std::list<Asked>::iterator place;  // in its client's list
+    std::unique_ptr<AskedExtras> extras;
+    Request::Output output = Request::Output::whole;
+    bool joined = false;
+    bool waiting = false;
+    bool keep_running = false;
+    bool quiet = false;
+    bool over = false;  // to be buried
+
+    AskedExtras& need_extras() {
+        if (!extras) extras = std::make_unique<AskedExtras>();
+        return *extras;
+    }
+};
+
+struct Client {
+    std::unique_ptr<Session> session;
+    std::list<Asked> asked;
+    std::list<Asked*> unacknowledged;  // fd: whose message is the oldest, the next …; null: of one that is over
+    uid_t uid = 0;
+    pid_t pid = 0;
+    pid_t session_leader = 0;
+    std::optional<Timer> refused;  // until it is closed
+};
+
+// What people and commands know a flight by, while it is in the table.
+struct LiveFlight {
+    std::string hash;
+    std::shared_ptr<const std::string> title;  // the leader's
+    uid_t uid = 0;
+    FlightRef ref;
+    const Run* run = nullptr;  // valid as long as ref
+    pid_t pid = 0;             // once it runs
+    std::size_t waiting = 0;
+};
+
+// Why a run did not end by itself, in the protocol's word.
+std::string_view code_of(const Outcome& outcome) {
+    switch (outcome.kind) {
+        case Outcome::Kind::timed_out:
+            return "timed_out";
+        case Outcome::Kind::not_started:
+            return "not_started";
+        case Outcome::Kind::refused:
+            return "refused";
+        case Outcome::Kind::cancelled:
+            return "cancelled";
+        default:
+            return "lost";
+    }
+}
+
+class Server {
+  public:
+    Server(ServerOptions options, ServerSocket socket, Surroundings own);
+    int run();
+
+  private:
+    void accept_all();
+    void receive(Descriptor connection, const ucred& peer);
+    [[nodiscard]] const std::shared_ptr<const CanonicalSurroundings>& own_canonical_surroundings(uid_t uid);
+    [[nodiscard]] static Delivered delivered(const Asked& asked, const Landing<RunResult>& landing, bool with_output);
+    [[nodiscard]] const std::string& shared_answer(const Asked& asked, const Landing<RunResult>& landing,
+                                                   bool with_output);
+    [[nodiscard]] bool admits(uid_t uid) const;
+    void on_line(Client& client, std::string_view line, bool too_long);
+    void on_gone(Client& client);
+
+    void take(Client& client, Request request);
+    void operate(Client& client, const Request& request);
+    void admit(Client& client, Request& request, ResolvedRequest resolved);
+    void follow(Asked& asked);
+    void started(FlightId id);
+    void know_by_process(FlightId id);
+    void stalled(FlightId id);
+    void forget(FlightId id);
+    void stop_waiting(Asked& asked);
+    void part(Asked& asked);
+    void keep(Asked& asked);
+    void await_no_start(const Asked& asked);
+    static void stop_output(Asked& asked);
+    void drain_or_refuse(Asked& asked);
+    void landed(Asked& asked, const Landing<RunResult>& landing);
+    void end(Asked& asked, const Landing<RunResult>& landing);
+    void refuse_landing(Asked& asked, const Landing<RunResult>& landing);
+    void give_up(Asked& asked);
+    void bury(Asked& asked);
+
+    void leave(Client& client, const Request& request);
+    void signal(Client& client, const Request& request);
+    void cancel(Client& client, const Request& request);
+    void tell_status(Client& client, const Request& request);
+    void tell_stats(Client& client, const Request& request);
+    [[nodiscard]] Asked* waiting_request(Client& client, const std::string& id) const;
+    [[nodiscard]] static bool may_see(const Client& client, uid_t owner) noexcept;
+    [[nodiscard]] FlightRef asking_flight(const Client& client, const std::vector<std::string>& env) const;
+    [[nodiscard]] Message message_to(const std::string& id) const;
+    void refuse(Client& client, const std::string& id, std::string_view code, const std::string& why);
+    void finish_if_served(Client& client);
+
+    void stop(int number);
+    void stop_if_idle();
+    void end_drain();
+    void drop_clients();
+
+    const ServerOptions options_;
+    ServerSocket socket_;
+    const std::shared_ptr<const Surroundings> surroundings_;
+    SurroundingsTable interned_;
+    struct SharedAnswer {
+        std::weak_ptr<const RunResult> result;  // its spool may go
+        bool joined = false;
+        bool with_output = false;
+        std::string command;
+        std::string text;
+    } shared_answer_;
+    std::unordered_map<uid_t, std::shared_ptr<const CanonicalSurroundings>> own_canonical_;
+    spdlog::logger log_;
+
+    Loop loop_;
+    Watch listener_;
+    CommandExecutor executor_;
+    std::unordered_map<Client*, std::unique_ptr<Client>> clients_;
+    std::list<Asked> kept_;  // whoever asked is gone, and wanted the run to go on
+    std::unordered_map<FlightId, LiveFlight> live_;
+    std::unordered_map<std::string, FlightId> running_by_hash_;  // both for requests that a flight's command makes
+    std::unordered_map<pid_t, FlightId> running_by_process_;
+    std::unordered_multimap<FlightId, Asked*> await_start_;  // those who follow live, until the run starts
+    std::vector<std::unique_ptr<SignalWatch>> signals_;
+    std::optional<Timer> drain_;
+    std::optional<Timer> watchdog_;
+    std::optional<Timer> accept_again_;
+    std::uint64_t requests_ = 0;
+    std::uint64_t joins_ = 0;
+    nanoseconds saved_{0};
+    std::size_t waiting_ = 0;
+    bool stopping_ = false;
+    Insistence insistence_;
+};
+
+// journald keeps its own time, and takes the level from a <N> in front (sd-daemon(3)).
+class JournalLevel final : public spdlog::custom_flag_formatter {
+  public:
+    void format(const spdlog::details::log_msg& message, const std::tm&, spdlog::memory_buf_t& out) override {
+        static constexpr std::string_view prefixes[] = {"<7>", "<7>", "<6>", "<4>", "<3>", "<2>", "<6>"};
+        const std::string_view prefix = prefixes[std::min<std::size_t>(message.level, std::size(prefixes) - 1)];
+        out.append(prefix.data(), prefix.data() + prefix.size());
+    }
+    std::unique_ptr<custom_flag_formatter> clone() const override { return std::make_unique<JournalLevel>(); }
+};
+
+// The variable alone proves nothing: every shell below a unit inherits it.
+bool stderr_is_the_journal() {
+    const char* const named = std::getenv("JOURNAL_STREAM");
+    struct stat info {};
+    return named != nullptr && ::fstat(STDERR_FILENO, &info) == 0 &&
+           std::to_string(info.st_dev) + ":" + std::to_string(info.st_ino) == named;
+}
+
+spdlog::logger make_log(const std::string& level) {
+    spdlog::logger log("coalesce", std::make_shared<spdlog::sinks::stderr_sink_st>());
+    auto formatter = std::make_unique<spdlog::pattern_formatter>();
+    if (stderr_is_the_journal())
+        formatter->add_flag<JournalLevel>('*').set_pattern("%*%v");
+    else
+        formatter->set_pattern("%Y-%m-%dT%H:%M:%S.%e %l %v");
+    log.set_formatter(std::move(formatter));
+    log.set_level(spdlog::level::from_str(level));
+    log.flush_on(spdlog::level::trace);
+    return log;
+}
+
+Server::Server(ServerOptions options, ServerSocket socket, Surroundings own)
+    : options_(std::move(options)),
+      socket_(std::move(socket)),
+      surroundings_(std::make_shared<const Surroundings>(std::move(own))),
+      log_(make_log(options_.log_level)),
+      executor_(loop_, options_.executor) {
+    executor_.on_started([this](FlightId id) { started(id); });
+    executor_.on_landed([this](FlightId id) { forget(id); });
+    executor_.on_stalled([this](FlightId id) { stalled(id); });
+    for (const int number : {SIGTERM, SIGINT})
+        signals_.push_back(std::make_unique<SignalWatch>(loop_, number, [this, number] { stop(number); }));
+}
+
+int Server::run() {
+    auto watch = Watch::start(loop_, socket_.fd(), Readiness::readable, [this] { accept_all(); });
+    if (!watch) {
+        log_.critical("cannot {}", watch.error().message());
+        return 125;
+    }
+    listener_ = std::move(*watch);
+    if (const char* const text = std::getenv("WATCHDOG_USEC")) {
+        const auto interval = duration_cast<milliseconds>(microseconds(std::atoll(text))) / 2;
+        if (interval.count() > 0) {
+            watchdog_.emplace(loop_);
+            watchdog_->in_background();
+            watchdog_->start(interval, interval, [] { notify_service_manager("WATCHDOG=1"); });
+        }
+    }
+    log_.info("listening on {}", socket_.path());
+    notify_service_manager("READY=1");
+    loop_.run();
+    clients_.clear();
+    log_.info("ended");
+    return 0;
+}
+
+void Server::accept_all() {
+    while (true) {
+        Descriptor connection(::accept4(socket_.fd(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+        if (!connection) {
+            if (errno != EMFILE && errno != ENFILE && errno != ENOMEM && errno != ENOBUFS) return;
+            // Whoever waits in the socket's queue is served when something is free again.
+            log_.warn("cannot accept a connection: {}", std::strerror(errno));
+            listener_.stop();
+            if (!accept_again_) accept_again_.emplace(loop_);
+            accept_again_->start(milliseconds(100), [this] { listener_.resume(Readiness::readable); });
+            return;
+        }
+        ucred peer{};
+        socklen_t length = sizeof peer;
+        if (::getsockopt(connection.get(), SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0)
+            receive(std::move(connection), peer);
+    }
+}
+
+bool Server::admits(uid_t uid) const {
+    return uid == ::geteuid() || uid == 0 ||
+           std::find(options_.allowed_users.begin(), options_.allowed_users.end(), uid) != options_.allowed_users.end();
+}
+
+void Server::receive(Descriptor connection, const ucred& peer) {
+    auto owned = std::make_unique<Client>();
+    Client& client = *owned;
+    clients_.emplace(&client, std::move(owned));
+    client.uid = peer.uid;
+    client.pid = peer.pid;
+    client.session_leader = ::getsid(peer.pid);
+    client.session = std::make_unique<Session>(
+        loop_, std::move(connection),
+        Session::Events{[this, &client](std::string_view line, bool too_long) { on_line(client, line, too_long); },
+                        [this, &client] { finish_if_served(client); }, [this, &client] { on_gone(client); }});
+    if (admits(peer.uid)) return;
+    log_.warn("uid {} (pid {}) was refused", peer.uid, peer.pid);
+    refuse(client, {}, "not_allowed", "this server does not serve uid " + std::to_string(peer.uid));
+    // Closed with a request unread, the connection would be reset and the answer lost.
+    constexpr seconds to_ask_in_vain{1};
+    client.refused.emplace(loop_);
+    client.refused->start(to_ask_in_vain, [&client] { client.session->finish(); });
+}
+
+void Server::on_line(Client& client, std::string_view line, bool too_long) {
+    if (client.refused) return client.session->finish();
+    if (too_long)
+        return refuse(client, {}, "too_long",
+                      "a request is at most " + std::to_string(request_bytes_max >> 20) + " MiB long");
+    if (line.empty()) {  // the oldest output message in fd mode is dealt with
+        if (client.unacknowledged.empty()) return;
+        Asked* const asked = client.unacknowledged.front();
+        client.unacknowledged.pop_front();
+        if (asked == nullptr) return;
+        asked->extras->unacknowledged.reset();
+        asked->extras->relay->acknowledge();
+        return;
+    }
+    if (!line.starts_with('{')) {
+        if (line.find_first_not_of(" \t\r") == std::string_view::npos) return;
+        if (line.find('\0') != std::string_view::npos)
+            return refuse(client, {}, "bad_request", "the line has a NUL byte");
+        Request request;
+        request.line = std::string(line);
+        return take(client, std::move(request));
+    }
+    auto parsed = parse_request(line);
+    if (const auto* error = std::get_if<RequestError>(&parsed))
+        return refuse(client, error->id, error->code, error->message);
+    auto& request = std::get<Request>(parsed);
+    if (request.op.empty())
+        take(client, std::move(request));
+    else
+        operate(client, request);
+}
+
+void Server::take(Client& client, Request request) {
+    ++requests_;
+    if (stopping_) return refuse(client, request.id, "shutting_down", "the server is about to end");
+    if (waiting_ >= options_.requesters_max)
+        return refuse(client, request.id, "too_many_requesters",
+                      std::to_string(options_.requesters_max) + " requesters wait already");
+    KeyRules rules;
+    rules.user = client.uid;
+    ResolvedRequest resolved =
+        resolve(request, surroundings_, std::move(rules), options_.executor.shell, Job{.grace = options_.grace});
+    admit(client, request, std::move(resolved));
+}
+
+void Server::admit(Client& client, Request& request, ResolvedRequest resolved) {
+    const auto canonical = resolved.canonical_surroundings
+                               ? interned_.intern(std::move(*resolved.canonical_surroundings))
+                               : own_canonical_surroundings(client.uid);
+    const RequestKey key{canonical, resolved.canonical_words};
+    if (executor_.counts().queued >= options_.queue_max && executor_.flights().find_state(KeyView(key)) == nullptr)
+        return refuse(client, request.id, "queue_full", std::to_string(options_.queue_max) + " flights wait already");
+
+    if (request.output == Request::Output::fd && client.unacknowledged.size() >= unacknowledged_max)
+        return refuse(client, request.id, "unacknowledged",
+                      std::to_string(unacknowledged_max) + " messages of this connection wait to be acknowledged");
+
+    Asked& asked = client.asked.emplace_back();
+    asked.client = &client;
+    asked.place = std::prev(client.asked.end());
+    asked.id = std::move(request.id);
+    asked.output = request.output;
+    asked.keep_running = request.keep_running;
+    asked.quiet = request.quiet;
+    std::string title = resolved.job.title;
+    const FlightRef asking = asking_flight(client, resolved.job.command.surroundings->env);
+    asked.ticket =
+        executor_.submit(key,
+                         [job = std::move(resolved.job), canonical, words = resolved.canonical_words]() mutable {
+                             const std::string hash =
+                                 key_hash({canonical, words});  // not for those who join: it costs more than joining
+                             auto own = std::make_shared<Surroundings>(*job.command.surroundings);
+                             const std::string above(env_value(own->env, kAncestryVariable).value_or(""));
+                             set_env(own->env, kAncestryVariable, above.empty() ? hash : above + ":" + hash);
+                             job.command.surroundings = std::move(own);
+                             return std::move(job);
+                         },
+                         {.fresh = request.fresh, .on_behalf_of = asking});
+    asked.joined = !asked.ticket.leader();
+    if (asked.joined) ++joins_;
+    auto live = live_.find(asked.ticket.id());
+    asked.title = live != live_.end() && *live->second.title == title
+                      ? live->second.title
+                      : std::make_shared<const std::string>(std::move(title));
+    if (!asked.joined && !asked.ticket.landed()) {
+        live = live_
+                   .try_emplace(asked.ticket.id(), LiveFlight{.hash = key_hash(key),
+                                                              .title = asked.title,
+                                                              .uid = client.uid,
+                                                              .ref = asked.ticket.ref(),
+                                                              .run = &asked.ticket.state()})
+                   .first;
+        if (asked.ticket.state().phase == Run::Phase::running) know_by_process(asked.ticket.id());
+        log_.debug("flight {} of uid {} (pid {}): {}", live->second.hash.substr(0, 12), client.uid, client.pid,
+                   *asked.title);
+    }
+    if (asking && !asked.ticket.landed()) asked.need_extras().loan = executor_.lend_place_of(asking.id());
+    if (!asked.ticket) return;  // that started a run, at whose news the client turned out to be gone
+    asked.waiting = true;
+    ++waiting_;
+    if (live != live_.end()) ++live->second.waiting;
+    if (request.wait) {
+        auto& patience = asked.need_extras().patience.emplace(loop_);
+        patience.start(*request.wait, [this, &asked] { give_up(asked); });
+    }
+    asked.ticket.then([this, &asked](const Landing<RunResult>& landing) { landed(asked, landing); });
+    if (asked.output == Request::Output::whole || asked.output == Request::Output::none || asked.ticket.landed())
+        return;
+    if (asked.ticket.state().spool)
+        follow(asked);
+    else
+        await_start_.emplace(asked.ticket.id(), &asked);
+}
+
+// What decides about sharing in a request that says nothing of its surroundings.
+const std::shared_ptr<const CanonicalSurroundings>& Server::own_canonical_surroundings(uid_t uid) {
+    auto& canonical = own_canonical_[uid];
+    if (!canonical) {
+        KeyRules rules;
+        rules.user = uid;
+        canonical = interned_.intern(canonical_surroundings(*surroundings_, rules));
+    }
+    return canonical;
+}
+
+void Server::started(FlightId id) {
+    know_by_process(id);
+    std::vector<Asked*> waiting;
+    const auto [first, last] = await_start_.equal_range(id);
+    for (auto it = first; it != last; ++it) waiting.push_back(it->second);
+    await_start_.erase(first, last);
+    for (Asked* asked : waiting)
+        if (asked->waiting && asked->client != nullptr)
+            follow(*asked);  // else it went with its client as another of its requests was told
+}
+
+// Each command leads a session of its own, so that whatever it starts can be told
+// by that, even with an environment that does not say so.
+void Server::know_by_process(FlightId id) {
+    const auto found = live_.find(id);
+    if (found == live_.end()) return;  // its leader is being admitted, and calls here
+    LiveFlight& live = found->second;
+    live.pid = live.run->pid;
+    running_by_hash_[live.hash] = id;
+    running_by_process_[live.pid] = id;
+}
+
+// Its output is past the replay limit, and nobody reads it.
+void Server::stalled(FlightId id) {
+    loop_.post([this, id] {
+        const auto waits_for_it = [id](const Asked& asked) {
+            return asked.waiting && !asked.ticket.landed() && asked.ticket.id() == id;
+        };
+        for (Asked& asked : kept_)
+            if (waits_for_it(asked)) drain_or_refuse(asked);
+        for (const auto& [key, client] : clients_)
+            for (auto next = client->asked.begin(); next != client->asked.end();)
+                if (Asked& asked = *next++; waits_for_it(asked)) drain_or_refuse(asked);
+    });
+}
+
+// Who wanted the whole cannot get it any more; who wanted none of it needs none of it kept.
+void Server::drain_or_refuse(Asked& asked) {
+    if (asked.output == Request::Output::whole) {
+        refuse(*asked.client, asked.id, "output_too_long",
+               "the output is longer than the replay limit; ask for a stream");
+        part(asked);  // which may then want none of it
+    }
+    if (asked.output != Request::Output::none || !asked.ticket.state().spool->whole()) return;
+    auto& sink = asked.need_extras().sink;
+    if (sink) return;
+    const auto read_all = [&sink] {
+        while (const auto piece = sink->next()) sink->advance(piece->extent.length);
+    };
+    sink = std::make_unique<SpoolReader>(*asked.ticket.state().spool, read_all);
+    read_all();
+}
+
+// Called before the requesters are told, and also when there are none.
+void Server::forget(FlightId id) {
+    if (const auto found = live_.find(id); found != live_.end()) {
+        const LiveFlight& live = found->second;
+        if (const auto it = running_by_hash_.find(live.hash); it != running_by_hash_.end() && it->second == id)
+            running_by_hash_.erase(it);
+        if (const auto it = running_by_process_.find(live.pid); it != running_by_process_.end() && it->second == id)
+            running_by_process_.erase(it);
+        live_.erase(found);
+    }
+    stop_if_idle();
+}
+
+// Whatever comes of it, the request waits no more.
+void Server::stop_waiting(Asked& asked) {
+    if (!std::exchange(asked.waiting, false)) return;
+    --waiting_;
+    if (asked.extras) {
+        asked.extras->patience.reset();
+        asked.extras->loan = {};
+    }
+    if (const auto live = live_.find(asked.ticket.id()); live != live_.end()) --live->second.waiting;
+    await_no_start(asked);
+}
+
+void Server::await_no_start(const Asked& asked) {
+    const auto [first, last] = await_start_.equal_range(asked.ticket.id());
+    for (auto it = first; it != last; ++it)
+        if (it->second == &asked) return void(await_start_.erase(it));
+}
+
+// The final message is the last. What was sent before it the client acknowledges all the same.
+void Server::stop_output(Asked& asked) {
+    if (!asked.extras) return;
+    if (asked.extras->relay) asked.extras->relay->stop();
+    if (StreamRendering* const stream = std::exchange(asked.extras->stream, nullptr)) {
+        stream->stop();
+        asked.client->session->wake();
+    }
+    if (const auto unacknowledged = std::exchange(asked.extras->unacknowledged, std::nullopt))
+        **unacknowledged = nullptr;
+}
+
+// Leaves the flight before it has landed.
+void Server::part(Asked& asked) {
+    if (asked.keep_running && asked.waiting) return keep(asked);
+    stop_waiting(asked);
+    asked.ticket = {};
+    bury(asked);
+}
+
+// Leaves without leaving: nobody is told how the run ends, which goes on for it.
+void Server::keep(Asked& asked) {
+    stop_output(asked);
+    Client& client = *std::exchange(asked.client, nullptr);
+    kept_.splice(kept_.end(), client.asked, asked.place);
+    await_no_start(asked);
+    asked.output = Request::Output::none;
+    if (asked.extras) {
+        asked.extras->patience.reset();
+        loop_.post([relay = std::move(asked.extras->relay)] {});  // it may be on the stack
+    }
+    loop_.post([this, &client] {
+        if (clients_.contains(&client)) finish_if_served(client);
+    });
+}
+
+// The server's flight whose command makes this request: known by its session, or
+// by the ancestry in its environment.
+FlightRef Server::asking_flight(const Client& client, const std::vector<std::string>& env) const {
+    if (const auto found = running_by_process_.find(client.session_leader); found != running_by_process_.end())
+        return live_.at(found->second).ref;
+    std::string_view ancestry = env_value(env, kAncestryVariable).value_or("");
+    while (!ancestry.empty()) {
+        const std::size_t colon = ancestry.rfind(':');
+        const std::string nearest(ancestry.substr(colon == std::string_view::npos ? 0 : colon + 1));
+        if (const auto found = running_by_hash_.find(nearest); found != running_by_hash_.end()) {
+            const LiveFlight& live = live_.at(found->second);
+            if (may_see(client, live.uid)) return live.ref;
+        }
+        ancestry = colon == std::string_view::npos ? std::string_view() : ancestry.substr(0, colon);
+    }
+    return {};
+}
+
+// Commands of other users are nobody's business, but for the server's own and root.
+bool Server::may_see(const Client& client, uid_t owner) noexcept {
+    return client.uid == owner || client.uid == 0 || client.uid == ::geteuid();
+}
+
+Message Server::message_to(const std::string& id) const {
+    Message message;
+    if (!id.empty()) message.raw("id", id);
+    return message;
+}
+
+void Server::follow(Asked& asked) {
+    const Run& run = asked.ticket.state();
+    Session& session = *asked.client->session;
+    const auto live = live_.find(asked.ticket.id());
+    if (!asked.quiet) {
+        session.send(
+            message_to(asked.id)
+                .text("event", "started")
+                .flag("joined", asked.joined)
+                .number("pid", run.pid)
+                .seconds("started", seconds_since_epoch(run.started))
+                .number("requesters", live == live_.end() ? 1 : static_cast<std::int64_t>(live->second.waiting))
+                .line());
+        if (session.gone()) return;
+    }
+    if (asked.output == Request::Output::stream) {
+        auto rendering = std::make_unique<StreamRendering>(run.spool, asked.id, [&session] { session.wake(); });
+        asked.need_extras().stream = rendering.get();
+        return session.send(std::move(rendering));
+    }
+    asked.need_extras().relay = std::make_unique<DescriptorRelay>(loop_, session, run.spool, asked.id, [this, &asked] {
+        if (asked.client == nullptr) return;
+        if (asked.extras->relay->failed())
+            part(asked);
+        else if (asked.extras->landing.value)
+            end(asked, asked.extras->landing);  // else the landing is on its way
+    });
+    asked.extras->relay->on_sent([&asked] {
+        auto& all = asked.client->unacknowledged;
+        asked.extras->unacknowledged = all.insert(all.end(), &asked);
+    });
+    asked.extras->relay->pump();
+}
+
+void Server::landed(Asked& asked, const Landing<RunResult>& landing) {
+    stop_waiting(asked);
+    if (asked.client == nullptr) return loop_.post([this, &asked] { kept_.erase(asked.place); });
+    if (!landing.value) return refuse_landing(asked, landing);
+    if (asked.joined) saved_ += landing.value->duration;
+    if (asked.extras && asked.extras->relay && !asked.extras->relay->finished())
+        asked.extras->landing = landing;
+    else
+        end(asked, landing);
+}
+
+void Server::refuse_landing(Asked& asked, const Landing<RunResult>& landing) {
+    try {
+        std::rethrow_exception(landing.error);
+    } catch (const std::system_error& error) {
+        const bool deadlock = error.code() == std::errc::resource_deadlock_would_occur;
+        refuse(*asked.client, asked.id, deadlock ? "would_wait_for_itself" : "cancelled",
+               deadlock ? *asked.title + " would wait for itself" : "the request was cancelled");
+    } catch (const std::exception& error) {
+        refuse(*asked.client, asked.id, "lost", error.what());
+    }
+    bury(asked);
+}
+
+void Server::end(Asked& asked, const Landing<RunResult>& landing) {
+    const RunResult& result = *landing.value;
+    Session& session = *asked.client->session;
+    if (asked.output == Request::Output::stream || asked.output == Request::Output::fd) {
+        Message message = message_to(asked.id).text("event", "exit");
+        if (result.outcome.kind == Outcome::Kind::signalled)
+            message.number("signal", result.outcome.code);
+        else
+            message.number("exit", result.outcome.status());
+        const std::string words = last_words(result.outcome, *asked.title);
+        if (!words.empty()) message.text("code", code_of(result.outcome)).text("message", words);
+        message.flag("joined", asked.joined)
+            .number("requesters", static_cast<std::int64_t>(landing.requesters))
+            .seconds("duration", duration<double>(result.duration).count());
+        if (StreamRendering* const stream = asked.extras ? std::exchange(asked.extras->stream, nullptr) : nullptr) {
+            stream->end(message.line());
+            session.wake();
+        } else {
+            session.send(message.line());
+        }
+    } else if (asked.output == Request::Output::whole && result.spool && !result.spool->whole()) {
+        refuse(*asked.client, asked.id, "output_too_long",
+               "the output is longer than the replay limit; ask for a stream");
+    } else if (const bool with_output = asked.output == Request::Output::whole;
+               session.idle() && (!with_output || !result.spool || result.spool->size() <= shared_answer_bytes)) {
+        const std::string& shared = shared_answer(asked, landing, with_output);
+        session.send(asked.id.empty() ? shared : "{\"id\":" + asked.id + "," + shared.substr(1));
+    } else {  // rendered as it is read, so that what waits to be sent takes no memory
+        session.send(render(Format::json, landing.value, delivered(asked, landing, with_output)));
+    }
+    bury(asked);
+}
+
+Delivered Server::delivered(const Asked& asked, const Landing<RunResult>& landing, bool with_output) {
+    return {.id = asked.id,
+            .command = *asked.title,
+            .joined = asked.joined,
+            .requesters = landing.requesters,
+            .with_output = with_output};
+}
+
+// The answer without an id. Thousands who waited for one run get the same bytes, so
+// they are kept until another answer is wanted.
+const std::string& Server::shared_answer(const Asked& asked, const Landing<RunResult>& landing, bool with_output) {
+    SharedAnswer& last = shared_answer_;
+    if (last.result.lock() == landing.value && last.joined == asked.joined && last.with_output == with_output &&
+        last.command == *asked.title)
+        return last.text;
+    last = {landing.value, asked.joined, with_output, *asked.title, {}};
+    Delivered anybody = delivered(asked, landing, with_output);
+    anybody.id.clear();
+    const auto rendering = render(Format::json, landing.value, anybody);
+    while (const auto piece = rendering->next()) {
+        last.text += piece->extent.bytes;  // JSON is always in memory
+        rendering->advance(piece->extent.length);
+    }
+    return last.text;
+}
+
+void Server::give_up(Asked& asked) {
+    refuse(*asked.client, asked.id, "gave_up", "gave up waiting for " + *asked.title);
+    part(asked);
+}
+
+// Whoever is over may still be on the stack.
+void Server::bury(Asked& asked) {
+    if (std::exchange(asked.over, true)) return;
+    stop_output(asked);
+    loop_.post([this, client = asked.client, place = asked.place] {
+        if (!clients_.contains(client)) return;
+        client->asked.erase(place);
+        finish_if_served(*client);
+    });
+}
+
+// A half-closed connection is closed when it has had its answers; when the server
+// is about to end, so is any other.
+void Server::finish_if_served(Client& client) {
+    if (client.session->gone() || !client.asked.empty()) return;
+    if (client.session->input_ended() || (stopping_ && executor_.flights().empty())) client.session->finish();
+}
+
+void Server::on_gone(Client& client) {
+    for (auto next = client.asked.begin(); next != client.asked.end();) part(*next++);
+    loop_.post([this, &client] { clients_.erase(&client); });
+}
+
+void Server::refuse(Client& client, const std::string& id, std::string_view code, const std::string& why) {
+    client.session->send(message_to(id).error(code, why).line());
+}
+
+void Server::operate(Client& client, const Request& request) {
+    if (request.op == "ping")
+        client.session->send(message_to(request.id).number("protocol", protocol_version).line());
+    else if (request.op == "status")
+        tell_status(client, request);
+    else if (request.op == "stats")
+        tell_stats(client, request);
+    else if (request.op == "cancel")
+        cancel(client, request);
+    else if (request.op == "leave")
+        leave(client, request);
+    else if (request.op == "signal")
+        signal(client, request);
+    else
+        refuse(client, request.id, "unknown_op",
+               "\"op\" must be ping, status, stats, cancel, leave or signal, not \"" + request.op + "\"");
+}
+
+void Server::tell_status(Client& client, const Request& request) {
+    std::string flights;
+    executor_.flights().for_each([&](const Key&, const auto& view) {
+        const Run& run = view.state;
+        const auto live = live_.find(view.id);
+        if (live == live_.end() || !may_see(client, live->second.uid)) return;
+        const char* const state = run.phase == Run::Phase::running  ? "running"
+                                  : run.phase == Run::Phase::ending ? "ending"
+                                                                    : "queued";
+        const std::string line = Message()
+                                     .text("id", live->second.hash)
+                                     .text("state", state)
+                                     .seconds("started", seconds_since_epoch(run.spool ? run.started : run.requested))
+                                     .number("requesters", static_cast<std::int64_t>(view.waiters))
+                                     .number("output", run.spool ? static_cast<std::int64_t>(run.spool->size()) : 0)
+                                     .number("pid", run.pid)
+                                     .number("supervisor", ::getpid())
+                                     .text("command", *live->second.title)
+                                     .line();
+        if (!flights.empty()) flights += ',';
+        flights += std::string_view(line).substr(0, line.size() - 1);
+    });
+    client.session->send(message_to(request.id).raw("flights", "[" + flights + "]").line());
+}
+
+void Server::tell_stats(Client& client, const Request& request) {
+    const auto counts = executor_.counts();
+    client.session->send(message_to(request.id)
+                             .number("requests", static_cast<std::int64_t>(requests_))
+                             .number("joins", static_cast<std::int64_t>(joins_))
+                             .number("runs", static_cast<std::int64_t>(counts.runs))
+                             .number("running", static_cast<std::int64_t>(counts.running))
+                             .number("queued", static_cast<std::int64_t>(counts.queued))
+                             .number("waiting", static_cast<std::int64_t>(waiting_))
+                             .number("clients", static_cast<std::int64_t>(clients_.size()))
+                             .seconds("saved", duration<double>(saved_).count())
+                             .line());
+}
+
+// Of the flights of one id, the run that is under way: one that waits behind it has
+// yet to begin.
+void Server::cancel(Client& client, const Request& request) {
+    FlightId chosen = 0;
+    for (const auto& [id, live] : live_) {
+        if (!live.hash.starts_with(request.flight) || !may_see(client, live.uid)) continue;
+        if (chosen != 0 && live_.at(chosen).hash != live.hash)
+            return refuse(client, request.id, "ambiguous", "more than one flight's id begins with " + request.flight);
+        chosen = chosen == 0 ? id : std::min(chosen, id);
+    }
+    if (chosen == 0) return refuse(client, request.id, "no_such_flight", "there is no flight " + request.flight);
+    log_.info("flight {} cancelled by uid {} (pid {})", live_.at(chosen).hash.substr(0, 12), client.uid, client.pid);
+    client.session->send(message_to(request.id).text("event", "cancelled").line());
+    executor_.cancel(chosen, options_.grace);
+}
+
+Asked* Server::waiting_request(Client& client, const std::string& id) const {
+    for (Asked& asked : client.asked)
+        if (asked.id == id && asked.waiting) return &asked;
+    return nullptr;
+}
+
+// The client's own request of that id stops waiting; its answer says so.
+void Server::leave(Client& client, const Request& request) {
+    Asked* const asked = waiting_request(client, request.id);
+    if (asked == nullptr) return refuse(client, request.id, "no_such_request", "no request of this id is waiting");
+    client.session->send(message_to(request.id).text("event", "left").line());
+    part(*asked);
+}
+
+// With others waiting, or nothing running yet, a signal means that this requester
+// leaves; alone, it is for the command (SPEC R5).
+void Server::signal(Client& client, const Request& request) {
+    Asked* const asked = waiting_request(client, request.id);
+    if (asked == nullptr) return refuse(client, request.id, "no_such_request", "no request of this id is waiting");
+    const auto live = live_.find(asked->ticket.id());
+    if (live == live_.end() || live->second.waiting > 1 || live->second.run->pid <= 0) return leave(client, request);
+    client.session->send(message_to(request.id).text("event", "signalled").line());
+    executor_.signal(live->first, request.signal);
+}
+
+// Running flights finish; what has not started never will.
+void Server::stop(int number) {
+    switch (insistence_.told(number)) {
+        case Insistence::Is::echo:
+            return;
+        case Insistence::Is::second:
+            return end_drain();
+        case Insistence::Is::first:
+            break;
+    }
+    stopping_ = true;
+    log_.info("{}: running flights have {} to finish", number == SIGTERM ? "SIGTERM" : "SIGINT",
+              format_duration(options_.drain));
+    notify_service_manager("STOPPING=1");
+    accept_again_.reset();
+    listener_.reset();
+    socket_.close();
+    executor_.hold(true);  // a run that waits behind another is queued when that one lands
+    executor_.cancel_queued();
+    drain_.emplace(loop_);
+    drain_->in_background();  // whatever ends first, the loop does not wait for it
+    drain_->start(options_.drain, [this] { end_drain(); });
+    stop_if_idle();
+}
+
+void Server::stop_if_idle() {
+    if (!stopping_) return;
+    loop_.post([this] {
+        executor_.cancel_queued();
+        if (!executor_.flights().empty()) return;
+        std::vector<Client*> served;
+        for (const auto& [client, owned] : clients_) served.push_back(client);
+        for (Client* const client : served) finish_if_served(*client);
+    });
+}
+
+// Who has not read its answers by then is not waited for.
+void Server::end_drain() {
+    constexpr seconds to_read_the_end{1};
+    if (executor_.flights().empty()) return drop_clients();
+    log_.warn("flights still run; they are ended");
+    executor_.cancel_all(options_.grace);
+    drain_->start(options_.grace + to_read_the_end, [this] { drop_clients(); });
+}
+
+void Server::drop_clients() {
+    for (const auto& [client, owned] : clients_) client->session->drop();  // they go on a later turn
+}
+
+}  // namespace
+
+Result<int> serve(ServerOptions options) {
+    auto own = own_surroundings();
+    if (!own) return own.error();
+    // What the service manager tells us is not for the commands.
+    std::erase_if(own->env, [](const std::string& entry) {
+        static constexpr std::string_view ours[] = {"LISTEN_PID",   "LISTEN_FDS",    "LISTEN_FDNAMES", "NOTIFY_SOCKET",
+                                                    "WATCHDOG_PID", "WATCHDOG_USEC", "JOURNAL_STREAM", "INVOCATION_ID"};
+        return std::find(std::begin(ours), std::end(ours), env_name(entry)) != std::end(ours);
+    });
+    auto socket = ServerSocket::open(options.socket, options.allowed_users.empty() ? 0600 : 0666);
+    if (!socket) return socket.error();
+    Server server(std::move(options), std::move(*socket), std::move(*own));
+    return server.run();
+}
+
+}  // namespace coalesce

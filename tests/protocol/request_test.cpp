@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: MIT
+// Requests: what is understood, and what is refused by name.
+
+#include <coalesce/protocol/request.h>
+
+#include <catch2/catch.hpp>
+
+#include <algorithm>
+#include <string>
+#include <variant>
+
+using namespace coalesce;
+
+namespace {
+
+Request understood(const std::string& text) {
+    auto parsed = parse_request(text);
+    if (const auto* error = std::get_if<RequestError>(&parsed)) FAIL(text << ": " << error->message);
+    return std::get<Request>(std::move(parsed));
+}
+
+RequestError refused(const std::string& text) {
+    auto parsed = parse_request(text);
+    if (std::holds_alternative<Request>(parsed)) FAIL(text.substr(0, 80) << " was understood");
+    return std::get<RequestError>(std::move(parsed));
+}
+
+}  // namespace
+
+TEST_CASE("S3: every field of a request is read", "[request]") {
+    const Request request = understood(
+        R"({"id":"a\"b","argv":["x","y z"],"cwd":"/srv","env":{"A":"1","B":null},"stdin":"in","key":"k","scope":"s",)"
+        R"("fresh":true,"timeout":1.5,"wait":0.25,"output":"stream","ignore_env":["X*"],"only_env":[],"ignore_cwd":true,)"
+        R"("umask":18,"grace":2,"keep_running":true,"quiet":true})");
+    CHECK(request.id == R"("a\"b")");
+    CHECK(request.argv == std::vector<std::string>{"x", "y z"});
+    CHECK(request.cwd == "/srv");
+    REQUIRE(request.env_changes.size() == 2);
+    CHECK(request.env_changes[0].second == "1");
+    CHECK_FALSE(request.env_changes[1].second);
+    CHECK(request.stdin_bytes == "in");
+    CHECK(request.key == "k");
+    CHECK(request.scope == "s");
+    CHECK(request.fresh);
+    CHECK(request.timeout == std::chrono::milliseconds(1500));
+    CHECK(request.wait == std::chrono::milliseconds(250));
+    CHECK(request.output == Request::Output::stream);
+    CHECK(request.only_env == std::vector<std::string>{});
+    CHECK(request.ignore_cwd);
+    CHECK(request.umask == 022U);
+    CHECK(request.grace == std::chrono::seconds(2));
+    CHECK(request.keep_running);
+    CHECK(request.quiet);
+    CHECK(understood(R"({"line":"echo","id":7})").id == "7");
+    CHECK(understood(R"({"line":"a","env":["A=1","A=2"]})").env == std::vector<std::string>{"A=1", "A=2"});
+    CHECK(understood(R"({"line":"a","stdin_base64":"AAEC"})").stdin_bytes == std::string("\0\1\2", 3));
+}
+
+TEST_CASE("S5: a refusal says what is wrong, and carries the id where it could be read", "[request]") {
+    CHECK(refused(R"({"id":3,"line":"a","colour":1})").id == "3");
+    CHECK(refused(R"({"line":"a","colour":1})").message == "unknown field \"colour\"");
+    CHECK(refused(R"({"line":"a","colour":1})").code == "unknown_field");
+    const char* const wrong[] = {
+        "",
+        "{",
+        "[]",
+        "null",
+        "1",
+        "{}",
+        R"({"argv":[]})",
+        R"({"argv":[""]})",
+        R"({"argv":"x"})",
+        R"({"argv":[1]})",
+        R"({"line":1})",
+        R"({"line":"a","argv":["b"]})",
+        R"({"line":"a\u0000b"})",
+        R"({"argv":["a\u0000b"]})",
+        R"({"line":"a","cwd":"relative"})",
+        R"({"line":"a","env":1})",
+        R"({"line":"a","env":{"A=":"1"}})",
+        R"({"line":"a","env":{"":"1"}})",
+        R"({"line":"a","env":["novalue"]})",
+        R"({"line":"a","env":["=x"]})",
+        R"({"line":"a","stdin":"x","stdin_base64":"AA=="})",
+        R"({"line":"a","stdin_base64":"?"})",
+        R"({"line":"a","fresh":1})",
+        R"({"line":"a","timeout":-1})",
+        R"({"line":"a","timeout":1e300})",
+        R"({"line":"a","timeout":"1"})",
+        R"({"line":"a","output":"loud"})",
+        R"({"line":"a","id":{}})",
+        R"({"line":"a","umask":512})",
+        R"({"line":"a","umask":-1})",
+        R"({"line":"a"} trailing)",
+        R"({"line":"a","line":"b"})",
+        R"({"line":"a","env":{"X":"1","X":"2"}})",
+        R"({"line":"a","id":9007199254740992.5})",
+        R"({"line":"a","id":18446744073709551616})",
+        R"({"line":"a","id":true})",
+        R"({"line":"a","id":null})",
+        R"({"line":"a","env":["A=\u0000"]})",
+        R"({"line":"a","env":{"A":"\u0000"}})",
+        R"({"line":"a","env":{"A\u0000":"x"}})",
+        R"({"line":"a","env":{"A":1}})",
+        R"({"line":"a","cwd":""})",
+        R"({"line":"a","cwd":"/\u0000"})",
+        R"({"line":"a","cwd":1})",
+        R"({"line":"a","stdin":1})",
+        R"({"line":"a","stdin_base64":"AAE"})",
+        R"({"line":"a","stdin_base64":"AA==AA=="})",
+        R"({"line":"a","stdin_base64":["AA=="]})",
+        R"({"line":"a","key":1})",
+        R"({"line":"a","scope":[]})",
+        R"({"line":"a","timeout":1e999})",
+        R"({"line":"a","timeout":true})",
+        R"({"line":"a","wait":-0.001})",
+        R"({"line":"a","wait":"soon"})",
+        R"({"line":"a","output":1})",
+        R"({"line":"a","umask":"022"})",
+        R"({"line":"a","umask":1.5})",
+        R"({"line":"a","signal":65})",
+        R"({"line":"a","only_env":"A"})",
+        R"({"line":"a","ignore_env":[1]})",
+        R"({"line":"a","ignore_cwd":0})",
+        R"({"line":null})",
+        R"({"argv":null})",
+        R"({"argv":["a",["b"]]})",
+        R"({'line':'a'})",
+        R"({"line":"a",})",
+        R"({"line":"\ud800"})",
+        R"({"line":"a" "id":1})",
+        "{\"line\":\"a\nb\"}",
+        "\xef\xbb\xbf",
+        "{\"line\":\"\xff\"}",
+    };
+    for (const char* const text : wrong) CHECK_FALSE(refused(text).message.empty());
+}
+
+TEST_CASE("S5: whatever is refused, the message is one printable line that names the field", "[request]") {
+    const auto message = [](const std::string& text) {
+        std::string said = refused(text).message;
+        CHECK(std::all_of(said.begin(), said.end(), [](char byte) { return byte >= ' ' && byte <= '~'; }));
+        CHECK(said.size() < 300);
+        return said;
+    };
+    CHECK(message(R"({"line":"a","\u001b[31m":1})") == R"(unknown field "\u001b[31m")");
+    CHECK(message(R"({"line":"a","cwd":"a\u0007\n"})") == R"("cwd" must be an absolute path, not "a\u0007\n")");
+    CHECK(message(R"({"line":"a","output":"\u009b1m"})") ==
+          R"("output" must be whole, stream, fd or none, not "\u009b1m")");
+    CHECK(message(R"({"line":"a","env":{"\u001b=":"x"}})") == R"("env" has no valid variable name in "\u001b=")");
+    CHECK(message(R"({"argv":{}})") == R"("argv" must be an array of strings, not object)");
+    CHECK(message(R"({"argv":["a",1]})") == R"("argv" must be a string, not number)");
+    CHECK(message(R"({"line":"a","line":"a"})") == R"("line" is given twice)");
+    CHECK(message(R"({"line":"a","key":""})") == R"("key" is empty)");
+    CHECK(message(R"({"op":"cancel"})") == R"("flight" is missing, or empty)");
+    CHECK(message(R"({"op":"cancel","flight":""})") == R"("flight" is missing, or empty)");
+    CHECK(message(R"({"op":"signal","id":1})") == R"("signal" is missing)");
+    CHECK(message(R"({"line":"a","id":7,"env":{"A":"1","A":"1"}})") == R"("A" is given twice)");
+    CHECK(refused(R"({"line":"a","id":7,"env":{"A":"1","A":"1"}})").id == "7");
+    message("{\"line\":\"\x9b\"}");
+    message("{\"line\":\"\x1b[31m\"}");
+    message("\x1b[31m");
+    message(std::string(100'000, '"'));
+    message(std::string("{\"line\":\"a\0b\"}", 14));
+}
+
+TEST_CASE("S3: limits are accepted to the last value", "[request]") {
+    CHECK(understood(R"({"line":"a","id":18446744073709551615})").id == "18446744073709551615");
+    CHECK(understood(R"({"line":"a","id":-9223372036854775808})").id == "-9223372036854775808");
+    CHECK(understood(R"({"line":"a","id":""})").id == R"("")");
+    CHECK(understood(R"({"line":"a","umask":511})").umask == 0777U);
+    CHECK(understood(R"({"line":"a","timeout":0})").timeout == std::chrono::milliseconds(0));
+    CHECK(understood(R"({"line":"a","timeout":0.0001})").timeout == std::chrono::milliseconds(1));
+    CHECK(understood(R"({"line":"a","timeout":3153600000})").timeout == std::chrono::hours(24 * 365 * 100));
+    CHECK(understood(R"({"line":"","stdin":""})").stdin_bytes == "");
+    CHECK(understood(R"({"argv":["a",""]})").argv.size() == 2);
+    CHECK(understood(R"({"line":"a","stdin_base64":""})").stdin_bytes == "");
+    CHECK(understood("  {\"line\":\"\\ud83d\\ude00 \u00e9\"}\t").line == "\xf0\x9f\x98\x80 \xc3\xa9");
+}
+
+TEST_CASE("S5: nesting of any depth is refused, not a crash", "[request]") {
+    const std::string deep = "{\"line\":" + std::string(500'000, '[') + std::string(500'000, ']') + "}";
+    CHECK(refused(deep).code == "bad_json");
+    CHECK(refused(std::string(500'000, '{')).code == "bad_json");
+    CHECK(refused(std::string(500'000, '[')).code == "bad_json");
+}
