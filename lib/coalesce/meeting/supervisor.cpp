@@ -37,6 +37,7 @@ double seconds_since_epoch(system_clock::time_point time) { return duration<doub
 struct Member {
     std::unique_ptr<Session> session;
     RunTicket ticket;
+    RelayPace pace;
     std::optional<DescriptorRelay> relay;     // from the start of its run
     std::shared_ptr<const RunResult> result;  // once landed
     std::size_t requesters = 0;
@@ -173,7 +174,8 @@ Member& Supervisor::receive(Descriptor connection) {
         loop_, std::move(connection),
         Session::Events{[this, &member](std::string_view line, bool) { on_line(member, line); },
                         {},
-                        [this, &member] { on_gone(member); }});
+                        [this, &member] { on_gone(member); },
+                        [&member] { member.pace.room(); }});
     return member;
 }
 
@@ -209,10 +211,7 @@ void Supervisor::accept_later() {
 }
 
 void Supervisor::on_line(Member& member, std::string_view line) {
-    if (line.empty()) {  // the last output message is dealt with
-        if (member.relay) member.relay->acknowledge();
-        return;
-    }
+    if (line.empty()) return member.pace.acknowledge();
     const auto request = Fields::parse(line);
     const std::string op = request ? request->text("op") : "";
     if (op == "join") return ask(member, *request);
@@ -271,7 +270,7 @@ void Supervisor::start_following(FlightId id) {
 
 void Supervisor::follow(Member& member) {
     const Run& run = member.ticket.state();
-    member.relay.emplace(loop_, *member.session, run.spool, std::string(), [this, &member] {
+    member.relay.emplace(loop_, *member.session, member.pace, run.spool, std::string(), [this, &member] {
         if (member.result) end_of(member);  // else the landing is on its way
     });
     const bool joined = !member.ticket.leader();

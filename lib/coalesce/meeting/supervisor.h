@@ -7,9 +7,8 @@
 // its output, answers whoever joins, and goes when the last of them has been
 // served. It speaks the socket protocol's fd mode: output stays in the spool's
 // file, whose descriptor is passed once, and messages carry lengths. A requester
-// answers each output message with an empty line when it has dealt with it; until
-// then it gets no other but the end, so that a slow one costs nothing and its place is
-// known. The supervisor may be gone while a slow requester still copies.
+// answers each output message with an empty line when it has dealt with it, so that
+// past the replay limit its place is known. The supervisor may be gone while a slow requester still copies.
 //
 // A flight that follows in the same supervisor (a fresh request, a request during
 // a cancellation) runs the same command in the same context.

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 
+#include <algorithm>
 #include <chrono>
 #include <string>
 #include <utility>
@@ -19,65 +20,106 @@ constexpr std::chrono::milliseconds longest_wait{5};
 
 }  // namespace
 
-DescriptorRelay::DescriptorRelay(Loop& loop, Session& session, std::shared_ptr<Spool> spool, std::string id,
-                                 UniqueFunction<void()> on_finished)
+void RelayPace::acknowledge() {
+    if (acknowledged_ == sent_) return;
+    ++acknowledged_;
+    if (awaits_.empty() || awaits_.begin()->first > acknowledged_) return;
+    awaits_.extract(awaits_.begin()).mapped()->pump();
+}
+
+// Each once: whoever blocks the connection again waits for the next time.
+void RelayPace::room() {
+    for (std::size_t turns = blocked_.size(); turns > 0 && !blocked_.empty(); --turns) {
+        DescriptorRelay& relay = *blocked_.front();
+        blocked_.pop_front();
+        relay.blocked_.reset();
+        relay.pump();
+    }
+}
+
+DescriptorRelay::DescriptorRelay(Loop& loop, Session& session, RelayPace& pace, std::shared_ptr<Spool> spool,
+                                 std::string id, UniqueFunction<void()> on_finished)
     : loop_(loop),
       session_(session),
+      pace_(pace),
       spool_(std::move(spool)),
-      reader_(*spool_, [this] { pump(); }),
+      sent_(*spool_, [this] { pump(); }),
+      dealt_with_(*spool_),
       id_(std::move(id)),
       on_finished_(std::move(on_finished)) {}
 
 // Only a stretch that still grows is worth it: what the other stream has cut off
 // gets no longer.
 bool DescriptorRelay::worth_waiting(const SpoolReader::Piece& piece) const noexcept {
-    const bool grows = reader_.position() + piece.extent.length == spool_->size();
-    return grows && !spool_->closed() && spool_->size() > much && piece.extent.length < worth_a_message;
+    const bool grows = sent_.position() + piece.extent.length == spool_->size();
+    if (!grows || spool_->closed() || piece.extent.length >= worth_a_message) return false;
+    return unacknowledged() || spool_->size() > much;
+}
+
+bool DescriptorRelay::may_send() {
+    if (!spool_->replayable() && unacknowledged()) return false;
+    if (!session_.blocked()) return true;
+    if (!blocked_) blocked_ = pace_.blocked_.insert(pace_.blocked_.end(), this);
+    return false;
 }
 
 // What is past the replay limit goes from the file once it has been dealt with: that
 // must be acknowledged.
 bool DescriptorRelay::all_is_sent() const noexcept {
-    return spool_->closed() && reader_.position() + unacknowledged_ == spool_->size() &&
-           (unacknowledged_ == 0 || spool_->replayable());
+    return spool_->closed() && sent_.position() == spool_->size() && (spool_->replayable() || !unacknowledged());
 }
 
 void DescriptorRelay::pump() {
     if (finished_) return;
     if (session_.gone()) {
-        unacknowledged_ = 0;
-        while (const auto piece = reader_.next()) reader_.advance(piece->extent.length);
+        pace_.awaits_.erase(std::exchange(last_message_, 0));
+        while (const auto piece = sent_.next()) sent_.advance(piece->extent.length);
     }
-    if (unacknowledged_ == 0) {
-        const auto piece = reader_.next();
-        if (piece && worth_waiting(*piece)) {
-            if (std::exchange(waiting_, true)) return;
-            if (!patience_) patience_.emplace(loop_);
-            return patience_->start(longest_wait, [this] { send_what_there_is(); });
-        }
-        if (piece) send_what_there_is();
+    if (!spool_->replayable() && !unacknowledged()) deal_with_all_sent();
+    while (!finished_) {
+        const auto piece = sent_.next();
+        if (!piece || !may_send()) break;
+        if (worth_waiting(*piece)) return wait_a_moment();
+        send_next();
     }
     if (finished_ || !all_is_sent()) return;
-    finished_ = true;
+    stop();
     on_finished_();
 }
 
-void DescriptorRelay::send_what_there_is() {
+void DescriptorRelay::wait_a_moment() {
+    if (std::exchange(waiting_, true)) return;
+    if (!patience_) patience_.emplace(loop_);
+    patience_->start(longest_wait, [this] {
+        waiting_ = false;
+        if (!session_.gone() && may_send()) send_next();
+    });
+}
+
+void DescriptorRelay::deal_with_all_sent() {
+    while (dealt_with_.position() < sent_.position()) {
+        const std::uint64_t length = dealt_with_.next()->extent.length;
+        dealt_with_.advance(std::min(length, sent_.position() - dealt_with_.position()));
+    }
+}
+
+void DescriptorRelay::send_next() {
     if (std::exchange(waiting_, false)) patience_->stop();
-    if (session_.gone()) return;
-    auto piece = reader_.next();
+    auto piece = sent_.next();
     if (!piece) return;
     Descriptor file;
     if (!handed_over_) {
         if (auto moved = spool_->move_to_file(); !moved) return fail("no_space", "cannot " + moved.error().message());
-        piece = reader_.next();
+        piece = sent_.next();
         const std::string path = "/proc/self/fd/" + std::to_string(piece->extent.file);
         file = Descriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
         if (!file) return fail("no_descriptors", "no descriptor is left to hand the output over");
     }
     handed_over_ = true;
-    unacknowledged_ = piece->extent.length;
-    if (on_sent_) on_sent_();
+    pace_.awaits_.erase(last_message_);
+    last_message_ = ++pace_.sent_;
+    pace_.awaits_.emplace(last_message_, this);
+    sent_.advance(piece->extent.length);
     Message message;
     if (!id_.empty()) message.raw("id", id_);
     message.text("event", piece->stream == Stream::out ? "stdout" : "stderr")
@@ -87,7 +129,8 @@ void DescriptorRelay::send_what_there_is() {
 }
 
 void DescriptorRelay::fail(std::string_view code, const std::string& why) {
-    finished_ = failed_ = true;
+    stop();
+    failed_ = true;
     Message message;
     if (!id_.empty()) message.raw("id", id_);
     session_.send(message.error(code, why).line());
@@ -95,15 +138,11 @@ void DescriptorRelay::fail(std::string_view code, const std::string& why) {
 }
 
 void DescriptorRelay::stop() noexcept {
-    finished_ = true;
+    if (std::exchange(finished_, true)) return;
+    waiting_ = false;
     if (patience_) patience_->stop();
-}
-
-bool DescriptorRelay::acknowledge() {
-    if (unacknowledged_ == 0) return false;
-    reader_.advance(std::exchange(unacknowledged_, 0));
-    pump();
-    return true;
+    if (last_message_ > 0) pace_.awaits_.erase(last_message_);
+    if (blocked_) pace_.blocked_.erase(*std::exchange(blocked_, std::nullopt));
 }
 
 }  // namespace coalesce

@@ -40,6 +40,7 @@ void Session::ready() {
     if (blocked_) {
         blocked_ = false;
         flush();
+        if (!gone_ && !blocked_ && events_.on_room) events_.on_room();
     }
     if (!gone_ && scanned_ < in_.size() && !congested()) take_lines();  // what had to wait
     if (!gone_ && !input_ended_ && !congested()) read();

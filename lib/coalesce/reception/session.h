@@ -36,6 +36,8 @@ class Session {
         UniqueFunction<void()> on_input_end;
         /// Once, last. The session may be destroyed later, not from here.
         UniqueFunction<void()> on_gone;
+        /// What blocked() has been sent.
+        UniqueFunction<void()> on_room = {};
     };
 
     Session(Loop& loop, Descriptor connection, Events events);
@@ -56,6 +58,8 @@ class Session {
 
     [[nodiscard]] bool gone() const noexcept { return gone_; }
     [[nodiscard]] bool input_ended() const noexcept { return input_ended_; }
+    /// The other side takes no more now: whoever can waits until on_room.
+    [[nodiscard]] bool blocked() const noexcept { return blocked_; }
     [[nodiscard]] bool idle() const noexcept {
         return renderings_.empty() && out_.empty() && lines_.empty() && handovers_.empty();
     }

@@ -38,7 +38,6 @@ namespace {
 
 using namespace std::chrono;
 
-constexpr std::size_t unacknowledged_max = 1024;
 constexpr std::uint64_t shared_answer_bytes = 64 * 1024;  // answers up to this are worth keeping for the next requester
 
 double seconds_since_epoch(system_clock::time_point time) { return duration<double>(time.time_since_epoch()).count(); }
@@ -50,11 +49,10 @@ struct Client;
 struct AskedExtras {
     CommandExecutor::Loan loan;
     std::optional<Timer> patience;
-    std::unique_ptr<DescriptorRelay> relay;                     // fd
-    std::optional<std::list<Asked*>::iterator> unacknowledged;  // fd: in its client's list
-    Landing<RunResult> landing;                                 // fd: until the relay has finished
-    StreamRendering* stream = nullptr;                          // stream: owned by the session
-    std::unique_ptr<SpoolReader> sink;                          // none: output past the replay limit that nobody reads
+    std::unique_ptr<DescriptorRelay> relay;  // fd
+    Landing<RunResult> landing;              // fd: until the relay has finished
+    StreamRendering* stream = nullptr;       // stream: owned by the session
+    std::unique_ptr<SpoolReader> sink;       // none: output past the replay limit that nobody reads
 };
 
 // One request that waits on a flight. Small, since the fresh memory that it takes is
@@ -81,8 +79,8 @@ struct Asked {
 
 struct Client {
     std::unique_ptr<Session> session;
+    RelayPace pace;  // fd
     std::list<Asked> asked;
-    std::list<Asked*> unacknowledged;  // fd: whose message is the oldest, the next …; null: of one that is over
     uid_t uid = 0;
     pid_t pid = 0;
     pid_t session_leader = 0;
@@ -306,7 +304,8 @@ void Server::receive(Descriptor connection, const ucred& peer) {
     client.session = std::make_unique<Session>(
         loop_, std::move(connection),
         Session::Events{[this, &client](std::string_view line, bool too_long) { on_line(client, line, too_long); },
-                        [this, &client] { finish_if_served(client); }, [this, &client] { on_gone(client); }});
+                        [this, &client] { finish_if_served(client); }, [this, &client] { on_gone(client); },
+                        [&client] { client.pace.room(); }});
     if (admits(peer.uid)) return;
     log_.warn("uid {} (pid {}) was refused", peer.uid, peer.pid);
     refuse(client, {}, "not_allowed", "this server does not serve uid " + std::to_string(peer.uid));
@@ -321,15 +320,7 @@ void Server::on_line(Client& client, std::string_view line, bool too_long) {
     if (too_long)
         return refuse(client, {}, "too_long",
                       "a request is at most " + std::to_string(request_bytes_max >> 20) + " MiB long");
-    if (line.empty()) {  // the oldest output message in fd mode is dealt with
-        if (client.unacknowledged.empty()) return;
-        Asked* const asked = client.unacknowledged.front();
-        client.unacknowledged.pop_front();
-        if (asked == nullptr) return;
-        asked->extras->unacknowledged.reset();
-        asked->extras->relay->acknowledge();
-        return;
-    }
+    if (line.empty()) return client.pace.acknowledge();
     if (!line.starts_with('{')) {
         if (line.find_first_not_of(" \t\r") == std::string_view::npos) return;
         if (line.find('\0') != std::string_view::npos)
@@ -368,10 +359,6 @@ void Server::admit(Client& client, Request& request, ResolvedRequest resolved) {
     const RequestKey key{canonical, resolved.canonical_words};
     if (executor_.counts().queued >= options_.queue_max && executor_.flights().find_state(KeyView(key)) == nullptr)
         return refuse(client, request.id, "queue_full", std::to_string(options_.queue_max) + " flights wait already");
-
-    if (request.output == Request::Output::fd && client.unacknowledged.size() >= unacknowledged_max)
-        return refuse(client, request.id, "unacknowledged",
-                      std::to_string(unacknowledged_max) + " messages of this connection wait to be acknowledged");
 
     Asked& asked = client.asked.emplace_back();
     asked.client = &client;
@@ -525,7 +512,7 @@ void Server::await_no_start(const Asked& asked) {
         if (it->second == &asked) return void(await_start_.erase(it));
 }
 
-// The final message is the last. What was sent before it the client acknowledges all the same.
+// The final message is the last.
 void Server::stop_output(Asked& asked) {
     if (!asked.extras) return;
     if (asked.extras->relay) asked.extras->relay->stop();
@@ -533,8 +520,6 @@ void Server::stop_output(Asked& asked) {
         stream->stop();
         asked.client->session->wake();
     }
-    if (const auto unacknowledged = std::exchange(asked.extras->unacknowledged, std::nullopt))
-        **unacknowledged = nullptr;
 }
 
 // Leaves the flight before it has landed.
@@ -610,17 +595,15 @@ void Server::follow(Asked& asked) {
         asked.need_extras().stream = rendering.get();
         return session.send(std::move(rendering));
     }
-    asked.need_extras().relay = std::make_unique<DescriptorRelay>(loop_, session, run.spool, asked.id, [this, &asked] {
+    const auto all_is_sent = [this, &asked] {
         if (asked.client == nullptr) return;
         if (asked.extras->relay->failed())
             part(asked);
         else if (asked.extras->landing.value)
             end(asked, asked.extras->landing);  // else the landing is on its way
-    });
-    asked.extras->relay->on_sent([&asked] {
-        auto& all = asked.client->unacknowledged;
-        asked.extras->unacknowledged = all.insert(all.end(), &asked);
-    });
+    };
+    asked.need_extras().relay =
+        std::make_unique<DescriptorRelay>(loop_, session, asked.client->pace, run.spool, asked.id, all_is_sent);
     asked.extras->relay->pump();
 }
 
