@@ -4,8 +4,6 @@
 
 #include <coalesce/io/descriptor.h>
 
-#include <catch2/catch.hpp>
-
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -16,6 +14,8 @@
 #include <iterator>
 #include <string>
 #include <string_view>
+
+#include "catch.h"
 
 namespace coalesce {
 

@@ -3,7 +3,6 @@
 #include <coalesce/batch/ledger.h>
 #include <coalesce/batch/progress.h>
 
-#include <catch2/catch.hpp>
 #include <nlohmann/json.hpp>
 
 #include <sys/resource.h>
@@ -14,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "../catch.h"
 #include "../scratch.h"
 
 using namespace coalesce;

@@ -4,8 +4,6 @@
 
 #include <coalesce/io/loop.h>
 
-#include <catch2/catch.hpp>
-
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -15,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "../catch.h"
 #include "../scratch.h"
 
 using namespace coalesce;

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The timeline page as a file: what is in it after each record, whatever the
 // records hold and wherever it is cut. How it looks is for timeline_browser_test.
-#include <catch2/catch.hpp>
-
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -20,6 +18,8 @@
 #include <vector>
 
 #include <coalesce/batch/timeline_html.h>
+
+#include "../catch.h"
 
 using namespace coalesce;
 using namespace std::chrono_literals;

@@ -3,7 +3,6 @@
 // list and progress.
 #include "sandbox.h"
 
-#include <catch2/catch.hpp>
 #include <nlohmann/json.hpp>
 
 #include <fcntl.h>
@@ -14,10 +13,10 @@
 #include <filesystem>
 #include <regex>
 
+#include "../catch.h"
+#include "../not_tried.h"
+
 using namespace coalesce;
-using Catch::Matchers::Contains;
-using Catch::Matchers::EndsWith;
-using Catch::Matchers::StartsWith;
 using Json = nlohmann::json;
 
 namespace {
@@ -57,7 +56,8 @@ TEST_CASE("B5: --joblog has GNU parallel's nine columns", "[batch][accounts]") {
         CHECK(std::regex_match(ours[row][2], std::regex("[0-9]{10}\\.[0-9]{3}")));
         CHECK(std::regex_match(ours[row][3], std::regex(" *[0-9]+\\.[0-9]{3}")));
     }
-    if (!std::filesystem::exists("/usr/bin/parallel")) return;
+    if (!std::filesystem::exists("/usr/bin/parallel"))
+        return not_tried("the same columns as parallel", "it is not installed");
     const Ended peer = box.run({.args = {"-j1", "--will-cite", "--joblog", "theirs", "-a", "lines"},
                                 .input = "",
                                 .env = {"SHELL=/bin/sh"},
@@ -182,7 +182,8 @@ TEST_CASE("B5: a full disk under an account is told once, the batch goes on", "[
         CHECK_FALSE(box.exists("runs"));
     }
     SECTION("a disk that gets full") {
-        if (!box.mount_small_disk("disk", 16)) return;
+        if (!box.mount_small_disk("disk", 16))
+            return not_tried("a full disk under the joblog", "mounting is not allowed here");
         for (const char* option : {"--joblog", "--report"}) {
             const Ended ended = box.batch({option, "disk/account", "-j2"}, input);
             INFO(option);
@@ -193,7 +194,8 @@ TEST_CASE("B5: a full disk under an account is told once, the batch goes on", "[
         }
     }
     SECTION("a disk that gets full, under the page") {
-        if (!box.mount_small_disk("disk", 128)) return;
+        if (!box.mount_small_disk("disk", 128))
+            return not_tried("a full disk under the page", "mounting is not allowed here");
         const Ended ended = box.batch({"--html", "disk/account", "-j2"}, repeated("echo x\n", 1) + input);
         CHECK(sorted_lines(ended.out).size() == 401);
         CHECK(ended.exit == 125);
@@ -209,7 +211,7 @@ TEST_CASE("B5: a full disk under an account is told once, the batch goes on", "[
 
 TEST_CASE("F9: a full disk under the spool fails the run that needed it, no other", "[batch][accounts]") {
     Sandbox box;
-    if (!box.mount_small_disk("disk", 2048)) return;
+    if (!box.mount_small_disk("disk", 2048)) return not_tried("mounting is not allowed here");
     Gate gate = box.gate("gate");
     Running batch = box.start({.args = {"--spool-dir", "disk", "-j1"},
                                .input = "echo before\nhead -c 5000000 /dev/zero\necho after\n"
@@ -270,7 +272,7 @@ TEST_CASE("B5: --progress draws on a terminal and clears its line", "[batch][acc
         CHECK_THAT(seen, Contains("\r[--------------------] 0/3"));
         gate.open(2);
         const std::string rest = read_all(terminal.master.get());
-        CHECK_THAT(rest, Catch::Matchers::EndsWith("\r\x1b[K"));  // taken away at the end
+        CHECK_THAT(rest, EndsWith("\r\x1b[K"));  // taken away at the end
         CHECK(batch.wait().exit == 123);
     }
     SECTION("by default, when stderr is a terminal and the output is not") {

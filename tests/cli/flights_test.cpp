@@ -3,7 +3,6 @@
 // bounded: SPEC F1–F10 and F12 as seen from batch, B3, B4, and the ways to stop early.
 #include "sandbox.h"
 
-#include <catch2/catch.hpp>
 #include <nlohmann/json.hpp>
 
 #include <signal.h>
@@ -12,9 +11,9 @@
 
 #include <algorithm>
 
+#include "../catch.h"
+
 using namespace coalesce;
-using Catch::Matchers::Contains;
-using Catch::Matchers::StartsWith;
 using Json = nlohmann::json;
 
 TEST_CASE("B3: a line read while its equal runs joins it", "[batch][flights]") {

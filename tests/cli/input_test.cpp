@@ -2,7 +2,6 @@
 // What batch reads (SPEC B1), wherever it comes from and however broken it is.
 #include "sandbox.h"
 
-#include <catch2/catch.hpp>
 #include <nlohmann/json.hpp>
 
 #include <fcntl.h>
@@ -10,9 +9,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "../catch.h"
+
 using namespace coalesce;
-using Catch::Matchers::Contains;
-using Catch::Matchers::StartsWith;
 using Json = nlohmann::json;
 
 TEST_CASE("B1: each line is a command, blank lines are none", "[batch][input]") {

@@ -5,12 +5,12 @@
 // most memory it has had.
 #include "sandbox.h"
 
-#include <catch2/catch.hpp>
-
 #include <poll.h>
 #include <signal.h>
 
 #include <algorithm>
+
+#include "../catch.h"
 
 using namespace coalesce;
 

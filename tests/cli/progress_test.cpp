@@ -2,17 +2,15 @@
 // The bar on a terminal that changes under it (SPEC B5): another width, and Ctrl-C.
 #include "sandbox.h"
 
-#include <catch2/catch.hpp>
-
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
 
+#include "../catch.h"
+
 using namespace coalesce;
-using Catch::Matchers::Contains;
-using Catch::Matchers::EndsWith;
 
 namespace {
 

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "sandbox.h"
 
-#include <catch2/catch.hpp>
-
 #include <fcntl.h>
 #include <poll.h>
 #include <pty.h>
@@ -24,6 +22,8 @@
 #include <fstream>
 #include <iterator>
 #include <sstream>
+
+#include "../catch.h"
 
 namespace coalesce {
 namespace {

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT
 // What a command inherits and how it is shown.
-#include <catch2/catch.hpp>
-
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <coalesce/command/command.h>
+
+#include "../catch.h"
 
 using coalesce::display;
 using coalesce::env_value;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Durations and sizes as users write and read them.
-#include <catch2/catch.hpp>
-
 #include <coalesce/command/duration.h>
 #include <coalesce/command/size.h>
+
+#include "../catch.h"
 
 using coalesce::format_duration;
 using coalesce::format_size;

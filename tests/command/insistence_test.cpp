@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include <coalesce/command/insistence.h>
 
-#include <catch2/catch.hpp>
-
 #include <csignal>
+
+#include "../catch.h"
 
 using namespace coalesce;
 using namespace std::chrono_literals;

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: MIT
 // Which requests are duplicates. All different inputs, all different keys.
-#include <catch2/catch.hpp>
-
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -13,6 +11,8 @@
 #include <unordered_map>
 
 #include <coalesce/command/key.h>
+
+#include "../catch.h"
 
 using namespace coalesce;
 using Words = std::vector<std::string>;

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: MIT
 // The status reported for each way a run can end.
-#include <catch2/catch.hpp>
-
 #include <sys/wait.h>
 
 #include <cerrno>
@@ -9,6 +7,8 @@
 #include <cstring>
 
 #include <coalesce/command/outcome.h>
+
+#include "../catch.h"
 
 using coalesce::Outcome;
 using coalesce::signal_name;

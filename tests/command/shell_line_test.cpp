@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Which lines need a shell. Whether the plain ones really behave the same is the
 // differential test's question.
-#include <catch2/catch.hpp>
-
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -15,6 +13,7 @@
 
 #include <coalesce/command/shell_line.h>
 
+#include "../catch.h"
 #include "nasty_lines.h"
 
 using namespace coalesce;

@@ -6,8 +6,6 @@
 
 #include <coalesce/io/loop.h>
 
-#include <catch2/catch.hpp>
-
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/resource.h>
@@ -21,6 +19,8 @@
 #include <functional>
 #include <list>
 #include <string>
+
+#include "../catch.h"
 
 using namespace coalesce;
 using namespace std::chrono_literals;

@@ -2,11 +2,8 @@
 // The thread-safe form: many threads, one call, everybody waits. Meant to be run
 // under ThreadSanitizer as well (see tests/flight/CMakeLists.txt). No test
 // sleeps: a run is held on a promise, and who has come is asked of the group.
-
 #include <coalesce/flight/blocking_group.h>
 #include <coalesce/flight/blocking_memoize.h>
-
-#include <catch2/catch.hpp>
 
 #include <algorithm>
 #include <array>
@@ -28,6 +25,8 @@
 #include <thread>
 #include <type_traits>
 #include <vector>
+
+#include "../catch.h"
 
 using namespace coalesce;
 

@@ -6,8 +6,6 @@
 #include <coalesce/flight/group.h>
 #include <coalesce/flight/manual_executor.h>
 
-#include <catch2/catch.hpp>
-
 #include <deque>
 #include <exception>
 #include <future>
@@ -16,6 +14,8 @@
 #include <system_error>
 #include <utility>
 #include <vector>
+
+#include "../catch.h"
 
 namespace coalesce::test {
 

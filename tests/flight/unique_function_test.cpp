@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
 #include <coalesce/flight/unique_function.h>
 
-#include <catch2/catch.hpp>
-
 #include <array>
 #include <memory>
 #include <string>
 #include <type_traits>
 #include <utility>
+
+#include "../catch.h"
 
 using namespace coalesce;
 

@@ -5,8 +5,6 @@
 
 #include <coalesce/io/loop.h>
 
-#include <catch2/catch.hpp>
-
 #include <signal.h>
 #include <poll.h>
 #include <sys/mman.h>
@@ -18,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "../catch.h"
 #include "../scratch.h"
 
 using namespace coalesce;

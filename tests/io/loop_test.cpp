@@ -4,8 +4,6 @@
 
 #include <coalesce/io/watch.h>
 
-#include <catch2/catch.hpp>
-
 #include <sys/eventfd.h>
 
 #include <csignal>
@@ -15,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "../catch.h"
 #include "../scratch.h"
 
 using namespace coalesce;

@@ -5,8 +5,6 @@
 
 #include <coalesce/io/loop.h>
 
-#include <catch2/catch.hpp>
-
 #include <pty.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -15,6 +13,7 @@
 #include <functional>
 #include <string>
 
+#include "../catch.h"
 #include "../scratch.h"
 
 using namespace coalesce;

@@ -3,8 +3,6 @@
 // (SPEC F4, F13).
 #include <coalesce/io/spawn.h>
 
-#include <catch2/catch.hpp>
-
 #include <signal.h>
 #include <sys/wait.h>
 
@@ -12,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "../catch.h"
 #include "../scratch.h"
 
 using namespace coalesce;

@@ -3,8 +3,6 @@
 // go their own pace (SPEC F3, F9).
 #include <coalesce/io/spool.h>
 
-#include <catch2/catch.hpp>
-
 #include <sys/resource.h>
 #include <sys/stat.h>
 
@@ -14,6 +12,7 @@
 #include <random>
 #include <string>
 
+#include "../catch.h"
 #include "../scratch.h"
 
 using namespace coalesce;

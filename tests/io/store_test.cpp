@@ -2,8 +2,6 @@
 // The store of bytes that are only appended: heap, then a file (SPEC F9).
 #include <coalesce/io/store.h>
 
-#include <catch2/catch.hpp>
-
 #include <sys/resource.h>
 #include <sys/stat.h>
 
@@ -11,6 +9,7 @@
 #include <random>
 #include <string>
 
+#include "../catch.h"
 #include "../scratch.h"
 
 using namespace coalesce;

@@ -2,12 +2,13 @@
 // Bytes as JSON text: what is UTF-8 and what is not, and that pieces join up (SPEC F3, B2).
 #include <coalesce/protocol/json_text.h>
 
-#include <catch2/catch.hpp>
 #include <nlohmann/json.hpp>
 
 #include <random>
 #include <string>
 #include <vector>
+
+#include "../catch.h"
 
 using namespace coalesce;
 

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT
 // Messages: what one side writes the other reads, and what is no message is told apart.
-
 #include <coalesce/protocol/json_text.h>
 #include <coalesce/protocol/message.h>
 
-#include <catch2/catch.hpp>
 #include <nlohmann/json.hpp>
 
 #include <cstdio>
 #include <random>
 #include <string>
 #include <vector>
+
+#include "../catch.h"
 
 using namespace coalesce;
 

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: MIT
 // Requests: what is understood, and what is refused by name.
-
 #include <coalesce/protocol/request.h>
-
-#include <catch2/catch.hpp>
 
 #include <algorithm>
 #include <string>
 #include <variant>
+
+#include "../catch.h"
 
 using namespace coalesce;
 

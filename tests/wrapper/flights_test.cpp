@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: MIT
 // F: flights as seen from many processes.
-#include <catch2/catch.hpp>
-
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/socket.h>
@@ -12,6 +10,7 @@
 #include <set>
 #include <vector>
 
+#include "../catch.h"
 #include "sandbox.h"
 
 SCENARIO("F2: requests made on completion are one second run", "[wrapper]") {

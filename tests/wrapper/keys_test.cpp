@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: MIT
 // K1–K4, and `coalesce key`, `status`, `cancel`.
-#include <catch2/catch.hpp>
-
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -12,6 +10,7 @@
 #include <map>
 #include <vector>
 
+#include "../catch.h"
 #include "sandbox.h"
 
 namespace {

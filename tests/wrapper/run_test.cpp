@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: MIT
 // R1–R5 and R8: what a caller of `coalesce run` sees.
-#include <catch2/catch.hpp>
-
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -12,6 +10,7 @@
 #include <array>
 #include <vector>
 
+#include "../catch.h"
 #include "sandbox.h"
 
 namespace {

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "sandbox.h"
 
-#include <catch2/catch.hpp>
-
 #include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -20,6 +18,8 @@
 #include <iterator>
 #include <memory>
 #include <sstream>
+
+#include "../catch.h"
 
 void become_nobody() {
     if (::setgid(nobody) != 0 || ::setuid(nobody) != 0) ::_exit(99);

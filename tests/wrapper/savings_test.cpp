@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: MIT
 // O1: what sharing has saved is summed up for wrappers too, and costs nothing where nothing was shared.
-#include <catch2/catch.hpp>
-
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/file.h>
@@ -14,6 +12,7 @@
 #include <regex>
 #include <vector>
 
+#include "../catch.h"
 #include "sandbox.h"
 
 namespace {

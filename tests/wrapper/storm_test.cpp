@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Storms: many wrappers at once, and deaths at random moments. Each command takes its
 // key's lock without waiting and reports if another run of the key holds it.
-#include <catch2/catch.hpp>
-
 #include <poll.h>
 #include <signal.h>
 #include <unistd.h>
@@ -15,6 +13,7 @@
 #include <sstream>
 #include <vector>
 
+#include "../catch.h"
 #include "sandbox.h"
 
 namespace {

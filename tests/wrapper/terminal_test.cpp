@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: MIT
 // R5 and R8 under a real terminal: a shell with job control in a pseudo-terminal.
-#include <catch2/catch.hpp>
-
 #include <fcntl.h>
 #include <pty.h>
 #include <signal.h>
@@ -10,6 +8,7 @@
 
 #include <string>
 
+#include "../catch.h"
 #include "sandbox.h"
 
 namespace {
