@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: MIT
+// Store: the directory of kept results, read and written by any number of processes (T13–T21).
+//
+// A result is one file, named by its key's hash, written aside and renamed: whole or absent,
+// whatever is killed when. Reading takes no lock, and whoever has opened an entry gets all of
+// it though it is replaced meanwhile. Publishing and forgetting one key exclude each other by
+// a lock on one byte of a common file, a kernel lock that ends with its holder: so what was
+// forgotten stays so, and an older run never takes a newer one's place. A database would bring
+// its own locks, copy each answer, and be read at every start.
+//
+//   KEY      a result with exit status 0
+//   KEY.f    one with another, kept only where that was asked for (T7)
+//   KEY.t    when a refresh of KEY has failed last (T5)
+//   KEY.x    when KEY was forgotten; `cleared`: when everything was (T21)
+//   limits, cleaned, lock, and *.new, which a publisher is writing
+//
+// An entry's time of modification says until when it is kept, its time of access when it was
+// used last: file systems keep the latter up to date as long as the former lies ahead (relatime),
+// so that a hit writes nothing and cleaning reads no file.
+//
+// It never fails a request (T15): what cannot be opened, trusted or verified is not there, and
+// what is damaged is removed.
+#pragma once
+
+#include <coalesce/command/key.h>
+#include <coalesce/command/result.h>
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <coalesce/io/descriptor.h>
+#include <coalesce/kept/entry.h>
+#include <coalesce/kept/store_place.h>
+#include <coalesce/kept/wish.h>
+
+namespace coalesce {
+
+/// What a key is called in a store.
+struct StoreKey {
+    std::string name;  ///< 32 hexadecimal digits
+    Digest digest{};   ///< of 256 bits: what an entry must agree with (K3)
+};
+
+/// Bounds of a store (T19).
+struct KeptLimits {
+    std::uint64_t total_bytes = std::uint64_t{1} << 30;
+    std::uint64_t entry_bytes = std::uint64_t{64} << 20;
+    std::uint64_t results = 100'000;
+};
+
+class KeptStore {
+  public:
+    /// Opens the store there, or makes it. No value: there is none and `make` is not set.
+    [[nodiscard]] static Result<std::optional<KeptStore>> open(StorePlace place, bool make);
+
+    struct Hit {
+        Entry entry;
+        Verdict verdict;
+        std::chrono::nanoseconds left{0};  ///< until it may be cleaned away
+    };
+    /// What is kept under the key and grants the wish, the younger of success and failure. What is
+    /// damaged is removed; `program` is what would be executed, and must be what made it (T11).
+    /// A refresh is due only if none has failed since the wish's `stale` ago (T5).
+    [[nodiscard]] std::optional<Hit> find(const StoreKey& key, const Wish& wish, const ProgramIdentity& program,
+                                          const Moment& now) const;
+
+    enum class Publishing {
+        kept,
+        busy,       ///< another process holds the key's lock: ask again
+        forgotten,  ///< the key was forgotten, or all was cleared, since the run started
+        older,      ///< a younger result is there already
+    };
+    /// A result that has been written and has no name yet; without commit() it is gone. The
+    /// store outlives it and is not moved meanwhile.
+    class Publication {
+      public:
+        Publication(Publication&& other) noexcept;
+        Publication& operator=(Publication&& other) noexcept;
+        ~Publication();
+
+        /// Gives it its name. Waits for nobody.
+        [[nodiscard]] Result<Publishing> commit();
+        /// Writes it to the disk, after its requesters have been served (T17).
+        void sync() noexcept;
+
+      private:
+        friend class KeptStore;
+        Publication(const KeptStore& store, StoreKey key, bool failure, Moment started, Moment ended)
+            : store_(&store), key_(std::move(key)), failure_(failure), started_(started), ended_(ended) {}
+
+        const KeptStore* store_;  // null: moved from, or named
+        StoreKey key_;
+        bool failure_;
+        Moment started_;
+        Moment ended_;
+        std::string written_;  // its name until then
+        Descriptor file_;
+    };
+    /// Writes a result of `kept_for` from now. Refused as "too large" past the limit of one entry.
+    [[nodiscard]] Result<Publication> prepare(const StoreKey& key, Spool& spool, const EntryFacts& facts,
+                                              std::chrono::nanoseconds kept_for) const;
+
+    /// A refresh has failed: the next is due when the wish's `stale` has passed again.
+    void note_failed_refresh(const StoreKey& key, const Moment& now) const noexcept;
+
+    /// Removes the key's results; one of a run that started before now is not kept either.
+    [[nodiscard]] Result<> forget(std::string_view name, const Moment& now) const;
+    /// Removes all results, and likewise.
+    [[nodiscard]] Result<> clear(const Moment& now) const;
+
+    struct Listed {
+        std::string name;
+        Entry entry;
+        std::chrono::nanoseconds left{0};
+        std::uint64_t file_bytes = 0;
+    };
+    /// All that is kept, the youngest first; damaged entries are passed over.
+    [[nodiscard]] std::vector<Listed> list(const Moment& now) const;
+
+    [[nodiscard]] KeptLimits limits() const;
+    [[nodiscard]] Result<> set_limits(const KeptLimits& limits) const;
+
+    struct Cleaned {
+        std::size_t removed = 0;
+        std::uint64_t bytes = 0;
+    };
+    /// Removes what is past its time, then the least recently used down to nine tenths of the limits. Nothing:
+    /// another process is at it, or, unless `now_please`, it was done less than a minute ago or took a
+    /// hundredth of the time since (T19).
+    std::optional<Cleaned> clean(const Moment& now, bool now_please) const noexcept;
+
+    [[nodiscard]] const StorePlace& place() const noexcept { return place_; }
+    /// The name and digest of a key in this store.
+    [[nodiscard]] StoreKey key_of(const KeyView& key) const;
+
+  private:
+    KeptStore(StorePlace place, Descriptor directory) : place_(std::move(place)), directory_(std::move(directory)) {}
+
+    [[nodiscard]] Descriptor open_entry(const std::string& name) const noexcept;
+    [[nodiscard]] std::optional<Hit> find_one(const StoreKey& key, bool failure, const Wish& wish,
+                                              const ProgramIdentity& program, const Moment& now) const;
+    [[nodiscard]] std::optional<Moment> note(const std::string& name) const noexcept;
+    [[nodiscard]] Result<> write_note(const std::string& name, const Moment& moment) const;
+    [[nodiscard]] Result<Descriptor> lock(std::string_view name, bool wait) const;
+    void remove_if_same(const std::string& name, int file) const noexcept;
+    template <class Visit>
+    void for_each_name(Visit visit) const;
+
+    StorePlace place_;
+    Descriptor directory_;
+};
+
+}  // namespace coalesce

@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: MIT
+#include <coalesce/kept/tree_state.h>
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <fnmatch.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <memory>
+#include <utility>
+
+#include <coalesce/io/descriptor.h>
+
+namespace coalesce {
+namespace {
+
+using Directory = std::unique_ptr<DIR, int (*)(DIR*)>;
+
+Directory open_directory(int at, const char* name) {
+    const int fd = ::openat(at, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR* const opened = fd < 0 ? nullptr : ::fdopendir(fd);
+    if (opened == nullptr && fd >= 0) ::close(fd);
+    return {opened, ::closedir};
+}
+
+// The names in a directory, sorted: a directory lists them in any order.
+Result<std::vector<std::string>> names_in(DIR* directory, const std::string& path) {
+    std::vector<std::string> names;
+    while (true) {
+        errno = 0;
+        const dirent* const entry = ::readdir(directory);
+        if (entry == nullptr) break;
+        const std::string_view name = entry->d_name;
+        if (name != "." && name != "..") names.emplace_back(name);
+    }
+    if (errno != 0) return system_error_now("read " + path);
+    std::sort(names.begin(), names.end());
+    return names;
+}
+
+bool gone(int error) { return error == ENOENT || error == ENOTDIR; }
+
+std::string below(const std::string& directory, const std::string& name) {
+    if (directory.empty()) return name;
+    return directory.back() == '/' ? directory + name : directory + "/" + name;
+}
+
+// Walks what was named and calls `see(path, state)` for everything there is.
+template <class See>
+class Walk {
+  public:
+    Walk(Dependency::Kind kind, See see) : kind_(kind), see_(std::move(see)), block_(64 * 1024, '\0') {}
+
+    // What the user named himself may be a symbolic link: its text counts and, since the
+    // command will follow it, what it leads to.
+    Result<> named(const std::string& path) {
+        struct stat info {};
+        if (::lstat(path.c_str(), &info) != 0) return missing_or_error(path);
+        if (S_ISLNK(info.st_mode)) {
+            if (auto seen = link(AT_FDCWD, path.c_str(), path); !seen) return seen;
+            if (::stat(path.c_str(), &info) != 0) return missing_or_error(path);
+        }
+        if (S_ISDIR(info.st_mode)) return directory(AT_FDCWD, path.c_str(), path);
+        if (S_ISREG(info.st_mode)) return file(AT_FDCWD, path.c_str(), path, info);
+        return Error{{}, path + " is neither a file nor a directory"};
+    }
+
+  private:
+    Result<> missing_or_error(const std::string& path) {
+        if (!gone(errno)) return system_error_now("look at " + path);
+        see(path, "missing", {});
+        return {};
+    }
+
+    Result<> entry(int at, const std::string& name, const std::string& path) {
+        struct stat info {};
+        if (::fstatat(at, name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) return missing_or_error(path);
+        if (S_ISLNK(info.st_mode)) return link(at, name.c_str(), path);
+        if (S_ISDIR(info.st_mode)) return directory(at, name.c_str(), path);
+        if (S_ISREG(info.st_mode)) return file(at, name.c_str(), path, info);
+        see(path, "other", std::to_string(info.st_mode & S_IFMT));  // a pipe, a socket: it has no content
+        return {};
+    }
+
+    Result<> directory(int at, const char* name, const std::string& path) {
+        const Directory opened = open_directory(at, name);
+        if (!opened) return gone(errno) ? missing_or_error(path) : system_error_now("read " + path);
+        auto names = names_in(opened.get(), path);
+        if (!names) return names.error();
+        see(path, "directory", {});
+        for (const std::string& inside : *names)
+            if (auto seen = entry(::dirfd(opened.get()), inside, below(path, inside)); !seen) return seen;
+        return {};
+    }
+
+    Result<> link(int at, const char* name, const std::string& path) {
+        const ssize_t length = ::readlinkat(at, name, block_.data(), block_.size());
+        if (length < 0)
+            return gone(errno) || errno == EINVAL ? missing_or_error(path) : system_error_now("read " + path);
+        see(path, "link", {block_.data(), static_cast<std::size_t>(length)});
+        return {};
+    }
+
+    Result<> file(int at, const char* name, const std::string& path, const struct stat& info) {
+        const std::string_view type = (info.st_mode & S_IXUSR) != 0 ? "executable" : "file";
+        if (kind_ == Dependency::Kind::modtime) {
+            see(path, type,
+                std::to_string(info.st_size) + " " + std::to_string(info.st_mtim.tv_sec) + "." +
+                    std::to_string(info.st_mtim.tv_nsec));
+            return {};
+        }
+        const Descriptor opened(::openat(at, name, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
+        if (!opened) return gone(errno) ? missing_or_error(path) : system_error_now("read " + path);
+        Digester<sizeof(Digest)> content;
+        while (true) {
+            const ssize_t got = ::read(opened.get(), block_.data(), block_.size());
+            if (got < 0 && errno == EINTR) continue;
+            if (got < 0) return system_error_now("read " + path);
+            if (got == 0) break;
+            content.add({block_.data(), static_cast<std::size_t>(got)});
+        }
+        const Digest digest = content.end();
+        see(path, type, bytes_of(digest));
+        return {};
+    }
+
+    void see(const std::string& path, std::string_view type, std::string_view state) {
+        Digester<sizeof(Checksum)> digester;
+        digester.add_field(type);
+        digester.add_field(state);
+        see_(path, digester.end());
+    }
+
+    Dependency::Kind kind_;
+    See see_;
+    std::string block_;
+};
+
+bool is_pattern(std::string_view path) { return path.find_first_of("*?[") != std::string_view::npos; }
+
+// Paths that a pattern finds, `**` standing for any number of directories. Names with a dot in front
+// must be matched by one, as in a shell.
+class Pattern {
+  public:
+    static Result<std::vector<std::string>> expand(const std::string& pattern) {
+        Pattern expansion;
+        std::string rest = pattern;
+        std::string base;
+        if (rest.starts_with('/')) base = "/";
+        if (auto matched = expansion.match(base, std::string_view(rest).substr(base.size())); !matched)
+            return matched.error();
+        std::sort(expansion.found_.begin(), expansion.found_.end());
+        expansion.found_.erase(std::unique(expansion.found_.begin(), expansion.found_.end()), expansion.found_.end());
+        return std::move(expansion.found_);
+    }
+
+  private:
+    Result<> match(const std::string& base, std::string_view rest) {
+        while (rest.starts_with('/')) rest.remove_prefix(1);
+        if (rest.empty()) {
+            found_.push_back(base);
+            return {};
+        }
+        const std::size_t slash = std::min(rest.find('/'), rest.size());
+        const std::string component(rest.substr(0, slash));
+        rest.remove_prefix(slash);
+        if (!is_pattern(component)) {
+            const std::string path = below(base, component);
+            struct stat info {};
+            if (::lstat(path.c_str(), &info) != 0)
+                return gone(errno) ? Result<>() : system_error_now("look at " + path);
+            return match(path, rest);
+        }
+        const bool deep = component == "**";
+        if (deep)
+            if (auto matched = match_here(base, rest); !matched) return matched;
+        const Directory opened = open_directory(AT_FDCWD, base.empty() ? "." : base.c_str());
+        if (!opened) return gone(errno) ? Result<>() : system_error_now("read " + base);
+        auto names = names_in(opened.get(), base);
+        if (!names) return names.error();
+        for (const std::string& name : *names) {
+            const std::string path = below(base, name);
+            if (deep) {
+                struct stat info {};
+                if (name.front() == '.' || ::lstat(path.c_str(), &info) != 0 || !S_ISDIR(info.st_mode)) continue;
+                if (auto matched = match(path, "**" + std::string(rest)); !matched) return matched;
+            } else if (::fnmatch(component.c_str(), name.c_str(), FNM_PERIOD) == 0) {
+                if (auto matched = match(path, rest); !matched) return matched;
+            }
+        }
+        return {};
+    }
+
+    // `**` as the last component is everything below.
+    Result<> match_here(const std::string& base, std::string_view rest) {
+        if (rest.find_first_not_of('/') == std::string_view::npos) return match(base, "*");
+        return match(base, rest);
+    }
+
+    std::vector<std::string> found_;
+};
+
+std::string part_name(const Dependency& dependency) {
+    switch (dependency.kind) {
+        case Dependency::Kind::content:
+            return "depends: " + dependency.path;
+        case Dependency::Kind::modtime:
+            return "modtime: " + dependency.path;
+        case Dependency::Kind::listed:
+            break;
+    }
+    return "depends-from";
+}
+
+}  // namespace
+
+std::vector<Dependency> listed_dependencies(std::string_view list) {
+    const char end = list.find('\0') != std::string_view::npos ? '\0' : '\n';
+    std::vector<Dependency> dependencies;
+    while (!list.empty()) {
+        const std::size_t length = std::min(list.find(end), list.size());
+        if (length > 0) dependencies.push_back({Dependency::Kind::listed, std::string(list.substr(0, length))});
+        list.remove_prefix(std::min(length + 1, list.size()));
+    }
+    return dependencies;
+}
+
+Result<TreeState> TreeState::take(const std::vector<Dependency>& dependencies) {
+    TreeState state;
+    for (std::size_t at = 0; at < dependencies.size();) {
+        // All that was listed is one part: nobody wants to read a thousand.
+        const Dependency& first = dependencies[at];
+        const bool listed = first.kind == Dependency::Kind::listed;
+        Digester<sizeof(Digest)> digester;
+        do {
+            const Dependency& dependency = dependencies[at];
+            digester.add_field(dependency.path);
+            Walk walk(dependency.kind, [&](const std::string& path, const Checksum& seen) {
+                digester.add_field(path);
+                digester.add(bytes_of(seen));
+                state.seen_.push_back({path, seen});
+            });
+            if (!listed && is_pattern(dependency.path)) {
+                auto found = Pattern::expand(dependency.path);
+                if (!found) return found.error();
+                for (const std::string& path : *found)
+                    if (auto walked = walk.named(path); !walked) return walked.error();
+            } else if (auto walked = walk.named(dependency.path); !walked) {
+                return walked.error();
+            }
+            ++at;
+        } while (listed && at < dependencies.size() && dependencies[at].kind == Dependency::Kind::listed);
+        state.parts_.push_back({part_name(first), digester.end()});
+    }
+    return state;
+}
+
+std::optional<std::string> TreeState::first_change(const TreeState& before, const TreeState& after) {
+    const auto [one, other] =
+        std::mismatch(before.seen_.begin(), before.seen_.end(), after.seen_.begin(), after.seen_.end());
+    if (one == before.seen_.end() && other == after.seen_.end()) return std::nullopt;
+    if (one == before.seen_.end()) return other->path;
+    if (other == after.seen_.end()) return one->path;
+    // Of one that is new and one that stayed, the smaller name came between.
+    return std::min(one->path, other->path);
+}
+
+}  // namespace coalesce
