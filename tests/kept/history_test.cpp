@@ -84,6 +84,6 @@ TEST_CASE("H5: COALESCE_HISTORY=no, and no home: nothing is remembered", "[kept]
         CHECK_FALSE(history.find(command("a")));
     }
     CHECK(scratch.empty());
-    History({home}).add(command("a"), 5s, true);
+    History(std::vector<std::string>{home}).add(command("a"), 5s, true);
     CHECK(History(std::vector<std::string>{"XDG_STATE_HOME=" + scratch.path() + "/.local/state"}).find(command("a")));
 }

@@ -146,28 +146,44 @@ TEST_CASE("T15, T17: what is damaged, or not written by us alone, is not served"
         kept.publish("out");
         CHECK(kept.output(hour) == "out");
     };
-    rejected("cut", [&] { fs::resize_file(kept.file(), 300); }, true);
-    rejected("empty", [&] { fs::resize_file(kept.file(), 0); }, true);
-    rejected("others may write", [&] { ::chmod(kept.file().c_str(), 0660); }, false);
-    rejected("a second link", [&] { fs::create_hard_link(kept.file(), kept.file() + "-2"); }, false);
+    rejected(
+        "cut", [&] { fs::resize_file(kept.file(), 300); }, true);
+    rejected(
+        "empty", [&] { fs::resize_file(kept.file(), 0); }, true);
+    rejected(
+        "others may write", [&] { ::chmod(kept.file().c_str(), 0660); }, false);
+    rejected(
+        "a second link", [&] { fs::create_hard_link(kept.file(), kept.file() + "-2"); }, false);
     fs::remove(kept.file() + "-2");
-    rejected("a symbolic link", [&] {
-        fs::rename(kept.file(), kept.file() + "-2");
-        fs::create_symlink(kept.file() + "-2", kept.file());
-    }, false);
-    rejected("a pipe", [&] {
-        fs::remove(kept.file());
-        REQUIRE(::mkfifo(kept.file().c_str(), 0600) == 0);
-    }, false);
-    rejected("a directory", [&] {
-        fs::remove(kept.file());
-        fs::create_directory(kept.file());
-    }, false);
-    rejected("a failure under a success's name", [&] {
-        EntryFacts failed = kept.facts(3);
-        kept.publish("bad", failed);
-        fs::rename(kept.file(".f"), kept.file());
-    }, true);
+    rejected(
+        "a symbolic link",
+        [&] {
+            fs::rename(kept.file(), kept.file() + "-2");
+            fs::create_symlink(kept.file() + "-2", kept.file());
+        },
+        false);
+    rejected(
+        "a pipe",
+        [&] {
+            fs::remove(kept.file());
+            REQUIRE(::mkfifo(kept.file().c_str(), 0600) == 0);
+        },
+        false);
+    rejected(
+        "a directory",
+        [&] {
+            fs::remove(kept.file());
+            fs::create_directory(kept.file());
+        },
+        false);
+    rejected(
+        "a failure under a success's name",
+        [&] {
+            EntryFacts failed = kept.facts(3);
+            kept.publish("bad", failed);
+            fs::rename(kept.file(".f"), kept.file());
+        },
+        true);
 }
 
 TEST_CASE("T16: private whatever the umask; another user's, or a wider one, is refused", "[kept]") {
@@ -232,7 +248,7 @@ TEST_CASE("T18: who has opened an entry gets all of it though it is replaced or 
     auto hit = kept.store.find(Kept::key(), hour, {}, kept.t0);
     REQUIRE(hit);
     REQUIRE(kept.store.clear(kept.t0));
-    const auto spool = hit->entry.replay(spool_limits);
+    auto spool = hit->entry.replay(spool_limits);
     REQUIRE(spool);
     CHECK((*spool)->size() == 300'000);
 }
@@ -302,8 +318,8 @@ TEST_CASE("T19: past its time it goes, then the least recently used down to nine
         const std::string path = kept.store.place().path() + "/" + Kept::key("19").name;
         const timespec times[2] = {{.tv_sec = 1'000, .tv_nsec = 0}, {.tv_sec = 1'000, .tv_nsec = 0}};
         REQUIRE(::utimensat(AT_FDCWD, path.c_str(), times, 0) == 0);
-        CHECK_FALSE(kept.store.clean(kept.t0, false));  // less than a minute ago
-        CHECK(kept.store.clean(moved(kept.t0, 61s), false)->removed == 1);
+        CHECK_FALSE(kept.store.clean(now(), false));  // less than a minute ago
+        CHECK(kept.store.clean(moved(now(), 61s), false)->removed == 1);
     }
     SECTION("files that a killed publisher left go after an hour") {
         const std::string left = kept.store.place().path() + "/1-2-3.new";

@@ -67,14 +67,28 @@ TEST_CASE("T9: content, names, execute bits and the text of links count; times a
         undo();
         CHECK(content("src") == before);
     };
-    changes("content", [&] { tree.file("src/a", "uno"); }, [&] { tree.file("src/a", "one"); });
-    changes("a name", [] { fs::rename("src/a", "src/c"); }, [] { fs::rename("src/c", "src/a"); });
-    changes("one more", [&] { tree.file("src/d", ""); }, [] { fs::remove("src/d"); });
-    changes("an empty directory", [] { fs::create_directory("src/e"); }, [] { fs::remove("src/e"); });
-    changes("executable", [] { ::chmod("src/a", 0755); }, [] { ::chmod("src/a", 0644); });
-    changes("a link", [] { fs::create_symlink("a", "src/l"); }, [] { fs::remove("src/l"); });
-    changes("swapped contents", [&] { tree.file("src/a", "two"); tree.file("src/b", "one"); },
-            [&] { tree.file("src/a", "one"); tree.file("src/b", "two"); });
+    changes(
+        "content", [&] { tree.file("src/a", "uno"); }, [&] { tree.file("src/a", "one"); });
+    changes(
+        "a name", [] { fs::rename("src/a", "src/c"); }, [] { fs::rename("src/c", "src/a"); });
+    changes(
+        "one more", [&] { tree.file("src/d", ""); }, [] { fs::remove("src/d"); });
+    changes(
+        "an empty directory", [] { fs::create_directory("src/e"); }, [] { fs::remove("src/e"); });
+    changes(
+        "executable", [] { ::chmod("src/a", 0755); }, [] { ::chmod("src/a", 0644); });
+    changes(
+        "a link", [] { fs::create_symlink("a", "src/l"); }, [] { fs::remove("src/l"); });
+    changes(
+        "swapped contents",
+        [&] {
+            tree.file("src/a", "two");
+            tree.file("src/b", "one");
+        },
+        [&] {
+            tree.file("src/a", "one");
+            tree.file("src/b", "two");
+        });
     fs::create_symlink("a", "src/l");
     const std::string linked = content("src");
     fs::remove("src/l");
@@ -217,7 +231,7 @@ TEST_CASE("T9: 1,000 random edits change the state when they change the tree and
         std::string text;
         std::map<std::string, std::string> sorted;
         for (const auto& entry : fs::recursive_directory_iterator("t")) {
-            std::string what = entry.is_symlink()       ? "l" + fs::read_symlink(entry).string()
+            std::string what = entry.is_symlink()     ? "l" + fs::read_symlink(entry).string()
                                : entry.is_directory() ? "d"
                                                       : "f";
             if (what == "f") {

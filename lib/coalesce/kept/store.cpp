@@ -388,16 +388,16 @@ std::optional<KeptStore::Cleaned> KeptStore::clean(const Moment& now, bool now_p
         cleaned.bytes += bytes;
     };
     for_each_name([&](const char* name) {
-        const std::string_view text = name;
+        const std::string_view file_name = name;
         struct stat file {};
         if (::fstatat(directory_.get(), name, &file, AT_SYMLINK_NOFOLLOW) != 0) return;
         const std::int64_t age_seconds = now.wall_ns / second_ns - file.st_mtim.tv_sec;
         const auto bytes = static_cast<std::uint64_t>(file.st_size);
-        if (text.ends_with(unnamed_suffix)) {
+        if (file_name.ends_with(unnamed_suffix)) {
             if (age_seconds > unnamed_for_seconds) ::unlinkat(directory_.get(), name, 0);
-        } else if (text.ends_with(tried_suffix) || text.ends_with(forgotten_suffix)) {
+        } else if (file_name.ends_with(tried_suffix) || file_name.ends_with(forgotten_suffix)) {
             if (age_seconds > notes_for_seconds) ::unlinkat(directory_.get(), name, 0);
-        } else if (is_result(text)) {
+        } else if (is_result(file_name)) {
             if (nanoseconds_of(file.st_mtim) < now.wall_ns) return remove(name, bytes);
             kept.push_back({nanoseconds_of(file.st_atim), bytes, name});
             total += bytes;
