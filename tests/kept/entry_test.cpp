@@ -2,7 +2,7 @@
 // One kept result as a file: exact, or not there at all (SPEC T14, T17, T22).
 #include <coalesce/kept/entry.h>
 
-#include <catch2/catch.hpp>
+#include "../catch.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>

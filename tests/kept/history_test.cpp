@@ -2,7 +2,7 @@
 // How long commands take (SPEC H1–H5).
 #include <coalesce/kept/history.h>
 
-#include <catch2/catch.hpp>
+#include "../catch.h"
 
 #include <sys/stat.h>
 

@@ -2,7 +2,7 @@
 // The directory of kept results (SPEC T2, T5, T7, T11, T15–T21).
 #include <coalesce/kept/store.h>
 
-#include <catch2/catch.hpp>
+#include "../catch.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>

@@ -2,7 +2,7 @@
 // Files as a part of a key (SPEC T9, T10).
 #include <coalesce/kept/tree_state.h>
 
-#include <catch2/catch.hpp>
+#include "../catch.h"
 
 #include <sys/stat.h>
 #include <sys/un.h>

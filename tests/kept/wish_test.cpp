@@ -2,7 +2,7 @@
 // What a request asks of what is kept, decided without a clock (SPEC T2–T7, T20).
 #include <coalesce/kept/wish.h>
 
-#include <catch2/catch.hpp>
+#include "../catch.h"
 
 using namespace coalesce;
 using namespace std::chrono_literals;
