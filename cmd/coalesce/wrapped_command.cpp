@@ -3,6 +3,7 @@
 
 #include <coalesce/command/duration.h>
 #include <coalesce/command/size.h>
+#include <coalesce/command/title.h>
 #include <coalesce/engine/key_hash.h>
 
 #include <unistd.h>
@@ -85,14 +86,6 @@ Result<std::string> read_to_end(int fd) {
     }
 }
 
-// Messages and the table of flights show it: on one line, and without escapes that a
-// terminal would obey.
-std::string title_of(const std::string& line) {
-    const bool plain = std::none_of(line.begin(), line.end(),
-                                    [](char byte) { return static_cast<unsigned char>(byte) < 0x20 || byte == 0x7f; });
-    return plain ? line : display_word(line);
-}
-
 // The flights this process runs under, the nearest last: "KEY:KEY".
 std::string ancestry_of(const std::vector<std::string>& env) {
     return std::string(env_value(env, kAncestryVariable).value_or(""));
@@ -119,7 +112,7 @@ std::variant<WrappedCommand, int> read_wrapped_command(const CommandText& text, 
     auto surroundings = std::make_shared<Surroundings>(std::move(*own));
     orders.command.argv = typed.line ? std::vector<std::string>{"/bin/sh", "-c", *typed.line} : words;
     orders.line = typed.line;
-    orders.title = typed.line ? title_of(*typed.line) : display(words);
+    orders.title = typed.line ? title(*typed.line) : title(words);
     if (typed.standard_input) {
         auto bytes = read_to_end(STDIN_FILENO);
         if (!bytes) return fail("cannot " + bytes.error().message());

@@ -67,6 +67,16 @@ TEST_CASE("B1: lines are numbered, and the last needs no delimiter", "[line_sour
     CHECK(lines_of(std::string("a\nb\0c\0", 6), '\0') == Lines{"1:a\nb", "2:c"});
 }
 
+TEST_CASE("B1: a byte order mark before the first line is not part of it", "[line_source]") {
+    CHECK(lines_of("\xEF\xBB\xBF"
+                   "a\n\xEF\xBB\xBF"
+                   "b\n") == Lines{"1:a",
+                                   "2:\xEF\xBB\xBF"
+                                   "b"});
+    CHECK(lines_of("\xEF\xBB\xBF") == Lines{"1:"});
+    CHECK(lines_of("\xEF\xBB") == Lines{"1:\xEF\xBB"});
+}
+
 TEST_CASE("B1: a line past the limit is told by its beginning, and the others are read as usual", "[line_source]") {
     const std::string at_limit(1000, 'x');
     CHECK(lines_of(at_limit + "\nb\n") == Lines{"1:" + at_limit, "2:b"});

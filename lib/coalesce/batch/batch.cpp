@@ -14,6 +14,8 @@
 
 #include <coalesce/command/duration.h>
 #include <coalesce/command/size.h>
+#include <coalesce/command/text.h>
+#include <coalesce/command/title.h>
 #include <coalesce/flight/string_hash.h>
 #include <coalesce/io/loop.h>
 #include <coalesce/batch/delivery.h>
@@ -244,7 +246,7 @@ void Batch::on_line(const LineSource::Line& line) {
 // Bad input is a failed request of its own: the others still run.
 void Batch::reject(std::uint64_t line_number, const std::string& id, std::string_view text, const std::string& why) {
     std::string sentence = fmt::format("{}, line {}: {}", options_.input_name, line_number, why);
-    if (!text.empty()) sentence += " " + display({std::string(text)});
+    if (!text.empty()) sentence += " " + display_word(text);
     const std::uint64_t sequence = ++requests_;
     auto asked = remember(sequence, {canonical_, {}});
     if (asked) {
@@ -252,7 +254,7 @@ void Batch::reject(std::uint64_t line_number, const std::string& id, std::string
         asked->command = std::string(text);
     }
     auto result = std::make_shared<const RunResult>(
-        RunResult{.outcome = Outcome::refused(0, std::move(sentence)), .title = std::string(text)});
+        RunResult{.outcome = Outcome::refused(0, std::move(sentence)), .title = title(text)});
     deliver(sequence, false, std::move(result), 1, std::move(asked));
 }
 
@@ -274,7 +276,7 @@ Job Batch::job_of_line(std::string line) const {
     Job job = job_defaults();
     job.command.argv = {options_.executor.shell, "-c", line};
     job.command.surroundings = surroundings_;
-    job.title = line;
+    job.title = title(line);
     job.line = std::move(line);
     return job;
 }
@@ -323,7 +325,7 @@ void Batch::take_request(Request request, std::uint64_t line_number) {
     const std::string& words = resolved.canonical_words;
     auto asked = remember(sequence, {canonical, words});
     asked->id = std::move(request.id);
-    asked->command = resolved.job.title;
+    asked->command = resolved.job.line.value_or(resolved.job.title);
     asked->with_output = request.output == Request::Output::whole;
     const std::size_t command_bytes =
         words.size() + (resolved.job.command.stdin_bytes ? resolved.job.command.stdin_bytes->size() : 0);
@@ -580,7 +582,7 @@ void Batch::refused(const Error& error) {
     executor_.cancel_all(options_.grace);
 }
 
-void Batch::complain(const std::string& sentence) { say("coalesce: " + sentence + "\n"); }
+void Batch::complain(const std::string& sentence) { say("coalesce: " + visible(sentence) + "\n"); }
 
 void Batch::say(const std::string& text) {
     if (progress_) progress_->clear();

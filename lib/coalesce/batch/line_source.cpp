@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <memory>
 #include <utility>
 
@@ -15,12 +14,12 @@ namespace coalesce {
 namespace {
 
 constexpr std::size_t block_bytes = 64 * 1024;
-constexpr std::size_t shown_of_a_long_line = 60;
+constexpr std::string_view byte_order_mark = "\xEF\xBB\xBF";  // an editor put it there
 
 }  // namespace
 
 LineSource::LineSource(Loop& loop, int fd, char delimiter, std::size_t line_bytes_max, Events events)
-    : loop_(loop), fd_(fd), delimiter_(delimiter), line_bytes_max_(line_bytes_max), events_(std::move(events)) {
+    : loop_(loop), fd_(fd), events_(std::move(events)), lines_(delimiter, line_bytes_max) {
     auto watch = Watch::start(loop, fd, Readiness::readable, [this] { turn(true); });
     if (!watch) return;  // a file: always readable, read a block a turn
     watch_ = std::move(*watch);
@@ -33,7 +32,7 @@ void LineSource::resume() {
     if (stopped_ || !paused_) return;
     paused_ = false;
     // What is in the buffer already would not wake a watch.
-    if (watch_ && begin_ == buffer_.size() && !at_end_)
+    if (watch_ && lines_.looked_through() && !at_end_)
         watch_.resume(Readiness::readable);
     else
         schedule();
@@ -80,15 +79,12 @@ void LineSource::turn(bool readable) {
 
 // False: nothing to be had now.
 bool LineSource::fill() {
-    buffer_.erase(0, begin_);
-    scanned_ -= begin_;
-    begin_ = 0;
-    const std::size_t had = buffer_.size();
-    buffer_.resize(had + block_bytes);
-    const ssize_t got = ::read(fd_, buffer_.data() + had, block_bytes);
-    buffer_.resize(had + (got > 0 ? static_cast<std::size_t>(got) : 0));
+    const std::span<char> room = lines_.room(block_bytes);
+    const ssize_t got = ::read(fd_, room.data(), room.size());
+    const int error = errno;
+    lines_.taken(static_cast<std::size_t>(std::max<ssize_t>(got, 0)));
     if (got > 0) return true;
-    if (got < 0 && (errno == EAGAIN || errno == EINTR)) {  // somebody else made it non-blocking
+    if (got < 0 && (error == EAGAIN || error == EINTR)) {  // somebody else made it non-blocking
         if (watch_)
             watch_.resume(Readiness::readable);
         else
@@ -96,30 +92,17 @@ bool LineSource::fill() {
         return false;
     }
     at_end_ = true;
-    if (got < 0) error_ = system_error_now("read");
+    if (got < 0) error_ = system_error_of(error, "read");
     return true;
 }
 
 void LineSource::hand_out_lines() {
     while (!paused_ && !stopped_) {
-        const char* const start = buffer_.data() + begin_;
-        const auto* found =
-            static_cast<const char*>(std::memchr(buffer_.data() + scanned_, delimiter_, buffer_.size() - scanned_));
-        const std::size_t length = static_cast<std::size_t>((found ? found : buffer_.data() + buffer_.size()) - start);
-        const bool last = found == nullptr && at_end_ && !error_;
-        if (!found && !last) {
-            scanned_ = buffer_.size();
-            if (length <= line_bytes_max_ && !skipping_) return;
-        } else if (last && length == 0 && !skipping_) {
-            return;  // the input ended with a delimiter
-        }
-        const bool too_long = length > line_bytes_max_;
-        const std::string_view text(start, too_long ? std::min(length, shown_of_a_long_line) : length);
-        const bool was_skipping = std::exchange(skipping_, found == nullptr && !last);
-        begin_ += length + (found ? 1 : 0);
-        scanned_ = begin_;
-        if (!was_skipping) events_.on_line({text, ++number_, too_long});
-        if (!found) return;
+        auto line = lines_.next();
+        if (!line && at_end_ && !error_) line = lines_.last();
+        if (!line) return;
+        if (++number_ == 1 && line->text.starts_with(byte_order_mark)) line->text.remove_prefix(byte_order_mark.size());
+        events_.on_line({line->text, number_, line->too_long});
     }
 }
 

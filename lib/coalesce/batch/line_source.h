@@ -2,8 +2,8 @@
 // LineSource: input taken as it comes, a line at a time, without blocking the loop.
 //
 // Works for files, pipes, terminals and sockets, and leaves the flags of a shared
-// descriptor alone. A line that exceeds the limit is skipped to its end without
-// being kept, and reported; the lines after it are read as usual. The reader
+// descriptor alone. A byte order mark before the first line is none of its bytes. What
+// is a line, and what becomes of one that is too long, is LineSplitter's; the reader
 // decides when to stop: memory holds one block and one line.
 #pragma once
 
@@ -15,7 +15,7 @@
 #include <string>
 #include <string_view>
 
-#include <coalesce/io/descriptor.h>
+#include <coalesce/io/line_splitter.h>
 #include <coalesce/io/watch.h>
 
 namespace coalesce {
@@ -55,14 +55,9 @@ class LineSource {
 
     Loop& loop_;
     const int fd_;
-    const char delimiter_;
-    const std::size_t line_bytes_max_;
     Events events_;
-    std::string buffer_;
-    std::size_t begin_ = 0;    // of what has not been handed out
-    std::size_t scanned_ = 0;  // no delimiter between begin_ and here
+    LineSplitter lines_;
     std::uint64_t number_ = 0;
-    bool skipping_ = false;  // inside a line that was too long
     bool at_end_ = false;
     bool paused_ = true;
     bool stopped_ = false;

@@ -16,7 +16,7 @@
 #include <random>
 #include <utility>
 
-#include <coalesce/protocol/json_text.h>
+#include <coalesce/command/utf8.h>
 
 namespace coalesce {
 namespace {
@@ -33,16 +33,6 @@ static_assert(page.find(records_mark) != page.npos && page.find(nonce_mark) != p
 
 // An input line may have 8 MiB; nobody reads that in a browser, and a page of them would not open.
 constexpr std::size_t text_bytes_max = 8192;
-
-// How many bytes the UTF-8 sequence at the front has, or 0 if there is none.
-std::size_t sequence_bytes(std::string_view text) {
-    for (std::size_t bytes = 1; bytes <= std::min<std::size_t>(text.size(), 4); ++bytes) {
-        Utf8Check check;
-        check.add(text.substr(0, bytes));
-        if (check.valid()) return bytes;
-    }
-    return 0;
-}
 
 void append_escape(std::string& out, unsigned code) {
     constexpr std::string_view digits = "0123456789abcdef";
@@ -71,7 +61,7 @@ void append_quoted(std::string& out, std::string_view text) {
     const std::size_t all = text.size();
     out += '"';
     while (!text.empty() && all - text.size() < text_bytes_max) {
-        const std::size_t bytes = sequence_bytes(text);
+        const std::size_t bytes = first_character(text).length;
         if (bytes == 0)
             append_escape(out, 0xdc00U + static_cast<unsigned char>(text[0]));
         else

@@ -38,47 +38,16 @@ bool needs_no_quotes(std::string_view word, bool first) {
            std::find(kReservedWords.begin(), kReservedWords.end(), word) == kReservedWords.end();
 }
 
-// Octal is always three digits, so that what follows cannot be read as a fourth.
-void append_escaped(std::string& out, unsigned char byte) {
-    static constexpr std::string_view kNamed = "\n\t\r\\'";
-    static constexpr std::string_view kLetters = "ntr\\'";
-    if (const std::size_t at = kNamed.find(static_cast<char>(byte)); at != std::string_view::npos) {
-        out += '\\';
-        out += kLetters[at];
-        return;
-    }
-    if (byte >= 0x20 && byte < 0x7f) {
-        out += static_cast<char>(byte);
-        return;
-    }
-    out += '\\';
-    out += static_cast<char>('0' + (byte >> 6));
-    out += static_cast<char>('0' + ((byte >> 3) & 7));
-    out += static_cast<char>('0' + (byte & 7));
-}
-
 void append_ansi_quoted(std::string& out, std::string_view word) {
     out += "$'";
     while (!word.empty()) {
         const std::size_t shown = printable_length(word);
-        if (shown > 1) {
-            out += word.substr(0, shown);
-            word.remove_prefix(shown);
-        } else {
-            append_escaped(out, static_cast<unsigned char>(word.front()));
-            word.remove_prefix(1);
-        }
+        if (shown == 0) append_escaped(out, static_cast<unsigned char>(word.front()));
+        if (word.front() == '\\' || word.front() == '\'') out += '\\';
+        out += word.substr(0, shown);
+        word.remove_prefix(shown == 0 ? 1 : shown);
     }
     out += '\'';
-}
-
-bool all_printable(std::string_view word) {
-    while (!word.empty()) {
-        const std::size_t shown = printable_length(word);
-        if (shown == 0) return false;
-        word.remove_prefix(shown);
-    }
-    return true;
 }
 
 void append_single_quoted(std::string& out, std::string_view word) {
@@ -95,7 +64,7 @@ void append_single_quoted(std::string& out, std::string_view word) {
 void append_word(std::string& out, std::string_view word, bool first) {
     if (needs_no_quotes(word, first))
         out += word;
-    else if (all_printable(word))
+    else if (printable(word))
         append_single_quoted(out, word);
     else
         append_ansi_quoted(out, word);

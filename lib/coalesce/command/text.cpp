@@ -1,45 +1,25 @@
 // SPDX-License-Identifier: MIT
-// Strict UTF-8 (no overlong forms, no surrogates) and the list of characters that
-// are well-formed but not safe to show.
 #include <coalesce/command/text.h>
 
 #include <cstdint>
 
+#include <coalesce/command/utf8.h>
+
 namespace coalesce {
 namespace {
 
-struct Decoded {
-    std::uint32_t code_point;
-    std::size_t length;  // 0: not UTF-8
-};
-
-std::size_t length_of_lead(unsigned char lead) {
-    if (lead >= 0xc2 && lead <= 0xdf) return 2;
-    if (lead >= 0xe0 && lead <= 0xef) return 3;
-    if (lead >= 0xf0 && lead <= 0xf4) return 4;
-    return 0;
-}
-
-Decoded decode_multibyte(std::string_view text) {
-    const auto lead = static_cast<unsigned char>(text.front());
-    const std::size_t length = length_of_lead(lead);
-    if (length == 0 || text.size() < length) return {0, 0};
-    std::uint32_t code_point = lead & (0x7fU >> length);
-    for (std::size_t i = 1; i < length; ++i) {
-        const auto byte = static_cast<unsigned char>(text[i]);
-        if ((byte & 0xc0U) != 0x80U) return {0, 0};
-        code_point = (code_point << 6) | (byte & 0x3fU);
-    }
-    const bool overlong = (length == 3 && code_point < 0x800) || (length == 4 && code_point < 0x10000);
-    const bool surrogate = code_point >= 0xd800 && code_point <= 0xdfff;
-    if (overlong || surrogate || code_point > 0x10ffff) return {0, 0};
-    return {code_point, length};
-}
-
-// C1 controls, line and paragraph separators, and the marks that turn text around.
+// Well-formed, and not safe to show: C1 controls, line and paragraph separators, and
+// the marks that turn text around.
 bool is_unsafe(std::uint32_t c) {
     return (c >= 0x80 && c <= 0x9f) || c == 0x061c || (c >= 0x200b && c <= 0x200f) || (c >= 0x2028 && c <= 0x202e) ||
            (c >= 0x2060 && c <= 0x206f) || c == 0xfeff;
+}
+
+// How many bytes of ASCII at the front may be shown.
+std::size_t plain_prefix(std::string_view text) {
+    std::size_t at = 0;
+    while (at < text.size() && text[at] >= 0x20 && text[at] < 0x7f) ++at;
+    return at;
 }
 
 }  // namespace
@@ -48,8 +28,42 @@ std::size_t printable_length(std::string_view text) {
     if (text.empty()) return 0;
     const auto lead = static_cast<unsigned char>(text.front());
     if (lead < 0x80) return lead >= 0x20 && lead < 0x7f ? 1 : 0;
-    const Decoded decoded = decode_multibyte(text);
-    return decoded.length != 0 && !is_unsafe(decoded.code_point) ? decoded.length : 0;
+    const Utf8Character character = first_character(text);
+    return is_unsafe(character.code_point) ? 0 : character.length;
+}
+
+bool printable(std::string_view text) {
+    while (true) {
+        text.remove_prefix(plain_prefix(text));
+        if (text.empty()) return true;
+        const std::size_t shown = printable_length(text);
+        if (shown == 0) return false;
+        text.remove_prefix(shown);
+    }
+}
+
+void append_escaped(std::string& out, unsigned char byte) {
+    static constexpr std::string_view named = "\n\t\r";
+    static constexpr std::string_view letters = "ntr";
+    out += '\\';
+    if (const std::size_t at = named.find(static_cast<char>(byte)); at != std::string_view::npos) {
+        out += letters[at];
+        return;
+    }
+    out += static_cast<char>('0' + (byte >> 6));
+    out += static_cast<char>('0' + ((byte >> 3) & 7));
+    out += static_cast<char>('0' + (byte & 7));
+}
+
+std::string visible(std::string_view text) {
+    std::string out;
+    while (!text.empty()) {
+        const std::size_t shown = printable_length(text);
+        if (shown == 0) append_escaped(out, static_cast<unsigned char>(text.front()));
+        out += text.substr(0, shown);
+        text.remove_prefix(shown == 0 ? 1 : shown);
+    }
+    return out;
 }
 
 }  // namespace coalesce

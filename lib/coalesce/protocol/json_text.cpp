@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <sodium.h>
 
+#include <cstdint>
 #include <cstring>
 
 namespace coalesce {
@@ -41,33 +42,6 @@ std::size_t plain_prefix(std::string_view bytes) noexcept {
 }
 
 }  // namespace
-
-// The Unicode standard's table 3-7: the first byte says how many follow and what
-// the second may be; all later ones are 80..BF.
-void Utf8Check::add(std::string_view piece) noexcept {
-    for (std::size_t at = 0; at < piece.size(); ++at) {
-        while (pending_ == 0 && at + 8 <= piece.size() && (eight_bytes(piece.data() + at) & top_bits) == 0) at += 8;
-        if (at == piece.size()) return;
-        const auto byte = static_cast<unsigned char>(piece[at]);
-        if (pending_ > 0) {
-            if (byte < low_ || byte > high_) valid_ = false;
-            low_ = 0x80;
-            high_ = 0xBF;
-            --pending_;
-        } else if (byte >= 0x80) {
-            if (byte < 0xC2 || byte > 0xF4) {
-                valid_ = false;
-                continue;
-            }
-            pending_ = byte < 0xE0 ? 1 : byte < 0xF0 ? 2 : 3;
-            if (byte == 0xE0) low_ = 0xA0;
-            if (byte == 0xED) high_ = 0x9F;
-            if (byte == 0xF0) low_ = 0x90;
-            if (byte == 0xF4) high_ = 0x8F;
-        }
-        if (!valid_) return;
-    }
-}
 
 void append_json_escaped(std::string& out, std::string_view bytes) {
     constexpr std::string_view digits = "0123456789abcdef";

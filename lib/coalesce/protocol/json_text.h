@@ -5,25 +5,10 @@
 // not fit in memory twice, is written by these.
 #pragma once
 
-#include <cstdint>
 #include <string>
 #include <string_view>
 
 namespace coalesce {
-
-/// Decides whether a sequence of pieces is UTF-8 (RFC 3629: no surrogates, no overlong forms).
-class Utf8Check {
-  public:
-    void add(std::string_view piece) noexcept;
-    /// No more pieces follow: was it all UTF-8?
-    [[nodiscard]] bool valid() const noexcept { return valid_ && pending_ == 0; }
-
-  private:
-    bool valid_ = true;
-    unsigned pending_ = 0;  // continuation bytes still due
-    unsigned char low_ = 0x80;
-    unsigned char high_ = 0xBF;
-};
 
 /// Appends UTF-8 `bytes` escaped for the inside of a JSON string. Pieces may split a character.
 void append_json_escaped(std::string& out, std::string_view bytes);

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstdlib>
 
+#include <coalesce/command/utf8.h>
 #include <coalesce/protocol/json_text.h>
 
 namespace coalesce {
@@ -87,9 +88,7 @@ void Message::name(std::string_view name) {
 Message& Message::text(std::string_view member, std::string_view value) {
     name(member);
     text_ += '"';
-    Utf8Check check;
-    check.add(value);
-    if (check.valid())
+    if (is_utf8(value))
         append_json_escaped(text_, value);
     else
         for (const char byte : value)

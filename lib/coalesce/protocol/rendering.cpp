@@ -6,6 +6,9 @@
 #include <array>
 #include <utility>
 
+#include <coalesce/command/text.h>
+#include <coalesce/command/title.h>
+#include <coalesce/command/utf8.h>
 #include <coalesce/protocol/json_text.h>
 #include <coalesce/protocol/message.h>
 
@@ -316,13 +319,13 @@ std::string last_words(const Outcome& outcome, const std::string& command) {
             return {};
         case Outcome::Kind::not_started:
         case Outcome::Kind::refused:
-            return "coalesce: " + outcome.reason + "\n";
+            return "coalesce: " + visible(outcome.reason) + "\n";
         default:
-            return "coalesce: " + command + ": " + outcome.describe() + "\n";
+            return "coalesce: " + title(command) + ": " + visible(outcome.describe()) + "\n";
     }
 }
 
-std::string gave_up_words(const std::string& command) { return "coalesce: " + command + ": gave up waiting\n"; }
+std::string gave_up_words(const std::string& command) { return "coalesce: " + title(command) + ": gave up waiting\n"; }
 
 std::unique_ptr<Rendering> render(Format format, const std::shared_ptr<const RunResult>& result,
                                   const Delivered& delivered) {
@@ -331,7 +334,7 @@ std::unique_ptr<Rendering> render(Format format, const std::shared_ptr<const Run
         delivered.gave_up ? gave_up_words(delivered.command) : last_words(result->outcome, delivered.command);
     auto spool = delivered.with_output ? result->spool : nullptr;
     if (format == Format::tagged)
-        return std::make_unique<TaggedRendering>(std::move(spool), delivered.command, std::move(last));
+        return std::make_unique<TaggedRendering>(std::move(spool), title(delivered.command), std::move(last));
     return std::make_unique<TextRendering>(std::move(spool), std::move(last));
 }
 

@@ -86,7 +86,8 @@ class StreamRendering final : public Rendering {
                                                 const Delivered& delivered);
 
 /// What a person is told on stderr about a result that says nothing itself, with
-/// our prefix and a newline; empty for a command that ended by itself.
+/// our prefix and a newline, control characters visible; empty for a command that ended
+/// by itself.
 [[nodiscard]] std::string last_words(const Outcome& outcome, const std::string& command);
 
 /// The same about a requester that stopped waiting.

@@ -3,6 +3,8 @@
 
 #include <utility>
 
+#include <coalesce/command/title.h>
+
 namespace coalesce {
 namespace {
 
@@ -38,11 +40,11 @@ ResolvedRequest resolve(Request& request, const std::shared_ptr<const Surroundin
     }
     if (request.line) {
         command.argv = {shell, "-c", *request.line};
-        resolved.job.title = *request.line;
+        resolved.job.title = title(*request.line);
         resolved.job.line = std::move(request.line);
     } else {
         command.argv = std::move(request.argv);
-        resolved.job.title = display(command.argv);
+        resolved.job.title = title(command.argv);
     }
     command.stdin_bytes = std::move(request.stdin_bytes);
     if (request.grace) resolved.job.grace = *request.grace;
