@@ -680,3 +680,55 @@ TEST_CASE("B1: a plain line executed directly and the same line through the shel
         CHECK(direct.err() == shell.err());
     }
 }
+
+namespace {
+
+// Remembers one result, and what it was asked and told.
+struct Memory final : Retention {
+    explicit Memory(CommandExecutor& of) : executor(of) {}
+    std::shared_ptr<const RunResult> find() override {
+        log += "find ";
+        return result;
+    }
+    void keep(const std::shared_ptr<const RunResult>& told) noexcept override {
+        // Whoever asks when it is told must find it: so it is told while the key is taken.
+        log += executor.flights().empty() ? "keep-too-late " : "keep ";
+        result = told;
+    }
+    CommandExecutor& executor;
+    std::shared_ptr<const RunResult> result;
+    std::string log;
+};
+
+}  // namespace
+
+TEST_CASE("T13: a result is told before its key is free, and served without a process or a place", "[executor]") {
+    Room room({.jobs = 1});
+    const auto memory = std::make_shared<Memory>(room.executor);
+    const auto kept = [&](Job& job) { job.retention = memory; };
+    const std::string line = "echo run >>runs; echo out; exit 3";
+    Requester& first = room.ask(line, {}, kept);
+    first.then = [&] { room.ask(line, {}, kept); };  // on completion
+    room.run();
+    CHECK(memory->log == "find keep find ");
+    CHECK(room.read("runs") == "run\n");
+    CHECK(room.executor.counts().runs == 1);
+    CHECK(&room.requesters.back().result() == &first.result());
+
+    room.executor.hold(true);  // no place is free
+    Requester& served = room.ask(line, {}, kept);
+    room.run();
+    CHECK(served.out() == "out\n");
+    CHECK(served.result().outcome == Outcome::exited(3));
+    CHECK(room.executor.flights().empty());
+}
+
+TEST_CASE("T1: a flight without a retention runs each time", "[executor]") {
+    Room room;
+    const std::string line = "echo run >>runs";
+    room.ask(line);
+    room.run();
+    room.ask(line);
+    room.run();
+    CHECK(room.read("runs") == "run\nrun\n");
+}

@@ -85,6 +85,10 @@ void CommandExecutor::admit(RunCompleter completer, Job job, system_clock::time_
                                                   .refusal = {},
                                                   .started_steady = {}});
     if (no_more_) return land(std::move(active), Outcome::cancelled());
+    if (active->job.retention) {
+        run.retention = active->job.retention;
+        if (auto kept = run.retention->find()) return deliver(std::move(active), std::move(kept));
+    }
     if (queue_.empty() && place_free()) return void(launch(id, std::move(active)));
     active->completer.queue();
     queue_.emplace(id, std::move(active));
@@ -259,6 +263,12 @@ void CommandExecutor::land(std::unique_ptr<Active> active, Outcome outcome) {
                   .started = run.started,
                   .duration = active->attempts > 0 ? steady_clock::now() - active->started_steady : nanoseconds(0),
                   .attempts = active->attempts});
+    if (run.retention) run.retention->keep(result);
+    deliver(std::move(active), std::move(result));
+}
+
+void CommandExecutor::deliver(std::unique_ptr<Active> active, std::shared_ptr<const RunResult> result) {
+    const FlightId id = active->completer.flight().id();
     auto completer = std::move(active->completer);
     active.reset();
     if (on_over_) on_over_(result);

@@ -39,6 +39,7 @@ struct Job {
     unsigned retries = 0;                              ///< further attempts after a failure
     std::chrono::milliseconds grace{10'000};           ///< from TERM to KILL
     std::optional<Child::Launched> launched;           ///< its first process, where that was started already
+    std::shared_ptr<Retention> retention;              ///< becomes its Run's
 };
 
 /// A key to ask with: owns nothing, becomes a Key when its request leads.
@@ -165,6 +166,7 @@ class CommandExecutor {
     void on_ended(FlightId id, Outcome outcome);
     void end(Active& active, Ending ending, std::chrono::milliseconds grace);
     void land(std::unique_ptr<Active> active, Outcome outcome);
+    void deliver(std::unique_ptr<Active> active, std::shared_ptr<const RunResult> result);
     [[nodiscard]] bool place_free() const noexcept;
 
     Loop& loop_;

@@ -17,6 +17,7 @@
 
 #include <sys/types.h>
 
+#include <coalesce/engine/retention.h>
 #include <coalesce/io/spool.h>
 
 namespace coalesce {
@@ -29,6 +30,7 @@ struct Run {
     std::chrono::system_clock::time_point requested;  ///< by the leader
     std::chrono::system_clock::time_point started;    ///< the last attempt
     std::shared_ptr<Spool> spool;                     ///< null before the run has started
+    std::shared_ptr<Retention> retention;             ///< null: nothing is kept of it and nothing kept is asked for
 };
 
 struct RunResult {

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: MIT
+// Retention: what a flight asks for its result before it runs, and tells it afterwards.
+//
+// The executor knows no store. A flight that has a Retention in its Run asks it once when it would be
+// admitted, and lands with what is found, without a process and without a place under the limit
+// (SPEC T13, T14); otherwise it runs and tells the result before its key is free, so that a request
+// made on completion finds it. Who joins may add or widen a Retention until then: it belongs to the
+// flight, not to the one who led. A flight without one pays a branch.
+#pragma once
+
+#include <memory>
+
+namespace coalesce {
+
+struct RunResult;
+
+class Retention {
+  public:
+    virtual ~Retention() = default;
+
+    /// A result that serves this flight's requesters, or null: it has to run.
+    [[nodiscard]] virtual std::shared_ptr<const RunResult> find() = 0;
+
+    /// The run is over; nobody has been told. Called for every outcome, also of a run that never started,
+    /// but not for a result that came from find().
+    virtual void keep(const std::shared_ptr<const RunResult>& result) noexcept = 0;
+};
+
+}  // namespace coalesce
