@@ -13,6 +13,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include <sys/types.h>
@@ -33,6 +34,13 @@ struct Run {
     std::shared_ptr<Retention> retention;             ///< null: nothing is kept of it and nothing kept is asked for
 };
 
+/// What a result is that was not made for its requesters, but had been kept (SPEC T).
+struct KeptMark {
+    std::chrono::nanoseconds age{0};   ///< since its run ended
+    std::chrono::nanoseconds left{0};  ///< until it may be cleaned away
+    bool refreshing = false;           ///< it is stale, and a run of its key is on its way
+};
+
 struct RunResult {
     std::uint64_t run = 0;  ///< the flight's id: equal for those who shared it
     Outcome outcome;
@@ -42,6 +50,7 @@ struct RunResult {
     std::chrono::system_clock::time_point started;
     std::chrono::nanoseconds duration{0};
     unsigned attempts = 0;
+    std::optional<KeptMark> kept;  ///< set if nothing was run for it
 };
 
 using RunTicket = Ticket<RunResult, Run>;

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include <coalesce/kept/entry.h>
 
+#include <sys/random.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -218,6 +220,18 @@ class FileWriter {
 };
 
 }  // namespace
+
+// Not libsodium's generator, which would open a device at start. Where the kernel has none to give yet,
+// a salt that is no secret will do: it keeps apart what two entries digest.
+std::string new_salt() {
+    std::string salt(16, '\0');
+    if (::getrandom(salt.data(), salt.size(), GRND_NONBLOCK) != static_cast<ssize_t>(salt.size())) {
+        timespec time{};
+        ::clock_gettime(CLOCK_MONOTONIC, &time);
+        salt.replace(0, 8, reinterpret_cast<const char*>(&time.tv_nsec), 8);
+    }
+    return salt;
+}
 
 std::vector<PartDigest> digests_of(const std::vector<KeyPart>& parts, std::string_view salt) {
     std::vector<PartDigest> digests;

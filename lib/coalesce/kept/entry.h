@@ -62,6 +62,9 @@ struct EntryFacts {
     std::vector<PartDigest> parts;
 };
 
+/// Sixteen random bytes.
+[[nodiscard]] std::string new_salt();
+
 /// The parts of a key as an entry keeps them.
 [[nodiscard]] std::vector<PartDigest> digests_of(const std::vector<KeyPart>& parts, std::string_view salt);
 

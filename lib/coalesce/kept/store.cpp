@@ -277,7 +277,10 @@ Result<KeptStore::Publishing> KeptStore::Publication::commit() {
 }
 
 void KeptStore::Publication::sync() noexcept {
-    if (written_.empty() && file_) static_cast<void>(sync_entry(file_.get()).ok());
+    struct stat info {};
+    if (!written_.empty() || !file_ || ::fstat(file_.get(), &info) != 0) return;
+    if (static_cast<std::uint64_t>(info.st_size) > checked_always_bytes)
+        static_cast<void>(sync_entry(file_.get()).ok());
 }
 
 Result<> KeptStore::forget(std::string_view name, const Moment& now) const {

@@ -85,7 +85,7 @@ class KeptStore {
 
         /// Gives it its name. Waits for nobody.
         [[nodiscard]] Result<Publishing> commit();
-        /// Writes it to the disk, after its requesters have been served (T17).
+        /// Writes it to the disk, after its requesters have been served, if it is long (T17).
         void sync() noexcept;
 
       private:

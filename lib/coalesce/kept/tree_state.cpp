@@ -48,7 +48,8 @@ std::string below(const std::string& directory, const std::string& name) {
     return directory.back() == '/' ? directory + name : directory + "/" + name;
 }
 
-// Walks what was named and calls `see(path, state)` for everything there is.
+// Walks what was named and calls `see(path, state)` for everything there is, until that returns false:
+// then it ends with an error that nobody reads.
 template <class See>
 class Walk {
   public:
@@ -71,8 +72,7 @@ class Walk {
   private:
     Result<> missing_or_error(const std::string& path) {
         if (!gone(errno)) return system_error_now("look at " + path);
-        see(path, "missing", {});
-        return {};
+        return see(path, "missing", {});
     }
 
     Result<> entry(int at, const std::string& name, const std::string& path) {
@@ -81,8 +81,7 @@ class Walk {
         if (S_ISLNK(info.st_mode)) return link(at, name.c_str(), path);
         if (S_ISDIR(info.st_mode)) return directory(at, name.c_str(), path);
         if (S_ISREG(info.st_mode)) return file(at, name.c_str(), path, info);
-        see(path, "other", std::to_string(info.st_mode & S_IFMT));  // a pipe, a socket: it has no content
-        return {};
+        return see(path, "other", std::to_string(info.st_mode & S_IFMT));  // a pipe, a socket: it has no content
     }
 
     Result<> directory(int at, const char* name, const std::string& path) {
@@ -90,7 +89,7 @@ class Walk {
         if (!opened) return gone(errno) ? missing_or_error(path) : system_error_now("read " + path);
         auto names = names_in(opened.get(), path);
         if (!names) return names.error();
-        see(path, "directory", {});
+        if (auto seen = see(path, "directory", {}); !seen) return seen;
         for (const std::string& inside : *names)
             if (auto seen = entry(::dirfd(opened.get()), inside, below(path, inside)); !seen) return seen;
         return {};
@@ -100,17 +99,15 @@ class Walk {
         const ssize_t length = ::readlinkat(at, name, block_.data(), block_.size());
         if (length < 0)
             return gone(errno) || errno == EINVAL ? missing_or_error(path) : system_error_now("read " + path);
-        see(path, "link", {block_.data(), static_cast<std::size_t>(length)});
-        return {};
+        return see(path, "link", {block_.data(), static_cast<std::size_t>(length)});
     }
 
     Result<> file(int at, const char* name, const std::string& path, const struct stat& info) {
         const std::string_view type = (info.st_mode & S_IXUSR) != 0 ? "executable" : "file";
         if (kind_ == Dependency::Kind::modtime) {
-            see(path, type,
-                std::to_string(info.st_size) + " " + std::to_string(info.st_mtim.tv_sec) + "." +
-                    std::to_string(info.st_mtim.tv_nsec));
-            return {};
+            return see(path, type,
+                       std::to_string(info.st_size) + " " + std::to_string(info.st_mtim.tv_sec) + "." +
+                           std::to_string(info.st_mtim.tv_nsec));
         }
         const Descriptor opened(::openat(at, name, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
         if (!opened) return gone(errno) ? missing_or_error(path) : system_error_now("read " + path);
@@ -123,15 +120,15 @@ class Walk {
             content.add({block_.data(), static_cast<std::size_t>(got)});
         }
         const Digest digest = content.end();
-        see(path, type, bytes_of(digest));
-        return {};
+        return see(path, type, bytes_of(digest));
     }
 
-    void see(const std::string& path, std::string_view type, std::string_view state) {
+    Result<> see(const std::string& path, std::string_view type, std::string_view state) {
         Digester<sizeof(Checksum)> digester;
         digester.add_field(type);
         digester.add_field(state);
-        see_(path, digester.end());
+        if (see_(path, digester.end())) return {};
+        return system_error_of(ECANCELED, "look at " + path);
     }
 
     Dependency::Kind kind_;
@@ -229,7 +226,15 @@ std::vector<Dependency> listed_dependencies(std::string_view list) {
 }
 
 Result<TreeState> TreeState::take(const std::vector<Dependency>& dependencies) {
+    auto taken = take_unless(dependencies, [] { return false; });
+    if (!taken) return taken.error();
+    return std::move(*taken.value());
+}
+
+Result<std::optional<TreeState>> TreeState::take_unless(const std::vector<Dependency>& dependencies,
+                                                        UniqueFunction<bool()> enough) {
     TreeState state;
+    bool stopped = false;
     for (std::size_t at = 0; at < dependencies.size();) {
         // All that was listed is one part: nobody wants to read a thousand.
         const Dependency& first = dependencies[at];
@@ -242,20 +247,23 @@ Result<TreeState> TreeState::take(const std::vector<Dependency>& dependencies) {
                 digester.add_field(path);
                 digester.add(bytes_of(seen));
                 state.seen_.push_back({path, seen});
+                stopped = stopped || enough();
+                return !stopped;
             });
             if (!listed && is_pattern(dependency.path)) {
                 auto found = Pattern::expand(dependency.path);
                 if (!found) return found.error();
                 for (const std::string& path : *found)
-                    if (auto walked = walk.named(path); !walked) return walked.error();
-            } else if (auto walked = walk.named(dependency.path); !walked) {
+                    if (auto walked = walk.named(path); !walked && !stopped) return walked.error();
+            } else if (auto walked = walk.named(dependency.path); !walked && !stopped) {
                 return walked.error();
             }
+            if (stopped) return std::optional<TreeState>();
             ++at;
         } while (listed && at < dependencies.size() && dependencies[at].kind == Dependency::Kind::listed);
         state.parts_.push_back({part_name(first), digester.end()});
     }
-    return state;
+    return std::optional<TreeState>(std::move(state));
 }
 
 std::optional<std::string> TreeState::first_change(const TreeState& before, const TreeState& after) {

@@ -11,6 +11,7 @@
 #pragma once
 
 #include <coalesce/command/result.h>
+#include <coalesce/flight/unique_function.h>
 
 #include <optional>
 #include <string>
@@ -42,6 +43,9 @@ class TreeState {
     /// Looks at everything now; paths are relative to the working directory. The error names a
     /// path that cannot be read, or a device or socket that was named.
     [[nodiscard]] static Result<TreeState> take(const std::vector<Dependency>& dependencies);
+    /// The same; no value once `enough` says so, which is asked for each path.
+    [[nodiscard]] static Result<std::optional<TreeState>> take_unless(const std::vector<Dependency>& dependencies,
+                                                                      UniqueFunction<bool()> enough);
 
     /// What goes into a key: one digest a dependency that was named, and one for all that were listed. The
     /// digest does not depend on the order in which a directory lists its files.

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: MIT
+#include <coalesce/kept/kept_flight.h>
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include <coalesce/command/duration.h>
+#include <coalesce/command/shell_line.h>
+#include <coalesce/command/size.h>
+
+namespace coalesce {
+namespace {
+
+using namespace std::chrono;
+
+// Requesters wait no longer than this for what is done for the store (T13).
+constexpr milliseconds publishing_max{1000};
+
+Moment earlier(Moment moment, nanoseconds by) {
+    moment.wall_ns -= by.count();
+    moment.boot_ns -= by.count();
+    return moment;
+}
+
+std::string reason_of(const Error& error, const KeptStore& store) {
+    return "cannot write " + store.place().path() + ": " + error.code.message();
+}
+
+}  // namespace
+
+ProgramIdentity program_of(const Command& command, const std::string& directory) {
+    std::string path = command.argv.front();
+    if (path.find('/') == std::string::npos) {
+        const auto found = find_program(path, env_value(command.surroundings->env, "PATH").value_or(""));
+        if (!found) return {};
+        path = *found;
+    }
+    if (!path.starts_with('/')) path = directory + "/" + path;
+    struct stat info {};
+    if (::stat(path.c_str(), &info) != 0) return {};
+    return {.device = info.st_dev,
+            .inode = info.st_ino,
+            .size = static_cast<std::uint64_t>(info.st_size),
+            .modified_ns = std::int64_t{info.st_mtim.tv_sec} * 1'000'000'000 + info.st_mtim.tv_nsec};
+}
+
+Result<std::shared_ptr<const RunResult>> result_of(const KeptStore::Hit& hit, const SpoolLimits& limits) {
+    auto spool = hit.entry.replay(limits);
+    if (!spool) return spool.error();
+    const EntryFacts& facts = hit.entry.facts();
+    const system_clock::time_point started{duration_cast<system_clock::duration>(nanoseconds(facts.started.wall_ns))};
+    RunResult result;
+    result.outcome = Outcome::exited(facts.exit_status);
+    result.spool = std::move(*spool);
+    result.title = facts.title;
+    result.requested = started;
+    result.started = started;
+    result.duration = facts.duration;
+    result.attempts = 1;
+    result.kept = KeptMark{.age = hit.verdict.age, .left = hit.left, .refreshing = hit.verdict.refresh};
+    return std::make_shared<const RunResult>(std::move(result));
+}
+
+KeptFlight::~KeptFlight() { after_delivery(); }
+
+std::shared_ptr<const RunResult> KeptFlight::find() {
+    // Another process may have kept one since this requester looked. A refresh runs because what is
+    // there is too old: only one that is not stale any more spares it the run.
+    Wish wish = wish_;
+    if (refresh_) wish.ttl = wish.stale;
+    const auto hit = store_->find(subject_.key, wish, subject_.program, now());
+    if (!hit) return nullptr;
+    auto result = result_of(*hit, *limits_);
+    return result ? std::move(*result) : nullptr;
+}
+
+std::string KeptFlight::why_not(const RunResult& result) const {
+    const Outcome& outcome = result.outcome;
+    const bool started = outcome.kind == Outcome::Kind::exited && (outcome.code < 125 || outcome.code > 127);
+    if (!started || (!outcome.success() && !wish_.keep_failures)) return outcome.describe();
+    const std::uint64_t most = store_->limits().entry_bytes;
+    if (result.spool->size() > most) return format_size(result.spool->size()) + ", the limit is " + format_size(most);
+    if (!result.spool->whole() || !result.spool->replayable()) return "its output is past the replay limit";
+    return {};
+}
+
+void KeptFlight::not_kept(std::string why, bool failed) {
+    words_ = "not kept: " + std::move(why);
+    failed_ = failed;
+}
+
+void KeptFlight::keep(const std::shared_ptr<const RunResult>& result) noexcept {
+    try {
+        if (refresh_ && !result->outcome.success()) store_->note_failed_refresh(subject_.key, now());
+        if (!wish_.keeps()) return;
+        if (std::string why = why_not(*result); !why.empty()) return not_kept(std::move(why));
+        kept_for_ = result->outcome.success() ? *wish_.ttl : std::min(*wish_.ttl, *wish_.keep_failures);
+        if (!subject_.dependencies.empty()) {
+            const auto until = steady_clock::now() + publishing_max;
+            const auto state =
+                TreeState::take_unless(subject_.dependencies, [until] { return steady_clock::now() > until; });
+            if (!state) return not_kept(state.error().message());
+            if (!state.value()) {
+                late_ = result;
+                return;
+            }
+            if (const auto changed = TreeState::first_change(subject_.state, *state.value()))
+                return not_kept(*changed + " changed during the run");
+        }
+        write(*result);
+    } catch (const std::exception&) {  // no memory: it counts as not kept
+        publication_.reset();
+    }
+}
+
+void KeptFlight::write(const RunResult& result) {
+    EntryFacts facts;
+    facts.ended = now();
+    facts.started = earlier(facts.ended, result.duration);
+    facts.started.wall_ns =
+        std::min<std::int64_t>(facts.started.wall_ns, nanoseconds(result.started.time_since_epoch()).count());
+    facts.duration = result.duration;
+    facts.exit_status = result.outcome.status();
+    facts.program = subject_.program;
+    facts.title = subject_.title;
+    facts.directory = subject_.directory;
+    facts.salt = new_salt();
+    facts.parts = digests_of(subject_.parts, facts.salt);
+    auto prepared = store_->prepare(subject_.key, *result.spool, facts, kept_for_);
+    if (!prepared) return not_kept(reason_of(prepared.error(), *store_), true);
+    publication_ = std::move(*prepared);
+    commit();
+}
+
+void KeptFlight::commit() {
+    const auto done = publication_->commit();
+    if (!done) {
+        publication_.reset();
+        return not_kept(reason_of(done.error(), *store_), true);
+    }
+    switch (done.value()) {
+        case KeptStore::Publishing::kept:
+            words_ = "kept for " + format_duration(duration_cast<milliseconds>(kept_for_));
+            return;
+        case KeptStore::Publishing::busy:
+            return;  // once more when nobody waits
+        case KeptStore::Publishing::forgotten:
+            not_kept("it was forgotten during the run");
+            break;
+        case KeptStore::Publishing::older:
+            not_kept("a younger result is there");
+            break;
+    }
+    publication_.reset();
+}
+
+void KeptFlight::after_delivery() noexcept {
+    try {
+        if (const auto result = std::exchange(late_, nullptr)) {
+            const auto state = TreeState::take(subject_.dependencies);
+            const auto changed =
+                state ? TreeState::first_change(subject_.state, state.value()) : std::optional<std::string>("?");
+            if (changed)
+                not_kept(*changed + " changed during the run");
+            else
+                write(*result);
+        }
+        if (publication_ && words_.empty()) commit();
+        if (auto publication = std::exchange(publication_, std::nullopt)) {
+            publication->sync();
+            store_->clean(now(), false);
+        }
+    } catch (const std::exception&) {
+        publication_.reset();
+    }
+}
+
+}  // namespace coalesce
