@@ -221,7 +221,7 @@ class Server:
         if alive:
             self.process.terminate()
             try:
-                self.process.wait(20)
+                self.process.wait(300)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()

@@ -639,10 +639,10 @@ class Program(ServerTest):
     def test_status_lists_the_flights_of_a_server_and_of_wrappers_together(self):
         server = self.serve(socket_path="")
         server.path = server.directory + "/coalesce/server.sock"
-        fifo = server.fifo("hold")
-        client = server.client().send({"line": f"read x <{fifo}; echo of the server"}).settled()
+        gate = server.gate("hold")
+        client = server.client().send({"line": f"{gate.wait}; echo of the server"}).settled()
         without = {name: value for name, value in server.env.items() if name != "COALESCE_SOCKET"}
-        with subprocess.Popen([COALESCE, "run", "sh", "-c", f"read x <{fifo}; echo of a wrapper"], env=without,
+        with subprocess.Popen([COALESCE, "run", "sh", "-c", f"{gate.wait}; echo of a wrapper"], env=without,
                               cwd=server.directory, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as wrapper:
             while len(flights := server.run("status", "--json").stdout.splitlines()) < 2:
                 pass
@@ -657,8 +657,7 @@ class Program(ServerTest):
                 self.assertIn(word, table[0].upper())
             only = server.run("status", "--json", "--socket", server.path).stdout.splitlines()
             self.assertEqual([json.loads(line)["supervisor"] for line in only], [server.process.pid])
-            with open(fifo, "w") as release:
-                release.write("\n")  # one of them reads it, the other the end of the file
+            gate.let(2)
             self.assertEqual(client.message()["stdout"], "of the server\n")
             self.assertEqual(wrapper.communicate()[0], b"of a wrapper\n")
 
