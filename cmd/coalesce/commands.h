@@ -2,13 +2,13 @@
 // The subcommands: each takes its own arguments and returns the exit status.
 #pragma once
 
-#include "options.h"
+#include <string_view>
 
 namespace coalesce {
 
 struct Subcommand {
-    const CommandText* text;
-    int (*run)(int argc, char** argv);  ///< argv[0] is the subcommand's name
+    std::string_view name;
+    int (*run)(int argc, char** argv);  ///< argv[0] is the name
 };
 
 int batch_command(int argc, char** argv);

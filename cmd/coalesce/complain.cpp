@@ -5,7 +5,6 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -17,21 +16,15 @@ int fail(const std::string& sentence) {
     return 125;
 }
 
+int misuse(std::string_view subcommand, const std::string& sentence) {
+    return fail(sentence + " (see coalesce " + std::string(subcommand) + " --help)");
+}
+
 int flush_output() {
     const bool failed_before = std::ferror(stdout) != 0;  // errno is from then
     if (std::fflush(stdout) == 0 && !failed_before) return 0;
     if (errno == EPIPE) die_of(SIGPIPE);
     return fail(std::string("cannot write to standard output: ") + std::strerror(errno));
-}
-
-std::vector<std::string> split_list(std::string_view text) {
-    std::vector<std::string> parts;
-    while (!text.empty()) {
-        const std::size_t end = std::min(text.find(','), text.size());
-        if (end > 0) parts.emplace_back(text.substr(0, end));
-        text.remove_prefix(std::min(end + 1, text.size()));
-    }
-    return parts;
 }
 
 ChildHook allow_many_descriptors() {

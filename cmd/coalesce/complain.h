@@ -4,7 +4,6 @@
 
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include <coalesce/io/spawn.h>
 
@@ -13,12 +12,12 @@ namespace coalesce {
 /// Says "coalesce: SENTENCE" on stderr and returns our own failure, 125.
 int fail(const std::string& sentence);
 
+/// Explains a mistake in the use of a subcommand, says where to read on, and returns 125.
+int misuse(std::string_view subcommand, const std::string& sentence);
+
 /// Writes out what was printed. Returns the exit status: 0, or 125 after saying why not;
 /// when nobody reads it any more (`| head`) it ends this process by SIGPIPE.
 int flush_output();
-
-/// The parts of "A,B,C"; empty ones are left out.
-[[nodiscard]] std::vector<std::string> split_list(std::string_view text);
 
 /// Lifts the limit of open descriptors as far as it goes: children, pipes and
 /// their watches take some five each. The hook gives a child the old limit back.

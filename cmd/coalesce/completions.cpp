@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // completions SHELL TEMPLATE: fills in the completions of bash, zsh or fish, at build time.
 //
-// What can be completed comes from the tables that the program itself reads its
-// options by (options.h), so the two cannot disagree. What a shell needs besides, to
+// What can be completed comes from the definitions that the program itself reads its
+// options by (options.cpp), so the two cannot disagree. What a shell needs besides, to
 // walk its own words, is written in its own language: the templates in
 // cmd/completions. An "@WORD@" there is replaced by lists of commands or options.
 
@@ -16,8 +16,8 @@
 #include <string_view>
 #include <vector>
 
+#include "argument_texts.h"
 #include "options.h"
-#include "usage.h"
 
 namespace coalesce {
 namespace {
@@ -25,8 +25,12 @@ namespace {
 using Kind = ArgumentText::Kind;
 using Parts = std::map<std::string, std::string>;  // what stands for which @WORD@
 
-constexpr OptionText help_option{"-h,--help", "", "Print a summary."};
-constexpr OptionText version_option{"--version", "", "Print the versions of the program and its libraries."};
+const OptionText version_option{{"--version"}, "", "Print the versions of the program and its libraries.", ""};
+
+const std::vector<CommandText>& all_texts() {
+    static const std::vector<CommandText> texts = command_texts();
+    return texts;
+}
 
 [[noreturn]] void give_up(const std::string& why) {
     std::cerr << "completions: " << why << '\n';
@@ -36,19 +40,17 @@ constexpr OptionText version_option{"--version", "", "Print the versions of the 
 const ArgumentText& argument_of(const OptionText& option) {
     for (const ArgumentText& argument : argument_texts)
         if (argument.word == option.argument) return argument;
-    give_up("no ArgumentText for " + std::string(option.argument));
+    give_up("no ArgumentText for " + option.argument);
 }
 
 // What comes after a command's options, as its synopsis says.
 enum class Operands { none, command, flights };
 
 Operands operands_of(const CommandText& command) {
-    if (command.synopsis.find(" COMMAND") != std::string_view::npos) return Operands::command;
-    if (command.synopsis.find(" ID") != std::string_view::npos) return Operands::flights;
+    if (command.synopsis.find(" COMMAND") != std::string::npos) return Operands::command;
+    if (command.synopsis.find(" ID") != std::string::npos) return Operands::flights;
     return Operands::none;
 }
-
-bool may_be_repeated(const OptionText& option) { return option.more.find("May be repeated") != std::string_view::npos; }
 
 std::string with_replaced(std::string_view text, std::string_view what, std::string_view by) {
     std::string out;
@@ -72,22 +74,22 @@ std::string without_full_stop(std::string_view sentence) {
     return std::string(sentence.ends_with('.') ? sentence.substr(0, sentence.size() - 1) : sentence);
 }
 
-std::string joined(const std::vector<std::string_view>& names, std::string_view between) {
+std::string joined(const std::vector<std::string>& names, std::string_view between) {
     std::string out;
-    for (const std::string_view name : names) out += (out.empty() ? "" : std::string(between)) + std::string(name);
+    for (const std::string& name : names) out += (out.empty() ? "" : std::string(between)) + name;
     return out;
 }
 
-std::vector<std::string_view> all_commands() {
-    std::vector<std::string_view> names;
-    for (const CommandText* command : command_texts) names.push_back(command->name);
+std::vector<std::string> all_commands() {
+    std::vector<std::string> names;
+    for (const CommandText& command : all_texts()) names.push_back(command.name);
     return names;
 }
 
-std::vector<std::string_view> commands_on(Operands operands) {
-    std::vector<std::string_view> names;
-    for (const CommandText* command : command_texts)
-        if (operands_of(*command) == operands) names.push_back(command->name);
+std::vector<std::string> commands_on(Operands operands) {
+    std::vector<std::string> names;
+    for (const CommandText& command : all_texts())
+        if (operands_of(command) == operands) names.push_back(command.name);
     return names;
 }
 
@@ -114,17 +116,17 @@ std::string bash_kind(const ArgumentText& argument) {
 Parts bash() {
     std::string options;
     std::string arguments;
-    for (const CommandText* command : command_texts) {
-        std::string names = joined(names_of(help_option), " ");
-        for (const OptionText& option : command->options) {
-            names += " " + joined(names_of(option), " ");
+    for (const CommandText& command : all_texts()) {
+        std::string names = joined(command.help.names, " ");
+        for (const OptionText& option : command.options) {
+            names += " " + joined(option.names, " ");
             if (option.argument.empty()) continue;
             std::string patterns;
-            for (const std::string_view name : names_of(option))
-                patterns += (patterns.empty() ? "" : " | ") + std::string(command->name) + std::string(name);
+            for (const std::string& name : option.names)
+                patterns += (patterns.empty() ? "" : " | ") + command.name + name;
             arguments += "        " + patterns + ") printf %s " + quoted(bash_kind(argument_of(option))) + " ;;\n";
         }
-        options += "        " + std::string(command->name) + ") printf '%s\\n' " + names + " ;;\n";
+        options += "        " + command.name + ") printf '%s\\n' " + names + " ;;\n";
     }
     return {{"COMMANDS", joined(all_commands(), " ")},
             {"COMMANDS_ON_A_COMMAND", joined(commands_on(Operands::command), "|")},
@@ -155,36 +157,36 @@ std::string zsh_action(const ArgumentText& argument) {
 
 // As _arguments takes it: '(-j --jobs)'{-j+,--jobs=}'[Run N at a time]:N: '
 std::string zsh_option(const OptionText& option, const std::string& excludes) {
-    const auto names = names_of(option);
+    const auto& names = option.names;
     std::string forms;
-    for (const std::string_view name : names) {
-        forms += (forms.empty() ? "" : ",") + std::string(name);
+    for (const std::string& name : names) {
+        forms += (forms.empty() ? "" : ",") + name;
         if (!option.argument.empty()) forms += name.starts_with("--") ? "=" : "+";
     }
     if (names.size() > 1) forms = "{" + forms + "}";
     const std::string brief = with_replaced(with_replaced(without_full_stop(option.brief), "[", "\\["), "]", "\\]");
     std::string rest = "[" + brief + "]";
-    if (!option.argument.empty()) rest += ":" + std::string(option.argument) + ":" + zsh_action(argument_of(option));
+    if (!option.argument.empty()) rest += ":" + option.argument + ":" + zsh_action(argument_of(option));
     return (excludes.empty() ? "" : quoted(excludes)) + forms + quoted(rest);
 }
 
 std::string zsh_option(const OptionText& option) {
-    if (may_be_repeated(option)) return zsh_option(option, "*");
-    const auto names = names_of(option);
+    if (option.may_be_repeated) return zsh_option(option, "*");
+    const auto& names = option.names;
     return zsh_option(option, names.size() > 1 ? "(" + joined(names, " ") + ")" : "");
 }
 
 Parts zsh() {
     std::string functions;
     std::string commands;
-    for (const CommandText* command : command_texts) {
-        functions += "_coalesce-" + std::string(command->name) + "() {\n    _arguments -s -S -A '-*' \"$@\" \\\n";
-        for (const OptionText& option : command->options) functions += "        " + zsh_option(option) + " \\\n";
-        if (operands_of(*command) == Operands::command)
+    for (const CommandText& command : all_texts()) {
+        functions += "_coalesce-" + command.name + "() {\n    _arguments -s -S -A '-*' \"$@\" \\\n";
+        for (const OptionText& option : command.options) functions += "        " + zsh_option(option) + " \\\n";
+        if (operands_of(command) == Operands::command)
             functions += "        '(-)1:command: _command_names -e' \\\n        '*::argument: _normal' \\\n";
-        if (operands_of(*command) == Operands::flights) functions += "        '*:flight: _coalesce_flights' \\\n";
-        functions += "        " + zsh_option(help_option, "(- *)") + "\n}\n\n";
-        commands += "        " + quoted(std::string(command->name) + ":" + without_full_stop(command->brief)) + "\n";
+        if (operands_of(command) == Operands::flights) functions += "        '*:flight: _coalesce_flights' \\\n";
+        functions += "        " + zsh_option(command.help, "(- *)") + "\n}\n\n";
+        commands += "        " + quoted(command.name + ":" + without_full_stop(command.brief)) + "\n";
     }
     return {{"FUNCTIONS\n", functions},
             {"DESCRIBED_COMMANDS\n", commands},
@@ -214,8 +216,8 @@ std::string fish_argument(const ArgumentText& argument) {
 
 std::string fish_option(const std::string& condition, const OptionText& option) {
     std::string line = "complete -c coalesce -n " + fish_quoted(condition);
-    for (const std::string_view name : names_of(option))
-        line += name.starts_with("--") ? " -l " + std::string(name.substr(2)) : " -s " + std::string(name.substr(1));
+    for (const std::string& name : option.names)
+        line += name.starts_with("--") ? " -l " + name.substr(2) : " -s " + name.substr(1);
     if (!option.argument.empty()) line += fish_argument(argument_of(option));
     return line + " -d " + fish_quoted(without_full_stop(option.brief)) + "\n";
 }
@@ -224,16 +226,16 @@ Parts fish() {
     std::string commands;
     std::string options = fish_option("__coalesce_no_command", version_option);
     std::string arguments;
-    for (const CommandText* command : command_texts) {
-        const std::string name(command->name);
+    for (const CommandText& command : all_texts()) {
+        const std::string& name = command.name;
         commands += "complete -c coalesce -n __coalesce_no_command -a " + name + " -d " +
-                    fish_quoted(without_full_stop(command->brief)) + "\n";
+                    fish_quoted(without_full_stop(command.brief)) + "\n";
         std::string with_argument;
-        for (const OptionText& option : command->options) {
+        for (const OptionText& option : command.options) {
             options += fish_option("__coalesce_takes_options " + name, option);
-            if (!option.argument.empty()) with_argument += " " + joined(names_of(option), " ");
+            if (!option.argument.empty()) with_argument += " " + joined(option.names, " ");
         }
-        options += fish_option("__coalesce_takes_options " + name, help_option);
+        options += fish_option("__coalesce_takes_options " + name, command.help);
         if (with_argument.empty()) continue;
         arguments += "        case " + name + "\n            printf '%s\\n'";
         arguments += with_argument + "\n";

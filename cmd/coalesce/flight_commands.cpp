@@ -20,7 +20,7 @@
 
 #include "commands.h"
 #include "complain.h"
-#include "parse.h"
+#include "options.h"
 #include "wrapped_command.h"
 
 namespace coalesce {
@@ -116,11 +116,6 @@ Result<std::string> server_socket(const std::string& told) {
     return place->path() + "/" + MeetingPlace::socket_name(std::string(MeetingPlace::server_name));
 }
 
-struct StatusOrders {
-    bool json = false;
-    std::string socket;
-};
-
 void append_flights(std::string& table, const std::string& answer, bool json) {
     const auto status = Fields::parse(answer);
     for (const std::string_view flight : flights_of(status)) {
@@ -131,7 +126,7 @@ void append_flights(std::string& table, const std::string& answer, bool json) {
     }
 }
 
-int print_status(const StatusOrders& orders) {
+int print_status(const TypedQuestion& orders) {
     const std::string question = Message().text("op", "status").line();
     std::string table;
     if (orders.socket.empty()) {
@@ -227,9 +222,11 @@ void print_stats_as_json(const std::optional<Savings>& wrappers, const std::stri
 }  // namespace
 
 int key_command(int argc, char** argv) {
-    auto read = read_wrapped_command(key_text, argc, argv);
-    if (const int* status = std::get_if<int>(&read)) return *status;
-    const auto& orders = std::get<WrappedCommand>(read).run.orders;
+    TypedCommand typed;
+    if (const auto status = read_key(argc, argv, typed)) return *status;
+    const auto wrapped = wrapped_command("key", std::move(typed));
+    if (const int* status = std::get_if<int>(&wrapped)) return *status;
+    const auto& orders = std::get<RunOptions>(wrapped).orders;
     const auto parts = explain(orders.canonical_surroundings, orders.canonical_words);
     std::printf("%s\n", orders.key.c_str());
     for (const KeyPart& part : parts) std::printf("%s\t%s\n", part.name.c_str(), part.value.c_str());
@@ -238,64 +235,41 @@ int key_command(int argc, char** argv) {
 }
 
 int status_command(int argc, char** argv) {
-    StatusOrders orders;
-    bool watch = false;
-    int first = 0;
-    const auto take = [&](std::string_view name, const char* value) -> Result<> {
-        if (name == "--json") orders.json = true;
-        if (name == "--watch") watch = true;
-        if (name == "--socket") orders.socket = value;
-        return {};
-    };
-    if (const auto status = parse(status_text, argc, argv, take, first)) return *status;
-    if (const auto status = refuse_words(status_text, argc, argv, first)) return *status;
+    TypedQuestion orders;
+    if (const auto status = read_status(argc, argv, orders)) return *status;
     while (true) {
-        if (watch && ::isatty(STDOUT_FILENO) != 0) std::fputs("\033[H\033[J", stdout);
-        if (const int status = print_status(orders); status != 0 || !watch) return status;
+        if (orders.watch && ::isatty(STDOUT_FILENO) != 0) std::fputs("\033[H\033[J", stdout);
+        if (const int status = print_status(orders); status != 0 || !orders.watch) return status;
         ::poll(nullptr, 0, 1000);
         if (::isatty(STDOUT_FILENO) == 0 && !orders.json) std::fputc('\n', stdout);
     }
 }
 
 int cancel_command(int argc, char** argv) {
-    std::string socket;
-    int first = 0;
-    const auto take = [&socket](std::string_view, const char* value) -> Result<> {
-        socket = value;  // there is no other
-        return {};
-    };
-    if (const auto status = parse(cancel_text, argc, argv, take, first)) return *status;
-    const std::vector<std::string> ids(argv + first, argv + argc);
-    if (ids.empty()) return fail("which flight? coalesce status lists them");
+    TypedQuestion orders;
+    if (const auto status = read_cancel(argc, argv, orders)) return *status;
+    if (orders.ids.empty()) return fail("which flight? coalesce status lists them");
     int worst = 0;
-    for (const std::string& id : ids)
-        if (const auto refused = cancel_flight(socket, id); !refused.empty()) worst = fail(refused);
+    for (const std::string& id : orders.ids)
+        if (const auto refused = cancel_flight(orders.socket, id); !refused.empty()) worst = fail(refused);
     return worst;
 }
 
 int stats_command(int argc, char** argv) {
-    std::string socket;
-    bool json = false;
-    int first = 0;
-    const auto take = [&](std::string_view name, const char* value) -> Result<> {
-        if (name == "--json") json = true;
-        if (name == "--socket") socket = value;
-        return {};
-    };
-    if (const auto status = parse(stats_text, argc, argv, take, first)) return *status;
-    if (const auto status = refuse_words(stats_text, argc, argv, first)) return *status;
+    TypedQuestion orders;
+    if (const auto status = read_stats(argc, argv, orders)) return *status;
     std::optional<Savings> wrappers;
-    if (socket.empty()) {
+    if (orders.socket.empty()) {
         auto place = own_meeting_place();
         if (!place) return fail("cannot " + place.error().message());
         wrappers = read_savings(place->directory());
     }
-    auto at = server_socket(socket);
+    auto at = server_socket(orders.socket);
     auto answer = at ? ask_server(*at, Message().text("op", "stats").line()) : Result<std::string>(at.error());
     if (!answer && !wrappers) return fail("cannot " + answer.error().message());
     auto server = answer ? Fields::parse(*answer) : std::nullopt;
     if (answer && (!server || server->has("error"))) return fail("the server does not tell");
-    if (json)
+    if (orders.json)
         print_stats_as_json(wrappers, answer ? *answer : std::string(), server);
     else
         print_stats(wrappers, server);

@@ -16,18 +16,17 @@
 #include <vector>
 
 #include "commands.h"
-#include "parse.h"
+#include "complain.h"
+#include "options.h"
 #include "usage.h"
 
 namespace coalesce {
 namespace {
 
 constexpr Subcommand all_subcommands[] = {
-    {&run_text, run_command},       {&batch_text, batch_command},   {&key_text, key_command},
-    {&status_text, status_command}, {&cancel_text, cancel_command}, {&stats_text, stats_command},
-    {&serve_text, serve_command},
+    {"run", run_command},       {"batch", batch_command}, {"key", key_command},     {"status", status_command},
+    {"cancel", cancel_command}, {"stats", stats_command}, {"serve", serve_command},
 };
-static_assert(std::size(all_subcommands) == std::size(command_texts));
 
 // Descriptors opened later must not become 0, 1 or 2: a child would get them as
 // its own. What was closed stays unusable: the wrong direction makes each use fail.
@@ -38,12 +37,18 @@ void fill_standard_descriptors() {
 
 // The commonest slip is to leave out `run`.
 int unknown_command(const std::string& word) {
-    std::vector<std::string_view> names;
-    for (const Subcommand& subcommand : all_subcommands) names.push_back(subcommand.text->name);
-    const std::string_view near = nearest(word, names);
+    std::vector<std::string> names;
+    for (const Subcommand& subcommand : all_subcommands) names.emplace_back(subcommand.name);
+    const std::string near = nearest(word, names);
     return fail("there is no command '" + word + "'; " +
-                (near.empty() ? "to run it: coalesce run " + word : "did you mean " + std::string(near) + "?") +
+                (near.empty() ? "to run it: coalesce run " + word : "did you mean " + near + "?") +
                 " (see coalesce --help)");
+}
+
+const Subcommand* subcommand_named(std::string_view name) {
+    for (const Subcommand& subcommand : all_subcommands)
+        if (name == subcommand.name) return &subcommand;
+    return nullptr;
 }
 
 int print(const std::string& text) {
@@ -53,15 +58,17 @@ int print(const std::string& text) {
 
 int dispatch(int argc, char** argv) {
     const std::string first = argc > 1 ? argv[1] : "";
-    if (first == "help" && argc == 3)
-        for (const Subcommand& subcommand : all_subcommands)
-            if (argv[2] == subcommand.text->name) return print(help_of(*subcommand.text));
-    if (first == "--help" || first == "-h" || first == "help") return print(general_help());
+    if (const Subcommand* const named = subcommand_named(first)) return named->run(argc - 1, argv + 1);
+    if (const Subcommand* const named = argc == 3 && first == "help" ? subcommand_named(argv[2]) : nullptr) {
+        char help[] = "--help";
+        char* words[] = {argv[2], help, nullptr};
+        return named->run(2, words);
+    }
+    const bool nothing_asked = argc == 1 && ::isatty(STDIN_FILENO) != 0;
+    if (first == "--help" || first == "-h" || first == "help" || nothing_asked)
+        return print(general_help(command_texts()));
     if (first == "--version") return print("coalesce " COALESCE_VERSION "\nwith " + library_versions() + "\n");
-    if (first.empty() && argc == 1 && ::isatty(STDIN_FILENO) != 0) return print(general_help());
-    for (const Subcommand& subcommand : all_subcommands)
-        if (first == subcommand.text->name) return subcommand.run(argc - 1, argv + 1);
-    if (argc == 1 || first.starts_with('-')) return batch_command(argc, argv);
+    if (argc <= 1 || first.starts_with('-')) return batch_command(argc, argv);
     return unknown_command(first);
 }
 

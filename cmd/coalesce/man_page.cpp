@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // man_page TEMPLATE: fills in the manual, in mdoc, at build time.
 //
-// What the program also knows comes from the tables it uses itself: synopses and
-// options (options.h), the variables that are no part of a key (key.h). So --help,
+// What the program also knows comes from the definitions it uses itself: synopses and
+// options (options.cpp), the variables that are no part of a key (key.h). So --help,
 // behaviour and manual cannot disagree. A line of the template that is just
 // "@WORD@" is replaced; everything else is prose and stays as it is.
 
@@ -18,7 +18,6 @@
 #include <vector>
 
 #include "options.h"
-#include "usage.h"
 
 namespace coalesce {
 namespace {
@@ -106,27 +105,32 @@ std::string option_macro(std::string_view name) { return "Fl " + std::string(nam
 
 std::string names_as_macros(const OptionText& option) {
     std::string names;
-    for (const std::string_view name : names_of(option)) names += (names.empty() ? "" : " , ") + option_macro(name);
+    for (const std::string& name : option.names) names += (names.empty() ? "" : " , ") + option_macro(name);
     return names;
 }
 
 bool same(const OptionText& a, const OptionText& b) {
-    return a.flags == b.flags && a.argument == b.argument && a.brief == b.brief && a.more == b.more;
+    return a.names == b.names && a.argument == b.argument && a.brief == b.brief && a.more == b.more;
+}
+
+const std::vector<CommandText>& all_commands() {
+    static const std::vector<CommandText> texts = command_texts();
+    return texts;
 }
 
 // The command before this one that has the very same option.
 const CommandText* told_before(const CommandText& command, const OptionText& option) {
-    for (const CommandText* earlier : command_texts) {
-        if (earlier == &command) return nullptr;
-        for (const OptionText& other : earlier->options)
-            if (same(option, other)) return earlier;
+    for (const CommandText& earlier : all_commands()) {
+        if (&earlier == &command) return nullptr;
+        for (const OptionText& other : earlier.options)
+            if (same(option, other)) return &earlier;
     }
     return nullptr;
 }
 
 std::string entry(const OptionText& option) {
     std::string out = ".It " + names_as_macros(option);
-    if (!option.argument.empty()) out += " Ar " + std::string(option.argument);
+    if (!option.argument.empty()) out += " Ar " + option.argument;
     Prose prose(option.argument);
     prose.add(option.brief);
     prose.add(option.more);
@@ -144,14 +148,14 @@ std::string described_options(const CommandText& command) {
         else
             entries += entry(option);
     }
-    std::string out = ".Ss coalesce " + std::string(command.name) + '\n';
+    std::string out = ".Ss coalesce " + command.name + '\n';
     if (!entries.empty()) out += ".Bl -tag -width Ds\n" + entries + ".El\n";
-    for (const CommandText* earlier : command_texts) {
-        std::string& names = elsewhere[earlier];
+    for (const CommandText& earlier : all_commands()) {
+        std::string& names = elsewhere[&earlier];
         if (names.empty()) continue;
         names.resize(names.size() - std::string_view(" ,\n").size());
         if (!entries.empty()) out += ".Pp\n";
-        out += "As for\n.Cm " + std::string(earlier->name) + " :\n" + names + " .\n";
+        out += "As for\n.Cm " + earlier.name + " :\n" + names + " .\n";
     }
     return out;
 }
@@ -204,9 +208,9 @@ void fill_in(std::istream& manual) {
     std::string line;
     while (std::getline(manual, line)) {
         if (line == "@SYNOPSES@")
-            for (const CommandText* command : command_texts) std::cout << synopsis_of(*command);
+            for (const CommandText& command : all_commands()) std::cout << synopsis_of(command);
         else if (line == "@OPTIONS@")
-            for (const CommandText* command : command_texts) std::cout << described_options(*command);
+            for (const CommandText& command : all_commands()) std::cout << described_options(command);
         else if (line == "@IGNORED_VARIABLES@")
             std::cout << ignored_variables();
         else if (line.starts_with('@'))

@@ -22,10 +22,11 @@ bool among_ancestors(const FlightOrders& orders) {
 }  // namespace
 
 int run_command(int argc, char** argv) {
-    auto read = read_wrapped_command(run_text, argc, argv);
-    if (const int* status = std::get_if<int>(&read)) return *status;
-    auto& wrapped = std::get<WrappedCommand>(read);
-    RunOptions& run = wrapped.run;
+    TypedCommand typed;
+    if (const auto status = read_run(argc, argv, typed)) return *status;
+    auto wrapped = wrapped_command("run", std::move(typed));
+    if (const int* status = std::get_if<int>(&wrapped)) return *status;
+    RunOptions& run = std::get<RunOptions>(wrapped);
     std::optional<MeetingPlace> place;
     if (run.socket.empty()) {
         if (among_ancestors(run.orders)) return fail(run.orders.title + " would wait for itself");

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <numeric>
 #include <utility>
+#include <vector>
 
 namespace coalesce {
 namespace {
@@ -31,41 +32,31 @@ std::size_t edit_distance(std::string_view a, std::string_view b) {
 
 }  // namespace
 
-std::vector<std::string_view> names_of(const OptionText& option) {
-    std::vector<std::string_view> names;
-    for (std::string_view rest = option.flags; !rest.empty();) {
-        const std::size_t comma = std::min(rest.find(','), rest.size());
-        names.push_back(rest.substr(0, comma));
-        rest.remove_prefix(std::min(comma + 1, rest.size()));
-    }
-    return names;
-}
-
 std::string help_of(const CommandText& command) {
-    std::string help = "Usage: " + std::string(command.synopsis) + "\n" + std::string(command.brief) + "\n\n";
+    std::string help = "Usage: " + command.synopsis + "\n" + command.brief + "\n\n";
     for (const OptionText& option : command.options) {
-        std::string line = option.flags.starts_with("--") ? "      " : "  ";
-        for (const std::string_view name : names_of(option)) {
+        std::string line = option.names.front().starts_with("--") ? "      " : "  ";
+        for (const std::string& name : option.names) {
             if (line.back() != ' ') line += ", ";
             line += name;
         }
-        if (!option.argument.empty()) line += " " + std::string(option.argument);
+        if (!option.argument.empty()) line += " " + option.argument;
         line.resize(std::max(line.size() + 1, text_column), ' ');
-        help += line + std::string(option.brief) + "\n";
+        help += line + option.brief + "\n";
     }
-    help += "\nExamples:\n" + std::string(command.examples);
+    help += "\nExamples:\n" + command.examples;
     return help;
 }
 
-std::string general_help() {
+std::string general_help(std::span<const CommandText> commands) {
     std::string help =
         "Usage: coalesce COMMAND [OPTION…]\n"
         "Runs each distinct command line once; whoever asks for the same meanwhile shares\n"
         "the one run: its stdout, its stderr and its exit status.\n\nCommands:\n";
-    for (const CommandText* command : command_texts) {
-        std::string line = "  " + std::string(command->name);
+    for (const CommandText& command : commands) {
+        std::string line = "  " + command.name;
         line.resize(12, ' ');
-        help += line + std::string(command->brief) + "\n";
+        help += line + command.brief + "\n";
     }
     help +=
         "\nOptions without a command are batch's. `coalesce COMMAND --help` tells more,\n"
@@ -74,17 +65,18 @@ std::string general_help() {
     return help;
 }
 
-std::string_view nearest(std::string_view word, std::span<const std::string_view> candidates) {
+std::string nearest(std::string_view word, std::span<const std::string> candidates) {
     std::string_view best;
     std::size_t best_distance = std::max<std::size_t>(1, word.size() / 3) + 1;
-    for (const std::string_view candidate : candidates) {
-        const std::size_t distance = edit_distance(word, candidate);
+    for (const std::string& candidate : candidates) {
+        const bool begun = word.size() > 2 && candidate.starts_with(word);  // --time, which getopt_long(3) would take
+        const std::size_t distance = begun ? 0 : edit_distance(word, candidate);
         if (distance < best_distance) {
             best_distance = distance;
             best = candidate;
         }
     }
-    return best;
+    return std::string(best);
 }
 
 }  // namespace coalesce

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: MIT
-// Help texts and suggestions, from the option tables.
+// Help texts and suggestions, from the words of the definitions.
 #pragma once
 
 #include <span>
 #include <string>
 #include <string_view>
-#include <vector>
 
-#include "options.h"
+#include "command_line.h"
 
 namespace coalesce {
 
@@ -15,12 +14,10 @@ namespace coalesce {
 [[nodiscard]] std::string help_of(const CommandText& command);
 
 /// The help of `coalesce` itself.
-[[nodiscard]] std::string general_help();
+[[nodiscard]] std::string general_help(std::span<const CommandText> commands);
 
-/// The names of an option: {"-j", "--jobs"}.
-[[nodiscard]] std::vector<std::string_view> names_of(const OptionText& option);
-
-/// The candidate that `word` was probably meant to be; empty: none is near.
-[[nodiscard]] std::string_view nearest(std::string_view word, std::span<const std::string_view> candidates);
+/// The candidate that `word` was probably meant to be: one that it begins, or nearly is;
+/// empty: there is none.
+[[nodiscard]] std::string nearest(std::string_view word, std::span<const std::string> candidates);
 
 }  // namespace coalesce

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "versions.h"
 
+#include <CLI/Version.hpp>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 #include <sodium.h>
@@ -11,7 +12,8 @@
 namespace coalesce {
 
 std::string library_versions() {
-    return fmt::format("libuv {}, libsodium {}, fmt {}.{}.{}, spdlog {}.{}.{}, nlohmann-json {}.{}.{}",
+    return fmt::format("libuv {}, libsodium {}, CLI11 " CLI11_VERSION
+                       ", fmt {}.{}.{}, spdlog {}.{}.{}, nlohmann-json {}.{}.{}",
                        Loop::library_version(), sodium_version_string(), FMT_VERSION / 10000, FMT_VERSION / 100 % 100,
                        FMT_VERSION % 100, SPDLOG_VER_MAJOR, SPDLOG_VER_MINOR, SPDLOG_VER_PATCH,
                        NLOHMANN_JSON_VERSION_MAJOR, NLOHMANN_JSON_VERSION_MINOR, NLOHMANN_JSON_VERSION_PATCH);

@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: MIT
+#include "command_line.h"
+
+#include <CLI/CLI.hpp>
+
+#include <algorithm>
+#include <utility>
+
+#include "complain.h"
+#include "usage.h"
+
+namespace coalesce {
+namespace {
+
+// What CLI11 would misread is marked for as long as CLI11 has it, by a byte that no argument
+// can contain; a word may be marked whoever's it is, for all are unmarked. At the end of
+// --name=value: an empty value is one after all (2.1 would take the next word), and a
+// switch's is none that a switch has ("true"). Before the second hyphen of -v-fresh: that
+// is an option "-", which nobody has, and not --fresh.
+constexpr char mark = '\0';
+
+std::string marked(std::string word) {
+    if (word.starts_with("--")) {
+        if (word.find('=') != std::string::npos) word += mark;
+    } else if (word.starts_with('-')) {
+        if (const std::size_t hyphen = word.find('-', 2); hyphen != std::string::npos) word.insert(hyphen, 1, mark);
+    }
+    return word;
+}
+
+std::string unmarked(std::string word) {
+    std::erase(word, mark);
+    return word;
+}
+
+std::vector<std::string> names_of(const CLI::Option& option) {
+    std::vector<std::string> names;
+    for (const std::string& name : option.get_snames()) names.push_back("-" + name);
+    for (const std::string& name : option.get_lnames()) names.push_back("--" + name);
+    return names;
+}
+
+// Before the newline, and after it.
+std::pair<std::string, std::string> parted(const std::string& text) {
+    const std::size_t end = std::min(text.find('\n'), text.size());
+    return {text.substr(0, end), text.substr(std::min(end + 1, text.size()))};
+}
+
+OptionText text_of(const CLI::Option& option) {
+    const auto [brief, more] = parted(option.get_description());
+    OptionText text{names_of(option), option.get_type_name(), brief, more,
+                    option.get_multi_option_policy() == CLI::MultiOptionPolicy::TakeAll};
+    const auto add = [&text](const std::string& sentence) { text.more += (text.more.empty() ? "" : " ") + sentence; };
+    if (text.may_be_repeated) add("May be repeated.");
+    if (!option.get_envname().empty()) add("Without it the variable " + option.get_envname() + " counts.");
+    return text;
+}
+
+// What a switch has as its value when it is given without one.
+constexpr std::string_view on = "true";
+constexpr std::string_view off = "no";  // of "--no-progress{no}"
+
+}  // namespace
+
+CommandLine::CommandLine(Words words) : app_(std::make_unique<CLI::App>()), words_(words) {
+    app_->set_help_flag("-h,--help", words == Words::told ? "Print a summary." : "");
+    app_->prefix_command();  // options end at the first word that is none
+    app_->allow_windows_style_options(false);
+}
+
+CommandLine::~CommandLine() = default;
+
+void CommandLine::is(const char* name, const char* synopsis, const char* brief, const char* examples) {
+    app_->name(name);
+    if (words_ == Words::left_out) return;
+    app_->description(std::string(synopsis) + "\n" + brief);
+    app_->footer(examples);
+}
+
+void CommandLine::flag(const char* names, std::function<void(bool on)> take, const char* words) {
+    const std::string told = words_ == Words::told ? words : "";
+    CLI::Option* const option = app_->add_flag(names, told);
+    defined_.push_back({option, std::move(take), {}});
+}
+
+void CommandLine::flag(const char* names, bool& into, const char* words) {
+    flag(
+        names, [&into](bool value) { into = value; }, words);
+}
+
+CLI::Option* CommandLine::add(const char* names, const char* argument, Take take, const char* words) {
+    CLI::Option* const option = app_->add_option(names, CLI::callback_t());
+    if (words_ == Words::told) option->description(words)->type_name(argument);
+    defined_.push_back({option, {}, std::move(take)});
+    return option;
+}
+
+void CommandLine::option(const char* names, const char* argument, Take take, const char* words, const char* variable) {
+    CLI::Option* const option = add(names, argument, std::move(take), words);
+    option->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+    if (variable != nullptr) option->envname(variable);
+}
+
+void CommandLine::list(const char* names, const char* argument, Take take, const char* words) {
+    add(names, argument, std::move(take), words)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+}
+
+void CommandLine::operands(std::vector<std::string>& into) { operands_ = &into; }
+
+CommandLine::Read CommandLine::read(int argc, char** argv) {
+    std::vector<std::string> words;
+    for (int i = argc - 1; i > 0; --i) words.push_back(marked(argv[i]));  // the last first, as CLI11 takes them
+    bool help_wanted = false;
+    bool value_missing = false;
+    try {
+        app_->parse(std::move(words));
+    } catch (const CLI::CallForHelp&) {
+        help_wanted = true;
+    } catch (const CLI::ArgumentMismatch&) {
+        value_missing = true;
+    }
+    // An unknown option is left over as a command is, and what follows it too.
+    std::vector<std::string> rest = app_->remaining();
+    for (std::string& word : rest) word = unmarked(std::move(word));
+    if (!rest.empty() && rest.front() == "--")
+        rest.erase(rest.begin());
+    else if (!rest.empty() && rest.front().starts_with('-') && rest.front() != "-")
+        return refuse_unknown(rest.front());
+    if (value_missing) return refuse("option " + std::string(argv[argc - 1]) + " needs an argument");
+    if (help_wanted && app_->get_help_ptr()->results().back() != on) return refuse("option --help takes no argument");
+    if (help_wanted) return Read::help_wanted;
+    if (operands_ == nullptr && !rest.empty()) return refuse("unexpected argument '" + rest.front() + "'");
+    for (const Defined& defined : defined_)
+        if (take_given(defined) == Read::refused) return Read::refused;
+    if (operands_ != nullptr) *operands_ = std::move(rest);
+    return Read::done;
+}
+
+// By what was given, rather than by CLI11's callbacks: 2.4 reads "{}" as an empty list there.
+CommandLine::Read CommandLine::take_given(const Defined& defined) const {
+    const std::vector<std::string>& given = defined.option->results();
+    if (given.empty()) return Read::done;
+    const std::string name = defined.option->get_name();
+    if (defined.take_switch) {
+        for (const std::string& value : given)
+            if (value != on && value != off) return refuse("option " + name + " takes no argument");
+        defined.take_switch(given.back() == on);
+        return Read::done;
+    }
+    const bool all = defined.option->get_multi_option_policy() == CLI::MultiOptionPolicy::TakeAll;
+    for (auto value = all ? given.begin() : given.end() - 1; value != given.end(); ++value)
+        if (auto taken = defined.take(name, unmarked(*value)); !taken) return refuse(taken.error().message());
+    return Read::done;
+}
+
+CommandLine::Read CommandLine::refuse(const std::string& sentence) const {
+    misuse(app_->get_name(), sentence);
+    return Read::refused;
+}
+
+CommandLine::Read CommandLine::refuse_unknown(const std::string& word) const {
+    std::vector<std::string> names;
+    for (const CLI::Option* option : std::as_const(*app_).get_options())
+        for (std::string& name : names_of(*option)) names.push_back(std::move(name));
+    const std::string bare = word.substr(0, word.find('='));
+    const std::string near = bare.starts_with("--") ? nearest(bare, names) : std::string();
+    return refuse("unknown option " + word + (near.empty() ? "" : "; did you mean " + near + "?"));
+}
+
+CommandText CommandLine::text() const {
+    const auto [synopsis, brief] = parted(app_->get_description());
+    CommandText text{app_->get_name(), synopsis, brief, app_->get_footer(), {}, text_of(*app_->get_help_ptr())};
+    for (const Defined& defined : defined_) text.options.push_back(text_of(*defined.option));
+    return text;
+}
+
+}  // namespace coalesce

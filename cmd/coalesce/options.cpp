@@ -1,0 +1,295 @@
+// SPDX-License-Identifier: MIT
+// The definitions: every option of every subcommand, with its words, and where its value
+// goes. Nothing else is to be told of an option; help, manual and completions follow.
+//
+// To add one:
+//  1. a member for its value, in the options of the room that obeys it, or in options.h;
+//  2. a line below, where --help shall show it: flag() for a switch, option() for one with
+//     an argument, list() for one that may be repeated, each with what takes the value
+//     (option_values.h: number, duration, size, text, filled, choice …) and its words. The
+//     first line of these is --help's, so short; what follows "\n" only the manual has.
+//     A last argument "COALESCE_NAME" gives it a variable, if SPEC U3 names one.
+//     What run and key share stands in define_identity;
+//  3. a word for its argument that is not yet in argument_texts.h goes there.
+// What excludes another option is refused by the subcommand itself, with misuse().
+#include "options.h"
+
+#include <cstdio>
+
+#include "complain.h"
+#include "option_values.h"
+#include "usage.h"
+
+namespace coalesce {
+namespace {
+
+// Of all that decide what is the same. Every line of a batch has them.
+void define_rules(CommandLine& line, KeyRules& rules, const char* words_of_key) {
+    line.option("--scope", "TEXT", text(rules.scope), "Add TEXT to the key.", "COALESCE_SCOPE");
+    line.option("--key", "TEXT",
+                filled(rules.key, ": with an unset variable in it, commands of all kinds would share one result"),
+                words_of_key);
+    line.list("--ignore-env", "PATTERN", each(rules.ignore_env),
+              "Leave variables out of the key.\n"
+              "* and ? match as in file names.");
+    line.option("--only-env", "NAMES", variable_names(rules.only_env),
+                "Only these variables, comma-separated, in the key.\n"
+                "An empty list means no variables.");
+    line.flag("--ignore-cwd", rules.ignore_cwd, "Leave the directory out of the key.");
+}
+
+void define_grace(CommandLine& line, CommandLine::Take take) {
+    line.option("--grace", "TIME", std::move(take),
+                "Wait TIME from TERM to KILL.\n"
+                "The default is 10 seconds.");
+}
+
+// What `run` and `key` agree on.
+void define_identity(CommandLine& line, TypedCommand& typed) {
+    line.operands(typed.words);
+    line.option("-c,--command", "LINE", text(typed.line), "Run LINE with the shell instead of a command.");
+    line.flag("--stdin", typed.standard_input,
+              "Read standard input and feed it to the command.\n"
+              "It is read to its end and becomes part of the key. Without this option standard input is not read and "
+              "the command gets /dev/null.");
+    define_rules(line, typed.run.rules,
+                 "Use TEXT as the key, whatever the command.\n"
+                 "It replaces the arguments, the directory, the environment and standard input.");
+}
+
+void define_run(CommandLine& line, TypedCommand& typed) {
+    line.is("run", "coalesce run [OPTION…] [--] COMMAND [ARG…]",
+            "Run COMMAND, or join the run of the same command that is under way.",
+            "  coalesce run make docs               twenty of these at once are one run\n"
+            "  coalesce run -c 'curl -s $URL | jq .'\n"
+            "  out=$(coalesce run --fresh df -h)    not older than this line\n");
+    RunOptions& run = typed.run;
+    FlightOrders& orders = run.orders;
+    define_identity(line, typed);
+    line.flag("--fresh", run.fresh,
+              "Only a run that starts after this request will do.\n"
+              "All fresh requests that are made during one run share the next.");
+    line.option("--timeout", "TIME", time_limit(orders.timeout),
+                "End the run after TIME: 10, 1.5s, 5m.\n"
+                "All who share it get status 124. The leader's limit holds. TERM is sent first, KILL after the grace "
+                "period.");
+    line.option("--wait", "TIME", duration(run.wait),
+                "Give up waiting after TIME, with status 75.\n"
+                "The run goes on for the others.");
+    define_grace(line, [&run](std::string_view name, const std::string& value) {
+        run.own_grace = true;
+        return duration(run.orders.grace)(name, value);
+    });
+    line.flag("--keep-running", orders.keep_running, "Let the run finish when its requesters leave.");
+    line.option("--socket", "PATH", filled(run.socket),
+                "Ask the server at PATH instead.\n"
+                "The command runs there with this directory, environment and umask.",
+                "COALESCE_SOCKET");
+    line.option("--replay-limit", "SIZE", size(orders.replay_bytes),
+                "Keep up to SIZE of output: 64M, 2G.\n"
+                "The default is 1 GiB. A run that writes more can no longer be joined and is paced by its slowest "
+                "reader.");
+    line.option("--spool-dir", "DIR", filled(orders.spool_directory), "Keep output in DIR, not in memory.");
+    line.flag(
+        "-v,--verbose", [&run](bool on) { run.verbose = run.orders.verbose = on; },
+        "Say on standard error what happens.");
+}
+
+void define_batch(CommandLine& line, TypedBatch& typed) {
+    line.is("batch", "coalesce [batch] [OPTION…] < LINES",
+            "Run each distinct command line once; duplicates share its result.",
+            "  coalesce < lines                     each line is a command\n"
+            "  coalesce -j8 -k --tag -a lines       eight at a time, in order, labelled\n"
+            "  coalesce --json --format json < requests\n");
+    BatchOptions& batch = typed.options;
+    line.option("-a,--arg-file", "FILE", filled(typed.input), "Read FILE instead of standard input.");
+    line.flag(
+        "-0,--null", [&batch](bool) { batch.delimiter = '\0'; }, "Lines end with NUL, not newline.");
+    line.flag(
+        "--json", [&batch](bool) { batch.input = BatchOptions::Input::json; },
+        "Each line is a JSON request.\n"
+        "The fields are those of the socket protocol: argv or line, cwd, env, stdin, key, scope, fresh, timeout, "
+        "wait, output and id. A malformed line is reported with its number and counts as a failed request; the "
+        "others run.");
+    line.option("-j,--jobs", "N", number(batch.executor.jobs),
+                "Run N commands at a time; 0: no limit.\n"
+                "The default is the number of processors.");
+    line.flag("-k,--keep-order", batch.keep_order, "Print results in the order of the input.");
+    line.flag("--once", batch.once,
+              "Run each distinct line once for the whole input.\n"
+              "Without it, a line that comes after an equal one has ended runs again.");
+    line.flag("--unique", batch.unique, "Print a shared result once.");
+    line.flag("--tag", typed.tag, "Begin each line of output with the command and a tab.");
+    line.option("--format", "FORMAT", choice(typed.format, argument_text("FORMAT")),
+                "Print text or json.\n"
+                "With json each request gives one line, an object with id, command, exit or signal, stdout, stderr (or "
+                "stdout_base64, stderr_base64 where the bytes are not UTF-8), joined, requesters, started and duration "
+                "in seconds.");
+    line.option("--shell", "PATH", filled(batch.executor.shell),
+                "Run lines with PATH -c LINE.\n"
+                "The default is /bin/sh.");
+    line.option("--timeout", "TIME", time_limit(batch.timeout),
+                "End a run after TIME: 10, 1.5s, 5m.\n"
+                "All who share it get status 124. TERM is sent first, KILL after the grace period.");
+    define_grace(line, duration(batch.grace));
+    line.option("--retries", "N", number(batch.retries),
+                "Run a failed command up to N times more.\n"
+                "Only the output of the last attempt is printed.");
+    line.option("--halt", "WHEN", parsed(parse_halt, batch.halt),
+                "Stop early: soon,fail=N or now,fail=N.\n"
+                "After N failed runs nothing new is started; with now, what runs is ended too. The exit status is that "
+                "of the run that made up the number.");
+    line.option("--joblog", "FILE", filled(batch.joblog), "Log each request in GNU parallel's columns.");
+    line.option("--report", "FILE", filled(batch.report),
+                "Write one JSON line a request to FILE.\n"
+                "In the order in which they end: sequence (of the input), run, key, id if the request had one, "
+                "command, exit or signal, end (why, if it failed), joined, requesters, attempts, requested and started "
+                "(seconds since the epoch), waited and run_time (seconds), stdout_bytes, stderr_bytes.");
+    line.option("--html", "FILE", filled(batch.html), "Write the timeline to FILE, one HTML page.");
+    line.flag("--dry-run", batch.dry_run, "Only list distinct commands and their counts.");
+    line.flag(
+        "--progress,--no-progress{no}", [&batch](bool on) { batch.progress = on; },
+        "Draw a bar on standard error, or do not.\n"
+        "It shows the progress. The default is to draw one when standard error is a terminal and the output goes "
+        "elsewhere.");
+    line.flag("-v,--verbose", batch.verbose, "Print a closing summary on standard error.");
+    define_rules(line, batch.rules, "Use TEXT as the key: all lines are duplicates.");
+    line.option("--read-ahead", "N", number(batch.read_ahead),
+                "Read up to N distinct commands ahead.\n"
+                "The default is 4096.");
+    line.option("--replay-limit", "SIZE", size(batch.executor.spool.replay_bytes),
+                "Keep up to SIZE of output a run: 64M, 2G.\n"
+                "The default is 1 GiB. Longer output is printed as it comes for the request that led the run, and is "
+                "an error for those who share it.");
+    line.option("--spool-dir", "DIR", filled(batch.executor.spool.store.directory),
+                "Keep large output in DIR, not in memory.\n"
+                "Output past 1 MiB a run goes to an unlinked file there.");
+}
+
+void define_key(CommandLine& line, TypedCommand& typed) {
+    line.is("key", "coalesce key [OPTION…] [--] COMMAND [ARG…]",
+            "Print the key of a command, and why it would not join one that runs.",
+            "  coalesce key make docs               its hash and each part of it\n");
+    define_identity(line, typed);
+}
+
+void define_status(CommandLine& line, TypedQuestion& typed) {
+    line.is("status", "coalesce status [OPTION…]", "List what is in flight.",
+            "  coalesce status                      id, state, age, requesters, pid …\n");
+    line.flag("--json", typed.json, "Print one JSON object a flight.");
+    line.flag("--watch", typed.watch, "Print it again each second, until interrupted.");
+    line.option("--socket", "PATH", filled(typed.socket),
+                "List the flights of the server at PATH only.\n"
+                "Otherwise those of the wrappers and of the server in the meeting place, or the one that "
+                "COALESCE_SOCKET names.");
+}
+
+void define_cancel(CommandLine& line, TypedQuestion& typed) {
+    line.is("cancel", "coalesce cancel [OPTION…] ID…", "End flights for everyone who waits on them.",
+            "  coalesce cancel 3f9a                 the beginning of an id is enough\n");
+    line.operands(typed.ids);
+    line.option("--socket", "PATH", filled(typed.socket), "End flights of the server at PATH only.");
+}
+
+void define_stats(CommandLine& line, TypedQuestion& typed) {
+    line.is("stats", "coalesce stats [OPTION…]", "Sum up how many runs, and how much time, sharing has saved.",
+            "  coalesce stats                       joins and time saved\n");
+    line.flag("--json", typed.json,
+              "Print one JSON object.\n"
+              "It has joins and saved, in seconds; wrappers, an object with runs, joins and saved; and where a server "
+              "answers, server, what the protocol's stats tells.");
+    line.option("--socket", "PATH", filled(typed.socket),
+                "Count what the server at PATH did only.\n"
+                "Otherwise wrappers count, and the server in the meeting place or the one that COALESCE_SOCKET names.");
+}
+
+void define_serve(CommandLine& line, ServerOptions& server) {
+    line.is("serve", "coalesce serve [OPTION…]", "Answer requests on a unix socket.",
+            "  coalesce serve --socket /run/user/1000/c.sock &\n"
+            "  echo date | nc -NU /run/user/1000/c.sock\n"
+            "  coalesce run --socket /run/user/1000/c.sock make docs\n");
+    line.option("--socket", "PATH", filled(server.socket),
+                "Listen on PATH.\n"
+                "The default is server.sock in the meeting place, or the socket that systemd passes.");
+    line.option("-j,--jobs", "N", number(server.executor.jobs),
+                "Run N commands at a time; 0: no limit.\n"
+                "The default is no limit.");
+    line.option("--shell", "PATH", filled(server.executor.shell),
+                "Run lines with PATH -c LINE.\n"
+                "The default is /bin/sh.");
+    line.list("--allow-user", "USER", each_user(server.allowed_users),
+              "Serve this user too: a number or a name.\n"
+              "Commands run as the server's user; different users never share a run.");
+    line.option("--max-requesters", "N", number(server.requesters_max),
+                "Refuse more than N waiting requests.\n"
+                "The default is 100000.");
+    line.option("--max-queue", "N", number(server.queue_max),
+                "Refuse more than N queued flights.\n"
+                "The default is 10000.");
+    line.option("--drain", "TIME", duration(server.drain),
+                "When told to stop, let runs finish for TIME.\n"
+                "The default is 30 seconds.");
+    define_grace(line, duration(server.grace));
+    line.option("--replay-limit", "SIZE", size(server.executor.spool.replay_bytes),
+                "Keep up to SIZE of output a run: 64M, 2G.\n"
+                "The default is 1 GiB.");
+    line.option("--spool-dir", "DIR", filled(server.executor.spool.store.directory),
+                "Keep large output in DIR, not in memory.");
+    line.option("--log-level", "LEVEL", choice(server.log_level, argument_text("LEVEL")),
+                "Log debug, info, warning, error or off.\n"
+                "The default is info.");
+}
+
+template <class Typed>
+using Definition = void (*)(CommandLine&, Typed&);
+
+template <class Typed>
+CommandText text_of(Definition<Typed> define) {
+    Typed nothing;
+    CommandLine line(CommandLine::Words::told);
+    define(line, nothing);
+    return line.text();
+}
+
+template <class Typed>
+std::optional<int> read(Definition<Typed> define, int argc, char** argv, Typed& typed) {
+    CommandLine line(CommandLine::Words::left_out);
+    define(line, typed);
+    switch (line.read(argc, argv)) {
+        case CommandLine::Read::done:
+            return std::nullopt;
+        case CommandLine::Read::refused:
+            return 125;
+        case CommandLine::Read::help_wanted:
+            break;
+    }
+    std::fputs(help_of(text_of(define)).c_str(), stdout);
+    return flush_output();
+}
+
+}  // namespace
+
+std::optional<int> read_run(int argc, char** argv, TypedCommand& typed) { return read(define_run, argc, argv, typed); }
+std::optional<int> read_batch(int argc, char** argv, TypedBatch& typed) {
+    return read(define_batch, argc, argv, typed);
+}
+std::optional<int> read_key(int argc, char** argv, TypedCommand& typed) { return read(define_key, argc, argv, typed); }
+std::optional<int> read_status(int argc, char** argv, TypedQuestion& typed) {
+    return read(define_status, argc, argv, typed);
+}
+std::optional<int> read_cancel(int argc, char** argv, TypedQuestion& typed) {
+    return read(define_cancel, argc, argv, typed);
+}
+std::optional<int> read_stats(int argc, char** argv, TypedQuestion& typed) {
+    return read(define_stats, argc, argv, typed);
+}
+std::optional<int> read_serve(int argc, char** argv, ServerOptions& typed) {
+    return read(define_serve, argc, argv, typed);
+}
+
+std::vector<CommandText> command_texts() {
+    return {text_of(define_run),    text_of(define_batch), text_of(define_key),  text_of(define_status),
+            text_of(define_cancel), text_of(define_stats), text_of(define_serve)};
+}
+
+}  // namespace coalesce
