@@ -17,6 +17,8 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <set>
+#include <utility>
 
 #include "commands.h"
 #include "complain.h"
@@ -43,12 +45,20 @@ std::string value_of(const std::vector<KeyPart>& parts, std::string_view name) {
     return {};
 }
 
-// Live flights of the same words that this command would not join, and why.
-void print_near_misses(MeetingPlace& place, const std::string& own_key, const std::vector<KeyPart>& own) {
+struct NearMisses {
+    std::string lines;
+    std::set<std::string> names;  // of all that differs
+};
+
+// Live flights of the same words: the one that this command would join, and those that it
+// would not, and why.
+NearMisses near_misses(MeetingPlace& place, const std::string& own_key, const std::vector<KeyPart>& own) {
+    NearMisses found;
     for (const std::string& key : place.keys()) {
         if (auto live = place.connect(key); !live || !*live) continue;  // a leftover
+        const std::string id = key.substr(0, id_columns);
         if (key == own_key) {
-            std::printf("in flight: would join %.*s\n", id_columns, key.c_str());
+            found.lines += "in flight: would join " + id + "\n";
             continue;
         }
         const auto answer = ask_flight(place, key, Message().text("op", "key").line());
@@ -57,8 +67,26 @@ void print_near_misses(MeetingPlace& place, const std::string& own_key, const st
         const auto other = explain(from_base64(fields->text("surroundings")), from_base64(fields->text("words")));
         if (value_of(other, "argv") != value_of(own, "argv")) continue;
         std::string names;
-        for (const std::string& name : differences(own, other)) names += (names.empty() ? "" : "; ") + name;
-        std::printf("not joined: %.*s differs in %s\n", id_columns, key.c_str(), names.c_str());
+        for (const std::string& name : differences(own, other)) {
+            names += (names.empty() ? "" : "; ") + name;
+            found.names.insert(name);
+        }
+        found.lines += "not joined: " + id + " differs in " + names + "\n";
+    }
+    return found;
+}
+
+// A part a line; what a process is takes one line together, but for what keeps it from joining.
+void print_parts(const std::vector<KeyPart>& parts, const std::set<std::string>& differing) {
+    std::string identity;
+    for (const KeyPart& part : parts)
+        if (part.of_identity && !differing.contains(part.name))
+            identity += (identity.empty() ? "" : ", ") + part.name + " " + part.value;
+    for (const KeyPart& part : parts) {
+        if (!part.of_identity || differing.contains(part.name))
+            std::printf("%s\t%s\n", part.name.c_str(), part.value.c_str());
+        else if (!identity.empty())
+            std::printf("identity\t%s\n", std::exchange(identity, {}).c_str());
     }
 }
 
@@ -229,8 +257,10 @@ int key_command(int argc, char** argv) {
     const auto& orders = std::get<RunOptions>(wrapped).orders;
     const auto parts = explain(orders.canonical_surroundings, orders.canonical_words);
     std::printf("%s\n", orders.key.c_str());
-    for (const KeyPart& part : parts) std::printf("%s\t%s\n", part.name.c_str(), part.value.c_str());
-    if (auto place = own_meeting_place()) print_near_misses(*place, orders.key, parts);
+    NearMisses found;
+    if (auto place = own_meeting_place()) found = near_misses(*place, orders.key, parts);
+    print_parts(parts, found.names);
+    std::fputs(found.lines.c_str(), stdout);
     return flush_output();
 }
 

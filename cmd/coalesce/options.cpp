@@ -36,6 +36,10 @@ void define_rules(CommandLine& line, KeyRules& rules, const char* words_of_key) 
                 "Only these variables, comma-separated, in the key.\n"
                 "An empty list means no variables.");
     line.flag("--ignore-cwd", rules.ignore_cwd, "Leave the directory out of the key.");
+    line.flag("--ignore-namespaces", rules.ignore_namespaces,
+              "Leave namespaces and root directory out of the key.\n"
+              "For containers that share a meeting place and a tree.");
+    line.flag("--no-share", rules.no_share, "Join nobody, and let nobody join.");
 }
 
 void define_grace(CommandLine& line, CommandLine::Take take) {

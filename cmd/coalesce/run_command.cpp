@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT
 // coalesce run: a command, or the run of the same command that is under way.
 
-#include <algorithm>
-
+#include <coalesce/command/ancestry.h>
 #include <coalesce/meeting/requester.h>
 
 #include "commands.h"
@@ -10,16 +9,6 @@
 #include "wrapped_command.h"
 
 namespace coalesce {
-namespace {
-
-// Its own ancestor's key: a command that asks for itself (SPEC F11).
-bool among_ancestors(const FlightOrders& orders) {
-    const auto ancestry = env_value(orders.command.surroundings->env, kAncestryVariable).value_or("");
-    const std::string_view above = ancestry.substr(0, ancestry.size() - std::min(ancestry.size(), orders.key.size()));
-    return above.find(orders.key) != std::string_view::npos;
-}
-
-}  // namespace
 
 int run_command(int argc, char** argv) {
     TypedCommand typed;
@@ -29,7 +18,8 @@ int run_command(int argc, char** argv) {
     RunOptions& run = std::get<RunOptions>(wrapped);
     std::optional<MeetingPlace> place;
     if (run.socket.empty()) {
-        if (among_ancestors(run.orders)) return fail(run.orders.title + " would wait for itself");
+        if (runs_under(run.orders.ancestry, run.orders.key))  // it asks for itself (SPEC F11)
+            return fail(run.orders.title + " would wait for itself");
         auto opened = MeetingPlace::open(run.orders.command.surroundings->env);
         if (!opened) return fail("cannot " + opened.error().message());
         place.emplace(std::move(*opened));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "wrapped_command.h"
 
+#include <coalesce/command/ancestry.h>
 #include <coalesce/command/title.h>
 #include <coalesce/engine/key_hash.h>
 
@@ -29,11 +30,6 @@ Result<std::string> read_to_end(int fd) {
     }
 }
 
-// The flights this process runs under, the nearest last: "KEY:KEY".
-std::string ancestry_of(const std::vector<std::string>& env) {
-    return std::string(env_value(env, kAncestryVariable).value_or(""));
-}
-
 }  // namespace
 
 std::variant<RunOptions, int> wrapped_command(std::string_view subcommand, TypedCommand typed) {
@@ -52,19 +48,21 @@ std::variant<RunOptions, int> wrapped_command(std::string_view subcommand, Typed
     if (typed.standard_input) {
         auto bytes = read_to_end(STDIN_FILENO);
         if (!bytes) return fail("cannot " + bytes.error().message());
-        orders.command.stdin_bytes = std::move(*bytes);
+        if (!bytes->empty())  // else it gets /dev/null, which has as many bytes
+            orders.command.stdin_bytes = std::move(*bytes);
     }
     if (!run.socket.empty()) {  // the server decides what is the same
         orders.command.surroundings = std::move(surroundings);
         return run;
     }
+    surroundings->identity = own_identity();  // the supervisor will be our child
     orders.canonical_surroundings = canonical_surroundings(*surroundings, run.rules);
     orders.canonical_words = canonical_words(orders.command.argv, orders.command.stdin_bytes, run.rules);
+    if (run.rules.no_share) append_unshared(orders.canonical_words);
     const CanonicalSurroundings canonical(orders.canonical_surroundings);
     orders.key = key_hash({&canonical, orders.canonical_words});
-    const std::string ancestry = ancestry_of(surroundings->env);
-    orders.on_behalf_of = ancestry.substr(ancestry.rfind(':') + 1);
-    set_env(surroundings->env, kAncestryVariable, ancestry.empty() ? orders.key : ancestry + ":" + orders.key);
+    orders.ancestry = ancestry_in(surroundings->env);
+    enter_flight(surroundings->env, orders.key);
     surroundings->cwd.clear();  // it is where we are: nothing to enter
     orders.command.surroundings = std::move(surroundings);
     return run;

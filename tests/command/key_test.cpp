@@ -54,6 +54,21 @@ Request with_umask(mode_t umask) {
     r.surroundings.umask = umask;
     return r;
 }
+Request in_directory(dev_t device, ino_t inode) {
+    Request r;
+    r.surroundings.directory = {.device = device, .inode = inode};
+    return r;
+}
+Request with_identity(std::string identity) {
+    Request r;
+    r.surroundings.identity = std::move(identity);
+    return r;
+}
+Request contained(std::string identity) {
+    Request r = with_identity(std::move(identity));
+    r.rules.ignore_namespaces = true;
+    return r;
+}
 Request with_stdin(std::optional<std::string> bytes) {
     Request r;
     r.stdin_bytes = std::move(bytes);
@@ -150,7 +165,12 @@ TEST_CASE("K1: all different commands, all different keys", "[key]") {
         with_stdin(std::string("a\0", 2)), with_stdin("n0:"),
         // directory, umask
         with_cwd("/srv/x"), with_cwd("/srv/"), with_cwd("/"), with_cwd(""), with_cwd(dir.real), spelled,
-        with_umask(027), with_umask(077), with_umask(0),
+        with_umask(027), with_umask(077), with_umask(0), in_directory(1, 2), in_directory(1, 3), in_directory(2, 2),
+        in_directory(12, 3), in_directory(1, 23),
+        // identity
+        with_identity(own_identity()), with_identity("n3:uidv1:0"), with_identity("n3:uidv1:1"),
+        with_identity("n3:uidv1:0c1:av1:0"), with_identity("n3:uidv1:0c1:av1:1"), contained("n3:uidv1:0c1:av1:1"),
+        contained("n3:uidv1:1c1:av1:1"),
         // environment
         with_env({}), with_env({"HOME=/root"}), with_env({"HOME=/root", "LANG=C "}), with_env({"HOME=/root", "LANG="}),
         with_env({"HOME=/root", "LANG"}), with_env({"HOME=/root", "LANG=C", "X=1"}), with_env({"HOME=/root LANG=C"}),
@@ -159,7 +179,10 @@ TEST_CASE("K1: all different commands, all different keys", "[key]") {
         with_env({"A=1", "B=2"}), with_env({"A=1B=2"}), with_env({"A=1", "A"}), with_env({"A", "A=1"}),
         with_env({"a=1"}), with_env({"A==1"}), with_env({"TERM=xterm"}), with_env({"DISPLAY=:0"}),
         with_env({"SSH_AUTH_SOCK=/tmp/s"}), with_env({"WINDOW=1"}), with_env({"XSHLVL=1"}), with_env({"SHLVLX=1"}),
-        with_env({"COALESCE=1"}), with_env({"PWDX=1"}),
+        with_env({"COALESCE=1"}), with_env({"PWDX=1"}), with_env({"COLUMNS=80"}), with_env({"LINES=80"}),
+        with_env({"TMUX=/tmp/a,1,0"}), with_env({"TMUX=/tmp/b,1,0"}), with_env({"STY=1.pts"}),
+        with_env({"ZELLIJ_SESSION_NAME=a"}), with_env({"CLAUDECODE=1"}), with_env({"CODEX_CI=1"}),
+        with_env({"CURSOR_AGENT=1"}), with_env({"AI_AGENT=x"}),
         // scope, key, rules
         with_rules(scoped("x")), with_rules(scoped("y")), with_rules(scoped("make")), with_rules(keyed("x")),
         with_rules(keyed("")), with_rules(keyed("make docs")), with_rules(keyed("x", "x")), with_rules(keyed("", "x")),
@@ -227,13 +250,12 @@ TEST_CASE("K1: what differs between two terminals of one user is no part of the 
     for (const char* entry : {"SHLVL=2",
                               "_=/bin/x",
                               "OLDPWD=/",
-                              "COLUMNS=80",
-                              "LINES=24",
                               "WINDOWID=7",
                               "TERM_SESSION_ID=x",
-                              "TMUX=/tmp/x,1,0",
                               "TMUX_PANE=%1",
-                              "STY=1.pts",
+                              "CLAUDE_CODE_SESSION_ID=1",
+                              "CODEX_THREAD_ID=1",
+                              "CURSOR_TRACE_ID=1",
                               "SSH_CONNECTION=1.2.3.4 5 6.7.8.9 22",
                               "SSH_CLIENT=x",
                               "SSH_TTY=/dev/pts/1",
@@ -340,6 +362,27 @@ TEST_CASE("K2: with the directory ignored, two directories share", "[key]") {
     CHECK(key_of(a) != key_of(b));
     a.rules.ignore_cwd = b.rules.ignore_cwd = true;
     CHECK(key_of(a) == key_of(b));
+}
+
+TEST_CASE("K2: with the namespaces ignored, two containers share, and nobody else does", "[key]") {
+    const std::string one = "n3:uidv1:0c14:root directoryv1:1c14:namespace: netv1:1";
+    const std::string other = "n3:uidv1:0c14:root directoryv1:2c14:namespace: netv1:7";
+    CHECK(key_of(with_identity(one)) != key_of(with_identity(other)));
+    CHECK(key_of(contained(one)) == key_of(contained(other)));
+    CHECK(key_of(contained(one)) != key_of(with_identity(without_namespaces(one))));
+    CHECK(parts_of(contained(one))[1] == KeyPart{"uid", "0", true});
+    Request elsewhere = contained(other);
+    elsewhere.surroundings.directory = {.device = 1, .inode = 2};
+    CHECK(key_of(contained(one)) != key_of(elsewhere));
+}
+
+TEST_CASE("K1: the number of a tmux session is no part of the key, its server is", "[key]") {
+    CHECK(key_of(with_env({"TMUX=/tmp/a,1,0"})) == key_of(with_env({"TMUX=/tmp/a,1,22"})));
+    CHECK(key_of(with_env({"TMUX=/tmp/a,1,0"})) != key_of(with_env({"TMUX=/tmp/a,2,0"})));
+    Request named = with_rules(only({"TMUX"})), other = named;
+    named.surroundings.env = {"TMUX=/tmp/a,1,0"};
+    other.surroundings.env = {"TMUX=/tmp/a,1,1"};
+    CHECK(key_of(named) != key_of(other));
 }
 
 TEST_CASE("K2: a key of the user's replaces argv, directory, environment and stdin, and nothing else", "[key]") {
@@ -503,6 +546,15 @@ TEST_CASE("K4: what differs between two keys is named", "[key]") {
     b.surroundings.cwd = "/other";
     b.surroundings.umask = 0;
     CHECK(differing(a, b) == Words{"umask", "directory"});
+    a = in_directory(1, 2);
+    b = in_directory(1, 3);
+    CHECK(differing(a, b) == Words{"directory: replaced by another of the same name"});
+    b.surroundings.cwd = "/other";
+    CHECK(differing(a, b) == Words{"directory"});
+    a = with_identity("n3:uidv1:0n6:groupsv4:none");
+    b = with_identity("n3:uidv1:0n6:groupsv1:4");
+    CHECK(differing(a, b) == Words{"groups"});
+    a = with_env({"HOME=/root", "CI_JOB_ID=1"});
     b = a;
     b.argv = {"x"};
     b.stdin_bytes = "";

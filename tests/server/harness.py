@@ -134,7 +134,8 @@ class Server:
                     "XDG_RUNTIME_DIR": self.directory, "ASAN_OPTIONS": "detect_leaks=1", **(env or {})}
         self.test = test
         test.addCleanup(self.clean)
-        arguments = [*prefix, COALESCE, "serve", "--socket", self.path, *options]
+        at = ["--socket", self.path] if self.path else []  # else where it listens by default
+        arguments = [*prefix, COALESCE, "serve", *at, *options]
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(arguments, env=self.env, cwd=self.directory, stdin=subprocess.DEVNULL,
                                             stdout=log, stderr=log, **popen)

@@ -143,7 +143,16 @@ class Requests(ServerTest):
             ({"env": {"V": "1"}, "only_env": ["W"]}, {"env": {"V": "2"}, "only_env": ["W"]}, True),
             ({"cwd": "/"}, {"cwd": "/usr"}, False),
             ({"cwd": "/", "ignore_cwd": True}, {"cwd": "/usr", "ignore_cwd": True}, True),
-            ({"stdin": ""}, {}, False),
+            ({"stdin": ""}, {}, True),
+            ({"cwd": "/usr/"}, {"cwd": "/usr"}, True),
+            ({"cwd": "//usr/./bin/."}, {"cwd": "/usr/bin"}, True),
+            ({"cwd": "/usr/bin"}, {"cwd": "/usr/bin/.."}, False),
+            ({"ignore_namespaces": True}, {"ignore_namespaces": True}, True),
+            ({"ignore_namespaces": True}, {}, False),
+            ({"no_share": True}, {"no_share": True}, False),
+            ({"no_share": True}, {}, False),
+            ({}, {"no_share": True}, False),
+            ({"key": "k", "no_share": True}, {"key": "k"}, False),
             ({"stdin": "a"}, {"stdin_base64": "YQ=="}, True),
             ({"umask": 0o22}, {"umask": 0o77}, False),
             ({"key": "k", "cwd": "/"}, {"key": "k", "cwd": "/usr"}, True),
@@ -160,6 +169,42 @@ class Requests(ServerTest):
                 gate.let(1 if shared else 2)
                 self.assertEqual([client.message()["event"] for _ in range(2)], ["exit", "exit"])
                 self.assertEqual(server.runs() - before, 1 if shared else 2)
+
+    def test_a_directory_that_was_replaced_by_another_of_the_same_name_is_another(self):
+        server = self.serve()
+        gate = server.gate("hold")
+        directory = server.file("d")
+        os.mkdir(directory)
+        held = {"line": f"echo x >>ran; {gate.wait}", "cwd": directory, "output": "stream"}
+        client = server.client()
+        client.send({"id": 1, **held})
+        self.assertEqual(client.message()["event"], "started")
+        os.rename(directory, directory + ".old")
+        os.mkdir(directory)
+        client.send({"id": 2, **held})
+        self.assertIs(client.message()["joined"], False)
+        gate.let(2)
+        self.assertEqual([client.message()["exit"] for _ in range(2)], [0, 0])
+        self.assertEqual(server.runs("d/ran"), 1)
+        self.assertEqual(server.runs("d.old/ran"), 1)
+
+    def test_the_identity_that_counts_is_the_servers(self):
+        other = ["setarch", "-R"]
+        if subprocess.run([*other, "true"], check=False).returncode != 0:
+            self.skipTest("setarch fails")
+        server = self.serve()
+        gate = server.gate("hold")
+        line = f"echo x >>{server.file('runs')}; {gate.wait}"
+        arguments = [COALESCE, "run", "--socket", server.path, "-c", line]
+        first = subprocess.Popen(arguments, env=server.env, cwd=server.directory)
+        self.addCleanup(first.wait)
+        second = subprocess.Popen([*other, *arguments], env=server.env, cwd=server.directory)
+        self.addCleanup(second.wait)
+        while server.stats()["waiting"] < 2:
+            pass
+        gate.let(1)
+        self.assertEqual((first.wait(), second.wait()), (0, 0))
+        self.assertEqual(server.runs(), 1)
 
     def test_a_thousand_pipelined_duplicates_are_one_run(self):
         server = self.serve()
@@ -583,6 +628,19 @@ class Nested(ServerTest):
                 file.write(self.ask_from_inside(server, f"sh {server.file(other)}"))
         answer = server.client().ask(f"sh {server.file('a')}\n".encode())
         self.assertIn("would_wait_for_itself", answer["stdout"])
+
+    def test_f11_what_lost_its_environment_and_its_session_is_known_by_its_parents(self):
+        server = self.serve("-j1")
+        lost = f"env -i PATH={os.environ['PATH']} setsid --wait "
+        for one, other in ("cc", "ab", "ba"):
+            with open(server.file(one), "w") as file:
+                file.write(lost + self.ask_from_inside(server, f"sh {server.file(other)}"))
+        for name in "ca":
+            answer = server.client().ask(f"sh {server.file(name)}\n".encode())
+            self.assertIn("would_wait_for_itself", answer["stdout"])
+        # A place that it lends to what it asks for.
+        answer = server.client().ask((lost + self.ask_from_inside(server, "echo inner") + "\n").encode())
+        self.assertIn('"stdout":"inner\\n"', answer["stdout"])
 
     def test_a_command_that_asks_for_another_cannot_deadlock_one_place(self):
         server = self.serve("-j1")

@@ -299,6 +299,7 @@ void Batch::take_line(std::string_view text) {
         words_.clear();
         append_canonical_line(words_, options_.executor.shell, text);
     }
+    if (options_.rules.no_share) append_unshared(words_);
     auto asked = remember(sequence, {canonical_, words_});
     if (asked) asked->command = std::string(text);
     if (options_.once) {
@@ -616,7 +617,9 @@ BatchEnd Batch::end() const {
 Result<BatchEnd> run_batch(BatchOptions options) {
     auto own = own_surroundings();
     if (!own) return own.error();
+    own->identity = own_identity();
     options.executor.directory = own->cwd;
+    options.executor.directory_itself = own->directory;
     auto ledger = Ledger::open({options.joblog, options.report, options.html});
     if (!ledger) return ledger.error();
     return Batch(std::move(options), std::move(*own), std::move(*ledger)).run();

@@ -94,7 +94,7 @@ mode_t current_umask() {
 Result<Surroundings> own_surroundings() {
     auto cwd = current_directory();
     if (!cwd) return cwd.error();
-    Surroundings surroundings{*std::move(cwd), {}, current_umask()};
+    Surroundings surroundings{*std::move(cwd), {}, current_umask(), identity_of_current_directory()};
     for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) surroundings.env.emplace_back(*entry);
     return surroundings;
 }

@@ -15,33 +15,32 @@
 #include <string_view>
 #include <vector>
 
+#include <coalesce/command/identity.h>
 #include <coalesce/command/result.h>
 
 namespace coalesce {
-
-/// The variable in which a command finds the chain of flights it runs under
-/// (F11). It is never part of a key, whatever the rules say.
-inline constexpr std::string_view kAncestryVariable = "COALESCE_ANCESTRY";
 
 /// What a child inherits besides its argv.
 struct Surroundings {
     std::string cwd;               ///< absolute and physical: what getcwd() says, not $PWD
     std::vector<std::string> env;  ///< "NAME=value", in the order given, duplicates and all
     mode_t umask = 022;
+    std::optional<DirectoryIdentity> directory = {};  ///< what cwd leads to
+    std::string identity = {};  ///< of the process that will run commands: own_identity(), where a key is made
 
     bool operator==(const Surroundings&) const = default;
 };
 
-/// One command. `stdin_bytes` absent means /dev/null, which is not the same
-/// command as one that is fed zero bytes (they differ in what stdin is).
+/// One command. `stdin_bytes` absent means /dev/null; so does what a user gives as no bytes,
+/// and it is for who makes a Command to say so: zero bytes here are a file of no length.
 struct Command {
     std::vector<std::string> argv;
     std::shared_ptr<const Surroundings> surroundings;
     std::optional<std::string> stdin_bytes;
 };
 
-/// This process's own directory, environment and umask. Fails when the
-/// directory has been deleted or cannot be named. Reads the umask by setting it
+/// This process's own directory, environment and umask, without its identity, which takes
+/// longer than all of them. Fails when the directory has been deleted or cannot be named. Reads the umask by setting it
 /// and setting it back, so call it before there are threads.
 [[nodiscard]] Result<Surroundings> own_surroundings();
 

@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: MIT
-// The canonical encoding: a tag, the length in decimal, a colon, the bytes; again and
-// again. It can be taken apart, so what a user is told about a key comes from its bytes.
+// What is told about a key comes from its bytes (canonical.h), never from the request.
 #include <coalesce/command/key.h>
 
-#include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <charconv>
+#include <random>
+
+#include <coalesce/command/ancestry.h>
+#include <coalesce/command/canonical.h>
 
 namespace coalesce {
 namespace {
@@ -15,9 +19,12 @@ namespace {
 // Tags of the surroundings, then of the words. No tag is used in both halves.
 namespace tag {
 constexpr char kUser = 'w';
+constexpr char kIdentity = 'I';      // a canonical text of its own (identity.h)
+constexpr char kNoNamespaces = 'N';  // present, with no bytes, when they do not count
 constexpr char kUmask = 'u';
 constexpr char kScope = 's';
 constexpr char kDirectory = 'd';
+constexpr char kDirectoryItself = 'D';  // "device inode"
 constexpr char kSpelling = 'p';
 constexpr char kIgnored = 'i';
 constexpr char kOnly = 'O';  // present, with no bytes, when there is a list; its patterns follow
@@ -27,21 +34,22 @@ constexpr char kVariable = 'e';
 constexpr char kArgument = 'a';
 constexpr char kStdin = 'n';
 constexpr char kReplaced = 'k';
+constexpr char kUnshared = 'U';
 }  // namespace tag
 
 // In doubt a variable is not here: a missed join costs a run, a wrong one a wrong
 // result. TERM, DISPLAY, TERM_PROGRAM, COLORTERM, VTE_VERSION change output;
-// SSH_AUTH_SOCK, KITTY_LISTEN_ON, WEZTERM_UNIX_SOCKET, NOTIFY_SOCKET decide whom a
+// COLUMNS and LINES are obeyed off a terminal too; SSH_AUTH_SOCK, TMUX, STY,
+// ZELLIJ_SESSION_NAME, KITTY_LISTEN_ON, WEZTERM_UNIX_SOCKET, NOTIFY_SOCKET decide whom a
 // command talks to; WINDOW (screen) and LISTEN_FDS are names a script may use for
-// something else. All of them stay in the key.
+// something else; CLAUDECODE, CODEX_CI, CURSOR_AGENT, AI_AGENT make programs write for an
+// agent. All of them stay in the key.
 constexpr std::array kIgnoredByDefault = std::to_array<IgnoredVariable>({
     {"COALESCE_*", "coalesce's own"},
     {"SHLVL", "counts nested shells"},
     {"_", "the command the shell ran last"},
     {"OLDPWD", "the directory the shell was in before"},
     {"PWD", "the directory is a part of its own, with the spelling that PWD gives it"},
-    {"COLUMNS", "width of the terminal; output goes to a pipe"},
-    {"LINES", "height of the terminal; output goes to a pipe"},
     {"WINDOWID", "number of the X window"},
     {"DESKTOP_STARTUP_ID", "token of one launch from the desktop, spent at the start"},
     {"XDG_ACTIVATION_TOKEN", "token of one launch from the desktop, spent at the start"},
@@ -65,11 +73,9 @@ constexpr std::array kIgnoredByDefault = std::to_array<IgnoredVariable>({
     {"ALACRITTY_WINDOW_ID", "names one Alacritty window"},
     {"ALACRITTY_LOG", "log file of one Alacritty"},
     {"WEZTERM_PANE", "names one WezTerm pane"},
-    {"TMUX", "names the tmux server and session"},
+    {"TMUX", "the session's number, its last field, does not count; the tmux server does", true},
     {"TMUX_PANE", "names one tmux pane"},
-    {"STY", "names one screen session"},
     {"ZELLIJ_PANE_ID", "names one Zellij pane"},
-    {"ZELLIJ_SESSION_NAME", "names one Zellij session"},
     {"SSH_CONNECTION", "addresses and ports of the login"},
     {"SSH_CLIENT", "addresses and ports of the login"},
     {"SSH_TTY", "terminal device of the login"},
@@ -87,35 +93,15 @@ constexpr std::array kIgnoredByDefault = std::to_array<IgnoredVariable>({
     {"WATCHDOG_PID", "process id that the watchdog was meant for, never the command's"},
     {"MEMORY_PRESSURE_WATCH", "the unit's own control group"},
     {"MEMORY_PRESSURE_WRITE", "set with MEMORY_PRESSURE_WATCH"},
+    {"CLAUDE_CODE_SESSION_ID", "names one session of a coding agent"},
+    {"CLAUDE_CODE_REMOTE_SESSION_ID", "names one session of a coding agent"},
+    {"CODEX_SESSION_ID", "names one session of a coding agent"},
+    {"CODEX_THREAD_ID", "names one session of a coding agent"},
+    {"CURSOR_TRACE_ID", "names one session of a coding agent"},
+    {"AMP_CURRENT_THREAD_ID", "names one session of a coding agent"},
+    {"AGENT_THREAD_ID", "names one session of a coding agent"},
+    {"OPENCODE_RUN_ID", "names one session of a coding agent"},
 });
-
-void append_field(std::string& out, char tag, std::string_view bytes) {
-    std::array<char, 24> prefix{};
-    prefix[0] = tag;
-    char* end = std::to_chars(prefix.data() + 1, prefix.data() + prefix.size() - 1, bytes.size()).ptr;
-    *end++ = ':';
-    out.append(prefix.data(), static_cast<std::size_t>(end - prefix.data()));
-    out.append(bytes);
-}
-
-struct Field {
-    char tag;
-    std::string_view bytes;
-};
-
-// Takes the next field off the front; nothing when what is there is none.
-std::optional<Field> take_field(std::string_view& rest) {
-    if (rest.empty()) return std::nullopt;
-    const char* const end = rest.data() + rest.size();
-    std::size_t length = 0;
-    const auto [after, error] = std::from_chars(rest.data() + 1, end, length);
-    if (error != std::errc{} || after == end || *after != ':') return std::nullopt;
-    const char* const bytes = after + 1;
-    if (length > static_cast<std::size_t>(end - bytes)) return std::nullopt;
-    const Field field{rest.front(), {bytes, length}};
-    rest.remove_prefix(static_cast<std::size_t>(bytes - rest.data()) + length);
-    return field;
-}
 
 bool matches_any(const std::vector<std::string>& patterns, std::string_view name) {
     return std::any_of(patterns.begin(), patterns.end(),
@@ -126,19 +112,25 @@ bool matches_any(const std::vector<std::string>& patterns, std::string_view name
 static_assert(std::none_of(kIgnoredByDefault.begin(), kIgnoredByDefault.end(), [](const IgnoredVariable& v) {
     return v.pattern.front() == '*' || v.pattern.front() == '?';
 }));
-bool ignored_by_default(std::string_view name) {
-    if (name.empty()) return false;
-    return std::any_of(kIgnoredByDefault.begin(), kIgnoredByDefault.end(), [name](const IgnoredVariable& v) {
-        return v.pattern.front() == name.front() && matches_pattern(v.pattern, name);
-    });
+const IgnoredVariable* ignored_by_default(std::string_view name) {
+    if (name.empty()) return nullptr;
+    const auto* const found =
+        std::find_if(kIgnoredByDefault.begin(), kIgnoredByDefault.end(), [name](const IgnoredVariable& v) {
+            return v.pattern.front() == name.front() && matches_pattern(v.pattern, name);
+        });
+    return found == kIgnoredByDefault.end() ? nullptr : found;
 }
 
-// Naming a variable in only_env overrides the default list, not ignore_env; the
-// ancestry is never part of a key (F11).
-bool counts(std::string_view name, const KeyRules& rules) {
-    if (name == kAncestryVariable || matches_any(rules.ignore_env, name)) return false;
-    if (rules.only_env) return matches_any(*rules.only_env, name);
-    return !ignored_by_default(name);
+// What counts of an environment entry; nothing of one that does not. Naming a variable in
+// only_env overrides the default list, not ignore_env; the ancestry is never part of a
+// key (F11).
+std::optional<std::string_view> counted(std::string_view entry, const KeyRules& rules) {
+    const std::string_view name = env_name(entry);
+    if (name == kAncestryVariable || matches_any(rules.ignore_env, name)) return std::nullopt;
+    if (rules.only_env) return matches_any(*rules.only_env, name) ? std::optional(entry) : std::nullopt;
+    const IgnoredVariable* const ignored = ignored_by_default(name);
+    if (ignored == nullptr) return entry;
+    return ignored->last_field_only ? std::optional(entry.substr(0, entry.rfind(','))) : std::nullopt;
 }
 
 // Sorted by name only and stably: duplicates keep their order, because getenv()
@@ -146,7 +138,7 @@ bool counts(std::string_view name, const KeyRules& rules) {
 std::vector<std::string_view> counted_variables(const std::vector<std::string>& env, const KeyRules& rules) {
     std::vector<std::string_view> entries;
     for (const std::string& entry : env)
-        if (counts(env_name(entry), rules)) entries.emplace_back(entry);
+        if (const auto what_counts = counted(entry, rules)) entries.push_back(*what_counts);
     std::stable_sort(entries.begin(), entries.end(),
                      [](std::string_view a, std::string_view b) { return env_name(a) < env_name(b); });
     return entries;
@@ -160,10 +152,8 @@ std::vector<std::string_view> sorted_unique(const std::vector<std::string>& text
 }
 
 bool same_directory(const std::string& a, const std::string& b) {
-    struct stat stat_a {
-    }, stat_b{};
-    return ::stat(a.c_str(), &stat_a) == 0 && ::stat(b.c_str(), &stat_b) == 0 && stat_a.st_dev == stat_b.st_dev &&
-           stat_a.st_ino == stat_b.st_ino;
+    const auto directory = identity_of_directory(a);
+    return directory && directory == identity_of_directory(b);
 }
 
 // $PWD where it names cwd by another path. The last PWD is looked at, and the first too
@@ -198,13 +188,26 @@ KeyPart env_part(std::string_view entry) {
     return {"environment: " + display_word(env_name(entry)), display_word(entry)};
 }
 
+constexpr std::string_view kDirectoryItself = "directory's device and inode";
+
+bool append_identity_parts(std::vector<KeyPart>& parts, std::string_view identity) {
+    const auto said = parts_of_identity(identity);
+    if (!said) return false;
+    for (const IdentityPart& part : *said) parts.push_back({std::string(part.name), display_word(part.value), true});
+    return true;
+}
+
 // The part of one field; nothing for a tag that is unknown.
-std::optional<KeyPart> part_of(const Field& field) {
+std::optional<KeyPart> part_of(const CanonicalField& field) {
     switch (field.tag) {
         case tag::kUser:
             return KeyPart{"user", std::string(field.bytes)};
         case tag::kUmask:
             return KeyPart{"umask", "0" + std::string(field.bytes)};
+        case tag::kNoNamespaces:
+            return KeyPart{"namespaces", "(ignored)"};
+        case tag::kDirectoryItself:
+            return KeyPart{std::string(kDirectoryItself), std::string(field.bytes)};
         case tag::kScope:
             return KeyPart{"scope", display_word(field.bytes)};
         case tag::kDirectory:
@@ -221,6 +224,8 @@ std::optional<KeyPart> part_of(const Field& field) {
             return env_part(field.bytes);
         case tag::kStdin:
             return KeyPart{"stdin", display_word(field.bytes)};
+        case tag::kUnshared:
+            return KeyPart{"no-share", "(shared with nobody)"};
         case tag::kReplaced:
             return KeyPart{"key", display_word(field.bytes)};
         default:
@@ -236,6 +241,10 @@ bool append_parts(std::vector<KeyPart>& parts, std::string_view canonical) {
         if (!field) return false;
         if (field->tag == tag::kArgument) {
             argv.emplace_back(field->bytes);
+            continue;
+        }
+        if (field->tag == tag::kIdentity) {
+            if (!append_identity_parts(others, field->bytes)) return false;
             continue;
         }
         auto part = part_of(*field);
@@ -283,11 +292,18 @@ bool matches_pattern(std::string_view pattern, std::string_view name) {
 std::string canonical_surroundings(const Surroundings& surroundings, const KeyRules& rules) {
     std::string out;
     if (rules.user) append_field(out, tag::kUser, std::to_string(*rules.user));
+    if (!surroundings.identity.empty())
+        append_field(out, tag::kIdentity,
+                     rules.ignore_namespaces ? without_namespaces(surroundings.identity) : surroundings.identity);
+    if (rules.ignore_namespaces) append_field(out, tag::kNoNamespaces, {});
     append_field(out, tag::kUmask, octal(surroundings.umask));
     if (!rules.scope.empty()) append_field(out, tag::kScope, rules.scope);
     if (rules.key) return out;
     if (!rules.ignore_cwd) {
         append_field(out, tag::kDirectory, surroundings.cwd);
+        if (const auto& directory = surroundings.directory)
+            append_field(out, tag::kDirectoryItself,
+                         std::to_string(directory->device) + " " + std::to_string(directory->inode));
         append_spellings(out, surroundings);
     }
     append_env(out, surroundings, rules);
@@ -304,6 +320,16 @@ std::string canonical_words(const std::vector<std::string>& argv, const std::opt
     for (const std::string& word : argv) append_field(out, tag::kArgument, word);
     if (stdin_bytes) append_field(out, tag::kStdin, *stdin_bytes);
     return out;
+}
+
+void append_unshared(std::string& words) {
+    static const std::uint64_t random = [] {
+        std::random_device device;
+        return std::uint64_t{device()} << 32 | device();
+    }();
+    static std::atomic<std::uint64_t> count = 0;
+    append_field(words, tag::kUnshared,
+                 std::to_string(::getpid()) + " " + std::to_string(random) + " " + std::to_string(++count));
 }
 
 void append_canonical_line(std::string& out, std::string_view shell, std::string_view line) {
@@ -352,6 +378,13 @@ std::vector<std::string> differences(const std::vector<KeyPart>& a, const std::v
     };
     for (const KeyPart& part : a) look_at(part);
     for (const KeyPart& part : b) look_at(part);
+    // A directory of another name is another directory; there is no more to say of it.
+    const auto itself = std::find(names.begin(), names.end(), kDirectoryItself);
+    if (itself == names.end()) return names;
+    if (std::find(names.begin(), names.end(), "directory") != names.end())
+        names.erase(itself);
+    else
+        *itself = "directory: replaced by another of the same name";
     return names;
 }
 

@@ -41,6 +41,8 @@ struct KeyRules {
     std::vector<std::string> ignore_env;               ///< glob patterns (* and ?), beside the default ones
     std::optional<std::vector<std::string>> only_env;  ///< glob patterns; present and empty: no environment at all
     bool ignore_cwd = false;
+    bool ignore_namespaces = false;  ///< containers that share a tree: their namespaces and roots do not count
+    bool no_share = false;           ///< joins nobody, and nobody joins it: append_unshared()
     std::string scope;               ///< added to the key
     std::optional<std::string> key;  ///< replaces argv, cwd, env and stdin
     std::optional<uid_t> user;       ///< set by a door that serves several users (K3)
@@ -50,6 +52,7 @@ struct KeyRules {
 struct IgnoredVariable {
     std::string_view pattern;
     std::string_view reason;
+    bool last_field_only = false;  ///< what follows its last comma; the rest counts
 };
 
 /// The variables ignored by default, each with the reason a user can read.
@@ -59,8 +62,9 @@ struct IgnoredVariable {
 /// Does the name match the pattern? '*' is any run of bytes, '?' any one byte.
 [[nodiscard]] bool matches_pattern(std::string_view pattern, std::string_view name);
 
-/// The canonical bytes of everything but the words. PWD itself is not part of
-/// it, but when it names the directory by another path (through a symbolic
+/// The canonical bytes of everything but the words: the identity of who will run the command,
+/// the umask, the directory with its device and inode, the environment. PWD itself is not part
+/// of it, but when it names the directory by another path (through a symbolic
 /// link), that spelling is: compilers and `pwd` show it. This is the one place
 /// that looks at the file system, and only when PWD and cwd differ.
 [[nodiscard]] std::string canonical_surroundings(const Surroundings& surroundings, const KeyRules& rules);
@@ -68,6 +72,10 @@ struct IgnoredVariable {
 /// The canonical bytes of argv and stdin, or of rules.key in their stead.
 [[nodiscard]] std::string canonical_words(const std::vector<std::string>& argv,
                                           const std::optional<std::string>& stdin_bytes, const KeyRules& rules);
+
+/// Makes words like no other of any process: whoever has them joins nobody, and is joined by
+/// nobody, but is a flight like any other.
+void append_unshared(std::string& words);
 
 /// Appends the bytes of canonical_words({shell, "-c", line}, nullopt, {}) without building vectors.
 void append_canonical_line(std::string& out, std::string_view shell, std::string_view line);
@@ -142,17 +150,20 @@ class SurroundingsTable {
 struct KeyPart {
     std::string name;
     std::string value;
+    bool of_identity = false;  ///< many, and of interest only where they differ
     bool operator==(const KeyPart&) const = default;
 };
 
-/// The parts of a key, in the order a reader wants them (K4): argv, stdin, directory, umask, environment, scope, rules.
+/// The parts of a key, in the order a reader wants them (K4): argv, stdin, identity, umask, scope, directory,
+/// rules, environment.
 [[nodiscard]] std::vector<KeyPart> explain(const Surroundings& surroundings, const std::vector<std::string>& argv,
                                            const std::optional<std::string>& stdin_bytes, const KeyRules& rules);
 
 /// The same from a key's own bytes. Bytes that are no key yield one part named "malformed key".
 [[nodiscard]] std::vector<KeyPart> explain(std::string_view canonical_surroundings, std::string_view canonical_words);
 
-/// The names of the parts that differ, each once: "environment: CI_JOB_ID", "directory", "umask", "argv", "stdin".
+/// The names of the parts that differ, each once: "environment: CI_JOB_ID", "directory", "umask", "argv", "stdin",
+/// "groups", "namespace: net".
 /// Empty if and only if the keys are equal.
 [[nodiscard]] std::vector<std::string> differences(const std::vector<KeyPart>& a, const std::vector<KeyPart>& b);
 

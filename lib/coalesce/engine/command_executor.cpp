@@ -169,8 +169,8 @@ Child::Start CommandExecutor::start_child(FlightId id, Active& active) {
     const auto start = [&](const std::vector<std::string>& argv, const std::vector<std::string>& env,
                            const char* path) {
         Program program{.argv = argv, .env = env, .path = path, .umask = surroundings.umask, .hook = options_.in_child};
-        if (!surroundings.cwd.empty() && surroundings.cwd != options_.directory)
-            program.directory = surroundings.cwd.c_str();
+        const bool own = surroundings.cwd == options_.directory && surroundings.directory == options_.directory_itself;
+        if (!surroundings.cwd.empty() && !own) program.directory = surroundings.cwd.c_str();
         return Child::start(loop_, program, input, events());
     };
     if (active.job.line) {

@@ -60,6 +60,8 @@ class CommandExecutor {
         /// This process's own directory, if a command that is to run there may inherit
         /// it: then it need not be reachable by its name.
         std::string directory;
+        /// What that name led to at the start: by now it may be another's.
+        std::optional<DirectoryIdentity> directory_itself;
     };
     struct Counts {
         std::size_t queued = 0;

@@ -22,6 +22,7 @@
 #include <set>
 #include <utility>
 
+#include <coalesce/command/ancestry.h>
 #include <coalesce/command/duration.h>
 #include <coalesce/command/insistence.h>
 #include <coalesce/protocol/json_text.h>
@@ -287,6 +288,8 @@ std::string server_request(const RunOptions& options, bool quiet) {
     if (!options.rules.ignore_env.empty()) message.texts("ignore_env", options.rules.ignore_env);
     if (options.rules.only_env) message.texts("only_env", *options.rules.only_env);
     if (options.rules.ignore_cwd) message.flag("ignore_cwd", true);
+    if (options.rules.ignore_namespaces) message.flag("ignore_namespaces", true);
+    if (options.rules.no_share) message.flag("no_share", true);
     if (orders.timeout) message.seconds("timeout", duration<double>(*orders.timeout).count());
     if (options.own_grace) message.seconds("grace", duration<double>(orders.grace).count());
     if (orders.keep_running) message.flag("keep_running", true);
@@ -298,7 +301,7 @@ class Requester {
     Requester(RunOptions options, std::optional<MeetingPlace> place)
         : options_(std::move(options)),
           place_(std::move(place)),
-          quiet_(!options_.verbose && options_.orders.on_behalf_of.empty() && ::isatty(STDERR_FILENO) == 0) {}
+          quiet_(!options_.verbose && options_.orders.ancestry.empty() && ::isatty(STDERR_FILENO) == 0) {}
 
     Result<RunEnd> run();
 
@@ -393,7 +396,7 @@ std::string Requester::joining_line() const {
         .flag("keep_running", options_.orders.keep_running)
         .flag("quiet", quiet_)
         .flag("heir", options_.orders.heir)
-        .text("on_behalf_of", options_.orders.on_behalf_of)
+        .text("on_behalf_of", std::string(nearest_flight(options_.orders.ancestry)))
         .line();
 }
 
@@ -590,7 +593,7 @@ bool Requester::on_signals(Connection& connection) {
 }
 
 bool Requester::refuse_to_wait_for_itself() {
-    if (!place_ || options_.orders.on_behalf_of.empty() || !waits_for_itself()) return false;
+    if (!place_ || options_.orders.ancestry.empty() || !waits_for_itself()) return false;
     say(options_.orders.title + " would wait for itself");
     end_with(125);
     return true;
@@ -601,7 +604,7 @@ bool Requester::refuse_to_wait_for_itself() {
 // so that of two requests that close a ring at once, at least one sees the other.
 bool Requester::waits_for_itself() {
     std::set<std::string> seen;
-    std::vector<std::string> to_ask{options_.orders.on_behalf_of};
+    std::vector<std::string> to_ask{std::string(nearest_flight(options_.orders.ancestry))};
     while (!to_ask.empty()) {
         const std::string key = to_ask.back();
         to_ask.pop_back();

@@ -12,6 +12,7 @@
 #include <memory>
 #include <utility>
 
+#include <coalesce/command/ancestry.h>
 #include <coalesce/engine/command_executor.h>
 #include <coalesce/io/loop.h>
 #include <coalesce/reception/descriptor_relay.h>
@@ -161,7 +162,7 @@ void Supervisor::run(Descriptor leader, pid_t leader_pid) {
     first.pid = leader_pid;
     first.keep_running = orders_.keep_running;
     first.quiet = !orders_.verbose;
-    first.on_behalf_of = orders_.on_behalf_of;
+    first.on_behalf_of = nearest_flight(orders_.ancestry);
     admit(first, false);
     loop_.run();
     members_.clear();

@@ -38,7 +38,7 @@ struct FlightOrders {
     std::uint64_t replay_bytes = std::uint64_t{1} << 30;
     std::string spool_directory;
     bool keep_running = false;  ///< the leader's: let the run finish when it leaves
-    std::string on_behalf_of;   ///< the flight whose command asks, if any
+    std::string ancestry;       ///< the flights under which the leader asks, if any
     bool verbose = false;       ///< the leader's: it wants to hear of the start
     bool heir = false;          ///< takes over after a dead supervisor: others are on their way
 };

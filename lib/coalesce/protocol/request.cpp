@@ -163,6 +163,10 @@ void read_field(const std::string& name, const Json& value, Request& request) {
         request.only_env = words_field(value, "only_env");
     } else if (name == "ignore_cwd") {
         request.ignore_cwd = flag_field(value, "ignore_cwd");
+    } else if (name == "ignore_namespaces") {
+        request.ignore_namespaces = flag_field(value, "ignore_namespaces");
+    } else if (name == "no_share") {
+        request.no_share = flag_field(value, "no_share");
     } else if (name == "umask") {
         request.umask = number_field(value, "umask", 0777);
     } else if (name == "signal") {

@@ -37,6 +37,8 @@ struct Request {
     std::vector<std::string> ignore_env;
     std::optional<std::vector<std::string>> only_env;
     bool ignore_cwd = false;
+    bool ignore_namespaces = false;
+    bool no_share = false;
     std::optional<unsigned> umask;
     bool fresh = false;
     std::optional<std::chrono::milliseconds> timeout;

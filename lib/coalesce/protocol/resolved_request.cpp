@@ -17,6 +17,19 @@ void change_env(std::vector<std::string>& env, const Request& request) {
     }
 }
 
+// The same directory written with fewer bytes: without empty elements, "." and a slash at
+// the end. What ".." leads to is the file system's to say.
+std::string without_idle_elements(std::string_view path) {
+    std::string out;
+    while (!path.empty()) {
+        const std::size_t slash = path.find('/');
+        const std::string_view element = path.substr(0, slash);
+        if (!element.empty() && element != ".") out.append(1, '/').append(element);
+        path.remove_prefix(slash == std::string_view::npos ? path.size() : slash + 1);
+    }
+    return out.empty() ? "/" : out;
+}
+
 }  // namespace
 
 ResolvedRequest resolve(Request& request, const std::shared_ptr<const Surroundings>& base, KeyRules rules,
@@ -26,6 +39,7 @@ ResolvedRequest resolve(Request& request, const std::shared_ptr<const Surroundin
     if (request.only_env) rules.only_env = request.only_env;
     rules.ignore_env.insert(rules.ignore_env.end(), request.ignore_env.begin(), request.ignore_env.end());
     rules.ignore_cwd = rules.ignore_cwd || request.ignore_cwd;
+    rules.ignore_namespaces = rules.ignore_namespaces || request.ignore_namespaces;
 
     ResolvedRequest resolved{.job = std::move(defaults)};
     Command& command = resolved.job.command;
@@ -33,7 +47,10 @@ ResolvedRequest resolve(Request& request, const std::shared_ptr<const Surroundin
     if (request.env || request.cwd || request.umask || !request.env_changes.empty()) {
         auto own = std::make_shared<Surroundings>(*base);
         if (request.env) own->env = std::move(*request.env);
-        if (request.cwd) own->cwd = std::move(*request.cwd);
+        if (request.cwd) {
+            own->cwd = without_idle_elements(*request.cwd);
+            own->directory = identity_of_directory(own->cwd);
+        }
         if (request.umask) own->umask = *request.umask;
         change_env(own->env, request);
         command.surroundings = std::move(own);
@@ -46,16 +63,18 @@ ResolvedRequest resolve(Request& request, const std::shared_ptr<const Surroundin
         command.argv = std::move(request.argv);
         resolved.job.title = title(command.argv);
     }
-    command.stdin_bytes = std::move(request.stdin_bytes);
+    if (request.stdin_bytes && !request.stdin_bytes->empty())  // else it gets /dev/null, which has as many bytes
+        command.stdin_bytes = std::move(request.stdin_bytes);
     if (request.grace) resolved.job.grace = *request.grace;
     if (request.timeout) resolved.job.timeout = request.timeout;
     if (resolved.job.timeout && resolved.job.timeout->count() == 0)
         resolved.job.timeout.reset();  // none, as with timeout(1)
-    const bool own_rules =
-        request.key || !request.scope.empty() || request.only_env || !request.ignore_env.empty() || request.ignore_cwd;
+    const bool own_rules = request.key || !request.scope.empty() || request.only_env || !request.ignore_env.empty() ||
+                           request.ignore_cwd || request.ignore_namespaces;
     if (own_rules || command.surroundings != base)
         resolved.canonical_surroundings = canonical_surroundings(*command.surroundings, rules);
     resolved.canonical_words = canonical_words(command.argv, command.stdin_bytes, rules);
+    if (rules.no_share || request.no_share) append_unshared(resolved.canonical_words);
     return resolved;
 }
 

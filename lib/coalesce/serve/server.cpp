@@ -23,8 +23,10 @@
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include <coalesce/command/ancestry.h>
 #include <coalesce/command/duration.h>
 #include <coalesce/io/loop.h>
+#include <coalesce/io/process_chain.h>
 #include <coalesce/reception/descriptor_relay.h>
 #include <coalesce/command/insistence.h>
 #include <coalesce/engine/key_hash.h>
@@ -83,8 +85,8 @@ struct Client {
     std::list<Asked> asked;
     uid_t uid = 0;
     pid_t pid = 0;
-    pid_t session_leader = 0;
-    std::optional<Timer> refused;  // until it is closed
+    std::optional<std::vector<SessionAbove>> sessions;  // that it runs in, since its first request
+    std::optional<Timer> refused;                       // until it is closed
 };
 
 // What people and commands know a flight by, while it is in the table.
@@ -157,7 +159,7 @@ class Server {
     void tell_stats(Client& client, const Request& request);
     [[nodiscard]] Asked* waiting_request(Client& client, const std::string& id) const;
     [[nodiscard]] static bool may_see(const Client& client, uid_t owner) noexcept;
-    [[nodiscard]] FlightRef asking_flight(const Client& client, const std::vector<std::string>& env) const;
+    [[nodiscard]] FlightRef asking_flight(Client& client, const std::vector<std::string>& env) const;
     [[nodiscard]] Message message_to(const std::string& id) const;
     void refuse(Client& client, const std::string& id, std::string_view code, const std::string& why);
     void finish_if_served(Client& client);
@@ -300,7 +302,6 @@ void Server::receive(Descriptor connection, const ucred& peer) {
     clients_.emplace(&client, std::move(owned));
     client.uid = peer.uid;
     client.pid = peer.pid;
-    client.session_leader = ::getsid(peer.pid);
     client.session = std::make_unique<Session>(
         loop_, std::move(connection),
         Session::Events{[this, &client](std::string_view line, bool too_long) { on_line(client, line, too_long); },
@@ -375,8 +376,7 @@ void Server::admit(Client& client, Request& request, ResolvedRequest resolved) {
                              const std::string hash =
                                  key_hash({canonical, words});  // not for those who join: it costs more than joining
                              auto own = std::make_shared<Surroundings>(*job.command.surroundings);
-                             const std::string above(env_value(own->env, kAncestryVariable).value_or(""));
-                             set_env(own->env, kAncestryVariable, above.empty() ? hash : above + ":" + hash);
+                             enter_flight(own->env, hash);
                              job.command.surroundings = std::move(own);
                              return std::move(job);
                          },
@@ -546,21 +546,21 @@ void Server::keep(Asked& asked) {
     });
 }
 
-// The server's flight whose command makes this request: known by its session, or
-// by the ancestry in its environment.
-FlightRef Server::asking_flight(const Client& client, const std::vector<std::string>& env) const {
-    if (const auto found = running_by_process_.find(client.session_leader); found != running_by_process_.end())
-        return live_.at(found->second).ref;
-    std::string_view ancestry = env_value(env, kAncestryVariable).value_or("");
-    while (!ancestry.empty()) {
-        const std::size_t colon = ancestry.rfind(':');
-        const std::string nearest(ancestry.substr(colon == std::string_view::npos ? 0 : colon + 1));
-        if (const auto found = running_by_hash_.find(nearest); found != running_by_hash_.end()) {
-            const LiveFlight& live = live_.at(found->second);
-            if (may_see(client, live.uid)) return live.ref;
-        }
-        ancestry = colon == std::string_view::npos ? std::string_view() : ancestry.substr(0, colon);
+// The server's flight whose command makes this request: known by the ancestry in its
+// environment, or by the sessions that the client runs in, where that got lost.
+FlightRef Server::asking_flight(Client& client, const std::vector<std::string>& env) const {
+    for (std::string_view ancestry = ancestry_in(env); !ancestry.empty(); ancestry = above_nearest(ancestry)) {
+        const auto found = running_by_hash_.find(std::string(nearest_flight(ancestry)));
+        if (found == running_by_hash_.end()) continue;
+        const LiveFlight& live = live_.at(found->second);
+        if (may_see(client, live.uid)) return live.ref;
     }
+    // Read once, and with nothing running not even that: what starts later is not above the client.
+    if (!client.sessions)
+        client.sessions = running_by_process_.empty() ? std::vector<SessionAbove>() : sessions_above(client.pid);
+    for (const SessionAbove& session : *client.sessions)
+        if (const auto found = running_by_process_.find(session.leader); found != running_by_process_.end())
+            return live_.at(found->second).ref;
     return {};
 }
 
@@ -874,6 +874,7 @@ void Server::drop_clients() {
 Result<int> serve(ServerOptions options) {
     auto own = own_surroundings();
     if (!own) return own.error();
+    own->identity = own_identity();
     // What the service manager tells us is not for the commands.
     std::erase_if(own->env, [](const std::string& entry) {
         static constexpr std::string_view ours[] = {"LISTEN_PID",   "LISTEN_FDS",    "LISTEN_FDNAMES", "NOTIFY_SOCKET",
