@@ -108,12 +108,11 @@ void CommandLine::list(const char* names, const char* argument, Take take, const
 void CommandLine::operands(std::vector<std::string>& into) { operands_ = &into; }
 
 CommandLine::Read CommandLine::read(int argc, char** argv) {
-    std::vector<std::string> words;
-    for (int i = argc - 1; i > 0; --i) words.push_back(marked(argv[i]));  // the last first, as CLI11 takes them
+    for (int i = 1; i < argc; ++i) typed_.push_back(marked(argv[i]));
     bool help_wanted = false;
     bool value_missing = false;
     try {
-        app_->parse(std::move(words));
+        app_->parse(std::vector<std::string>(typed_.rbegin(), typed_.rend()));  // as CLI11 takes them
     } catch (const CLI::CallForHelp&) {
         help_wanted = true;
     } catch (const CLI::ArgumentMismatch&) {
@@ -121,14 +120,16 @@ CommandLine::Read CommandLine::read(int argc, char** argv) {
     }
     // An unknown option is left over as a command is, and what follows it too.
     std::vector<std::string> rest = app_->remaining();
-    for (std::string& word : rest) word = unmarked(std::move(word));
     if (!rest.empty() && rest.front() == "--")
         rest.erase(rest.begin());
     else if (!rest.empty() && rest.front().starts_with('-') && rest.front() != "-")
-        return refuse_unknown(rest.front());
-    if (value_missing) return refuse("option " + std::string(argv[argc - 1]) + " needs an argument");
-    if (help_wanted && app_->get_help_ptr()->results().back() != on) return refuse("option --help takes no argument");
-    if (help_wanted) return Read::help_wanted;
+        return refuse_unknown(std::move(rest.front()));
+    for (std::string& word : rest) word = unmarked(std::move(word));
+    if (value_missing) return refuse("option " + unmarked(typed_.back()) + " needs an argument");
+    if (help_wanted) {
+        const CLI::Option& help = *app_->get_help_ptr();
+        return help.results().back() == on ? Read::help_wanted : refuse_value_of_switch(help);
+    }
     if (operands_ == nullptr && !rest.empty()) return refuse("unexpected argument '" + rest.front() + "'");
     for (const Defined& defined : defined_)
         if (take_given(defined) == Read::refused) return Read::refused;
@@ -138,18 +139,19 @@ CommandLine::Read CommandLine::read(int argc, char** argv) {
 
 // By what was given, rather than by CLI11's callbacks: 2.4 reads "{}" as an empty list there.
 CommandLine::Read CommandLine::take_given(const Defined& defined) const {
-    const std::vector<std::string>& given = defined.option->results();
+    const CLI::Option& option = *defined.option;
+    const std::vector<std::string>& given = option.results();
     if (given.empty()) return Read::done;
-    const std::string name = defined.option->get_name();
     if (defined.take_switch) {
         for (const std::string& value : given)
-            if (value != on && value != off) return refuse("option " + name + " takes no argument");
+            if (value != on && value != off) return refuse_value_of_switch(option);
         defined.take_switch(given.back() == on);
         return Read::done;
     }
-    const bool all = defined.option->get_multi_option_policy() == CLI::MultiOptionPolicy::TakeAll;
+    const bool all = option.get_multi_option_policy() == CLI::MultiOptionPolicy::TakeAll;
     for (auto value = all ? given.begin() : given.end() - 1; value != given.end(); ++value)
-        if (auto taken = defined.take(name, unmarked(*value)); !taken) return refuse(taken.error().message());
+        if (auto taken = defined.take(option.get_name(), unmarked(*value)); !taken)
+            return refuse(taken.error().message());
     return Read::done;
 }
 
@@ -158,13 +160,27 @@ CommandLine::Read CommandLine::refuse(const std::string& sentence) const {
     return Read::refused;
 }
 
-CommandLine::Read CommandLine::refuse_unknown(const std::string& word) const {
+CommandLine::Read CommandLine::refuse_unknown(std::string word) const {
     std::vector<std::string> names;
     for (const CLI::Option* option : std::as_const(*app_).get_options())
         for (std::string& name : names_of(*option)) names.push_back(std::move(name));
+    if (word[1] == mark)  // what is left of -v-fresh, which is told whole
+        word = *std::find_if(typed_.begin(), typed_.end(), [end = word.substr(1)](const std::string& one) {
+            return one.starts_with('-') && one.ends_with(end);
+        });
+    word = unmarked(std::move(word));
     const std::string bare = word.substr(0, word.find('='));
-    const std::string near = bare.starts_with("--") ? nearest(bare, names) : std::string();
+    const std::string near = bare.starts_with("--") && bare.size() > 2 ? nearest(bare, names) : std::string();
     return refuse("unknown option " + word + (near.empty() ? "" : "; did you mean " + near + "?"));
+}
+
+CommandLine::Read CommandLine::refuse_value_of_switch(const CLI::Option& option) const {
+    const std::vector<std::string> names = names_of(option);
+    for (const std::string& word : typed_)  // the culprit has both a name and a value of this option
+        if (std::find(names.begin(), names.end(), word.substr(0, word.find('='))) != names.end() &&
+            word.ends_with(mark))
+            return refuse("option " + unmarked(word) + " takes no argument");
+    return refuse("option " + names.back() + " takes no argument");
 }
 
 CommandText CommandLine::text() const {

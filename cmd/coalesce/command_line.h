@@ -91,12 +91,14 @@ class CommandLine {
     CLI::Option* add(const char* names, const char* argument, Take take, const char* words);
     Read take_given(const Defined& defined) const;
     Read refuse(const std::string& sentence) const;
-    Read refuse_unknown(const std::string& word) const;
+    Read refuse_unknown(std::string word) const;
+    Read refuse_value_of_switch(const CLI::Option& option) const;
 
     std::unique_ptr<CLI::App> app_;
     const Words words_;
     std::vector<Defined> defined_;
     std::vector<std::string>* operands_ = nullptr;
+    std::vector<std::string> typed_;  // the words, marked
 };
 
 }  // namespace coalesce

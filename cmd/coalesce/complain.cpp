@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "complain.h"
 
+#include <coalesce/command/text.h>
+
 #include <signal.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -12,7 +14,7 @@
 namespace coalesce {
 
 int fail(const std::string& sentence) {
-    std::fprintf(stderr, "coalesce: %s\n", sentence.c_str());
+    std::fprintf(stderr, "coalesce: %s\n", visible(sentence).c_str());
     return 125;
 }
 

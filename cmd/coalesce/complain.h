@@ -9,7 +9,8 @@
 
 namespace coalesce {
 
-/// Says "coalesce: SENTENCE" on stderr and returns our own failure, 125.
+/// Says "coalesce: SENTENCE" on stderr, on one line that no terminal obeys, and returns our
+/// own failure, 125.
 int fail(const std::string& sentence);
 
 /// Explains a mistake in the use of a subcommand, says where to read on, and returns 125.
