@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Messages: what one side writes the other reads, and what is no message is told apart.
+#include <coalesce/command/utf8.h>
 #include <coalesce/protocol/json_text.h>
 #include <coalesce/protocol/message.h>
 
@@ -33,7 +34,7 @@ TEST_CASE("S4: a message is one line of JSON that any library reads", "[message]
     CHECK(fields->flag("f"));
     CHECK(fields->raw("r") == "[1]");
     CHECK(fields->text("missing").empty());
-    CHECK(fields->number("missing", 9) == 9);
+    CHECK(fields->number("missing") == 0);
 }
 
 TEST_CASE("S4: seconds are written as printf writes six decimals", "[message]") {
@@ -45,11 +46,17 @@ TEST_CASE("S4: seconds are written as printf writes six decimals", "[message]") 
     }
 }
 
-TEST_CASE("S4: strings are written as an array that any library reads", "[message]") {
+TEST_CASE("S3: bytes go as they are, and in base64 where one is not UTF-8", "[message]") {
     for (const std::vector<std::string>& values :
          {std::vector<std::string>{}, {""}, {"one"}, {"a,b", "quote\" back\\", "\n", "é"}})
-        CHECK(nlohmann::json::parse(Message().flag("f", true).texts("v", values).line())["v"] ==
+        CHECK(nlohmann::json::parse(Message().flag("f", true).bytes("v", values).line())["v"] ==
               nlohmann::json(values));
+    CHECK(Message().bytes("v", std::vector<std::string>{"a", "\xe9"}).line() == R"({"v_base64":["YQ==","6Q=="]})"
+                                                                                "\n");
+    CHECK(Message().bytes("v", "\xc3\xa9").line() == "{\"v\":\"\xc3\xa9\"}\n");
+    CHECK(Message().bytes("v", "\xe9").line() == R"({"v_base64":"6Q=="})"
+                                                 "\n");
+    CHECK(Message().text("v", "a\xe9").line() == "{\"v\":\"a\xef\xbf\xbd\"}\n");
 }
 
 TEST_CASE("S4: a message that has been written is empty", "[message]") {

@@ -2,6 +2,8 @@
 // Requests: what is understood, and what is refused by name.
 #include <coalesce/protocol/request.h>
 
+#include <nlohmann/json.hpp>
+
 #include <algorithm>
 #include <string>
 #include <variant>
@@ -55,6 +57,68 @@ TEST_CASE("S3: every field of a request is read", "[request]") {
     CHECK(understood(R"({"line":"a","stdin_base64":"AAEC"})").stdin_bytes == std::string("\0\1\2", 3));
 }
 
+TEST_CASE("S3: bytes that are not UTF-8 come in base64", "[request]") {
+    const Request words = understood(
+        R"({"argv_base64":["eA==","6Q==",""],"cwd_base64":"L+k=","env_base64":["QT3p","QT0y","6T0="],"key_base64":"6Q==",)"
+        R"("scope_base64":"6Q==","ignore_env_base64":["6So="],"only_env_base64":[]})");
+    CHECK(words.argv == std::vector<std::string>{"x", "\xe9", ""});
+    CHECK(words.cwd == "/\xe9");
+    CHECK(words.env == std::vector<std::string>{"A=\xe9", "A=2", "\xe9="});
+    CHECK(words.key == "\xe9");
+    CHECK(words.scope == "\xe9");
+    CHECK(words.ignore_env == std::vector<std::string>{"\xe9*"});
+    CHECK(words.only_env == std::vector<std::string>{});
+    CHECK(understood(R"({"line_base64":"6Q=="})").line == "\xe9");
+}
+
+TEST_CASE("S3: an id comes back as it was written", "[request]") {
+    for (const char* const id : {"7", "-7", "1.50", "1e2", R"("a")", R"("\u00e9\n")", R"("\ud83d\ude00")"}) {
+        const std::string came = understood(std::string(R"({"line":"a","id":)") + id + "}").id;
+        CHECK(nlohmann::json::parse(came) == nlohmann::json::parse(id));
+    }
+    CHECK(understood(R"({"line":"a","id":1.50})").id == "1.50");
+}
+
+TEST_CASE("S5: errors carry the id wherever it stands, those of a line that is no JSON one that came first",
+          "[request]") {
+    CHECK(refused(R"({"line":1,"id":"a"})").id == R"("a")");
+    CHECK(refused(R"({"colour":1,"id":2})").id == "2");
+    CHECK(refused(R"({"line":"a","line":"b","id":2})").id == "2");
+    CHECK(refused(R"({"id":2,"line":"a)").id == "2");
+    CHECK(refused(R"({"id":2,"line":"a"} x)").id == "2");
+    CHECK(refused(R"({"id":2,"line":"a")"
+                  "\xff"
+                  R"("})")
+              .id == "2");
+    CHECK(refused(R"({"line":"a" "id":2})").id.empty());
+    CHECK(refused(R"({"id":2,"line":[[[[[)").id == "2");
+}
+
+TEST_CASE("S5: what no exec takes is refused at once", "[request]") {
+    const auto list = [](const char* before, const std::string& each, std::size_t count, const char* after) {
+        std::string text = before;
+        for (std::size_t i = 0; i < count; ++i) text += (i == 0 ? "" : ",") + each;
+        return text + after;
+    };
+    // With a pointer for each word and 6 MiB at most, whatever the limits are.
+    for (const std::string& text : {list(R"({"id":5,"argv":["a",)", R"("")", 700'000, "]}"),
+                                    list(R"({"id":5,"line":"a","env":[)", R"("A=")", 600'000, "]}"),
+                                    list(R"({"id":5,"line":"a","env_base64":[)", R"("QT0=")", 600'000, "]}"),
+                                    list(R"({"id":5,"line":"a","env":["A=)", std::string(1000, 'x'), 7'000, "\"]}")}) {
+        const RequestError error = refused(text);
+        CHECK(error.id == "5");
+        CHECK(error.code == "bad_request");
+        CHECK(error.message.find("that a process can be given") != std::string::npos);
+    }
+    std::string changes = R"({"id":5,"line":"a","env":{)";
+    for (int i = 0; i < 600'000; ++i) changes += (i == 0 ? "\"V" : ",\"V") + std::to_string(i) + "\":\"\"";
+    CHECK(refused(changes + "}}").message.find("that a process can be given") != std::string::npos);
+    CHECK(understood(list(R"({"line":"a","env":[)", R"("A=")", 10'000, "]}")).env->size() == 10'000);
+    CHECK(understood(list(R"({"line":"a","ignore_env":[)", R"("A*")", 256, "]}")).ignore_env.size() == 256);
+    CHECK(refused(list(R"({"line":"a","only_env":[)", R"("A*")", 257, "]}")).message ==
+          R"("only_env" has more than 256 patterns)");
+}
+
 TEST_CASE("S5: a refusal says what is wrong, and carries the id where it could be read", "[request]") {
     CHECK(refused(R"({"id":3,"line":"a","colour":1})").id == "3");
     CHECK(refused(R"({"line":"a","colour":1})").message == "unknown field \"colour\"");
@@ -82,6 +146,30 @@ TEST_CASE("S5: a refusal says what is wrong, and carries the id where it could b
         R"({"line":"a","env":["=x"]})",
         R"({"line":"a","stdin":"x","stdin_base64":"AA=="})",
         R"({"line":"a","stdin_base64":"?"})",
+        R"({"line":"a","stdin_base64":"AA ==" })",
+        R"({"line":"a","stdin_base64":"AAEC\n"})",
+        R"({"line":"a","stdin_base64":" AAEC"})",
+        R"({"line":"a","stdin_base64":"AB=="})",
+        R"({"line":"a","line_base64":"YQ=="})",
+        R"({"line_base64":"AA=="})",
+        R"({"line_base64":"YQ==","argv":["b"]})",
+        R"({"argv_base64":["YQ=="],"line":"b"})",
+        R"({"argv_base64":"YQ=="})",
+        R"({"argv_base64":["a"]})",
+        R"({"argv_base64":["AA=="]})",
+        R"({"argv_base64":[]})",
+        R"({"argv_base64":[""]})",
+        R"({"argv":["a"],"argv_base64":["YQ=="]})",
+        R"({"line":"a","cwd":"/","cwd_base64":"Lw=="})",
+        R"({"line":"a","cwd_base64":"YQ=="})",
+        R"({"line":"a","env_base64":{"A":"YQ=="}})",
+        R"({"line":"a","env_base64":["QQ=="]})",
+        R"({"line":"a","env_base64":["QT0A"]})",
+        R"({"line":"a","env":{},"env_base64":[]})",
+        R"({"line":"a","key_base64":""})",
+        R"({"line":"a","scope":"","scope_base64":""})",
+        R"({"line":"a","only_env_base64":[1]})",
+        R"({"op":"ping","argv_base64":["YQ=="]})",
         R"({"line":"a","fresh":1})",
         R"({"line":"a","timeout":-1})",
         R"({"line":"a","timeout":1e300})",
@@ -148,7 +236,7 @@ TEST_CASE("S5: whatever is refused, the message is one printable line that names
           R"("output" must be whole, stream, fd or none, not "\u009b1m")");
     CHECK(message(R"({"line":"a","env":{"\u001b=":"x"}})") == R"("env" has no valid variable name in "\u001b=")");
     CHECK(message(R"({"argv":{}})") == R"("argv" must be an array of strings, not object)");
-    CHECK(message(R"({"argv":["a",1]})") == R"("argv" must be a string, not number)");
+    CHECK(message(R"({"argv":["a",1]})") == R"("argv" must be an array of strings, not of number)");
     CHECK(message(R"({"line":"a","line":"a"})") == R"("line" is given twice)");
     CHECK(message(R"({"line":"a","key":""})") == R"("key" is empty)");
     CHECK(message(R"({"op":"cancel"})") == R"("flight" is missing, or empty)");
@@ -175,6 +263,13 @@ TEST_CASE("S3: limits are accepted to the last value", "[request]") {
     CHECK(understood(R"({"argv":["a",""]})").argv.size() == 2);
     CHECK(understood(R"({"line":"a","stdin_base64":""})").stdin_bytes == "");
     CHECK(understood("  {\"line\":\"\\ud83d\\ude00 \u00e9\"}\t").line == "\xf0\x9f\x98\x80 \xc3\xa9");
+}
+
+TEST_CASE("S5: what a client sent is shown in part where it is long", "[request]") {
+    const std::string error = refused("{\"line\":\"a\",\"" + std::string(100'000, 'x') + "\":1}").message;
+    CHECK(error.starts_with("unknown field \"xxx"));
+    CHECK(error.ends_with("xxx\"..."));
+    CHECK(error.size() < 200);
 }
 
 TEST_CASE("S5: nesting of any depth is refused, not a crash", "[request]") {

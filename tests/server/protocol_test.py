@@ -238,6 +238,63 @@ class Requests(ServerTest):
             self.assertEqual(client.ask(f"echo x >>runs; wc -l <runs\n".encode())["stdout"], f"{i + 1}\n")
 
 
+def b64(*texts):
+    """One in base64, or a list of them."""
+    encoded = [base64.b64encode(text).decode() for text in texts]
+    return encoded if len(texts) > 1 else encoded[0]
+
+
+class Bytes(ServerTest):
+    """What is not UTF-8 arrives as it was sent (S3), by the protocol and by the program."""
+
+    LATIN = b"\xe9t\xe9"
+
+    def test_arguments_environment_and_directory_come_in_base64(self):
+        server = self.serve()
+        directory = server.directory.encode() + b"/" + self.LATIN
+        os.mkdir(directory)
+        path = b"PATH=" + os.environ["PATH"].encode()
+        client = server.client()
+        answer = client.ask({"argv_base64": b64(b"sh", b"-c", b'pwd; printf "%s|" "$1" "$X"', b"sh", self.LATIN), "cwd_base64": b64(directory),
+                             "env_base64": b64(b"X=" + self.LATIN + b"\xff", path)})
+        self.assertEqual(base64.b64decode(answer["stdout_base64"]), directory + b"\n" + self.LATIN + b"|" + self.LATIN + b"\xff|")
+        answer = client.ask({"line_base64": b64(b"printf %s " + self.LATIN)})
+        self.assertEqual(base64.b64decode(answer["stdout_base64"]), self.LATIN)
+        self.assertEqual(answer["command"], "$'printf %s \\351t\\351'")
+
+    def test_bytes_are_the_same_however_they_are_written(self):
+        server = self.serve()
+        gate = server.gate("hold")
+        line = f"echo x >>{server.file('runs')}; {gate.wait}"
+        client = server.client()
+        client.send({"id": 1, "line": line, "scope": "\u00e9", "cwd": "/", "env": ["A=1"], "stdin": "x", "output": "none"},
+                    {"id": 2, "line_base64": b64(line.encode()), "scope_base64": b64("\u00e9".encode()), "cwd_base64": b64(b"/"),
+                     "env_base64": [b64(b"A=1")], "stdin_base64": b64(b"x"), "output": "none"}).settled()
+        gate.let(2)
+        answers = [client.message() for _ in range(2)]
+        self.assertEqual({a["joined"] for a in answers}, {False, True}, answers)
+
+    def test_run_is_byte_exact(self):
+        server = self.serve()
+        directory = server.directory.encode() + b"/" + self.LATIN
+        os.mkdir(directory)
+
+        def run(*arguments, **env):
+            ran = subprocess.run([COALESCE, b"run", *arguments], env={**os.environ, **server.env, "COALESCE_SOCKET": server.path, **env},
+                                 cwd=directory, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+            self.assertEqual((ran.returncode, ran.stderr), (0, b""))
+            return ran.stdout
+
+        self.assertEqual(run(b"printenv", b"X", X=self.LATIN), self.LATIN + b"\n")
+        self.assertEqual(run(b"printf", b"%s", self.LATIN), self.LATIN)
+        self.assertEqual(run(b"-c", b"printf %s " + self.LATIN), self.LATIN)
+        self.assertEqual(run(b"pwd"), directory + b"\n")
+        self.assertEqual(run(b"--key", self.LATIN, b"--scope", self.LATIN, b"--ignore-env", self.LATIN, b"echo", b"x"), b"x\n")
+        ran = subprocess.run([COALESCE, b"run", b"--stdin", b"cat"], env={**server.env, "COALESCE_SOCKET": server.path}, input=self.LATIN,
+                             capture_output=True, check=False)
+        self.assertEqual(ran.stdout, self.LATIN)
+
+
 class Output(ServerTest):
     def test_whole_none_and_stream_tell_the_same(self):
         server = self.serve()

@@ -25,7 +25,6 @@
 #include <coalesce/command/ancestry.h>
 #include <coalesce/command/duration.h>
 #include <coalesce/command/insistence.h>
-#include <coalesce/protocol/json_text.h>
 #include <coalesce/protocol/message.h>
 
 namespace coalesce {
@@ -269,24 +268,20 @@ std::string server_request(const RunOptions& options, bool quiet) {
     const FlightOrders& orders = options.orders;
     Message message;
     if (orders.line)
-        message.text("line", *orders.line);
+        message.bytes("line", *orders.line);
     else
-        message.texts("argv", orders.command.argv);
-    message.text("cwd", orders.command.surroundings->cwd)
-        .texts("env", orders.command.surroundings->env)
+        message.bytes("argv", orders.command.argv);
+    message.bytes("cwd", orders.command.surroundings->cwd)
+        .bytes("env", orders.command.surroundings->env)
         .number("umask", orders.command.surroundings->umask)
         .text("output", "fd")
         .flag("quiet", quiet)
         .flag("fresh", options.fresh);
-    if (orders.command.stdin_bytes) {
-        std::string encoded;
-        append_base64(encoded, *orders.command.stdin_bytes);
-        message.text("stdin_base64", encoded);
-    }
-    if (options.rules.key) message.text("key", *options.rules.key);
-    if (!options.rules.scope.empty()) message.text("scope", options.rules.scope);
-    if (!options.rules.ignore_env.empty()) message.texts("ignore_env", options.rules.ignore_env);
-    if (options.rules.only_env) message.texts("only_env", *options.rules.only_env);
+    if (orders.command.stdin_bytes) message.bytes("stdin", *orders.command.stdin_bytes);
+    if (options.rules.key) message.bytes("key", *options.rules.key);
+    if (!options.rules.scope.empty()) message.bytes("scope", options.rules.scope);
+    if (!options.rules.ignore_env.empty()) message.bytes("ignore_env", options.rules.ignore_env);
+    if (options.rules.only_env) message.bytes("only_env", *options.rules.only_env);
     if (options.rules.ignore_cwd) message.flag("ignore_cwd", true);
     if (options.rules.ignore_namespaces) message.flag("ignore_namespaces", true);
     if (options.rules.no_share) message.flag("no_share", true);

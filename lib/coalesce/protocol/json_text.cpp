@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include <coalesce/protocol/json_text.h>
 
-#include <nlohmann/json.hpp>
+#include <coalesce/command/utf8.h>
+
 #include <sodium.h>
 
 #include <cstdint>
@@ -41,16 +42,34 @@ std::size_t plain_prefix(std::string_view bytes) noexcept {
     return at;
 }
 
+void append_unit(std::string& out, std::uint32_t unit) {
+    constexpr std::string_view digits = "0123456789abcdef";
+    out += "\\u";
+    for (const unsigned shift : {12U, 8U, 4U, 0U}) out += digits[unit >> shift & 15];
+}
+
+// Calls `take` with each character, and for each byte that is none with U+FFFD.
+template <class Take>
+void for_each_character(std::string_view text, Take take) {
+    constexpr std::uint32_t replacement = 0xFFFD;
+    while (!text.empty()) {
+        const Utf8Character character = first_character(text);
+        if (character.length == 0)
+            take(replacement, std::string_view("\xEF\xBF\xBD"));
+        else
+            take(character.code_point, text.substr(0, character.length));
+        text.remove_prefix(character.length == 0 ? 1 : character.length);
+    }
+}
+
 }  // namespace
 
 void append_json_escaped(std::string& out, std::string_view bytes) {
-    constexpr std::string_view digits = "0123456789abcdef";
     while (true) {
         const std::size_t plain = plain_prefix(bytes);
         out.append(bytes.substr(0, plain));
         if (plain == bytes.size()) return;
         const char raw = bytes[plain];
-        const auto byte = static_cast<unsigned char>(raw);
         bytes.remove_prefix(plain + 1);
         switch (raw) {
             case '"':
@@ -69,15 +88,30 @@ void append_json_escaped(std::string& out, std::string_view bytes) {
                 out += "\\t";
                 break;
             default:
-                out += "\\u00";
-                out += digits[byte >> 4];
-                out += digits[byte & 15];
+                append_unit(out, static_cast<unsigned char>(raw));
         }
     }
 }
 
 void append_json_string(std::string& out, std::string_view text) {
-    out += nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+    out += '"';
+    if (is_utf8(text))
+        append_json_escaped(out, text);
+    else
+        for_each_character(text,
+                           [&out](std::uint32_t, std::string_view character) { append_json_escaped(out, character); });
+    out += '"';
+}
+
+std::string json_string_in_ascii(std::string_view text) {
+    std::string out = "\"";
+    for_each_character(text, [&out](std::uint32_t code_point, std::string_view character) {
+        if (code_point < 0x80) return append_json_escaped(out, character);
+        if (code_point < 0x10000) return append_unit(out, code_point);
+        append_unit(out, 0xD800 + ((code_point - 0x10000) >> 10));
+        append_unit(out, 0xDC00 + (code_point & 0x3FF));
+    });
+    return out + '"';
 }
 
 void append_base64(std::string& out, std::string_view bytes) {
@@ -87,6 +121,24 @@ void append_base64(std::string& out, std::string_view bytes) {
     sodium_bin2base64(out.data() + had, room, reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size(),
                       sodium_base64_VARIANT_ORIGINAL);
     out.pop_back();
+}
+
+std::string to_base64(std::string_view bytes) {
+    std::string text;
+    append_base64(text, bytes);
+    return text;
+}
+
+std::optional<std::string> from_base64(std::string_view text) {
+    std::string bytes(text.size() / 4 * 3, '\0');
+    std::size_t length = 0;
+    const char* end = nullptr;
+    if (sodium_base642bin(reinterpret_cast<unsigned char*>(bytes.data()), bytes.size(), text.data(), text.size(),
+                          nullptr, &length, &end, sodium_base64_VARIANT_ORIGINAL) != 0 ||
+        end != text.data() + text.size())
+        return std::nullopt;
+    bytes.resize(length);
+    return bytes;
 }
 
 }  // namespace coalesce

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Message and Fields: one line of the protocol, written and read.
 //
-// Requests that come from anybody are parsed strictly, by parse_request(). What a
-// requester hears from its supervisor is read by Fields: it splits one flat JSON
-// object into its members and interprets only those asked for. A wrapper lives for
-// a millisecond, and a whole JSON library costs it a third of that in page faults.
+// Requests that come from anybody are judged field by field, by parse_request(). What a
+// requester hears from its supervisor is read by Fields: it splits one JSON object into
+// its members and interprets only those asked for. A wrapper lives for a millisecond, and
+// a whole JSON library costs it a third of that in page faults.
 #pragma once
 
 #include <cstdint>
@@ -16,12 +16,18 @@
 
 namespace coalesce {
 
+/// What is added to a field's name where its value is in base64.
+inline constexpr std::string_view base64_ending = "_base64";
+
 /// Builds one JSON object on one line.
 class Message {
   public:
+    /// A string; each byte that is not UTF-8 becomes U+FFFD.
     Message& text(std::string_view name, std::string_view value);
-    /// An array of strings. What is no UTF-8 is left to the other side to refuse.
-    Message& texts(std::string_view name, const std::vector<std::string>& values);
+    /// A string, byte for byte: what is not UTF-8 goes in base64, as `name`_base64.
+    Message& bytes(std::string_view name, std::string_view value);
+    /// An array of strings, byte for byte: all in base64 where one is not UTF-8.
+    Message& bytes(std::string_view name, const std::vector<std::string>& values);
     Message& number(std::string_view name, std::int64_t value);
     /// Six decimals.
     Message& seconds(std::string_view name, double value);
@@ -34,11 +40,12 @@ class Message {
     [[nodiscard]] std::string line();
 
   private:
-    void name(std::string_view name);
+    void name(std::string_view name, std::string_view ending = {});
     std::string text_ = "{";
 };
 
-/// The members of one JSON object, whose text it points into.
+/// The members of one JSON object, whose text it points into. Of a name that is given
+/// twice the first counts.
 class Fields {
   public:
     /// Nothing for what is no JSON object on one line.
@@ -47,7 +54,8 @@ class Fields {
     [[nodiscard]] bool has(std::string_view name) const { return find(name) != nullptr; }
     /// The member as a string; empty if it is missing or of another type.
     [[nodiscard]] std::string text(std::string_view name) const;
-    [[nodiscard]] std::int64_t number(std::string_view name, std::int64_t otherwise = 0) const;
+    /// The member as a number; 0 if it is missing or of another type.
+    [[nodiscard]] std::int64_t number(std::string_view name) const;
     [[nodiscard]] double seconds(std::string_view name) const;
     [[nodiscard]] bool flag(std::string_view name) const;
     /// The member's JSON text; empty if it is missing.
@@ -55,12 +63,12 @@ class Fields {
 
   private:
     [[nodiscard]] const std::string_view* find(std::string_view name) const;
-    std::vector<std::pair<std::string_view, std::string_view>> members_;
+    std::vector<std::pair<std::string, std::string_view>> members_;  // names unescaped, values as they came
 };
 
-/// The elements of a JSON array, as JSON text.
+/// The elements of a JSON array, as JSON text; none of what is no array.
 [[nodiscard]] std::vector<std::string_view> json_elements(std::string_view array);
-/// The string that a JSON string means. Lenient: a malformed escape stands for itself.
+/// The string that a JSON string means; empty for what is none.
 [[nodiscard]] std::string json_string_value(std::string_view json);
 
 }  // namespace coalesce

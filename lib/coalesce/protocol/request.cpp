@@ -1,307 +1,435 @@
 // SPDX-License-Identifier: MIT
 #include <coalesce/protocol/request.h>
 
-#include <nlohmann/json.hpp>
-#include <sodium.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <cmath>
+#include <iterator>
 #include <string>
+#include <unordered_set>
 #include <utility>
 #include <vector>
+
+#include <coalesce/protocol/json_reader.h>
+#include <coalesce/protocol/json_text.h>
+#include <coalesce/protocol/message.h>
 
 namespace coalesce {
 namespace {
 
-using Json = nlohmann::json;
+using Type = JsonReader::Type;
 
 constexpr std::size_t id_bytes_max = 256;  // it comes back with every message
+constexpr unsigned depth_max = 4;          // a request needs 2; more is a mistake
 
-constexpr int depth_max = 4;  // a request needs 2; more is an attack on the stack or a mistake
+// Each pattern may be held against each variable: without a bound on one of them a request
+// would stop the server for the square of its length.
+constexpr std::size_t patterns_max = 256;
 
 struct Refusal {
     std::string code;
     std::string message;
 };
 
-// For a message: what a client sends must not steer the terminal that shows it.
-std::string shown(const std::string& text) { return Json(text).dump(-1, ' ', true, Json::error_handler_t::replace); }
-
-std::string printable(std::string text) {
-    for (char& byte : text)
-        if (byte < ' ' || byte > '~') byte = '?';
-    return text;
-}
-
 [[noreturn]] void refuse(std::string message) { throw Refusal{"bad_request", std::move(message)}; }
 
-std::string text_field(const Json& value, const char* field) {
-    if (!value.is_string()) refuse(std::string("\"") + field + "\" must be a string, not " + value.type_name());
-    return value.get<std::string>();
+// What execve() takes at most: a quarter of the stack, but 128 KiB at least and 6 MiB at
+// most, with a pointer for each word.
+constexpr std::size_t exec_bytes_always = 128 << 10;
+std::size_t exec_bytes_max() {
+    constexpr std::size_t exec_bytes_ever = 6 << 20;
+    rlimit stack{};
+    if (::getrlimit(RLIMIT_STACK, &stack) != 0) return exec_bytes_ever;
+    return std::clamp<rlim_t>(stack.rlim_cur / 4, exec_bytes_always, exec_bytes_ever);
 }
 
-std::string word_field(const Json& value, const char* field) {
-    std::string text = text_field(value, field);
-    if (text.find('\0') != std::string::npos) refuse(std::string("\"") + field + "\" has a NUL byte");
+// Of what a client sent, as much as a person wants to see.
+std::string shown(std::string_view text) {
+    constexpr std::size_t shown_bytes = 100;
+    return json_string_in_ascii(text.substr(0, shown_bytes)) + (text.size() > shown_bytes ? "..." : "");
+}
+
+struct Reading {
+    Request request;
+    std::size_t exec_bytes = 0;
+
+    // Refused at once, since what is to be done with the words takes longer than reading them.
+    void count(std::size_t word_bytes) {
+        exec_bytes += word_bytes + 1 + sizeof(char*);
+        if (exec_bytes <= exec_bytes_always) return;
+        if (const std::size_t most = exec_bytes_max(); exec_bytes > most)
+            refuse("the command and its environment are more than the " + std::to_string(most) +
+                   " bytes that a process can be given");
+    }
+};
+
+// One member's value, and the name it came by.
+struct Value {
+    std::string_view name;
+    std::string_view json;
+
+    [[noreturn]] void refuse(const std::string& why) const {
+        coalesce::refuse(std::string("\"").append(name).append("\" ").append(why));
+    }
+    [[nodiscard]] JsonReader reader_of(Type wanted, const char* description) const {
+        JsonReader reader(json, depth_max);
+        if (const Type type = reader.type(); type != wanted)
+            refuse(std::string("must be ") + description + ", not " + std::string(name_of(type)));
+        return reader;
+    }
+};
+
+// How bytes are written: as they are, or in base64.
+enum class Form { text, base64 };
+
+std::string decoded(const Value& value, Form form, std::string text) {
+    if (form == Form::text) return text;
+    auto bytes = from_base64(text);
+    if (!bytes) value.refuse("is not base64");
+    return std::move(*bytes);
+}
+
+std::string bytes_of(const Value& value, Form form) {
+    return decoded(value, form, value.reader_of(Type::string, "a string").string());
+}
+
+std::string without_nul(const Value& value, std::string text) {
+    if (text.find('\0') != std::string::npos) value.refuse("has a NUL byte");
     return text;
 }
 
-std::vector<std::string> words_field(const Json& value, const char* field) {
-    if (!value.is_array())
-        refuse(std::string("\"") + field + "\" must be an array of strings, not " + value.type_name());
-    std::vector<std::string> words;
-    words.reserve(value.size());
-    for (const Json& word : value) words.push_back(word_field(word, field));
-    return words;
+std::string word_of(const Value& value, Form form) { return without_nul(value, bytes_of(value, form)); }
+
+template <class Take>
+void for_each_word(const Value& value, Form form, Take take) {
+    JsonReader reader = value.reader_of(Type::array, "an array of strings");
+    reader.elements([&] {
+        if (const Type type = reader.type(); type != Type::string)
+            value.refuse("must be an array of strings, not of " + std::string(name_of(type)));
+        take(without_nul(value, decoded(value, form, reader.string())));
+    });
 }
 
-std::chrono::milliseconds seconds_field(const Json& value, const char* field) {
+std::vector<std::string> patterns_of(const Value& value, Form form) {
+    std::vector<std::string> patterns;
+    for_each_word(value, form, [&](std::string pattern) {
+        if (patterns.size() == patterns_max)
+            value.refuse("has more than " + std::to_string(patterns_max) + " patterns");
+        patterns.push_back(std::move(pattern));
+    });
+    return patterns;
+}
+
+std::chrono::milliseconds seconds_of(const Value& value) {
     constexpr double century = 100.0 * 365 * 86400;
-    if (!value.is_number())
-        refuse(std::string("\"") + field + "\" must be a number of seconds, not " + value.type_name());
-    const double seconds = value.get<double>();
-    if (!(seconds >= 0) || seconds > century) refuse(std::string("\"") + field + "\" is out of range");
+    const std::string_view number = value.reader_of(Type::number, "a number of seconds").number();
+    double seconds = 0;
+    const auto [end, error] = std::from_chars(number.begin(), number.end(), seconds);
+    if (error != std::errc() || !(seconds >= 0) || seconds > century) value.refuse("is out of range");
     return std::chrono::milliseconds(static_cast<std::int64_t>(std::ceil(seconds * 1000)));
 }
 
-bool flag_field(const Json& value, const char* field) {
-    if (!value.is_boolean()) refuse(std::string("\"") + field + "\" must be true or false, not " + value.type_name());
-    return value.get<bool>();
+bool flag_of(const Value& value) { return value.reader_of(Type::boolean, "true or false").boolean(); }
+
+unsigned number_of(const Value& value, unsigned most) {
+    unsigned number = 0;
+    const auto [end, error] = std::from_chars(value.json.data(), value.json.data() + value.json.size(), number);
+    if (error != std::errc() || end != value.json.data() + value.json.size() || number > most)
+        value.refuse("must be a whole number from 0 to " + std::to_string(most));
+    return number;
 }
 
-unsigned number_field(const Json& value, const char* field, unsigned most) {
-    if (!value.is_number_unsigned() || value.get<std::uint64_t>() > most)
-        refuse(std::string("\"") + field + "\" must be a whole number from 0 to " + std::to_string(most));
-    return value.get<unsigned>();
+// Whether a number means to other readers what its digits say: beyond 64 bits, and beyond
+// 2^53 for a floating one, it would not come back as it was.
+bool comes_back(std::string_view number) {
+    const auto fits = [number](auto value) {
+        return std::from_chars(number.begin(), number.end(), value).ec == std::errc();
+    };
+    if (number.find_first_of(".eE") == std::string_view::npos) return fits(std::uint64_t()) || fits(std::int64_t());
+    constexpr double exact_below = 9007199254740992;  // 2^53
+    double value = 0;
+    const auto [end, error] = std::from_chars(number.begin(), number.end(), value);
+    return error == std::errc() && std::abs(value) < exact_below;
 }
 
-std::string base64_field(const Json& value, const char* field) {
-    const std::string text = text_field(value, field);
-    std::string bytes(text.size() / 4 * 3 + 3, '\0');
-    std::size_t length = 0;
-    const char* end = nullptr;
-    if (sodium_base642bin(reinterpret_cast<unsigned char*>(bytes.data()), bytes.size(), text.data(), text.size(),
-                          "\n\r ", &length, &end, sodium_base64_VARIANT_ORIGINAL) != 0 ||
-        end != text.data() + text.size())
-        refuse(std::string("\"") + field + "\" is not base64");
-    bytes.resize(length);
-    return bytes;
-}
-
-void read_env(const Json& value, Request& request) {
-    if (value.is_array()) {
-        request.env = words_field(value, "env");
-        for (const std::string& entry : *request.env)
-            if (entry.find('=') == std::string::npos || entry.front() == '=')
-                refuse("\"env\" entry \"" + entry + "\" is not NAME=value");
-        return;
-    }
-    if (!value.is_object())
-        refuse(std::string("\"env\" must be an object of changes or an array of \"NAME=value\", not ") +
-               value.type_name());
-    for (const auto& [name, text] : value.items()) {
-        if (name.empty() || name.find('=') != std::string::npos || name.find('\0') != std::string::npos)
-            refuse("\"env\" has no valid variable name in " + shown(name));
-        if (text.is_null())
-            request.env_changes.emplace_back(name, std::nullopt);
-        else
-            request.env_changes.emplace_back(name, word_field(text, "env"));
-    }
-}
-
-Request::Output read_output(const Json& value) {
-    const std::string mode = text_field(value, "output");
-    if (mode == "whole") return Request::Output::whole;
-    if (mode == "stream") return Request::Output::stream;
-    if (mode == "fd") return Request::Output::fd;
-    if (mode == "none") return Request::Output::none;
-    refuse("\"output\" must be whole, stream, fd or none, not " + shown(mode));
-}
-
-void read_field(const std::string& name, const Json& value, Request& request) {
-    if (name == "id") {
-        if (!value.is_string() && !value.is_number())
-            refuse(std::string("\"id\" must be a string or a number, not ") + value.type_name());
-        // Beyond this a float's digits are not those that were sent (nor are a too long whole number's, which arrives
-        // as one).
-        constexpr double exact_below = 9007199254740992;  // 2^53
-        if (value.is_number_float() && std::abs(value.get<double>()) >= exact_below)
-            refuse("\"id\" is a number that would not come back as it was; send it as a string");
-        request.id = value.is_number_unsigned() ? std::to_string(value.get<std::uint64_t>()) : value.dump();
-        if (request.id.size() > id_bytes_max) {
-            request.id.clear();
-            refuse("\"id\" is longer than " + std::to_string(id_bytes_max) + " bytes");
-        }
-    } else if (name == "op") {
-        request.op = text_field(value, "op");
-        if (request.op.empty()) refuse("\"op\" is empty");
-    } else if (name == "argv") {
-        request.argv = words_field(value, "argv");
-        if (request.argv.empty() || request.argv.front().empty()) refuse("\"argv\" names no command");
-    } else if (name == "line") {
-        request.line = word_field(value, "line");
-    } else if (name == "cwd") {
-        request.cwd = word_field(value, "cwd");
-        if (!request.cwd->starts_with('/')) refuse("\"cwd\" must be an absolute path, not " + shown(*request.cwd));
-    } else if (name == "env") {
-        read_env(value, request);
-    } else if (name == "stdin") {
-        request.stdin_bytes = text_field(value, "stdin");
-    } else if (name == "stdin_base64") {
-        request.stdin_bytes = base64_field(value, "stdin_base64");
-    } else if (name == "key") {
-        request.key = text_field(value, "key");
-        if (request.key->empty()) refuse("\"key\" is empty");  // all that were meant to differ would be one
-    } else if (name == "scope") {
-        request.scope = text_field(value, "scope");
-    } else if (name == "fresh") {
-        request.fresh = flag_field(value, "fresh");
-    } else if (name == "ignore_env") {
-        request.ignore_env = words_field(value, "ignore_env");
-    } else if (name == "only_env") {
-        request.only_env = words_field(value, "only_env");
-    } else if (name == "ignore_cwd") {
-        request.ignore_cwd = flag_field(value, "ignore_cwd");
-    } else if (name == "ignore_namespaces") {
-        request.ignore_namespaces = flag_field(value, "ignore_namespaces");
-    } else if (name == "no_share") {
-        request.no_share = flag_field(value, "no_share");
-    } else if (name == "umask") {
-        request.umask = number_field(value, "umask", 0777);
-    } else if (name == "signal") {
-        request.signal = static_cast<int>(number_field(value, "signal", 64));
-    } else if (name == "timeout") {
-        request.timeout = seconds_field(value, "timeout");
-    } else if (name == "wait") {
-        request.wait = seconds_field(value, "wait");
-    } else if (name == "grace") {
-        request.grace = seconds_field(value, "grace");
-    } else if (name == "keep_running") {
-        request.keep_running = flag_field(value, "keep_running");
-    } else if (name == "quiet") {
-        request.quiet = flag_field(value, "quiet");
-    } else if (name == "output") {
-        request.output = read_output(value);
-    } else if (name == "flight") {
-        request.flight = text_field(value, "flight");
+std::string id_of(const Value& value) {
+    JsonReader reader(value.json);
+    std::string id;
+    if (const Type type = reader.type(); type == Type::string) {
+        append_json_string(id, reader.string());
+    } else if (type == Type::number) {
+        id = value.json;
+        if (!comes_back(id)) value.refuse("is a number that would not come back as it was; send it as a string");
     } else {
-        throw Refusal{"unknown_field", "unknown field " + shown(name)};
+        value.refuse("must be a string or a number, not " + std::string(name_of(type)));
     }
+    if (id.size() > id_bytes_max) value.refuse("is longer than " + std::to_string(id_bytes_max) + " bytes");
+    return id;
 }
 
-// A field in the wrong place is a mistake like one that does not exist.
-void check_place(const std::string& name, const std::string& op) {
-    if (name == "id" || name == "op") return;
-    if (op.empty() && name != "flight" && name != "signal") return;
-    if ((op == "cancel" && name == "flight") || (op == "signal" && name == "signal")) return;
-    refuse("\"" + name + "\" does not belong in " + (op.empty() ? "a request for a command" : "\"op\":\"" + op + "\""));
+void read_whole_env(const Value& value, Form form, Reading& reading) {
+    std::vector<std::string>& env = reading.request.env.emplace();
+    for_each_word(value, form, [&](std::string entry) {
+        if (entry.find('=') == std::string::npos || entry.front() == '=')
+            value.refuse("entry " + shown(entry) + " is not NAME=value");
+        reading.count(entry.size());
+        env.push_back(std::move(entry));
+    });
 }
 
-void check_whole(const Json& object, const Request& request) {
-    if (request.stdin_bytes && object.contains("stdin") && object.contains("stdin_base64"))
-        refuse("\"stdin\" and \"stdin_base64\" exclude each other");
-    for (const auto& [name, value] : object.items()) check_place(name, request.op);
+void read_env_changes(const Value& value, Reading& reading) {
+    auto& changes = reading.request.env_changes;
+    JsonReader reader = value.reader_of(Type::object, "an object of changes or an array of \"NAME=value\"");
+    reader.members([&](std::string_view name) {
+        if (name.empty() || name.find('=') != std::string_view::npos || name.find('\0') != std::string_view::npos)
+            value.refuse("has no valid variable name in " + shown(name));
+        auto& [variable, text] = changes.emplace_back(name, std::nullopt);
+        if (const Type type = reader.type(); type == Type::string)
+            text = without_nul(value, reader.string());
+        else if (type == Type::null)
+            reader.null();
+        else
+            value.refuse("must set a variable to a string or to null, not to " + std::string(name_of(type)));
+        reading.count(variable.size() + 1 + (text ? text->size() : 0));
+    });
+    std::unordered_set<std::string_view> names;
+    names.reserve(changes.size());
+    for (const auto& [name, text] : changes)
+        if (!names.insert(name).second) refuse(shown(name) + " is given twice");
+}
+
+template <Form form>
+void read_env(const Value& value, Reading& reading) {
+    if (form == Form::base64 || JsonReader(value.json).type() == Type::array)
+        read_whole_env(value, form, reading);
+    else
+        read_env_changes(value, reading);
+}
+
+template <Form form>
+void read_argv(const Value& value, Reading& reading) {
+    std::vector<std::string>& argv = reading.request.argv;
+    for_each_word(value, form, [&](std::string word) {
+        reading.count(word.size());
+        argv.push_back(std::move(word));
+    });
+    if (argv.empty() || argv.front().empty()) value.refuse("names no command");
+}
+
+template <Form form>
+void read_cwd(const Value& value, Reading& reading) {
+    reading.request.cwd = word_of(value, form);
+    if (!reading.request.cwd->starts_with('/'))
+        value.refuse("must be an absolute path, not " + shown(*reading.request.cwd));
+}
+
+template <Form form>
+void read_key(const Value& value, Reading& reading) {
+    reading.request.key = bytes_of(value, form);
+    if (reading.request.key->empty()) value.refuse("is empty");  // all that were meant to differ would be one
+}
+
+void read_op(const Value& value, Reading& reading) {
+    reading.request.op = bytes_of(value, Form::text);
+    if (reading.request.op.empty()) value.refuse("is empty");
+}
+
+void read_output(const Value& value, Reading& reading) {
+    const std::string mode = bytes_of(value, Form::text);
+    static constexpr std::pair<std::string_view, Request::Output> modes[] = {{"whole", Request::Output::whole},
+                                                                             {"stream", Request::Output::stream},
+                                                                             {"fd", Request::Output::fd},
+                                                                             {"none", Request::Output::none}};
+    const auto* const found =
+        std::find_if(std::begin(modes), std::end(modes), [&mode](const auto& known) { return known.first == mode; });
+    if (found == std::end(modes)) value.refuse("must be whole, stream, fd or none, not " + shown(mode));
+    reading.request.output = found->second;
+}
+
+// The simple ones: read into a member of Request.
+template <auto member, Form form>
+void read_word(const Value& value, Reading& reading) {
+    reading.request.*member = word_of(value, form);
+}
+template <auto member, Form form>
+void read_bytes(const Value& value, Reading& reading) {
+    reading.request.*member = bytes_of(value, form);
+}
+template <auto member, Form form>
+void read_patterns(const Value& value, Reading& reading) {
+    reading.request.*member = patterns_of(value, form);
+}
+template <auto member>
+void read_flag(const Value& value, Reading& reading) {
+    reading.request.*member = flag_of(value);
+}
+template <auto member>
+void read_seconds(const Value& value, Reading& reading) {
+    reading.request.*member = seconds_of(value);
+}
+template <auto member, unsigned most>
+void read_number(const Value& value, Reading& reading) {
+    reading.request.*member = number_of(value, most);
+}
+
+// `place` is the operation that takes the field; empty: a request for a command.
+struct Field {
+    std::string_view name;
+    void (*read)(const Value&, Reading&);
+    std::string_view place = {};
+};
+
+constexpr std::string_view anywhere = "*";
+
+using R = Request;
+constexpr Field fields[] = {
+    {"id", [](const Value& value, Reading& reading) { reading.request.id = id_of(value); }, anywhere},
+    {"op", read_op, anywhere},
+    {"line", read_word<&R::line, Form::text>},
+    {"line_base64", read_word<&R::line, Form::base64>},
+    {"argv", read_argv<Form::text>},
+    {"argv_base64", read_argv<Form::base64>},
+    {"cwd", read_cwd<Form::text>},
+    {"cwd_base64", read_cwd<Form::base64>},
+    {"env", read_env<Form::text>},
+    {"env_base64", read_env<Form::base64>},
+    {"umask", read_number<&R::umask, 0777>},
+    {"stdin", read_bytes<&R::stdin_bytes, Form::text>},
+    {"stdin_base64", read_bytes<&R::stdin_bytes, Form::base64>},
+    {"output", read_output},
+    {"quiet", read_flag<&R::quiet>},
+    {"fresh", read_flag<&R::fresh>},
+    {"key", read_key<Form::text>},
+    {"key_base64", read_key<Form::base64>},
+    {"scope", read_bytes<&R::scope, Form::text>},
+    {"scope_base64", read_bytes<&R::scope, Form::base64>},
+    {"ignore_env", read_patterns<&R::ignore_env, Form::text>},
+    {"ignore_env_base64", read_patterns<&R::ignore_env, Form::base64>},
+    {"only_env", read_patterns<&R::only_env, Form::text>},
+    {"only_env_base64", read_patterns<&R::only_env, Form::base64>},
+    {"ignore_cwd", read_flag<&R::ignore_cwd>},
+    {"ignore_namespaces", read_flag<&R::ignore_namespaces>},
+    {"no_share", read_flag<&R::no_share>},
+    {"timeout", read_seconds<&R::timeout>},
+    {"wait", read_seconds<&R::wait>},
+    {"grace", read_seconds<&R::grace>},
+    {"keep_running", read_flag<&R::keep_running>},
+    {"flight", read_bytes<&R::flight, Form::text>, "cancel"},
+    {"signal", read_number<&R::signal, 64>, "signal"},
+};
+
+constexpr bool is_base64_of_the_one_before(std::size_t i) {
+    return fields[i].name.starts_with(fields[i - 1].name) &&
+           fields[i].name.substr(fields[i - 1].name.size()) == base64_ending;
+}
+static_assert([] {
+    for (std::size_t i = 1; i < std::size(fields); ++i)
+        if (fields[i].name.ends_with(base64_ending) && !is_base64_of_the_one_before(i)) return false;
+    return true;
+}());
+
+// The members of a request: the text of each field's value, empty where it is not given.
+class Members {
+  public:
+    // Throws what the text is malformed by; what was read till then is there.
+    void read(JsonReader& reader) {
+        reader.members([&](std::string_view name) {
+            const auto* const field = std::find_if(std::begin(fields), std::end(fields),
+                                                   [name](const Field& known) { return known.name == name; });
+            const std::string_view value = reader.value();
+            if (field == std::end(fields)) {
+                if (unknown_.empty()) unknown_ = shown(name);
+            } else if (std::string_view& given = values_[static_cast<std::size_t>(field - fields)]; given.empty()) {
+                given = value;
+            } else if (twice_ == nullptr) {
+                twice_ = field;
+            }
+        });
+        reader.end();
+    }
+
+    void read_id(Reading& reading) const {
+        if (!values_[0].empty()) fields[0].read({fields[0].name, values_[0]}, reading);
+    }
+
+    void check_names() const {
+        if (twice_ != nullptr) refuse("\"" + std::string(twice_->name) + "\" is given twice");
+        if (!unknown_.empty()) throw Refusal{"unknown_field", "unknown field " + unknown_};
+        for (std::size_t i = 1; i < std::size(fields); ++i)
+            if (!values_[i].empty() && !values_[i - 1].empty() && is_base64_of_the_one_before(i))
+                refuse("\"" + std::string(fields[i - 1].name) + "\" and \"" + std::string(fields[i].name) +
+                       "\" exclude each other");
+    }
+
+    void read_fields(Reading& reading) const {
+        for (std::size_t i = 1; i < std::size(fields); ++i)
+            if (!values_[i].empty()) fields[i].read({fields[i].name, values_[i]}, reading);
+    }
+
+    // A field in the wrong place is a mistake like one that does not exist.
+    void check_places(const std::string& op) const {
+        for (std::size_t i = 0; i < std::size(fields); ++i)
+            if (const Field& field = fields[i]; !values_[i].empty() && field.place != anywhere && field.place != op)
+                refuse("\"" + std::string(field.name) + "\" does not belong in " +
+                       (op.empty() ? "a request for a command" : "\"op\":\"" + op + "\""));
+    }
+
+    [[nodiscard]] bool given(std::string_view name) const {
+        for (std::size_t i = 0; i < std::size(fields); ++i)
+            if (fields[i].name == name) return !values_[i].empty();
+        return false;
+    }
+
+  private:
+    std::array<std::string_view, std::size(fields)> values_;
+    const Field* twice_ = nullptr;
+    std::string unknown_;
+};
+
+void check_whole(const Members& members, const Request& request) {
+    members.check_places(request.op);
     if (request.op == "cancel" && request.flight.empty()) refuse("\"flight\" is missing, or empty");
-    if (request.op == "signal" && !object.contains("signal")) refuse("\"signal\" is missing");
+    if (request.op == "signal" && !members.given("signal")) refuse("\"signal\" is missing");
     if (!request.op.empty()) return;
     if (request.line && !request.argv.empty()) refuse("\"argv\" and \"line\" exclude each other");
     if (!request.line && request.argv.empty()) refuse("neither \"argv\" nor \"line\" is given");
 }
 
-// What can be told of a text without parsing it; of JSON it is true.
-struct Shape {
-    int depth = 0;
-    std::size_t members = 0;  // of all its objects
-};
-
-Shape shape_of(std::string_view text) {
-    Shape shape;
-    int depth = 0;
-    for (std::size_t i = 0; i < text.size(); ++i) {
-        switch (text[i]) {
-            case '{':
-            case '[':
-                shape.depth = std::max(shape.depth, ++depth);
-                break;
-            case '}':
-            case ']':
-                --depth;
-                break;
-            case ':':
-                ++shape.members;
-                break;
-            case '"':
-                while (++i < text.size() && text[i] != '"')
-                    if (text[i] == '\\') ++i;
-                break;
-            default:
-                break;
-        }
+void read_object(JsonReader& reader, Reading& reading) {
+    if (const Type type = reader.type(); type != Type::object) {
+        static_cast<void>(reader.value());
+        reader.end();
+        refuse("a request must be an object, not " + std::string(name_of(type)));
     }
-    return shape;
-}
-
-std::size_t members_of(const Json& value) {
-    if (!value.is_structured()) return 0;
-    std::size_t members = value.is_object() ? value.size() : 0;
-    for (const Json& inner : value) members += members_of(inner);
-    return members;
-}
-
-// A name that an object has twice.
-std::optional<std::string> name_given_twice(std::string_view text) {
-    std::optional<std::string> twice;
-    std::array<std::vector<std::string>, depth_max + 2> names;  // of the object that is open at each depth
-    const Json::parser_callback_t watch = [&](int depth, Json::parse_event_t event, Json& parsed) {
-        const auto at = static_cast<std::size_t>(depth);
-        if (event == Json::parse_event_t::object_start) names[at + 1].clear();
-        if (event == Json::parse_event_t::key) names[at].push_back(parsed.get_ref<const std::string&>());
-        if (event == Json::parse_event_t::object_end) {
-            auto& those = names[at + 1];
-            std::sort(those.begin(), those.end());
-            if (const auto found = std::adjacent_find(those.begin(), those.end()); found != those.end()) twice = *found;
-        }
-        return true;
-    };
-    [[maybe_unused]] const Json all = Json::parse(text.begin(), text.end(), watch);
-    return twice;
-}
-
-// `twice` becomes a name that an object has twice: the library would let the last one
-// win, and another reader of the same request the first. The parser's own callbacks
-// would tell of depth and of names, and take as long as all the rest of a join.
-Json parse_json(std::string_view text, std::optional<std::string>& twice) {
-    const Shape shape = shape_of(text);
-    if (shape.depth > depth_max) throw Refusal{"bad_json", "the request is nested too deep"};
+    Members members;
     try {
-        Json parsed = Json::parse(text.begin(), text.end());
-        if (members_of(parsed) != shape.members) twice = name_given_twice(text);
-        return parsed;
-    } catch (const Json::exception& failure) {
-        std::string why = failure.what();
-        const std::size_t bracket = why.find("] ");  // the library's own prefix, of no use to the reader
-        if (bracket != std::string::npos) why.erase(0, bracket + 2);
-        throw Refusal{"bad_json", "not JSON: " + printable(std::move(why))};
+        members.read(reader);
+    } catch (const JsonReader::Malformed&) {
+        members.read_id(reading);
+        throw;
     }
+    members.read_id(reading);  // before all that may be refused: errors carry it
+    members.check_names();
+    members.read_fields(reading);
+    check_whole(members, reading.request);
 }
 
 }  // namespace
 
 std::variant<Request, RequestError> parse_request(std::string_view text) {
-    Request request;
+    Reading reading;
     try {
-        std::optional<std::string> twice;
-        const Json object = parse_json(text, twice);
-        if (!object.is_object()) refuse(std::string("a request must be an object, not ") + object.type_name());
-        if (const auto id = object.find("id"); id != object.end()) read_field("id", *id, request);  // errors carry it
-        if (twice) refuse(shown(*twice) + " is given twice");
-        for (const auto& [name, value] : object.items())
-            if (name != "id") read_field(name, value, request);
-        check_whole(object, request);
-        return request;
+        JsonReader reader(text, depth_max);
+        read_object(reader, reading);
+        return std::move(reading.request);
     } catch (Refusal& refusal) {
-        return RequestError{std::move(request.id), std::move(refusal.code), std::move(refusal.message)};
+        return RequestError{std::move(reading.request.id), std::move(refusal.code), std::move(refusal.message)};
+    } catch (const JsonReader::Malformed& malformed) {
+        return RequestError{std::move(reading.request.id), "bad_json", "not JSON: " + malformed.why};
     }
 }
 

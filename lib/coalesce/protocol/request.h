@@ -3,8 +3,9 @@
 //
 // The same words serve `coalesce batch --json` and the socket. Parsing is strict:
 // an unknown field is refused by name, a wrong type says what was expected, NUL
-// in an argument is refused because no process could receive it. Nothing here
-// knows who asked.
+// in an argument is refused because no process could receive it, and so is more than
+// an exec takes, before anybody sorts or compares it. Text that may be any bytes has a
+// second field, in base64, for what is not UTF-8. Nothing here knows who asked.
 #pragma once
 
 #include <coalesce/command/result.h>
@@ -58,7 +59,8 @@ struct RequestError {
     std::string message;
 };
 
-/// Parses one JSON object. A line longer than `request_bytes_max` is the reader's to refuse.
+/// Parses one JSON object, in time that grows with its length. A line longer than `request_bytes_max` is the reader's
+/// to refuse.
 std::variant<Request, RequestError> parse_request(std::string_view text);
 
 inline constexpr std::size_t request_bytes_max = 8 << 20;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include <coalesce/protocol/resolved_request.h>
 
+#include <string_view>
+#include <unordered_map>
 #include <utility>
 
 #include <coalesce/command/title.h>
@@ -8,13 +10,14 @@
 namespace coalesce {
 namespace {
 
+// In one pass: there may be thousands of both.
 void change_env(std::vector<std::string>& env, const Request& request) {
-    for (const auto& [name, value] : request.env_changes) {
-        if (value)
-            set_env(env, name, *value);
-        else
-            std::erase_if(env, [&name = name](const std::string& entry) { return env_name(entry) == name; });
-    }
+    std::unordered_map<std::string_view, const std::optional<std::string>*> changes;
+    changes.reserve(request.env_changes.size());
+    for (const auto& [name, value] : request.env_changes) changes.emplace(name, &value);
+    std::erase_if(env, [&changes](const std::string& entry) { return changes.contains(env_name(entry)); });
+    for (const auto& [name, value] : request.env_changes)
+        if (value) env.push_back(name + "=" + *value);
 }
 
 // The same directory written with fewer bytes: without empty elements, "." and a slash at
@@ -52,7 +55,7 @@ ResolvedRequest resolve(Request& request, const std::shared_ptr<const Surroundin
             own->directory = identity_of_directory(own->cwd);
         }
         if (request.umask) own->umask = *request.umask;
-        change_env(own->env, request);
+        if (!request.env_changes.empty()) change_env(own->env, request);
         command.surroundings = std::move(own);
     }
     if (request.line) {
