@@ -4,12 +4,12 @@
 #include <coalesce/command/duration.h>
 #include <coalesce/command/key.h>
 #include <coalesce/command/size.h>
+#include <coalesce/protocol/json_text.h>
 #include <coalesce/protocol/message.h>
 #include <coalesce/meeting/requester.h>
 #include <coalesce/meeting/savings.h>
 
 #include <poll.h>
-#include <sodium.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -29,15 +29,6 @@ namespace coalesce {
 namespace {
 
 constexpr int id_columns = 12;
-
-std::string from_base64(const std::string& text) {
-    std::string bytes(text.size(), '\0');
-    std::size_t length = 0;
-    sodium_base642bin(reinterpret_cast<unsigned char*>(bytes.data()), bytes.size(), text.data(), text.size(), nullptr,
-                      &length, nullptr, sodium_base64_VARIANT_ORIGINAL);
-    bytes.resize(length);
-    return bytes;
-}
 
 std::string value_of(const std::vector<KeyPart>& parts, std::string_view name) {
     for (const KeyPart& part : parts)
@@ -64,7 +55,10 @@ NearMisses near_misses(MeetingPlace& place, const std::string& own_key, const st
         const auto answer = ask_flight(place, key, Message().text("op", "key").line());
         const auto fields = answer ? Fields::parse(*answer) : std::nullopt;
         if (!fields) continue;
-        const auto other = explain(from_base64(fields->text("surroundings")), from_base64(fields->text("words")));
+        const auto surroundings = from_base64(fields->text("surroundings"));
+        const auto words = from_base64(fields->text("words"));
+        if (!surroundings || !words) continue;
+        const auto other = explain(*surroundings, *words);
         if (value_of(other, "argv") != value_of(own, "argv")) continue;
         std::string names;
         for (const std::string& name : differences(own, other)) {

@@ -10,41 +10,11 @@
 #include <vector>
 
 #include "../catch.h"
+#include "json_tree.h"
 
 using namespace coalesce;
 
 namespace {
-
-using Type = JsonReader::Type;
-
-// The text as a tree of the library's, taken value by value.
-nlohmann::json taken(JsonReader& reader) {
-    switch (reader.type()) {
-        case Type::null:
-            reader.null();
-            return nullptr;
-        case Type::boolean:
-            return reader.boolean();
-        case Type::number:
-            return nlohmann::json::parse(reader.number());
-        case Type::string:
-            return reader.string();
-        case Type::array: {
-            auto array = nlohmann::json::array();
-            reader.elements([&] { array.push_back(taken(reader)); });
-            return array;
-        }
-        case Type::object: {
-            auto object = nlohmann::json::object();
-            reader.members([&](std::string_view name) {
-                const std::string key(name);
-                object[key] = taken(reader);
-            });
-            return object;
-        }
-    }
-    return {};
-}
 
 // A value that was taken without a look must be judged as one that was looked at.
 bool accepts(std::string_view text) {
@@ -60,23 +30,18 @@ bool accepts(std::string_view text) {
         }
     };
     const bool skipped = judge([](JsonReader& reader) { static_cast<void>(reader.value()); });
-    CHECK(skipped == judge([](JsonReader& reader) { static_cast<void>(taken(reader)); }));
+    CHECK(skipped == judge([](JsonReader& reader) { static_cast<void>(tree_of(reader)); }));
     return skipped;
 }
 
 void compare(const std::string& text) {
     INFO(text);
     const auto expected = nlohmann::json::parse(text, nullptr, false);
-    // The library has numbers that its own types cannot hold as errors.
-    if (expected.is_discarded() && text.find_first_of("eE123456789") != std::string::npos && accepts(text)) {
-        CHECK(nlohmann::json::accept(text) == false);
-        CHECK(text.find_first_of("eE") != std::string::npos);
-        return;
-    }
+    if (expected.is_discarded() && beyond_the_library(text) && accepts(text)) return;
     REQUIRE(accepts(text) == !expected.is_discarded());
     if (expected.is_discarded()) return;
     JsonReader reader(text, 100);
-    CHECK(taken(reader) == expected);
+    CHECK(tree_of(reader) == expected);
 }
 
 }  // namespace
@@ -170,7 +135,7 @@ TEST_CASE("JSON: what is one by RFC 8259, and what is none", "[json_reader]") {
                                    "\"a\"b"})
         compare(text);
     compare(std::string("\"\0\"", 3));
-    compare(std::string("1\0", 2));
+    CHECK_FALSE(accepts(std::string("1\0", 2)));  // which ends the text for the library
 }
 
 TEST_CASE("JSON: mutated texts are accepted and refused as the library does it", "[json_reader]") {

@@ -422,14 +422,17 @@ void read_object(JsonReader& reader, Reading& reading) {
 
 std::variant<Request, RequestError> parse_request(std::string_view text) {
     Reading reading;
+    const auto error = [&reading](Refusal refusal) {
+        return RequestError{std::move(reading.request.id), std::move(refusal.code), std::move(refusal.message)};
+    };
     try {
         JsonReader reader(text, depth_max);
         read_object(reader, reading);
         return std::move(reading.request);
     } catch (Refusal& refusal) {
-        return RequestError{std::move(reading.request.id), std::move(refusal.code), std::move(refusal.message)};
+        return error(std::move(refusal));
     } catch (const JsonReader::Malformed& malformed) {
-        return RequestError{std::move(reading.request.id), "bad_json", "not JSON: " + malformed.why};
+        return error(Refusal{"bad_json", "not JSON: " + malformed.why});
     }
 }
 
