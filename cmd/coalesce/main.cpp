@@ -67,7 +67,9 @@ int dispatch(int argc, char** argv) {
     const bool nothing_asked = argc == 1 && ::isatty(STDIN_FILENO) != 0;
     if (first == "--help" || first == "-h" || first == "help" || nothing_asked)
         return print(general_help(command_texts()));
-    if (first == "--version") return print("coalesce " COALESCE_VERSION "\nwith " + library_versions() + "\n");
+    if (first == "--version")
+        return print("coalesce " COALESCE_VERSION "\nwith " + library_versions() +
+                     "\nCopyright the coalesce authors. Licence: MIT. No warranty.\n");
     if (argc <= 1 || first.starts_with('-')) return batch_command(argc, argv);
     return unknown_command(first);
 }

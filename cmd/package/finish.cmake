@@ -48,7 +48,7 @@ foreach(component IN LISTS CPACK_COMPONENTS_ALL)
   set(doc ${usr}/share/doc/${package})
   file(MAKE_DIRECTORY ${doc})
   write_copyright(${doc}/copyright ${component})
-  file(COPY ${CPACK_COALESCE_SOURCE_DIRECTORY}/changelog DESTINATION ${doc})
+  configure_file(${CPACK_COALESCE_SOURCE_DIRECTORY}/changelog ${doc}/changelog @ONLY)
   run(gzip -9n ${doc}/changelog)
   run(chmod 0644 ${doc}/copyright ${doc}/changelog.gz)
 
