@@ -43,13 +43,18 @@ Outcome refusal_of(const Child::Start& start, const Command& command) {
             return Outcome::refused(start.error, "cannot enter " + command.surroundings->cwd + ": " + why);
         case Started::Step::execute:
             return Outcome::not_started(start.error, "cannot run " + display({command.argv.front()}) + ": " + why);
+        case Started::Step::input:
+            return Outcome::refused(start.error, "cannot open /dev/null: " + why);
+        case Started::Step::descriptors:
+            return Outcome::refused(start.error,
+                                    "cannot keep our descriptors from " + display({command.argv.front()}) + ": " + why);
         default:
             return Outcome::refused(start.error, "cannot start a process: " + why);
     }
 }
 
 bool short_of_resources(const Child::Start& start) {
-    return start.failed == Started::Step::spawn &&
+    return (start.failed == Started::Step::spawn || start.failed == Started::Step::input) &&
            (start.error == EAGAIN || start.error == ENOMEM || start.error == EMFILE || start.error == ENFILE);
 }
 

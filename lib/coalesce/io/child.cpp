@@ -2,12 +2,15 @@
 #include <coalesce/io/child.h>
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
 #include <string>
+#include <system_error>
 #include <utility>
 
 #include <coalesce/io/loop.h>
@@ -22,10 +25,21 @@ constexpr std::chrono::milliseconds drain_after_exit{200};  // SPEC F8
 // and then for the exit. Others wait for as long, if they have filled a pipe so soon.
 constexpr std::chrono::milliseconds unwatched_at_first{3};
 
-// Shared by all children and never closed. Opened on first use.
+// Without a pidfd, or without room to watch one, the process is asked instead.
+constexpr std::chrono::milliseconds exit_poll{20};
+
+// One that is dropped is killed, and mostly gone at once. What cannot be ended (frozen,
+// another user's by now) is left to whoever inherits it.
+constexpr int reaped_within_ms = 1000;
+
+// Shared by all children and never closed. Opened when first needed; what failed is tried again.
 int dev_null() {
-    static const int fd = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
-    return fd;
+    static std::atomic<int> shared = -1;
+    if (const int fd = shared.load(); fd >= 0) return fd;
+    Descriptor opened(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+    int none = -1;
+    if (opened && shared.compare_exchange_strong(none, opened.get())) return opened.release();
+    return shared.load();  // another thread's, or none
 }
 
 Outcome outcome_of(const siginfo_t& info) {
@@ -36,14 +50,19 @@ Outcome outcome_of(const siginfo_t& info) {
 }  // namespace
 
 Child::Child(Loop& loop, Started started, Events events)
-    : loop_(loop), pid_(started.pid), pidfd_(std::move(started.pidfd)), timer_(loop), events_(std::move(events)) {}
+    : loop_(loop), pid_(started.pid), pidfd_(std::move(started.pidfd)), unwatched_(loop), events_(std::move(events)) {}
 
 // Whoever drops a live child wants it gone now.
 Child::~Child() {
     if (reaped_) return;
     signal(SIGKILL);
     exit_watch_.reset();
-    waitpid(pid_, nullptr, 0);
+    for (int waited_ms = 0; waited_ms < reaped_within_ms; ++waited_ms) {
+        const pid_t gone = ::waitpid(pid_, nullptr, WNOHANG);
+        if (gone == pid_ || (gone < 0 && errno != EINTR)) return;
+        pollfd exited{.fd = pidfd_.get(), .events = POLLIN, .revents = 0};  // without one, a pause
+        ::poll(&exited, 1, 1);
+    }
 }
 
 Child::Start Child::start(Loop& loop, Program program, const Descriptor& standard_input, Events events) {
@@ -65,6 +84,11 @@ Child::Launched Child::launch(Program program, const Descriptor& standard_input)
         write_ends[i] = Descriptor(ends[1]);
     }
     program.standard_input = standard_input ? standard_input.get() : dev_null();
+    if (program.standard_input < 0) {
+        launched.started.failed = Started::Step::input;
+        launched.started.error = errno;
+        return launched;
+    }
     program.standard_output = write_ends[0].get();
     program.standard_error = write_ends[1].get();
     launched.started = spawn(program);
@@ -77,16 +101,31 @@ Child::Start Child::adopt(Loop& loop, Launched launched, Events events) {
     std::unique_ptr<Child> child(new Child(loop, std::move(launched.started), std::move(events)));
     Child* const self = child.get();
     for (std::size_t i = 0; i < launched.outputs.size(); ++i) self->pipes_[i].read_end = std::move(launched.outputs[i]);
-    auto exit_watch = Watch::start(loop, self->pidfd_.get(), Readiness::readable, [self] { self->on_exit(); });
-    if (!exit_watch)
-        return {nullptr, Started::Step::spawn, exit_watch.error().code.value()};  // the destructor kills and reaps it
-    self->exit_watch_ = std::move(*exit_watch);
-    self->timer_.start(unwatched_at_first, [self] { self->watch_pipes(); });
+    self->watch_exit();
+    self->unwatched_.start(unwatched_at_first, [self] { self->watch_pipes(); });
     return {std::move(child)};
+}
+
+// It runs already: where there is nothing to watch it by, it is not ended for that.
+void Child::watch_exit() {
+    if (pidfd_) {
+        auto watch = Watch::start(loop_, pidfd_.get(), Readiness::readable, [this] { on_exit(); });
+        if (watch) {
+            exit_watch_ = std::move(*watch);
+            return;
+        }
+    }
+    exit_poll_.emplace(loop_);
+    exit_poll_->start(exit_poll, exit_poll, [this] {
+        siginfo_t info{};
+        const int told = ::waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT);
+        if (told != 0 || info.si_pid != 0) on_exit();
+    });
 }
 
 void Child::watch_pipes() {
     if (paused_) return;
+    bool all = true;
     for (const Stream stream : {Stream::out, Stream::err}) {
         Pipe& pipe = pipes_[index_of(stream)];
         if (!pipe.open()) continue;
@@ -95,55 +134,81 @@ void Child::watch_pipes() {
         } else if (auto watch = Watch::start(loop_, pipe.read_end.get(), Readiness::readable,
                                              [this, stream] { read(stream); })) {
             pipe.watch = std::move(*watch);
-        } else {  // no memory for it, at present
-            timer_.start(unwatched_at_first, [this] { watch_pipes(); });
+        } else {
+            all = false;
         }
     }
+    if (all) return;
+    // No memory for it, at present. Until there is, the pipes are looked at now and then.
+    unwatched_.start(unwatched_at_first, [this] {
+        bool news = false;
+        for (const Stream stream : {Stream::out, Stream::err})
+            if (!pipes_[index_of(stream)].watch && take(stream)) news = true;
+        watch_pipes();
+        if (news) settle();
+    });
 }
 
 // One read a turn: a child that never stops writing must not starve the others.
-void Child::read(Stream stream) {
+bool Child::take(Stream stream) {
     Pipe& pipe = pipes_[index_of(stream)];
-    if (!pipe.open() || paused_) return;
+    if (!pipe.open() || paused_) return false;
     const auto buffer = loop_.read_buffer();
     const ssize_t got = ::read(pipe.read_end.get(), buffer.data(), buffer.size());
-    if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
-    if (got > 0) {
-        // Not idle: settle() below starts it anew. But after a KILL only a stranger still
-        // writes, from a session of its own, and could hold the run for ever.
-        if (outcome_ && !killed_) timer_.stop();
+    if (got < 0 && (errno == EAGAIN || errno == EINTR)) return false;
+    if (got > 0)
         events_.on_output(stream, buffer.first(static_cast<std::size_t>(got)));
-    } else {
+    else
         pipe.close();
-    }
-    settle();
+    return true;
+}
+
+void Child::read(Stream stream) {
+    if (take(stream)) settle();
 }
 
 // What a process that is over has left in its pipes, at most what a pipe holds.
 void Child::read_rest() {
     for (const Stream stream : {Stream::out, Stream::err})
-        for (int reads = 0; reads < 2; ++reads) read(stream);
+        for (int reads = 0; reads < 2; ++reads) take(stream);
     watch_pipes();
 }
 
 void Child::on_exit() {
     read_rest();
-    siginfo_t info{};
     // Left a zombie while its pipes are open: as long as it is one, its number, and
     // so its process group, cannot be anyone else's.
-    const bool keep = pipes_open() || terminating_;
-    const int told = waitid(P_PIDFD, static_cast<id_t>(pidfd_.get()), &info, WEXITED | WNOHANG | (keep ? WNOWAIT : 0));
-    if (told != 0 && errno == ECHILD) {  // somebody else has reaped it: SIGCHLD is ignored, or a stray wait()
-        exit_watch_.reset();
-        reaped_ = true;
-        outcome_ = Outcome::lost("the exit status of process " + std::to_string(pid_) + " was taken by somebody else");
-        return settle();
-    }
-    if (told != 0 || info.si_pid == 0) return;
+    outcome_ = outcome_now(pipes_open() || terminating_);
+    if (!outcome_) return;
     exit_watch_.reset();
-    reaped_ = !keep;
-    outcome_ = outcome_of(info);
+    exit_poll_.reset();
     settle();
+}
+
+// How it ended, if it has; it is left a zombie where it is to be kept. Asked by its number,
+// which older kernels can do too: as long as it is not reaped that is nobody else's.
+std::optional<Outcome> Child::outcome_now(bool keep) {
+    siginfo_t info{};
+    if (::waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG | (keep ? WNOWAIT : 0)) == 0) {
+        if (info.si_pid == 0) return std::nullopt;
+        reaped_ = !keep;
+        return outcome_of(info);
+    }
+    int status = 0;
+    if (errno != ECHILD) {  // a filter that knows no waitid
+        const pid_t gone = ::waitpid(pid_, &status, WNOHANG);
+        if (gone == 0) return std::nullopt;
+        if (gone == pid_) {
+            reaped_ = true;
+            return Outcome::from_wait_status(status);
+        }
+    }
+    const int error = errno;
+    reaped_ = true;
+    if (error == ECHILD)  // SIGCHLD is ignored, or a stray wait()
+        return Outcome::lost("the exit status of process " + std::to_string(pid_) + " was taken by somebody else");
+    return Outcome::lost("cannot learn how process " + std::to_string(pid_) +
+                         " ended: " + std::error_code(error, std::system_category()).message());
 }
 
 // Exit and the two ends of file arrive in any order, so each calls here and the
@@ -152,10 +217,12 @@ void Child::settle() {
     if (!outcome_) return;
     if (!pipes_open()) return land();
     // A grandchild holds a pipe. While it is being terminated the grace period
-    // bounds the wait; otherwise silence does.
+    // bounds the wait; otherwise silence does, which each output starts anew. But after a
+    // KILL only a stranger still writes, from a session of its own, and could hold the run for ever.
     if (paused_ || (terminating_ && !killed_)) return;
     if (killed_ && std::exchange(draining_killed_, true)) return;
-    timer_.start(drain_after_exit, [this] {
+    if (!silence_) silence_.emplace(loop_);
+    silence_->start(drain_after_exit, [this] {
         for (Pipe& pipe : pipes_) pipe.close();
         land();
     });
@@ -164,11 +231,13 @@ void Child::settle() {
 void Child::land() {
     if (terminating_ && !reaped_) signal(SIGKILL);
     if (!reaped_) {
-        waitpid(pid_, nullptr, 0);
+        while (::waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {  // a zombie: it does not wait
+        }
         reaped_ = true;
     }
     if (grace_) grace_->stop();
-    timer_.stop();
+    if (silence_) silence_->stop();
+    unwatched_.stop();
     auto on_ended = std::move(events_.on_ended);
     on_ended(std::move(*outcome_));  // may destroy this
 }
@@ -183,7 +252,7 @@ void Child::signal(int number) noexcept {
 void Child::terminate(std::chrono::milliseconds grace) {
     if (!terminating_) {
         terminating_ = true;
-        if (outcome_) timer_.stop();
+        if (silence_) silence_->stop();
         signal(SIGTERM);
     }
     if (!grace_) grace_.emplace(loop_);
@@ -199,7 +268,7 @@ void Child::pause() noexcept {
     if (killed_) return;  // what is left in its pipes is little, and the last there is
     paused_ = true;
     for (Pipe& pipe : pipes_) pipe.watch.stop();
-    if (outcome_) timer_.stop();
+    if (silence_) silence_->stop();
 }
 
 void Child::resume() {

@@ -87,9 +87,12 @@ class Child {
 
     Child(Loop& loop, Started started, Events events);
     void watch_pipes();
+    bool take(Stream stream);
     void read(Stream stream);
     void read_rest();
+    void watch_exit();
     void on_exit();
+    [[nodiscard]] std::optional<Outcome> outcome_now(bool keep);
     void settle();
     void land();
     [[nodiscard]] bool pipes_open() const noexcept;
@@ -99,7 +102,9 @@ class Child {
     Descriptor pidfd_;
     Watch exit_watch_;
     std::array<Pipe, 2> pipes_;
-    Timer timer_;  // until the pipes are watched; after the exit, while they may be idle
+    Timer unwatched_;                 // until the pipes are watched
+    std::optional<Timer> exit_poll_;  // where the exit cannot be watched
+    std::optional<Timer> silence_;    // after the exit, while the pipes may be idle
     Events events_;
     std::optional<Outcome> outcome_;
     bool reaped_ = false;

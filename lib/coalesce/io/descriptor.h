@@ -8,6 +8,7 @@
 
 #include <unistd.h>
 
+#include <span>
 #include <utility>
 
 namespace coalesce {
@@ -36,5 +37,10 @@ class Descriptor {
   private:
     int fd_ = -1;
 };
+
+/// Closes every descriptor of this process but those of `kept`, which ascend. For a child
+/// before it executes: it neither allocates nor locks. False, with errno, where the kernel
+/// does not tell which there are; then some may be open still.
+[[nodiscard]] bool close_all_but(std::span<const int> kept) noexcept;
 
 }  // namespace coalesce

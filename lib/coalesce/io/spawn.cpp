@@ -153,7 +153,12 @@ RUNS_IN_THE_CHILD int child_main(void* argument) {
     }
     // Closed here rather than by close-on-exec: the parent goes on before exec has
     // closed anything, and would find its locks and sockets still held.
-    syscall(SYS_close_range, 3U, ~0U, 0U);
+    constexpr int inherited[] = {0, 1, 2};
+    if (!close_all_but(inherited)) {
+        orders.error = errno;
+        orders.failed = Started::Step::descriptors;
+        _exit(127);
+    }
     umask(program.umask);
     if (program.directory != nullptr && chdir(program.directory) != 0) {
         orders.error = errno;
@@ -204,7 +209,10 @@ Started spawn(const Program& program) {
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int pidfd = -1;
-    started.pid = clone(child_main, stack, CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, &orders, &pidfd);
+    constexpr int flags = CLONE_VM | CLONE_VFORK | SIGCHLD;
+    started.pid = clone(child_main, stack, flags | CLONE_PIDFD, &orders, &pidfd);
+    if (started.pid < 0 && (errno == EINVAL || errno == ENOSYS || errno == EPERM))  // no pidfds here
+        started.pid = clone(child_main, stack, flags, &orders);
     const int error = errno;
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
 
@@ -217,7 +225,8 @@ Started spawn(const Program& program) {
     if (orders.failed != Started::Step::none) {
         started.failed = orders.failed;
         started.error = orders.error;
-        waitpid(started.pid, nullptr, 0);  // it has called _exit already, or is about to
+        while (waitpid(started.pid, nullptr, 0) < 0 && errno == EINTR) {  // it has called _exit, or is about to
+        }
         started.pid = -1;
     }
     return started;

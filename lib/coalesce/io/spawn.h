@@ -7,7 +7,8 @@
 // exec, as with vfork: nothing of the parent's memory is copied, so the cost
 // does not grow with it (uv_spawn of libuv 1.44 forks: 2 times slower at small
 // size, 11 times at 200 MB). No shell stands in between, and a failure comes
-// back with the errno of the step that failed. A process that comes to ignore a
+// back with the errno of the step that failed. What an old kernel or a filter refuses
+// (close_range, a pidfd) is had by other means, or the start is refused. A process that comes to ignore a
 // real-time signal after it has started its first child leaves it ignored in later ones.
 #pragma once
 
@@ -43,8 +44,9 @@ struct Program {
 /// How a start ended: a process, or the step that failed and why.
 struct Started {
     pid_t pid = -1;
-    Descriptor pidfd;  ///< readable once the process has exited; close-on-exec
-    enum class Step { none, spawn, directory, execute } failed = Step::none;
+    /// Readable once the process has exited; close-on-exec. None where the kernel has none.
+    Descriptor pidfd;
+    enum class Step { none, spawn, input, descriptors, directory, execute } failed = Step::none;
     int error = 0;  ///< errno of that step
 };
 

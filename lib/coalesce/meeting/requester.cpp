@@ -8,7 +8,6 @@
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -218,18 +217,13 @@ class Relay {
 
 // Only what the supervisor was given stays open in it: holding anything else
 // would keep the caller's pipes and locks for as long as the flight lasts.
-void keep_only(std::array<int, 3> kept) {
+bool keep_only(std::array<int, 3> kept) {
     std::sort(kept.begin(), kept.end());
-    unsigned next = 0;
-    for (const int fd : kept) {
-        const auto number = static_cast<unsigned>(fd);
-        if (number > next) ::syscall(SYS_close_range, next, number - 1, 0U);
-        next = number + 1;
-    }
-    ::syscall(SYS_close_range, next, ~0U, 0U);
+    if (!close_all_but(kept)) return false;
     ::open("/dev/null", O_RDWR);  // becomes 0, the lowest free
     ::dup2(0, 1);
     ::dup2(0, 2);
+    return true;
 }
 
 bool connected_pair(Descriptor& one, Descriptor& other) {
@@ -418,7 +412,13 @@ Result<Descriptor> Requester::lead(Descriptor listener) {
     ::setsid();
     for (const int number : handled_signals) ::signal(number, SIG_DFL);
     ::signal(SIGHUP, SIG_IGN);
-    keep_only({listener.get(), theirs.get(), place_->directory()});
+    if (!keep_only({listener.get(), theirs.get(), place_->directory()})) {
+        const Error refused = system_error_now("cannot close what the supervisor is not to hold");
+        place_->leave(options_.orders.key);
+        const std::string told = Message().error("lost", refused.message()).line();
+        static_cast<void>(::send(theirs.get(), told.data(), told.size(), MSG_NOSIGNAL));
+        ::_exit(125);
+    }
     supervise(std::move(options_.orders), std::move(*place_), std::move(listener), std::move(theirs), leader);
     ::_exit(0);
 }
