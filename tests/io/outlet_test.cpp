@@ -218,3 +218,18 @@ TEST_CASE("B2: a file is written where it stands, together with others who share
     const Descriptor again(::open(scratch.path("out").c_str(), O_RDONLY | O_CLOEXEC));
     CHECK((drain(again.get()) == "before " + pattern(5000) + " after"));
 }
+
+TEST_CASE("S5: bytes that are gone from a file are an error, whatever it is written to", "[outlet]") {
+    Loop loop;
+    Scratch scratch;
+    const Source source(1000, true);
+    REQUIRE(::ftruncate(source.file.get(), 0) == 0);
+    const Pipe pipe;
+    const Descriptor file(::open(scratch.file("to", "").c_str(), O_WRONLY | O_CLOEXEC));
+    for (const int to : {pipe.write_end.get(), file.get()}) {
+        Outlet outlet(loop, to, "output");
+        const auto wrote = outlet.write(source.from(0));
+        REQUIRE_FALSE(wrote);
+        CHECK(wrote.error().code == std::errc::io_error);
+    }
+}

@@ -336,3 +336,54 @@ TEST_CASE("F3: only_piece is all there is, or nothing", "[spool]") {
     const auto several_blocks = only({{Stream::out, std::string(90'000, 'x')}, {Stream::out, "y"}});
     CHECK((!several_blocks || several_blocks->size() == 90'001));
 }
+
+TEST_CASE("F9: whose output would pass the memory of all is at its replay limit, others are not", "[spool]") {
+    MemoryBudget budget(100'000);
+    const auto limits = std::make_shared<const SpoolLimits>(
+        SpoolLimits{.store = {.heap_bytes = 0, .budget = &budget}, .always_kept_bytes = 20'000});
+    auto large = std::make_unique<Spool>(limits);
+    Spool small(limits);
+    int rooms = 0;
+    large->on_room([&] { ++rooms; });
+    REQUIRE(small.append(Stream::out, std::string(15'000, 's')));
+    REQUIRE(large->append(Stream::out, std::string(60'000, 'l')));
+    CHECK(large->replayable());
+    REQUIRE(large->append(Stream::out, std::string(40'000, 'l')));
+    CHECK_FALSE(large->replayable());
+    CHECK(large->short_of_memory());
+    CHECK(large->full());
+    CHECK(small.replayable());
+    CHECK_FALSE(small.full());
+
+    SpoolReader slow(*large);
+    SpoolReader quick(*large);
+    quick.advance(100'000);
+    CHECK(large->full());  // the slowest paces
+    slow.advance(50'000);
+    CHECK_FALSE(large->full());
+    CHECK(rooms == 1);
+    CHECK(budget.used() < 70'000);
+
+    // One that is paused goes on with its own reader, though it was others that made room meanwhile.
+    REQUIRE(large->append(Stream::out, std::string(50'000, 'l')));
+    CHECK(large->full());
+    Spool third(limits);
+    budget.give_back(50'000);
+    quick.advance(quick.next()->extent.length);
+    slow.advance(30'000);
+    CHECK(rooms == 2);
+    budget.take(50'000);
+    CHECK_FALSE(large->replayable());  // what it was released of does not come back
+}
+
+TEST_CASE("L1: a spool needs neither the limits nor whoever made it", "[spool]") {
+    std::unique_ptr<Spool> spool;
+    {
+        const SpoolLimits limits{.store = {.heap_bytes = 100}, .replay_bytes = 1000};
+        spool = std::make_unique<Spool>(limits);
+    }
+    REQUIRE(spool->append(Stream::out, std::string(2000, 'a')));
+    spool->close();
+    CHECK_FALSE(spool->replayable());
+    CHECK(read_all(*spool).streams[0].size() == 2000);
+}

@@ -2,14 +2,19 @@
 // The store of bytes that are only appended: heap, then a file (SPEC F9).
 #include <coalesce/io/store.h>
 
+#include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <csignal>
 #include <random>
 #include <string>
 
 #include "../catch.h"
+#include "../not_tried.h"
 #include "../scratch.h"
 
 using namespace coalesce;
@@ -183,4 +188,83 @@ TEST_CASE("F9: released space goes back to the system, and what is behind it sta
         store.release_before(5);  // no way back
         CHECK(store.size() == 1'000'000);
     }
+}
+
+namespace {
+
+// What another user gets who is handed a descriptor and opens it anew, for writing.
+int reopened_by_another(int fd) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+        if (::setgid(65534) != 0 || ::setuid(65534) != 0) ::_exit(255);
+        const std::string path = "/proc/self/fd/" + std::to_string(fd);
+        ::_exit(::open(path.c_str(), O_RDWR) >= 0 ? 0 : errno);
+    }
+    int status = 0;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    return WEXITSTATUS(status);
+}
+
+}  // namespace
+
+TEST_CASE("K3: what was handed over can be read, and not be changed by who has it", "[store]") {
+    Scratch scratch;
+    for (const std::string& directory : {std::string(), scratch.path()}) {
+        const StoreLimits limits{.heap_bytes = 10, .directory = directory};
+        Store store(limits);
+        REQUIRE(store.append(std::string("0123456789abc")));
+        auto handed = store.hand_over();
+        REQUIRE(handed);
+        const int fd = handed->get();
+        CHECK(drain(fd) == "0123456789abc");
+        CHECK(::pwrite(fd, "x", 1, 0) == -1);
+        CHECK(::ftruncate(fd, 0) == -1);
+        struct stat info {};
+        REQUIRE(::fstat(fd, &info) == 0);
+        CHECK((info.st_mode & 0777) == 0400);
+        if (::geteuid() == 0)
+            CHECK(reopened_by_another(fd) == EACCES);
+        else
+            not_tried("root is needed to be another user");
+        if (directory.empty()) CHECK((::fcntl(fd, F_GET_SEALS) & F_SEAL_SHRINK) != 0);
+        REQUIRE(store.append(std::string("def")));  // which we can still write
+        CHECK(drain(fd) == "def");
+        store.seal();
+        CHECK_FALSE((directory.empty() && store.append(std::string("ghi"))));
+        constexpr int all = F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
+        if (directory.empty()) CHECK((::fcntl(fd, F_GET_SEALS) & all) == all);
+        CHECK(scratch.empty());
+    }
+}
+
+TEST_CASE("S5: bytes that are gone from the file are an error", "[store]") {
+    Scratch scratch;
+    const StoreLimits limits{.heap_bytes = 0, .directory = scratch.path()};
+    Store store(limits);
+    REQUIRE(store.append(std::string(1000, 'a')));
+    REQUIRE(::ftruncate(store.file(), 500) == 0);
+    std::string into(1000, '\0');
+    const auto refused = store.read(0, into);
+    REQUIRE_FALSE(refused);
+    CHECK(refused.error().code == std::errc::io_error);
+}
+
+TEST_CASE("F9: what is kept in memory counts until it is released, in a directory it does not", "[store]") {
+    Scratch scratch;
+    MemoryBudget budget(1 << 20);
+    const StoreLimits limits{.heap_bytes = 100, .directory = {}, .budget = &budget};
+    const StoreLimits elsewhere{.heap_bytes = 100, .directory = scratch.path(), .budget = &budget};
+    {
+        Store store(limits);
+        Store other(elsewhere);
+        REQUIRE(store.append(std::string(50, 'a')));
+        CHECK(budget.used() == 50);
+        REQUIRE(store.append(std::string(100'000, 'a')));
+        REQUIRE(other.append(std::string(100'000, 'a')));
+        CHECK(budget.used() == 100'050);
+        store.release_before(40'960);
+        other.release_before(40'960);
+        CHECK(budget.used() == 100'050 - 40'960);
+    }
+    CHECK(budget.used() == 0);
 }

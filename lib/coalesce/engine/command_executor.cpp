@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <coalesce/engine/command_executor.h>
 
-#include <fcntl.h>
 #include <signal.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -12,6 +10,7 @@
 
 #include <coalesce/command/shell_line.h>
 #include <coalesce/io/loop.h>
+#include <coalesce/io/unnamed_file.h>
 
 namespace coalesce {
 namespace {
@@ -22,17 +21,17 @@ using namespace std::chrono;
 // command that does not read it costs nothing. Sealed, since the child's
 // descriptor could write.
 Result<Descriptor> input_file(const std::string& bytes) {
-    Descriptor file(::memfd_create("coalesce-stdin", MFD_CLOEXEC | MFD_ALLOW_SEALING));
-    if (!file) return system_error_now("make a file for the command's input");
+    auto file = make_unnamed_file("the command's input");
+    if (!file) return file;
     std::size_t done = 0;
     while (done < bytes.size()) {
-        const ssize_t wrote = ::write(file.get(), bytes.data() + done, bytes.size() - done);
+        const ssize_t wrote = ::write(file->get(), bytes.data() + done, bytes.size() - done);
         if (wrote < 0 && errno == EINTR) continue;
         if (wrote < 0) return system_error_now("keep the command's input");
         done += static_cast<std::size_t>(wrote);
     }
-    ::lseek(file.get(), 0, SEEK_SET);
-    ::fcntl(file.get(), F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
+    ::lseek(file->get(), 0, SEEK_SET);
+    seal(file->get());
     return file;
 }
 
@@ -61,7 +60,11 @@ bool short_of_resources(const Child::Start& start) {
 }  // namespace
 
 CommandExecutor::CommandExecutor(Loop& loop, Options options)
-    : loop_(loop), options_(std::move(options)), line_programs_(options_.shell), flights_(loop) {}
+    : loop_(loop),
+      options_(std::move(options)),
+      spool_limits_(std::make_shared<const SpoolLimits>(options_.spool)),
+      line_programs_(options_.shell),
+      flights_(loop) {}
 
 // Whoever listened may be gone already, and the end of one run starts no other.
 CommandExecutor::~CommandExecutor() {
@@ -118,7 +121,7 @@ void CommandExecutor::start_queued() {
 bool CommandExecutor::launch(FlightId id, std::unique_ptr<Active> active) {
     active->completer.begin();
     Run& run = active->completer.state();
-    run.spool = std::make_shared<Spool>(options_.spool);
+    run.spool = std::make_shared<Spool>(spool_limits_);
     run.started = system_clock::now();
     active->started_steady = steady_clock::now();
     Child::Start start = start_child(id, *active);

@@ -173,6 +173,7 @@ class CommandExecutor {
 
     Loop& loop_;
     const Options options_;
+    const std::shared_ptr<const SpoolLimits> spool_limits_;  // of spools that may outlive us
     LinePrograms line_programs_;
     std::map<FlightId, std::unique_ptr<Active>> queue_;  // ordered: first request first
     std::unordered_map<FlightId, std::unique_ptr<Active>> running_;

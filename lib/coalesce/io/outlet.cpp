@@ -20,6 +20,11 @@ namespace {
 
 constexpr std::size_t most_at_once = 1 << 20;  // so that a fast file does not hold the loop
 
+// Somebody else's doing, or the disk's. Never a gap.
+Error shorter_than_recorded() {
+    return system_error_of(EIO, "read the kept output back, which is shorter than it was");
+}
+
 }  // namespace
 
 Outlet::Outlet(Loop& loop, int fd, std::string name) : loop_(loop), shared_(fd), name_(std::move(name)) {
@@ -67,7 +72,8 @@ Result<std::size_t> Outlet::write(const Extent& extent) {
     const auto buffer = loop_.read_buffer();
     const std::size_t length = static_cast<std::size_t>(std::min<std::uint64_t>(extent.length, buffer.size()));
     const ssize_t got = ::pread(extent.file, buffer.data(), length, static_cast<off_t>(extent.offset));
-    if (got <= 0) return system_error_now("read the kept output back");
+    if (got == 0) return shorter_than_recorded();
+    if (got < 0) return system_error_now("read the kept output back");
     return write(std::string_view(buffer.data(), static_cast<std::size_t>(got)));
 }
 
@@ -76,9 +82,10 @@ Result<std::size_t> Outlet::send_file(const Extent& extent) {
     off_t offset = static_cast<off_t>(extent.offset);
     const ssize_t sent = ::sendfile(fd(), extent.file, &offset,
                                     static_cast<std::size_t>(std::min<std::uint64_t>(extent.length, most_at_once)));
-    if (sent >= 0) return static_cast<std::size_t>(sent);
+    if (sent == 0) return shorter_than_recorded();
+    if (sent > 0) return static_cast<std::size_t>(sent);
     if (errno == EAGAIN || errno == EINTR) return std::size_t{0};
-    if (errno == EINVAL || errno == ENOSYS) {
+    if (errno == EINVAL || errno == ENOSYS || errno == EPERM) {
         can_send_file_ = false;
         return write(extent);
     }

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 namespace coalesce {
 namespace {
@@ -15,7 +16,15 @@ constexpr std::uint32_t longest_segment = error_bit - 1;
 // Punching holes costs a system call, so it is done in strides.
 constexpr std::uint64_t longest_release_stride = 1 << 20;
 
+constexpr std::uint64_t order_heap_bytes = 64 * 1024;
+
 }  // namespace
+
+Spool::Spool(std::shared_ptr<const SpoolLimits> limits)
+    : limits_(std::move(limits)),
+      order_limits_{.heap_bytes = order_heap_bytes, .directory = {}, .budget = limits_->store.budget},
+      bytes_(limits_->store),
+      order_(order_limits_) {}
 
 Spool::~Spool() {
     for (SpoolReader* reader : readers_) reader->spool_ = nullptr;
@@ -39,6 +48,8 @@ Result<> Spool::append(Stream stream, std::span<const char> bytes) {
         last_->length += static_cast<std::uint32_t>(bytes.size());
     else
         last_ = Segment{stream, static_cast<std::uint32_t>(bytes.size())};
+    if (!short_of_memory_ && kept_bytes() > limits_->always_kept_bytes && limits_->store.budget->exhausted())
+        short_of_memory_ = true;
     for (std::size_t i = 0; i < readers_.size(); ++i)
         if (readers_[i]->on_more_) readers_[i]->on_more_();
     return {};
@@ -46,12 +57,19 @@ Result<> Spool::append(Stream stream, std::span<const char> bytes) {
 
 void Spool::close() {
     closed_ = true;
+    if (replayable()) bytes_.seal();  // else what has been read is yet to be released
     for (std::size_t i = 0; i < readers_.size(); ++i)
         if (readers_[i]->on_more_) readers_[i]->on_more_();
 }
 
-bool Spool::full() const noexcept {
-    return bytes_.size() - released_ >= std::max<std::uint64_t>(limits_->replay_bytes, 1);
+bool Spool::full() {
+    room_awaited_ = !has_room();
+    return room_awaited_;
+}
+
+bool Spool::has_room() const {
+    if (kept_bytes() >= std::max<std::uint64_t>(limits_->replay_bytes, 1)) return false;
+    return !short_of_memory_ || kept_bytes() <= limits_->always_kept_bytes || !limits_->store.budget->exhausted();
 }
 
 std::uint64_t Spool::segment_count() const noexcept { return order_.size() / sizeof(std::uint32_t) + (last_ ? 1 : 0); }
@@ -83,12 +101,16 @@ void Spool::release_what_all_have_read() {
         slowest = std::min(slowest, reader->position_);
         segment = std::min(segment, reader->segment_);
     }
-    if (slowest < released_ + std::min(longest_release_stride, limits_->replay_bytes / 2)) return;
-    const bool was_full = full();
+    const std::uint64_t stride =
+        std::min({longest_release_stride, limits_->replay_bytes / 2, limits_->always_kept_bytes / 2});
+    if (slowest < released_ + stride) return;
     bytes_.release_before(slowest);
     order_.release_before(segment * sizeof(std::uint32_t));  // as much as the bytes, where the streams alternate
     released_ = slowest;
-    if (was_full && !full() && on_room_) on_room_();
+    // Remembered, not compared: others too may have given memory back since.
+    if (!room_awaited_ || !has_room()) return;
+    room_awaited_ = false;
+    if (on_room_) on_room_();
 }
 
 SpoolReader::SpoolReader(Spool& spool, UniqueFunction<void()> on_more) : spool_(&spool), on_more_(std::move(on_more)) {

@@ -6,7 +6,8 @@
 // own: it replays from byte 0, then follows live, and nobody waits for anybody.
 // Memory stays bounded (SPEC F9): past `replay_bytes` the spool is no longer
 // replayable to newcomers, what all readers have read is released, and full()
-// asks the run to pause until the slowest reader has caught up.
+// asks the run to pause until the slowest reader has caught up. The same holds for one
+// that is past the first MiB when the memory of all spools together is used up.
 #pragma once
 
 #include <coalesce/command/result.h>
@@ -14,6 +15,7 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <vector>
@@ -24,8 +26,11 @@
 namespace coalesce {
 
 struct SpoolLimits {
-    StoreLimits store;
+    StoreLimits store = {};
     std::uint64_t replay_bytes = std::uint64_t{1} << 30;
+    /// A spool may keep so much though the memory of all is used up: the runs that others
+    /// hold up have to get on.
+    std::uint64_t always_kept_bytes = 1 << 20;
 };
 
 class SpoolReader;
@@ -38,7 +43,10 @@ struct SpoolPiece {
 
 class Spool {
   public:
-    explicit Spool(const SpoolLimits& limits) : limits_(&limits), bytes_(limits.store), order_(limits.store) {}
+    /// Limits that many share; a spool may outlive whoever made it.
+    explicit Spool(std::shared_ptr<const SpoolLimits> limits);
+    /// The same for one of its own.
+    explicit Spool(const SpoolLimits& limits) : Spool(std::make_shared<const SpoolLimits>(limits)) {}
     ~Spool();
     Spool(const Spool&) = delete;
     Spool& operator=(const Spool&) = delete;
@@ -54,18 +62,24 @@ class Spool {
     [[nodiscard]] std::uint64_t size(Stream stream) const noexcept { return sizes_[index_of(stream)]; }
 
     /// Everything from byte 0 is still there and will stay: a newcomer can join.
-    [[nodiscard]] bool replayable() const noexcept { return bytes_.size() <= limits_->replay_bytes; }
+    [[nodiscard]] bool replayable() const noexcept {
+        return !short_of_memory_ && bytes_.size() <= limits_->replay_bytes;
+    }
+    /// It is not replayable for want of memory, not for the replay limit.
+    [[nodiscard]] bool short_of_memory() const noexcept { return short_of_memory_; }
     /// Nothing has been released: it can be read from byte 0.
     [[nodiscard]] bool whole() const noexcept { return released_ == 0; }
-    /// As much is kept as may be: the run should pause.
-    [[nodiscard]] bool full() const noexcept;
-    /// Called whenever a reader made room while full().
+    /// As much is kept as may be: the run should pause. Who is told so is told of room.
+    [[nodiscard]] bool full();
+    /// Called when a reader has made room after full().
     void on_room(UniqueFunction<void()> on_room) { on_room_ = std::move(on_room); }
 
     /// The one stretch in memory that this closed spool consists of; most are like that.
     [[nodiscard]] std::optional<SpoolPiece> only_piece() const noexcept;
     /// Puts the bytes into the file now, for a reader that wants its descriptor.
     Result<> move_to_file() { return bytes_.move_to_file(); }
+    /// The file's descriptor for another process, to read only.
+    Result<Descriptor> hand_over() { return bytes_.hand_over(); }
     /// The file that holds the bytes, or -1 while they are on the heap.
     [[nodiscard]] int file() const noexcept { return bytes_.file(); }
 
@@ -75,11 +89,15 @@ class Spool {
         Stream stream;
         std::uint32_t length;
     };
+    [[nodiscard]] std::uint64_t kept_bytes() const noexcept { return bytes_.size() - released_; }
     [[nodiscard]] std::uint64_t segment_count() const noexcept;
     [[nodiscard]] Segment segment(std::uint64_t number) const;
+    [[nodiscard]] bool has_room() const;
     void release_what_all_have_read();
 
-    const SpoolLimits* limits_;
+    const std::shared_ptr<const SpoolLimits> limits_;
+    // A few bytes for each stretch: never on a disk, whose failure could not be told from an order.
+    const StoreLimits order_limits_;
     Store bytes_;
     Store order_;
     std::optional<Segment> last_;  // still growing, so not in order_ yet
@@ -88,6 +106,8 @@ class Spool {
     std::uint64_t released_ = 0;
     UniqueFunction<void()> on_room_;
     bool closed_ = false;
+    bool short_of_memory_ = false;
+    bool room_awaited_ = false;
 };
 
 class SpoolReader {

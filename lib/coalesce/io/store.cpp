@@ -2,11 +2,14 @@
 #include <coalesce/io/store.h>
 
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
+#include <utility>
+
+#include <coalesce/io/unnamed_file.h>
 
 namespace coalesce {
 namespace {
@@ -14,21 +17,11 @@ namespace {
 constexpr std::size_t first_block_bytes = 256;
 constexpr std::size_t largest_block_bytes = 64 * 1024;
 
-Result<Descriptor> make_file(const std::string& directory) {
-    Descriptor file(directory.empty() ? ::memfd_create("coalesce-spool", MFD_CLOEXEC | MFD_ALLOW_SEALING)
-                                      : ::open(directory.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
-    if (!file && !directory.empty() && (errno == EOPNOTSUPP || errno == EISDIR)) {
-        std::string name = directory + "/coalesce-spool-XXXXXX";
-        file = Descriptor(::mkostemp(name.data(), O_CLOEXEC));
-        if (file) ::unlink(name.c_str());
-    }
-    if (!file)
-        return system_error_now(directory.empty() ? "make a memory file for the output"
-                                                  : "make a file for the output in " + directory);
-    return file;
-}
-
 }  // namespace
+
+Store::~Store() {
+    if (in_memory()) limits_->budget->give_back(size_ - released_);
+}
 
 Result<> Store::append(std::span<const char> bytes) {
     if (refused_) return system_error_of(ENOSPC, "keep the output");
@@ -49,6 +42,7 @@ Result<> Store::append(std::span<const char> bytes) {
         append_to_heap(bytes);
     }
     size_ += bytes.size();
+    if (in_memory()) limits_->budget->take(bytes.size());
     return {};
 }
 
@@ -73,7 +67,7 @@ void Store::append_to_heap(std::span<const char> bytes) {
 
 Result<> Store::move_to_file() {
     if (file_) return {};
-    auto file = make_file(limits_->directory);
+    auto file = make_unnamed_file("the output", limits_->directory);
     if (!file) return file.error();
     file_ = std::move(*file);
     const std::uint64_t whole = std::exchange(size_, 0);
@@ -91,10 +85,11 @@ Result<> Store::move_to_file() {
     return {};
 }
 
-Result<> Store::write_to_file(std::span<const char> bytes) {
-    std::uint64_t at = size_;
+Result<> Store::write_to_file(std::span<const char> bytes) { return write_at(file_.get(), size_, bytes); }
+
+Result<> Store::write_at(int file, std::uint64_t at, std::span<const char> bytes) const {
     while (!bytes.empty()) {
-        const ssize_t wrote = ::pwrite(file_.get(), bytes.data(), bytes.size(), static_cast<off_t>(at));
+        const ssize_t wrote = ::pwrite(file, bytes.data(), bytes.size(), static_cast<off_t>(at));
         if (wrote < 0 && errno == EINTR) continue;
         if (wrote < 0)
             return system_error_now(limits_->directory.empty() ? "keep the output in memory"
@@ -125,6 +120,7 @@ Result<> Store::read(std::uint64_t offset, std::span<char> into) const {
         } else {
             const ssize_t read = ::pread(part.file, into.data(), into.size(), static_cast<off_t>(offset));
             if (read < 0 && errno == EINTR) continue;
+            if (read == 0) errno = EIO;  // shorter than it was: somebody else's doing, or the disk's
             if (read <= 0) return system_error_now("read the kept output back");
             got = static_cast<std::size_t>(read);
         }
@@ -139,8 +135,44 @@ void Store::release_before(std::uint64_t offset) noexcept {
     offset = offset / page * page;
     if (!file_ || offset <= released_) return;
     if (::fallocate(file_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(released_),
-                    static_cast<off_t>(offset - released_)) == 0)
-        released_ = offset;
+                    static_cast<off_t>(offset - released_)) != 0)
+        return;
+    if (in_memory()) limits_->budget->give_back(offset - released_);
+    released_ = offset;
+}
+
+Result<Descriptor> Store::hand_over() {
+    if (auto moved = move_to_file(); !moved) return moved.error();
+    if (!reader_) {
+        auto opened = open_for_reading(file_.get());
+        if (opened) handed_over_ = true;
+        if (opened || opened.error().code != std::errc::no_such_file_or_directory) return opened;
+        if (auto moved = move_to_file_and_reader(); !moved) return moved.error();
+    }
+    Descriptor copy(::fcntl(reader_.get(), F_DUPFD_CLOEXEC, 0));
+    if (!copy) return system_error_now("hand the kept output over");
+    return copy;
+}
+
+// Where there is no /proc to open the file anew by. Nobody else has it yet.
+Result<> Store::move_to_file_and_reader() {
+    auto made = make_file_and_reader("the output", limits_->directory);
+    if (!made) return made.error();
+    char block[65536];
+    for (std::uint64_t at = released_; at < size_;) {
+        const std::size_t length = static_cast<std::size_t>(std::min<std::uint64_t>(sizeof block, size_ - at));
+        if (auto got = read(at, {block, length}); !got) return got;
+        if (auto written = write_at(made->file.get(), at, {block, length}); !written) return written;
+        at += length;
+    }
+    file_ = std::move(made->file);
+    reader_ = std::move(made->reader);
+    return {};
+}
+
+// What nobody else has needs no seal.
+void Store::seal() noexcept {
+    if (handed_over_ && in_memory()) ::coalesce::seal(file_.get());
 }
 
 }  // namespace coalesce

@@ -5,7 +5,8 @@
 // (a memfd, or an unlinked file in a directory of the user's choice) and the heap
 // is given back. Bytes once written never change and never move inside the file,
 // so its descriptor can be handed to readers for sendfile. The front can be
-// released when nobody needs it any more. One growing std::string was measured at
+// released when nobody needs it any more. What lies in memory is counted against a
+// budget, which its owner has to heed. One growing std::string was measured at
 // twice the cost of blocks.
 #pragma once
 
@@ -20,12 +21,15 @@
 #include <vector>
 
 #include <coalesce/io/descriptor.h>
+#include <coalesce/io/memory_budget.h>
 
 namespace coalesce {
 
 struct StoreLimits {
     std::uint64_t heap_bytes = 1 << 20;  ///< past this the bytes leave the heap
-    std::string directory;               ///< for the unlinked file; empty: a memfd
+    std::string directory = {};          ///< for the unlinked file; empty: a memfd
+    /// What is kept without a directory counts here. Outlives the store.
+    MemoryBudget* budget = &MemoryBudget::of_this_process();
 };
 
 /// A run of consecutive bytes: in memory, or in a file.
@@ -38,7 +42,11 @@ struct Extent {
 
 class Store {
   public:
+    /// `limits` outlive the store.
     explicit Store(const StoreLimits& limits) : limits_(&limits) {}
+    ~Store();
+    Store(const Store&) = delete;
+    Store& operator=(const Store&) = delete;
 
     /// Appends all of `bytes`, or none that will ever be read: after a refusal
     /// (no space, no descriptors) the store takes no more.
@@ -57,6 +65,11 @@ class Store {
 
     /// Moves what is on the heap, and all that comes, to the file.
     Result<> move_to_file();
+    /// A descriptor for another process that may read it: it cannot write, nor open the
+    /// file anew for writing, if it is another user's.
+    Result<Descriptor> hand_over();
+    /// Nothing more will come, nor be released: what was handed over cannot be changed from here on.
+    void seal() noexcept;
 
     /// The file, once there is one; -1 while the bytes are on the heap.
     [[nodiscard]] int file() const noexcept { return file_.get(); }
@@ -70,13 +83,19 @@ class Store {
     };
     void append_to_heap(std::span<const char> bytes);
     Result<> write_to_file(std::span<const char> bytes);
+    Result<> write_at(int file, std::uint64_t at, std::span<const char> bytes) const;
+    Result<> move_to_file_and_reader();
 
-    const StoreLimits* limits_;  // outlives us: the executor's
+    [[nodiscard]] bool in_memory() const noexcept { return limits_->directory.empty(); }
+
+    const StoreLimits* limits_;
     std::uint64_t size_ = 0;
     std::uint64_t released_ = 0;
     std::vector<Block> blocks_;
     Descriptor file_;
+    Descriptor reader_;  // only where there is no /proc
     bool refused_ = false;
+    bool handed_over_ = false;
 };
 
 }  // namespace coalesce

@@ -169,7 +169,10 @@ class Relay {
                 error_ = errno;
                 return errno == EPIPE ? End::reader_gone : End::refused;
             }
-            if (moved == 0) std::abort();  // the file is shorter than promised: never pass on a gap
+            if (moved == 0) {  // the file is shorter than promised: never pass on a gap
+                error_ = EIO;
+                return End::refused;
+            }
             passed_ += static_cast<std::uint64_t>(moved);
             offset += static_cast<std::uint64_t>(moved);
             length -= static_cast<std::uint64_t>(moved);
@@ -188,8 +191,8 @@ class Relay {
         if (can_send_file_[static_cast<std::size_t>(to)]) {
             off_t at = static_cast<off_t>(offset);
             const ssize_t sent = ::sendfile(to, file, &at, static_cast<std::size_t>(std::min(length, most_at_once)));
-            if (sent >= 0 || (errno != EINVAL && errno != ENOSYS)) return sent;
-            can_send_file_[static_cast<std::size_t>(to)] = false;  // a terminal
+            if (sent >= 0 || (errno != EINVAL && errno != ENOSYS && errno != EPERM)) return sent;
+            can_send_file_[static_cast<std::size_t>(to)] = false;  // a terminal, or a filter
         }
         char block[65536];
         const ssize_t got = ::pread(file, block, std::min<std::size_t>(sizeof block, static_cast<std::size_t>(length)),

@@ -21,7 +21,8 @@ Rendering::Piece in_memory(Stream stream, std::string_view bytes) {
     return {stream, {.bytes = bytes, .file = -1, .offset = 0, .length = bytes.size()}};
 }
 
-// Copies the front of a piece, wherever it lies; returns how much that was.
+// Copies the front of a piece, wherever it lies; returns how much that was. Nothing: its
+// file cannot be read, or is shorter than what was recorded.
 std::size_t copy_front(const Extent& extent, std::string& into) {
     if (extent.file < 0) {
         into.assign(extent.bytes.substr(0, chunk_bytes));
@@ -29,8 +30,7 @@ std::size_t copy_front(const Extent& extent, std::string& into) {
     }
     into.resize(static_cast<std::size_t>(std::min<std::uint64_t>(extent.length, chunk_bytes)));
     const ssize_t got = ::pread(extent.file, into.data(), into.size(), static_cast<off_t>(extent.offset));
-    if (got <= 0) std::abort();  // our own file, our own bytes: going on would leave a gap
-    into.resize(static_cast<std::size_t>(got));
+    into.resize(static_cast<std::size_t>(std::max<ssize_t>(got, 0)));
     return into.size();
 }
 
@@ -42,6 +42,7 @@ class ChunkRendering : public Rendering {
             at_ = 0;
             chunk_.clear();
             if (done_) return std::nullopt;
+            if (unreadable_) return unreadable_;
             done_ = !produce(chunk_);
         }
         return in_memory(stream_, std::string_view(chunk_).substr(at_));
@@ -52,12 +53,19 @@ class ChunkRendering : public Rendering {
   protected:
     /// Appends some more for stream_; false when that was the last.
     virtual bool produce(std::string& chunk) = 0;
+    /// What was to come next cannot be read. It is handed on as it lies: who sends it finds
+    /// the same, and has a way to say so.
+    bool fail(const Piece& piece) {
+        unreadable_ = piece;
+        return true;
+    }
     Stream stream_ = Stream::out;
 
   private:
     std::string chunk_;
     std::size_t at_ = 0;
     bool done_ = false;
+    std::optional<Piece> unreadable_;
 };
 
 class TaggedRendering final : public ChunkRendering {
@@ -72,15 +80,17 @@ class TaggedRendering final : public ChunkRendering {
         const auto piece = text_.next();
         if (!piece) return false;
         stream_ = piece->stream;
-        text_.advance(copy_front(piece->extent, raw_));
+        const std::size_t length = copy_front(piece->extent, raw_);
+        if (length == 0) return fail(*piece);
+        text_.advance(length);
         bool& inside = inside_line_[index_of(stream_)];
         for (std::string_view rest = raw_; !rest.empty();) {
             const std::size_t end = rest.find('\n');
-            const std::size_t length = end == std::string_view::npos ? rest.size() : end + 1;
+            const std::size_t taken = end == std::string_view::npos ? rest.size() : end + 1;
             if (!inside) chunk += tag_;
-            chunk += rest.substr(0, length);
+            chunk += rest.substr(0, taken);
             inside = end == std::string_view::npos;
-            rest.remove_prefix(length);
+            rest.remove_prefix(taken);
         }
         return true;
     }
@@ -101,6 +111,7 @@ class JsonOutput {
         while (const auto piece = reader.next()) {
             const std::size_t length = piece->stream == stream ? copy_front(piece->extent, raw)
                                                                : static_cast<std::size_t>(piece->extent.length);
+            if (length == 0) break;  // it will show again
             if (piece->stream == stream) check.add(raw);
             reader.advance(length);
         }
@@ -109,6 +120,8 @@ class JsonOutput {
     }
 
     [[nodiscard]] bool is_text() const noexcept { return is_text_; }
+    /// What could not be read, if produce() has met something of that kind.
+    [[nodiscard]] const std::optional<Rendering::Piece>& unreadable() const noexcept { return unreadable_; }
 
     /// Appends some more; false when the value is complete.
     bool produce(std::string& chunk) {
@@ -118,7 +131,12 @@ class JsonOutput {
                 reader_->advance(piece->extent.length);
                 continue;
             }
-            reader_->advance(copy_front(piece->extent, raw));
+            const std::size_t length = copy_front(piece->extent, raw);
+            if (length == 0) {
+                unreadable_ = piece;
+                return true;
+            }
+            reader_->advance(length);
             if (is_text_) {
                 append_json_escaped(chunk, raw);
             } else {
@@ -138,6 +156,7 @@ class JsonOutput {
     std::shared_ptr<Spool> spool_;
     Stream stream_;
     std::optional<SpoolReader> reader_;
+    std::optional<Rendering::Piece> unreadable_;
     std::string carry_;
     bool is_text_ = true;
 };
@@ -187,8 +206,10 @@ class JsonRendering final : public ChunkRendering {
 
     // A short result is one chunk, and so one write.
     bool produce(std::string& chunk) override {
-        while (append_more(chunk))
+        while (append_more(chunk)) {
+            if (output_ && output_->unreadable()) return fail(*output_->unreadable());
             if (chunk.size() >= chunk_bytes) return true;
+        }
         return false;
     }
 

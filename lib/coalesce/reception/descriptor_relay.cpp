@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <coalesce/reception/descriptor_relay.h>
 
-#include <fcntl.h>
-
 #include <algorithm>
 #include <chrono>
 #include <string>
@@ -109,11 +107,14 @@ void DescriptorRelay::send_next() {
     if (!piece) return;
     Descriptor file;
     if (!handed_over_) {
-        if (auto moved = spool_->move_to_file(); !moved) return fail("no_space", "cannot " + moved.error().message());
+        auto opened = spool_->hand_over();
+        if (!opened) {
+            const bool no_descriptors = opened.error().code == std::errc::too_many_files_open ||
+                                        opened.error().code == std::errc::too_many_files_open_in_system;
+            return fail(no_descriptors ? "no_descriptors" : "no_space", "cannot " + opened.error().message());
+        }
+        file = std::move(*opened);
         piece = sent_.next();
-        const std::string path = "/proc/self/fd/" + std::to_string(piece->extent.file);
-        file = Descriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-        if (!file) return fail("no_descriptors", "no descriptor is left to hand the output over");
     }
     handed_over_ = true;
     pace_.awaits_.erase(last_message_);

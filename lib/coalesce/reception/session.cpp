@@ -239,11 +239,12 @@ bool Session::flush_renderings() {
         }
         const ssize_t sent = send_piece(piece->extent);
         if (sent < 0 && errno == EINTR) continue;
-        if (sent < 0 && errno != EAGAIN) {
+        // Nothing of a file is what is no longer there: an end, never a gap.
+        if (sent == 0 || (sent < 0 && errno != EAGAIN)) {
             go();
             return false;
         }
-        if (sent <= 0) {
+        if (sent < 0) {
             blocked_ = true;
             return false;
         }
@@ -261,9 +262,18 @@ bool Session::flush_renderings() {
 ssize_t Session::send_piece(const Extent& extent) {
     if (extent.file < 0)
         return ::send(connection_.get(), extent.bytes.data(), extent.bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
-    off_t offset = static_cast<off_t>(extent.offset);
-    return ::sendfile(connection_.get(), extent.file, &offset,
-                      static_cast<std::size_t>(std::min(extent.length, most_at_once)));
+    const std::size_t length = static_cast<std::size_t>(std::min(extent.length, most_at_once));
+    if (can_send_file_) {
+        off_t offset = static_cast<off_t>(extent.offset);
+        const ssize_t sent = ::sendfile(connection_.get(), extent.file, &offset, length);
+        if (sent >= 0 || (errno != ENOSYS && errno != EINVAL && errno != EPERM)) return sent;
+        can_send_file_ = false;  // by a filter, or the file system that the file is on
+    }
+    const auto buffer = loop_.read_buffer();
+    const ssize_t got =
+        ::pread(extent.file, buffer.data(), std::min(length, buffer.size()), static_cast<off_t>(extent.offset));
+    if (got <= 0) return got;
+    return ::send(connection_.get(), buffer.data(), static_cast<std::size_t>(got), MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
 void Session::finish() {

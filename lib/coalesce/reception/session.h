@@ -92,6 +92,7 @@ class Session {
     bool inside_message_ = false;
     bool blocked_ = false;
     bool flushing_ = false;
+    bool can_send_file_ = true;
     bool skipping_ = false;  // inside a line that was too long
     bool input_ended_ = false;
     bool finishing_ = false;

@@ -126,7 +126,7 @@ class Server {
     void receive(Descriptor connection, const ucred& peer);
     [[nodiscard]] const std::shared_ptr<const CanonicalSurroundings>& own_canonical_surroundings(uid_t uid);
     [[nodiscard]] static Delivered delivered(const Asked& asked, const Landing<RunResult>& landing, bool with_output);
-    [[nodiscard]] const std::string& shared_answer(const Asked& asked, const Landing<RunResult>& landing,
+    [[nodiscard]] const std::string* shared_answer(const Asked& asked, const Landing<RunResult>& landing,
                                                    bool with_output);
     [[nodiscard]] bool admits(uid_t uid) const;
     void on_line(Client& client, std::string_view line, bool too_long);
@@ -656,8 +656,11 @@ void Server::end(Asked& asked, const Landing<RunResult>& landing) {
                "the output is longer than the replay limit; ask for a stream");
     } else if (const bool with_output = asked.output == Request::Output::whole;
                session.idle() && (!with_output || !result.spool || result.spool->size() <= shared_answer_bytes)) {
-        const std::string& shared = shared_answer(asked, landing, with_output);
-        session.send(asked.id.empty() ? shared : "{\"id\":" + asked.id + "," + shared.substr(1));
+        const std::string* const shared = shared_answer(asked, landing, with_output);
+        if (shared == nullptr)
+            refuse(*asked.client, asked.id, "lost", "the kept output cannot be read back");
+        else
+            session.send(asked.id.empty() ? *shared : "{\"id\":" + asked.id + "," + shared->substr(1));
     } else {  // rendered as it is read, so that what waits to be sent takes no memory
         session.send(render(Format::json, landing.value, delivered(asked, landing, with_output)));
     }
@@ -673,21 +676,25 @@ Delivered Server::delivered(const Asked& asked, const Landing<RunResult>& landin
 }
 
 // The answer without an id. Thousands who waited for one run get the same bytes, so
-// they are kept until another answer is wanted.
-const std::string& Server::shared_answer(const Asked& asked, const Landing<RunResult>& landing, bool with_output) {
+// they are kept until another answer is wanted. Null: the output cannot be read back.
+const std::string* Server::shared_answer(const Asked& asked, const Landing<RunResult>& landing, bool with_output) {
     SharedAnswer& last = shared_answer_;
     if (last.result.lock() == landing.value && last.joined == asked.joined && last.with_output == with_output &&
         last.command == *asked.title)
-        return last.text;
+        return &last.text;
     last = {landing.value, asked.joined, with_output, *asked.title, {}};
     Delivered anybody = delivered(asked, landing, with_output);
     anybody.id.clear();
     const auto rendering = render(Format::json, landing.value, anybody);
     while (const auto piece = rendering->next()) {
-        last.text += piece->extent.bytes;  // JSON is always in memory
+        if (piece->extent.file >= 0) {  // what cannot be read; else JSON is always in memory
+            last = {};
+            return nullptr;
+        }
+        last.text += piece->extent.bytes;
         rendering->advance(piece->extent.length);
     }
-    return last.text;
+    return &last.text;
 }
 
 void Server::give_up(Asked& asked) {
