@@ -26,7 +26,7 @@ class BadInput(ServerTest):
         (b'{"argv":[]}', "bad_request", "names no command"),
         (b'{"argv":[""]}', "bad_request", "names no command"),
         (b'{"argv":"true"}', "bad_request", '"argv" must be an array of strings, not string'),
-        (b'{"argv":["a",1]}', "bad_request", '"argv" must be a string, not number'),
+        (b'{"argv":["a",1]}', "bad_request", '"argv" must be an array of strings, not of number'),
         (b'{"argv":["a\\u0000b"]}', "bad_request", "NUL"),
         (b'{"line":"a\\u0000b"}', "bad_request", "NUL"),
         (b'{"line":1}', "bad_request", '"line" must be a string, not number'),
@@ -39,24 +39,30 @@ class BadInput(ServerTest):
         (b'{"line":"true","env":[""]}', "bad_request", "NAME=value"),
         (b'{"line":"true","env":{"":"x"}}', "bad_request", "no valid variable name"),
         (b'{"line":"true","env":{"A=B":"x"}}', "bad_request", "no valid variable name"),
-        (b'{"line":"true","env":{"A":1}}', "bad_request", '"env" must be a string, not number'),
+        (b'{"line":"true","env":{"A":1}}', "bad_request", '"env" must set a variable to a string or to null, not to number'),
         (b'{"line":"true","stdin":1}', "bad_request", '"stdin" must be a string'),
         (b'{"line":"true","stdin":"","stdin_base64":""}', "bad_request", "exclude each other"),
         (b'{"line":"true","stdin_base64":"%%"}', "bad_request", "not base64"),
         (b'{"line":"true","stdin_base64":"YQ"}', "bad_request", "not base64"),
+        (b'{"line":"true","stdin_base64":"YQ ==\\n"}', "bad_request", "not base64"),
+        (b'{"argv_base64":["tru"]}', "bad_request", '"argv_base64" is not base64'),
+        (b'{"argv_base64":["AA=="]}', "bad_request", '"argv_base64" has a NUL byte'),
+        (b'{"line":"true","cwd":"/","cwd_base64":"Lw=="}', "bad_request", "exclude each other"),
+        (b'{"line":"true","env_base64":{"A":"YQ=="}}', "bad_request", '"env_base64" must be an array'),
+        (b'{"line":"true","ignore_env":["A*"' + b',"B*"' * 300 + b']}', "bad_request", "more than 256 patterns"),
         (b'{"line":"true","fresh":"yes"}', "bad_request", "true or false, not string"),
         (b'{"line":"true","ignore_cwd":0}', "bad_request", "true or false, not number"),
         (b'{"line":"true","timeout":"5"}', "bad_request", "number of seconds, not string"),
         (b'{"line":"true","timeout":-1}', "bad_request", "out of range"),
         (b'{"line":"true","timeout":1e300}', "bad_request", "out of range"),
-        (b'{"line":"true","wait":1e999}', "bad_json", "not JSON"),
+        (b'{"line":"true","wait":1e999}', "bad_request", "out of range"),
         (b'{"line":"true","wait":null}', "bad_request", "number of seconds, not null"),
         (b'{"line":"true","output":"some"}', "bad_request", "whole, stream, fd or none"),
         (b'{"line":"true","output":1}', "bad_request", '"output" must be a string'),
         (b'{"line":"true","umask":512}', "bad_request", "from 0 to 511"),
         (b'{"line":"true","umask":-1}', "bad_request", "from 0 to 511"),
         (b'{"line":"true","ignore_env":"A"}', "bad_request", '"ignore_env" must be an array'),
-        (b'{"line":"true","only_env":[1]}', "bad_request", '"only_env" must be a string'),
+        (b'{"line":"true","only_env":[1]}', "bad_request", '"only_env" must be an array of strings'),
         (b'{"line":"true","key":1}', "bad_request", '"key" must be a string'),
         (b'{"line":"true","scope":1}', "bad_request", '"scope" must be a string'),
         (b'{"line":"true","signal":1}', "bad_request", '"signal" does not belong'),
@@ -77,6 +83,26 @@ class BadInput(ServerTest):
         (b"x" * (8 * MIB + 1), "too_long", "8 MiB"),
         (b'{"line":"' + b"x" * (12 * MIB) + b'"}', "too_long", "8 MiB"),
     ]
+
+    def test_errors_carry_the_id_that_could_be_read(self):
+        client = self.serve().client()
+        for text in (b'{"id":7,"line":"true","colour":1}', b'{"colour":1,"id":7}', b'{"id":7,"line":"tr', b'{"id":7,"env":[[[[[', b'{"id":7,"line":"\xff"}'):
+            self.assertEqual(client.ask(text + b"\n").get("id"), 7, text)
+
+    def test_hundreds_of_thousands_of_variables_do_not_stop_the_loop(self):
+        client = self.serve().client()
+        many = 600_000
+        names = [f"{i:x}" for i in range(many)]
+        for request in ({"id": 1, "line": "true", "env": dict.fromkeys(names, "")}, {"id": 1, "line": "true", "env": dict.fromkeys(names)},
+                        {"id": 1, "line": "true", "env": [f"{name}=" for name in names]}, {"id": 1, "argv": ["true", *[""] * many]}):
+            answer = client.ask(json.dumps(request, separators=(",", ":")).encode() + b"\n")
+            self.assertEqual((answer.get("id"), answer["error"]["code"]), (1, "bad_request"))
+            self.assertIn("that a process can be given", answer["error"]["message"])
+        # As many as may be, in an order that is no order.
+        names = [f"V{i * 7919 % 100_003}" for i in range(5000)]
+        self.assertEqual(client.ask({"line": "true", "env": {**dict.fromkeys(names, "x"), **dict.fromkeys(f"W{i}" for i in range(5000))}})["exit"], 0)
+        patterns = [f"*{i}*x" for i in range(256)]
+        self.assertEqual(client.ask({"line": "true", "env": [f"{name}=" for name in names], "ignore_env": patterns})["exit"], 0)
 
     def test_each_gets_an_error_that_says_what_is_wrong_and_the_connection_goes_on(self):
         server = self.serve()
