@@ -53,7 +53,7 @@ class Manual(ServerTest):
         self.assertIn(b'"exit":0', ran.stdout)
 
     def test_its_client_in_python_works(self):
-        (client,) = [block for block in literal_blocks() if block.startswith("import ")]
+        (client,) = [block for block in literal_blocks() if block.startswith("import base64")]
         server = self.serve()
 
         def run(*command, **env):
@@ -70,6 +70,16 @@ class Manual(ServerTest):
         ran = run("sh", "-c", 'printf "%s|" "$1" "$X"', "sh", b"\xe9", X=b"\xff")  # bytes that are no UTF-8
         self.assertEqual((ran.returncode, ran.stdout), (0, b"\xe9|\xff|"), ran.stderr)
 
+    def test_its_client_of_several_descriptors_works(self):
+        (client,) = [block for block in literal_blocks() if block.startswith("import json")]
+        server = self.serve()
+        lines = ["echo a; echo b >&2", "true", "sleep 0.1; echo c; exit 3", "echo d"]
+        ran = subprocess.run([sys.executable, "-c", client, server.path, *lines], capture_output=True, check=True, text=True)
+        told = {i: [line.split(maxsplit=1)[1] for line in ran.stdout.splitlines() if line.startswith(f"{i} ")] for i in range(4)}
+        self.assertEqual(sorted(told[0][:2]), ["stderr b", "stdout a"])
+        self.assertEqual((told[0][2:], told[1], told[2], told[3]),
+                         (["exit 0"], ["exit 0"], ["stdout c", "exit 3"], ["stdout d", "exit 0"]))
+
     def test_every_error_code_of_the_program_is_in_it_and_no_other(self):
         text = manual()
         listed = set()
@@ -81,6 +91,7 @@ class Manual(ServerTest):
                 code += file.read()
         used = set(re.findall(r'refuse\([^;]*?,\s*(?:found\.empty\(\) \? )?"([a-z_]+)"', code))
         used |= set(re.findall(r'Refusal\{"([a-z_]+)"', code)) | set(re.findall(r'[ (](?:error|fail)\("([a-z_]+)"', code))
+        used |= set(sum(re.findall(r'fail\(\w+ \? "([a-z_]+)" : "([a-z_]+)"', code), ()))
         used |= set(re.findall(r'"code":"([a-z_]+)"', code)) | set(re.findall(r'case Outcome::Kind::\w+:\s+return "([a-z_]+)"', code))
         used |= set(re.findall(r'deadlock \? "([a-z_]+)" : "([a-z_]+)"', code)[0])
         self.assertEqual(listed, used)
