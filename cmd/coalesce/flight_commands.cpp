@@ -6,11 +6,12 @@
 #include <coalesce/command/size.h>
 #include <coalesce/protocol/json_text.h>
 #include <coalesce/protocol/message.h>
-#include <coalesce/meeting/requester.h>
+#include <coalesce/io/terminal.h>
+#include <coalesce/meeting/ask.h>
+#include <coalesce/meeting/meeting_places.h>
 #include <coalesce/meeting/savings.h>
 
 #include <poll.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -41,10 +42,10 @@ struct NearMisses {
     std::set<std::string> names;  // of all that differs
 };
 
-// Live flights of the same words: the one that this command would join, and those that it
+// Adds live flights of the same words: the one that this command would join, and those that it
 // would not, and why.
-NearMisses near_misses(MeetingPlace& place, const std::string& own_key, const std::vector<KeyPart>& own) {
-    NearMisses found;
+void add_near_misses(NearMisses& found, const MeetingPlace& place, const std::string& own_key,
+                     const std::vector<KeyPart>& own) {
     for (const std::string& key : place.keys()) {
         if (auto live = place.connect(key); !live || !*live) continue;  // a leftover
         const std::string id = key.substr(0, id_columns);
@@ -52,7 +53,7 @@ NearMisses near_misses(MeetingPlace& place, const std::string& own_key, const st
             found.lines += "in flight: would join " + id + "\n";
             continue;
         }
-        const auto answer = ask_flight(place, key, Message().text("op", "key").line());
+        const auto answer = ask_flight(place.connect(key), Message().text("op", "key").line());
         const auto fields = answer ? Fields::parse(*answer) : std::nullopt;
         if (!fields) continue;
         const auto surroundings = from_base64(fields->text("surroundings"));
@@ -67,7 +68,6 @@ NearMisses near_misses(MeetingPlace& place, const std::string& own_key, const st
         }
         found.lines += "not joined: " + id + " differs in " + names + "\n";
     }
-    return found;
 }
 
 // A part a line; what a process is takes one line together, but for what keeps it from joining.
@@ -98,12 +98,6 @@ std::string_view cut(std::string_view text, std::size_t columns) {
     return text;
 }
 
-// Nothing cuts a line that goes to a file or a program.
-std::size_t output_columns() {
-    winsize size{};
-    return ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : SIZE_MAX;
-}
-
 std::string flight_row(const Fields& flight) {
     using namespace std::chrono;
     const double started = flight.seconds("started");
@@ -115,13 +109,15 @@ std::string flight_row(const Fields& flight) {
                   static_cast<long long>(flight.number("requesters")),
                   format_size(static_cast<std::uint64_t>(flight.number("output"))).c_str(),
                   static_cast<long long>(flight.number("pid")));
-    return std::string(cut(facts + flight.text("command"), output_columns())) + "\n";
+    // Nothing cuts a line that goes to a file or a program.
+    const std::size_t columns = terminal_columns(STDOUT_FILENO).value_or(SIZE_MAX);
+    return std::string(cut(facts + flight.text("command"), columns)) + "\n";
 }
 
-Result<MeetingPlace> own_meeting_place() {
+Result<MeetingPlaces> own_meeting_places(const std::string& named) {
     auto own = own_surroundings();
     if (!own) return own.error();
-    return MeetingPlace::open(own->env);
+    return MeetingPlaces::open(own->env, named);
 }
 
 std::string variable(const char* name) {
@@ -129,13 +125,16 @@ std::string variable(const char* name) {
     return value == nullptr ? "" : value;
 }
 
-// Where a server is: as told, or in the variable, or in the meeting place.
-Result<std::string> server_socket(const std::string& told) {
-    if (!told.empty()) return told;
-    if (std::string named = variable("COALESCE_SOCKET"); !named.empty()) return named;
-    auto place = own_meeting_place();
-    if (!place) return place.error();
-    return place->path() + "/" + MeetingPlace::socket_name(std::string(MeetingPlace::server_name));
+// A server's answer: the one told of, or in the variable, or in a meeting place.
+Result<std::string> ask_some_server(const TypedQuestion& orders, const std::string& line) {
+    if (!orders.socket.empty()) return ask_server(orders.socket, line);
+    if (const std::string named = variable("COALESCE_SOCKET"); !named.empty()) return ask_server(named, line);
+    const auto places = own_meeting_places(orders.place);
+    if (!places) return places.error();
+    std::optional<Result<std::string>> answer;
+    for (const MeetingPlace* place : places.value().all())
+        if (!answer || !*answer) answer = ask_server(place->server_socket(), line);
+    return std::move(*answer);
 }
 
 void append_flights(std::string& table, const std::string& answer, bool json) {
@@ -152,13 +151,14 @@ int print_status(const TypedQuestion& orders) {
     const std::string question = Message().text("op", "status").line();
     std::string table;
     if (orders.socket.empty()) {
-        auto place = own_meeting_place();
-        if (!place) return fail("cannot " + place.error().message());
-        for (const std::string& key : place->keys())
-            if (const auto answer = ask_flight(*place, key, question)) append_flights(table, *answer, orders.json);
+        const auto places = own_meeting_places(orders.place);
+        if (!places) return fail("cannot " + places.error().message());
+        for (const MeetingPlace* place : places.value().all())
+            for (const std::string& key : place->keys())
+                if (const auto answer = ask_flight(place->connect(key), question))
+                    append_flights(table, *answer, orders.json);
     }
-    auto server = server_socket(orders.socket);
-    auto answer = server ? ask_server(*server, question) : Result<std::string>(server.error());
+    auto answer = ask_some_server(orders, question);
     if (answer)
         append_flights(table, *answer, orders.json);
     else if (!orders.socket.empty())
@@ -171,22 +171,23 @@ int print_status(const TypedQuestion& orders) {
 }
 
 // Returns why not; nothing when it is done. Wrappers' flights first, then the server's.
-std::string cancel_flight(const std::string& socket, const std::string& id) {
-    std::vector<std::string> found;
-    auto place = own_meeting_place();
-    if (!place && socket.empty()) return "cannot " + place.error().message();
-    if (socket.empty())
-        for (const std::string& key : place->keys())
-            if (!id.empty() && key.starts_with(id)) {
-                auto live = place->connect(key);  // a leftover of a crash makes no id ambiguous
-                if (live && *live) found.push_back(key);
-            }
-    if (found.size() > 1) return "more than one flight's id begins with '" + id + "'";
-    if (found.size() == 1 && ask_flight(*place, found.front(), Message().text("op", "cancel").line())) return {};
-    auto server = server_socket(socket);
-    auto answer = server ? ask_server(*server, Message().text("op", "cancel").text("flight", id).line())
-                         : Result<std::string>(server.error());
-    if (!answer) return socket.empty() ? "there is no flight '" + id + "'" : "cannot " + answer.error().message();
+std::string cancel_flight(const TypedQuestion& orders, const std::string& id) {
+    if (orders.socket.empty()) {
+        const auto places = own_meeting_places(orders.place);
+        if (!places) return "cannot " + places.error().message();
+        std::vector<Descriptor> found;
+        for (const MeetingPlace* place : places.value().all())
+            for (const std::string& key : place->keys())
+                if (!id.empty() && key.starts_with(id)) {
+                    auto live = place->connect(key);  // a leftover of a crash makes no id ambiguous
+                    if (live && *live) found.push_back(std::move(*live));
+                }
+        if (found.size() > 1) return "more than one flight's id begins with '" + id + "'";
+        if (found.size() == 1 && ask_flight(std::move(found.front()), Message().text("op", "cancel").line())) return {};
+    }
+    auto answer = ask_some_server(orders, Message().text("op", "cancel").text("flight", id).line());
+    if (!answer)
+        return orders.socket.empty() ? "there is no flight '" + id + "'" : "cannot " + answer.error().message();
     const auto fields = Fields::parse(*answer);
     if (fields && !fields->has("error")) return {};
     const auto error = fields ? Fields::parse(fields->raw("error")) : std::nullopt;
@@ -252,7 +253,8 @@ int key_command(int argc, char** argv) {
     const auto parts = explain(orders.canonical_surroundings, orders.canonical_words);
     std::printf("%s\n", orders.key.c_str());
     NearMisses found;
-    if (auto place = own_meeting_place()) found = near_misses(*place, orders.key, parts);
+    if (const auto places = own_meeting_places(std::get<RunOptions>(wrapped).place))
+        for (const MeetingPlace* place : places.value().all()) add_near_misses(found, *place, orders.key, parts);
     print_parts(parts, found.names);
     std::fputs(found.lines.c_str(), stdout);
     return flush_output();
@@ -275,7 +277,7 @@ int cancel_command(int argc, char** argv) {
     if (orders.ids.empty()) return fail("which flight? coalesce status lists them");
     int worst = 0;
     for (const std::string& id : orders.ids)
-        if (const auto refused = cancel_flight(orders.socket, id); !refused.empty()) worst = fail(refused);
+        if (const auto refused = cancel_flight(orders, id); !refused.empty()) worst = fail(refused);
     return worst;
 }
 
@@ -284,12 +286,17 @@ int stats_command(int argc, char** argv) {
     if (const auto status = read_stats(argc, argv, orders)) return *status;
     std::optional<Savings> wrappers;
     if (orders.socket.empty()) {
-        auto place = own_meeting_place();
-        if (!place) return fail("cannot " + place.error().message());
-        wrappers = read_savings(place->directory());
+        const auto places = own_meeting_places(orders.place);
+        if (!places) return fail("cannot " + places.error().message());
+        wrappers.emplace();
+        for (const MeetingPlace* place : places.value().all()) {
+            const Savings more = read_savings(place->directory());
+            wrappers->runs += more.runs;
+            wrappers->joins += more.joins;
+            wrappers->time += more.time;
+        }
     }
-    auto at = server_socket(orders.socket);
-    auto answer = at ? ask_server(*at, Message().text("op", "stats").line()) : Result<std::string>(at.error());
+    auto answer = ask_some_server(orders, Message().text("op", "stats").line());
     if (!answer && !wrappers) return fail("cannot " + answer.error().message());
     auto server = answer ? Fields::parse(*answer) : std::nullopt;
     if (answer && (!server || server->has("error"))) return fail("the server does not tell");

@@ -48,6 +48,13 @@ void define_grace(CommandLine& line, CommandLine::Take take) {
                 "The default is 10 seconds.");
 }
 
+void define_place(CommandLine& line, std::string& place) {
+    line.option("--place", "DIR", filled(place),
+                "Meet in DIR.\n"
+                "It is made if missing, and then taken as it is. Otherwise see FILES.",
+                "COALESCE_PLACE");
+}
+
 // What `run` and `key` agree on.
 void define_identity(CommandLine& line, TypedCommand& typed) {
     line.operands(typed.words);
@@ -59,6 +66,7 @@ void define_identity(CommandLine& line, TypedCommand& typed) {
     define_rules(line, typed.run.rules,
                  "Use TEXT as the key, whatever the command.\n"
                  "It replaces the arguments, the directory, the environment and standard input.");
+    define_place(line, typed.run.place);
 }
 
 void define_run(CommandLine& line, TypedCommand& typed) {
@@ -186,6 +194,7 @@ void define_status(CommandLine& line, TypedQuestion& typed) {
                 "List the flights of the server at PATH only.\n"
                 "Otherwise those of the wrappers and of the server in the meeting place, or the one that "
                 "COALESCE_SOCKET names.");
+    define_place(line, typed.place);
 }
 
 void define_cancel(CommandLine& line, TypedQuestion& typed) {
@@ -193,6 +202,7 @@ void define_cancel(CommandLine& line, TypedQuestion& typed) {
             "  coalesce cancel 3f9a                 the beginning of an id is enough\n");
     line.operands(typed.ids);
     line.option("--socket", "PATH", filled(typed.socket), "End flights of the server at PATH only.");
+    define_place(line, typed.place);
 }
 
 void define_stats(CommandLine& line, TypedQuestion& typed) {
@@ -205,16 +215,19 @@ void define_stats(CommandLine& line, TypedQuestion& typed) {
     line.option("--socket", "PATH", filled(typed.socket),
                 "Count what the server at PATH did only.\n"
                 "Otherwise wrappers count, and the server in the meeting place or the one that COALESCE_SOCKET names.");
+    define_place(line, typed.place);
 }
 
-void define_serve(CommandLine& line, ServerOptions& server) {
+void define_serve(CommandLine& line, TypedServe& typed) {
     line.is("serve", "coalesce serve [OPTION…]", "Answer requests on a unix socket.",
             "  coalesce serve --socket /run/user/1000/c.sock &\n"
             "  echo date | nc -NU /run/user/1000/c.sock\n"
             "  coalesce run --socket /run/user/1000/c.sock make docs\n");
+    ServerOptions& server = typed.options;
     line.option("--socket", "PATH", filled(server.socket),
                 "Listen on PATH.\n"
                 "The default is server.sock in the meeting place, or the socket that systemd passes.");
+    define_place(line, typed.place);
     line.option("-j,--jobs", "N", number(server.executor.jobs),
                 "Run N commands at a time; 0: no limit.\n"
                 "The default is no limit.");
@@ -287,7 +300,7 @@ std::optional<int> read_cancel(int argc, char** argv, TypedQuestion& typed) {
 std::optional<int> read_stats(int argc, char** argv, TypedQuestion& typed) {
     return read(define_stats, argc, argv, typed);
 }
-std::optional<int> read_serve(int argc, char** argv, ServerOptions& typed) {
+std::optional<int> read_serve(int argc, char** argv, TypedServe& typed) {
     return read(define_serve, argc, argv, typed);
 }
 

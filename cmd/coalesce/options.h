@@ -33,9 +33,15 @@ struct TypedBatch {
 /// What was typed after `status`, `cancel` or `stats`.
 struct TypedQuestion {
     std::string socket;
+    std::string place;
     bool json = false;
     bool watch = false;
     std::vector<std::string> ids;
+};
+
+struct TypedServe {
+    ServerOptions options;
+    std::string place;
 };
 
 /// Each reads the options of a subcommand; argv[0] is its name. Returns an exit status
@@ -46,7 +52,7 @@ struct TypedQuestion {
 [[nodiscard]] std::optional<int> read_status(int argc, char** argv, TypedQuestion& typed);
 [[nodiscard]] std::optional<int> read_cancel(int argc, char** argv, TypedQuestion& typed);
 [[nodiscard]] std::optional<int> read_stats(int argc, char** argv, TypedQuestion& typed);
-[[nodiscard]] std::optional<int> read_serve(int argc, char** argv, ServerOptions& typed);
+[[nodiscard]] std::optional<int> read_serve(int argc, char** argv, TypedServe& typed);
 
 /// The words of all subcommands, in the order in which they are told.
 [[nodiscard]] std::vector<CommandText> command_texts();

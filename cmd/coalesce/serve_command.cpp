@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // coalesce serve: requests on a unix socket.
 
-#include <coalesce/meeting/meeting_place.h>
+#include <coalesce/meeting/meeting_places.h>
 #include <coalesce/serve/server.h>
 
 #include <string>
@@ -12,15 +12,16 @@
 
 namespace coalesce {
 int serve_command(int argc, char** argv) {
-    ServerOptions options;
+    TypedServe typed;
+    ServerOptions& options = typed.options;
     options.executor.jobs = 0;
-    if (const auto status = read_serve(argc, argv, options)) return *status;
+    if (const auto status = read_serve(argc, argv, typed)) return *status;
     if (options.socket.empty()) {
         auto own = own_surroundings();
         if (!own) return fail("cannot " + own.error().message());
-        auto place = MeetingPlace::open(own->env);
-        if (!place) return fail("cannot " + place.error().message());
-        options.socket = place->path() + "/" + MeetingPlace::socket_name(std::string(MeetingPlace::server_name));
+        auto places = MeetingPlaces::open(own->env, typed.place);
+        if (!places) return fail("cannot " + places.error().message());
+        options.socket = places->own().server_socket();
     }
     options.executor.in_child = allow_many_descriptors();
     auto ended = serve(std::move(options));

@@ -5,6 +5,7 @@
 #include <coalesce/command/title.h>
 #include <coalesce/engine/key_hash.h>
 
+#include <poll.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -20,10 +21,15 @@ namespace {
 
 Result<std::string> read_to_end(int fd) {
     std::string bytes;
-    char block[65536];
+    char block[16384];  // on the stack, which may be small
     while (true) {
         const ssize_t got = ::read(fd, block, sizeof block);
         if (got < 0 && errno == EINTR) continue;
+        if (got < 0 && errno == EAGAIN) {  // somebody made it non-blocking, and the writer is late
+            pollfd ready{.fd = fd, .events = POLLIN, .revents = 0};
+            ::poll(&ready, 1, -1);
+            continue;
+        }
         if (got < 0) return system_error_now("read standard input");
         if (got == 0) return bytes;
         bytes.append(block, static_cast<std::size_t>(got));

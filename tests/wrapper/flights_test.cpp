@@ -306,6 +306,7 @@ namespace {
 
 int connect_to_flight(const Sandbox& box) {
     for (const std::string& name : box.left_in_place()) {
+        if (!name.ends_with(".sock")) continue;
         const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
         sockaddr_un address{};
         address.sun_family = AF_UNIX;

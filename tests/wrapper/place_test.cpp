@@ -9,6 +9,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <filesystem>
+#include <string>
+
 #include "../catch.h"
 #include "../not_tried.h"
 #include "sandbox.h"
@@ -71,11 +74,12 @@ SCENARIO("R9: a symbolic link, a file and another's directory are refused", "[wr
         REQUIRE(::chown(box.place().c_str(), nobody, nobody) == 0);
         refused();
     }
-    WHEN("there is no directory for it") {
-        box.env["XDG_RUNTIME_DIR"] = box.path("missing");
+    WHEN("what should hold it is no directory") {
+        box.write("plain", "");
+        box.env["XDG_RUNTIME_DIR"] = box.path("plain");
         const Ended ended = box.run({"true"});
         CHECK(ended.status == 125);
-        CHECK(ended.err.find(box.path("missing/coalesce")) != std::string::npos);
+        CHECK(ended.err.find(box.path("plain/coalesce")) != std::string::npos);
     }
 }
 
@@ -101,6 +105,158 @@ SCENARIO("R9: without a runtime directory it is in /tmp, and a read-only one is 
         script("mkdir -m 700 /tmp/coalesce-0 && mount -o remount,ro /tmp && /mnt/c run echo ran").wait();
     CHECK(unwritable.status == 125);
     CHECK(unwritable.err == "coalesce: cannot make a socket in /tmp/coalesce-0: Read-only file system\n");
+}
+
+namespace {
+
+// What /tmp, /run and so on are is the test's alone: in a mount namespace of its own. The
+// program is $C there, whatever is mounted over the sandbox.
+Process in_own_directories(Sandbox& box, const std::string& script) {
+    box.env.erase("XDG_RUNTIME_DIR");
+    box.env["ASAN_OPTIONS"] = "detect_leaks=0";
+    return box.start({"/usr/bin/unshare", "-m", "/bin/sh", "-c",
+                      "set -e; mount -t tmpfs none /mnt; cp $C /mnt/c; C=/mnt/c; mount -t tmpfs none /tmp; mount -t "
+                      "tmpfs none /run; cd /mnt; mkfifo gate; until_joined() { until $C status --json | grep -q "
+                      "'\"requesters\":'$1; do :; done; }; " +
+                          script});
+}
+
+constexpr const char* login = "mkdir -p -m 755 /run/user && mkdir -m 700 /run/user/0; ";
+constexpr const char* logged_in = "export XDG_RUNTIME_DIR=/run/user/0; ";
+
+}  // namespace
+
+SCENARIO("R9: cron and a terminal find each other, whoever comes first and whatever it is told", "[wrapper]") {
+    if (!root()) return not_tried("root is needed");
+    Sandbox box;
+    const std::string command = "$C run --only-env HOME -c 'echo run >>runs; cat gate' ";
+    const std::string end = "until_joined 2; echo answer >gate; wait; wc -l <runs; cat one two";
+    const std::string joined = "1\nanswer\nanswer\n";
+    WHEN("the terminal is first") {
+        CHECK(in_own_directories(box, std::string(login) + "(" + logged_in + command + ">one) & until_joined 1; " +
+                                          command + ">two & " + end)
+                  .wait()
+                  .out == joined);
+    }
+    WHEN("cron is first, and nobody was logged in then") {
+        const Ended ended =
+            in_own_directories(box, command + ">one & until_joined 1; ls /tmp; " + login + logged_in + command +
+                                        ">two & " + end + "; ls /tmp/coalesce-0 /run/user/0/coalesce")
+                .wait();
+        CHECK(ended.out == "coalesce-0\n" + joined + "/run/user/0/coalesce:\n\n/tmp/coalesce-0:\nsavings\n");
+    }
+    WHEN("cron is first, and somebody was logged in") {
+        CHECK(in_own_directories(
+                  box, login + command + ">one & until_joined 1; ls /tmp; " + logged_in + command + ">two & " + end)
+                  .wait()
+                  .out == joined);
+    }
+}
+
+SCENARIO("R9: what is in the last place is seen, ended, counted and cleaned from the other", "[wrapper]") {
+    if (!root()) return not_tried("root is needed");
+    Sandbox box;
+    const std::string flight = "$C run --only-env HOME cat gate & until_joined 1; ";
+    const std::string later = std::string(login) + logged_in;
+    CHECK(in_own_directories(box, flight + later +
+                                      "$C key --only-env HOME cat gate | grep -c 'in flight'; $C cancel $($C status "
+                                      "--json | cut -d '\"' -f 4); wait; echo over")
+              .wait()
+              .out == "1\nover\n");
+    // The server that was started there, and what is a crash's.
+    CHECK(in_own_directories(box, "$C serve --log-level off & until $C stats | grep -q ^server; do :; done; " + later +
+                                      "$C stats | grep -c ^server; kill $!; wait; echo over")
+              .wait()
+              .out == "1\nover\n");
+    CHECK(in_own_directories(
+              box, flight +
+                       "supervisor=$($C status --json | sed 's/.*\"supervisor\":\\([0-9]*\\).*/\\1/'); kill -STOP $!; "
+                       "kill -KILL $supervisor; kill -KILL $!; wait; "
+                       "ls /tmp/coalesce-0 | wc -l; " +
+                       later + "$C run true; until [ -z \"$(ls /tmp/coalesce-0)\" ]; do :; done; echo clean")
+              .wait()
+              .out == "2\nclean\n");
+}
+
+SCENARIO("R9: what is another's is passed over where it is only looked at", "[wrapper]") {
+    if (!root()) return not_tried("root is needed");
+    Sandbox box;
+    const std::string foreign = "mkdir -m 700 /tmp/coalesce-0; chown 65534 /tmp/coalesce-0; ";
+    CHECK(in_own_directories(box, login + foreign + "$C run echo ran; $C status | wc -l").wait().out == "ran\n1\n");
+    const Ended refused = in_own_directories(box, foreign + "$C run echo ran || echo $?").wait();
+    CHECK(refused.out == "125\n");
+    CHECK(refused.err == "coalesce: cannot use /tmp/coalesce-0, which belongs to uid 65534: Permission denied\n");
+}
+
+SCENARIO("R9: a runtime directory that is named and not there is passed over, which -v says", "[wrapper]") {
+    if (!root()) return not_tried("root is needed");
+    Sandbox box;
+    const std::string named = "export XDG_RUNTIME_DIR=/nowhere/x; ";
+    CHECK(in_own_directories(box, named + "$C run echo ran; ls /tmp").wait().out == "ran\ncoalesce-0\n");
+    CHECK(in_own_directories(box, named + "$C run -v true")
+              .wait()
+              .err.find("coalesce: there is no /nowhere/x, which XDG_RUNTIME_DIR names; the meeting place is "
+                        "/tmp/coalesce-0\n") == 0);
+}
+
+SCENARIO("R9: a place that was named is made, and taken as it is", "[wrapper]") {
+    Sandbox box;
+    box.env["COALESCE_PLACE"] = box.path("named");
+    CHECK(box.run({"true"}, {.in_child = [] { ::umask(0); }}).status == 0);
+    struct stat info {};
+    REQUIRE(::stat(box.path("named").c_str(), &info) == 0);
+    CHECK((info.st_mode & 07777) == 0700);
+    ::chmod(box.path("named").c_str(), 0755);
+    REQUIRE(::symlink("named", box.path("link").c_str()) == 0);
+    Gate gate(box, "gate");
+    auto leader = box.request({"cat", "gate"});
+    gate.wait_for_command();
+    box.env["COALESCE_PLACE"] = "link";  // below the directory that a request is made in
+    auto joiner = box.request({"cat", "gate"});
+    box.until_requesters(2);
+    gate.open();
+    CHECK(leader.wait().status == 0);
+    CHECK(joiner.wait().status == 0);
+    CHECK_FALSE(std::filesystem::exists(box.place()));
+}
+
+SCENARIO("R9: without /proc a command runs and is joined", "[wrapper]") {
+    if (!root()) return not_tried("root is needed");
+    if (sanitized()) return;  // sanitizers read /proc
+    Sandbox box;
+    CHECK(in_own_directories(box,
+                             "mount -t tmpfs none /proc; $C run echo ran; $C run -c 'cat gate' >one & until_joined "
+                             "1; $C run -c 'cat gate' >two & until_joined 2; echo answer >gate; wait; cat one two")
+              .wait()
+              .out == "ran\nanswer\nanswer\n");
+}
+
+SCENARIO("R9: in a deleted directory the command runs, as a line and as words", "[wrapper]") {
+    Sandbox box;
+    const std::string gone = "mkdir gone; cd gone; rmdir ../gone; ";
+    CHECK(
+        box.script(gone + "$C run echo ran; $C run -c 'echo ran'; echo 'echo ran' | $C; $C key true | grep -c deleted")
+            .out == "ran\nran\nran\n1\n");
+    Gate gate(box, "gate");
+    auto leader = box.start({"/bin/sh", "-c", gone + "exec $C run cat " + box.path("gate")});
+    gate.wait_for_command();
+    box.until_requesters(1);
+    gate.open();
+    CHECK(leader.wait().status == 0);
+}
+
+SCENARIO("R7: a server and its clients meet on a path longer than a socket's may be", "[wrapper]") {
+    Sandbox box;
+    std::string deep = box.path("deep");
+    ::mkdir(deep.c_str(), 0700);
+    for (int i = 0; i < 3; ++i) ::mkdir((deep += "/" + std::string(60, 'x')).c_str(), 0700);
+    const std::string socket = deep + "/socket";
+    auto server = box.start({tested_program(), "serve", "--socket", socket, "--log-level", "off"});
+    while (box.coalesce({"status", "--socket", socket}).status != 0) {
+    }
+    CHECK(box.run({"--socket", socket, "echo", "answer"}).out == "answer\n");
+    server.kill(SIGTERM);
+    CHECK(server.wait().status == 0);
 }
 
 SCENARIO("R9: names that no flight can have, in the place or in the environment, are passed over", "[wrapper]") {

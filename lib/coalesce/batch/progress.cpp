@@ -4,10 +4,11 @@
 #include <coalesce/command/duration.h>
 
 #include <fmt/format.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
+
+#include <coalesce/io/terminal.h>
 
 namespace coalesce {
 namespace {
@@ -17,11 +18,6 @@ using namespace std::chrono;
 constexpr milliseconds redraw{100};
 constexpr milliseconds plain_interval{10'000};
 constexpr int bar_columns = 20;
-
-int terminal_columns() {
-    winsize size{};
-    return ::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
-}
 
 void say(std::string_view text) {
     while (!text.empty()) {
@@ -65,7 +61,8 @@ Progress::~Progress() { clear(); }
 void Progress::draw() {
     const auto elapsed = steady_clock::now() - begun_;
     if (!terminal_) return say("coalesce: " + progress_line(facts_(), elapsed, 1000) + "\n");
-    say("\r" + progress_line(facts_(), elapsed, terminal_columns() - 1) + "\x1b[K");
+    const int columns = static_cast<int>(terminal_columns(STDERR_FILENO).value_or(80));
+    say("\r" + progress_line(facts_(), elapsed, columns - 1) + "\x1b[K");
     drawn_ = true;
 }
 

@@ -70,15 +70,24 @@ void append_word(std::string& out, std::string_view word, bool first) {
         append_ansi_quoted(out, word);
 }
 
+// A directory that has been deleted, or lies outside the root, has no path, and commands run
+// in it all the same. What the kernel shows for it, "/x (deleted)", stands in; which
+// directory it is, its identity tells.
+std::string nameless_directory() {
+    std::string shown(4096, '\0');
+    const ssize_t got = ::readlink("/proc/self/cwd", shown.data(), shown.size());
+    shown.resize(got > 0 ? static_cast<std::size_t>(got) : 0);
+    return shown.empty() ? "(deleted)" : shown;
+}
+
 Result<std::string> current_directory() {
     std::string path(256, '\0');
     while (::getcwd(path.data(), path.size()) == nullptr) {
+        if (errno == ENOENT) return nameless_directory();
         if (errno != ERANGE) return system_error_now("read the current directory");
         path.resize(path.size() * 2);
     }
     path.resize(std::strlen(path.c_str()));
-    // Linux says so when the directory lies outside the root.
-    if (path.empty() || path.front() != '/') return system_error_of(ENOENT, "read the current directory");
     return path;
 }
 

@@ -22,7 +22,7 @@ namespace coalesce {
 
 /// What a child inherits besides its argv.
 struct Surroundings {
-    std::string cwd;               ///< absolute and physical: what getcwd() says, not $PWD
+    std::string cwd;               ///< absolute and physical: what getcwd() says, not $PWD; see own_surroundings()
     std::vector<std::string> env;  ///< "NAME=value", in the order given, duplicates and all
     mode_t umask = 022;
     std::optional<DirectoryIdentity> directory = {};  ///< what cwd leads to
@@ -40,8 +40,9 @@ struct Command {
 };
 
 /// This process's own directory, environment and umask, without its identity, which takes
-/// longer than all of them. Fails when the directory has been deleted or cannot be named. Reads the umask by setting it
-/// and setting it back, so call it before there are threads.
+/// longer than all of them. A directory that has no path, as one that was deleted, is named
+/// as the kernel shows it, which leads nowhere. Reads the umask by setting it and setting it
+/// back, so call it before there are threads.
 [[nodiscard]] Result<Surroundings> own_surroundings();
 
 /// argv as one line for logs and status that can be pasted into a shell: words

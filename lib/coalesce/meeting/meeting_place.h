@@ -1,84 +1,91 @@
 // SPDX-License-Identifier: MIT
-// MeetingPlace: where wrappers of one user find each other's flights (SPEC R9).
+// MeetingPlace: a directory in which wrappers of one user find each other's flights (SPEC R9).
 //
-// A directory that only its owner can enter. A flight of key K is a socket K.sock
-// that its supervisor listens on. Which process the flight runs is written into the
-// socket's own time of modification, so that whoever finds a dead supervisor can end what is left
-// of its process group (R6): nothing else is as cheap, needs no second file, and
-// cannot be half written. Joining needs no lock. To lead, a requester takes
-// the lock, looks again, ends and removes what a dead supervisor left, and binds:
-// nobody can bind in between, and nobody waits on a socket that is not listened on
-// (its queue dies with its owner). Sockets are bound and reached through the
-// directory's descriptor, so the length of its path does not matter.
+// A flight of key K is a socket K.sock that its supervisor listens on. Which process the
+// flight runs stands beside it, in K.run (see FlightRecord), so that whoever finds a
+// dead supervisor can end what is left of its process group (R6). Joining needs no lock.
+// To lead, a requester takes the lock, looks again, sees to it that nothing is left of a
+// dead supervisor's run, and binds: nobody can bind in between, and nobody waits on
+// a socket that is not listened on (its queue dies with its owner). Nothing here waits: who finds the
+// lock taken, or a run still dying, is told so and asks again, and hears of other things
+// meanwhile. In which directories a user's wrappers meet is MeetingPlaces' business.
 #pragma once
 
 #include <coalesce/command/result.h>
 
-#include <sys/types.h>
-
-#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
-#include <variant>
 #include <vector>
 
 #include <coalesce/io/descriptor.h>
+#include <coalesce/meeting/flight_record.h>
+#include <coalesce/meeting/leftovers.h>
 
 namespace coalesce {
 
 class MeetingPlace {
   public:
-    /// $XDG_RUNTIME_DIR/coalesce, else (or where that is another's) /tmp/coalesce-UID; made if missing. Refused,
-    /// naming the culprit, unless it is a directory of this user with mode 0700.
-    static Result<MeetingPlace> open(const std::vector<std::string>& env);
-
-    struct Joined {
-        Descriptor connection;
-    };
-    struct Leading {
-        Descriptor listener;
-    };
-    /// A connection to the live flight named `key`, or the right to be it. Blocks for
-    /// no longer than another requester needs to bind.
-    Result<std::variant<Joined, Leading>> join_or_lead(const std::string& key);
+    /// The directory at `path`, made if missing, for this user alone. Refused, naming the
+    /// culprit, unless it is a directory of this user with mode 0700.
+    static Result<MeetingPlace> open(const std::string& path);
+    /// The same of one that the user has named: made, too, but taken as it is.
+    static Result<MeetingPlace> open_named(const std::string& path);
+    /// The same of one that is only looked at: nothing where it is missing, or is refused.
+    static std::optional<MeetingPlace> look(const std::string& path);
 
     /// A connection to a live flight; an empty descriptor: there is none. Not to be
-    /// able to tell is an error: taking a live flight for dead would end its run.
+    /// able to tell is an error: taking a live flight for dead would end its run. With
+    /// EAGAIN its queue is full.
     Result<Descriptor> connect(const std::string& key) const;
 
+    /// The right to lead; given back at its end.
+    class Lock {
+      public:
+        explicit Lock(Descriptor file) : file_(std::move(file)) {}
+        Lock(Lock&&) = default;
+        Lock& operator=(Lock&&) = delete;
+        ~Lock();
+
+      private:
+        Descriptor file_;
+    };
+    /// Refused with EWOULDBLOCK while somebody else has it.
+    Result<Lock> lock() const;
+
+    /// Listens for the flight named `key`. Only with the lock, when nobody answers there.
+    Result<Descriptor> bind(const std::string& key) const;
+
     /// The flight named `key` is over: newcomers lead a new one. Only its supervisor
-    /// may say so, while its listener is open.
+    /// may say so, while its listener is open, or who has the lock and found it dead.
     void leave(const std::string& key) noexcept;
 
-    /// Removes what dead supervisors left, of any key; where there are many flights it
-    /// looks at some, and others the next time. Does nothing while another process
-    /// holds the lock.
-    void sweep() noexcept;
+    /// Ends what is left of the process group that a dead supervisor of `key` ran.
+    [[nodiscard]] Leftovers end_leftovers(const std::string& key) const;
 
-    /// The server's name here, among the keys of wrappers' flights.
-    static constexpr std::string_view server_name = "server";
+    /// Removes what a dead supervisor of `key` left; false: something is in the way, still.
+    bool clean(const std::string& key);
+    /// The same of any key; where there are many flights it looks at some, and at others
+    /// the next time.
+    void sweep();
+
+    /// Says that a flight is alive to those who remove what is old. Once a day will do.
+    void touch(const std::string& key) const noexcept;
+
+    /// Writes down, from a child between fork and exec, which process the flight runs.
+    [[nodiscard]] FlightRecorder recorder(const std::string& key) const;
 
     /// The keys that have a socket here, live or not; the server's name is no key.
     [[nodiscard]] std::vector<std::string> keys() const;
 
-    /// For a child between fork and exec: writes down that it runs for the flight
-    /// with this socket. Allocates nothing.
-    void record_this_process(const char* socket_name) const noexcept;
-    [[nodiscard]] static std::string socket_name(const std::string& key) { return key + ".sock"; }
-
-    /// Ends what is left of the process group that a dead supervisor of `key` ran.
-    void end_leftovers(const std::string& key) const noexcept;
-
+    /// Where the user's server listens, unless it was told otherwise.
+    [[nodiscard]] std::string server_socket() const { return path_ + "/server.sock"; }
     [[nodiscard]] const std::string& path() const noexcept { return path_; }
     [[nodiscard]] int directory() const noexcept { return directory_.get(); }
 
   private:
-    struct Record;
     MeetingPlace(std::string path, Descriptor directory) : path_(std::move(path)), directory_(std::move(directory)) {}
-    Result<Descriptor> lock(bool wait) const;
-    Result<Descriptor> bind(const std::string& key) const;
-    std::optional<Record> record_of(const std::string& key) const noexcept;
+    [[nodiscard]] bool runs(const std::string& key, const Numbering& own) const;
 
     std::string path_;
     Descriptor directory_;

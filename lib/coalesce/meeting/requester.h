@@ -16,7 +16,7 @@
 #include <optional>
 #include <string>
 
-#include <coalesce/meeting/meeting_place.h>
+#include <coalesce/meeting/meeting_places.h>
 #include <coalesce/meeting/supervisor.h>
 
 namespace coalesce {
@@ -24,6 +24,7 @@ namespace coalesce {
 struct RunOptions {
     FlightOrders orders;
     KeyRules rules;          ///< as the user gave them, for a server to apply
+    std::string place;       ///< the meeting place that the user named
     std::string socket;      ///< ask the server there instead
     bool own_grace = false;  ///< orders.grace is the user's, and not for a server to choose
     bool fresh = false;
@@ -38,13 +39,7 @@ struct RunEnd {
     int die_of = 0;
 };
 
-Result<RunEnd> request_run(RunOptions options, std::optional<MeetingPlace> place);
-
-/// Sends one line to the flight named `key` and returns the one that is answered;
-/// no value: there is no such flight (any more).
-std::optional<std::string> ask_flight(MeetingPlace& place, const std::string& key, const std::string& line);
-
-/// The same with a server at a path.
-Result<std::string> ask_server(const std::string& path, const std::string& line);
+/// Without places a server is asked, at options.socket.
+Result<RunEnd> request_run(RunOptions options, std::optional<MeetingPlaces> places);
 
 }  // namespace coalesce

@@ -32,6 +32,9 @@ using namespace std::chrono;
 constexpr milliseconds heirs_idle{40};
 constexpr milliseconds heirs_latest{1000};
 
+// Cleaners of /tmp count in days.
+constexpr hours touched_each{12};
+
 double seconds_since_epoch(system_clock::time_point time) { return duration<double>(time.time_since_epoch()).count(); }
 
 // A requester: its connection, its place in the flight, and what it has been given.
@@ -62,14 +65,13 @@ rlimit raise_descriptor_limit() noexcept {
 // What a child does before it executes its command: it writes itself down, and
 // takes back the leader's limit, which its supervisor has raised.
 struct RecordOfChild {
-    const MeetingPlace& place;
-    std::string socket_name;
+    FlightRecorder recorder;
     rlimit descriptors = raise_descriptor_limit();
 
     ChildHook hook() const {
         return {[](const void* record) noexcept {
                     const auto& self = *static_cast<const RecordOfChild*>(record);
-                    self.place.record_this_process(self.socket_name.c_str());
+                    self.recorder.record_this_process();
                     ::setrlimit(RLIMIT_NOFILE, &self.descriptors);
                 },
                 this};
@@ -78,7 +80,7 @@ struct RecordOfChild {
 
 class Supervisor {
   public:
-    Supervisor(FlightOrders orders, MeetingPlace place, Descriptor listener);
+    Supervisor(FlightOrders orders, MeetingPlaces places, Descriptor listener);
     void run(Descriptor leader, pid_t leader_pid);
 
   private:
@@ -105,7 +107,7 @@ class Supervisor {
     [[nodiscard]] std::size_t waiting_for(FlightId id) const;
 
     FlightOrders orders_;
-    MeetingPlace place_;
+    MeetingPlaces places_;
     Descriptor listener_;
     const RecordOfChild record_;
     std::optional<Child::Launched> launched_;  // before the loop: the command starts while that is made
@@ -114,17 +116,18 @@ class Supervisor {
     std::shared_ptr<const CanonicalSurroundings> surroundings_;
     CommandExecutor executor_;
     std::list<Member> members_;
+    Timer stays_young_{loop_};  // to those who remove old files
     std::optional<Timer> heirs_;
     std::optional<Timer> short_of_descriptors_;
     steady_clock::time_point begun_ = steady_clock::now();
     bool left_ = false;  // the meeting place: who comes now is told to try again
 };
 
-Supervisor::Supervisor(FlightOrders orders, MeetingPlace place, Descriptor listener)
+Supervisor::Supervisor(FlightOrders orders, MeetingPlaces places, Descriptor listener)
     : orders_(std::move(orders)),
-      place_(std::move(place)),
+      places_(std::move(places)),
       listener_(std::move(listener)),
-      record_{.place = place_, .socket_name = MeetingPlace::socket_name(orders_.key)},
+      record_{.recorder = places_.own().recorder(orders_.key)},
       launched_(launch()),
       surroundings_(std::make_shared<const CanonicalSurroundings>(orders_.canonical_surroundings)),
       executor_(loop_, {.jobs = 0,
@@ -164,9 +167,11 @@ void Supervisor::run(Descriptor leader, pid_t leader_pid) {
     first.quiet = !orders_.verbose;
     first.on_behalf_of = nearest_flight(orders_.ancestry);
     admit(first, false);
+    stays_young_.in_background();
+    stays_young_.start(touched_each, touched_each, [this] { places_.own().touch(orders_.key); });
     loop_.run();
     members_.clear();
-    place_.sweep();  // when nobody waits for it
+    places_.sweep();  // when nobody waits for it
 }
 
 Member& Supervisor::receive(Descriptor connection) {
@@ -302,7 +307,7 @@ void Supervisor::count_savings(const RunResult& result) const {
                !member.ticket.leader();
     });
     if (joins == 0) return;
-    add_savings(place_.directory(),
+    add_savings(places_.own().directory(),
                 {.runs = 1, .joins = static_cast<std::uint64_t>(joins), .time = result.duration * joins});
 }
 
@@ -353,11 +358,13 @@ void Supervisor::bury_later(Member& member) {
 void Supervisor::signal(Member& member, const Fields& request) {
     if (!member.ticket || member.result) return;
     const FlightId id = member.ticket.id();
+    const int number = static_cast<int>(request.number("signal"));
+    if ((number == SIGUSR1 || number == SIGUSR2) && waiting_for(id) > 1) return;  // ends nobody's wait
     if (waiting_for(id) > 1 || member.ticket.state().pid <= 0) {
         member.session->send(Message().text("event", "left").line());
         return;
     }
-    executor_.signal(id, static_cast<int>(request.number("signal")));
+    executor_.signal(id, number);
 }
 
 void Supervisor::cancel() { executor_.cancel_all(orders_.grace); }
@@ -409,7 +416,7 @@ void Supervisor::tell_waiters(Member& member) {
 // the connection reset, which means the same.
 void Supervisor::leave_meeting_place() {
     left_ = true;
-    place_.leave(orders_.key);
+    places_.own().leave(orders_.key);
     accept_all();
     listener_watch_.reset();
     listener_.reset();
@@ -420,9 +427,10 @@ void Supervisor::leave_meeting_place() {
 
 }  // namespace
 
-void supervise(FlightOrders orders, MeetingPlace place, Descriptor listener, Descriptor leader, pid_t leader_pid) {
-    Supervisor supervisor(std::move(orders), std::move(place), std::move(listener));
-    supervisor.run(std::move(leader), leader_pid);
+// Not on the stack, which the user may have made small: it holds the loop's read buffer.
+void supervise(FlightOrders orders, MeetingPlaces places, Descriptor listener, Descriptor leader, pid_t leader_pid) {
+    std::make_unique<Supervisor>(std::move(orders), std::move(places), std::move(listener))
+        ->run(std::move(leader), leader_pid);
 }
 
 }  // namespace coalesce

@@ -22,7 +22,7 @@
 #include <string>
 
 #include <coalesce/io/descriptor.h>
-#include <coalesce/meeting/meeting_place.h>
+#include <coalesce/meeting/meeting_places.h>
 
 namespace coalesce {
 
@@ -50,6 +50,6 @@ inline constexpr std::size_t supervisors_descriptors = 24;
 
 /// Runs the flight and returns when its last requester has been served.
 /// `leader` is the connection of the requester that forked us.
-void supervise(FlightOrders orders, MeetingPlace place, Descriptor listener, Descriptor leader, pid_t leader_pid);
+void supervise(FlightOrders orders, MeetingPlaces places, Descriptor listener, Descriptor leader, pid_t leader_pid);
 
 }  // namespace coalesce

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: MIT
+#include <coalesce/meeting/flight_record.h>
+
+#include <fcntl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <charconv>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <utility>
+
+#include <coalesce/io/descriptor.h>
+
+namespace coalesce {
+namespace {
+
+constexpr std::size_t record_bytes_max = 160;
+constexpr pid_t largest_pid = 1 << 22;  // the kernel's own bound
+
+// The kernel's name for the first time namespace, which is ahead of nothing.
+constexpr std::string_view machines_time = "time:[4026531834]";
+
+std::string_view read_some(const char* path, char* into, std::size_t size) {
+    const Descriptor file(::open(path, O_RDONLY | O_CLOEXEC));
+    const ssize_t got = file ? ::read(file.get(), into, size) : -1;
+    return {into, got > 0 ? static_cast<std::size_t>(got) : 0};
+}
+
+std::string_view link_text(const char* path, char* into, std::size_t size) {
+    const ssize_t got = ::readlink(path, into, size);
+    return {into, got > 0 ? static_cast<std::size_t>(got) : 0};
+}
+
+long long milliseconds_of(long long seconds, long long nanoseconds) { return seconds * 1000 + nanoseconds / 1'000'000; }
+
+long long own_ahead_ms() {
+    char text[256];
+    const std::string_view space = link_text("/proc/self/ns/time", text, sizeof text);
+    if (space.empty() || space == machines_time) return 0;
+    const std::string offsets(read_some("/proc/self/timens_offsets", text, sizeof text));
+    const std::size_t at = offsets.find("boottime");
+    long long seconds = 0;
+    long long nanoseconds = 0;
+    if (at == std::string::npos || std::sscanf(offsets.c_str() + at, "boottime %lld %lld", &seconds, &nanoseconds) != 2)
+        return 0;
+    return milliseconds_of(seconds, nanoseconds);
+}
+
+}  // namespace
+
+std::optional<Numbering> Numbering::own() {
+    char text[64];
+    const std::string_view boot = read_some("/proc/sys/kernel/random/boot_id", text, sizeof text);
+    const std::size_t digits = boot.find('\n');
+    if (digits == std::string_view::npos) return std::nullopt;
+    Numbering own;
+    own.text_ = boot.substr(0, digits);
+    const std::string_view space = link_text("/proc/self/ns/pid", text, sizeof text);  // "pid:[4026531836]"
+    if (space.size() < 7) return std::nullopt;
+    own.text_.append(1, '/').append(space.substr(5, space.size() - 6));
+    own.ahead_ms_ = own_ahead_ms();
+    return own;
+}
+
+bool Numbering::shown_by_proc() noexcept {
+    char text[32] = {};
+    const std::string_view self = link_text("/proc/self", text, sizeof text - 1);
+    return !self.empty() && std::atoi(text) == ::getpid();
+}
+
+FlightRecorder::FlightRecorder(int directory, std::string name)
+    : directory_(directory), name_(std::move(name)), numbering_(Numbering::own()) {}
+
+void FlightRecorder::record_this_process() const noexcept {
+    if (!numbering_) return;
+    timespec now{};
+    ::clock_gettime(CLOCK_BOOTTIME, &now);
+    char text[record_bytes_max];
+    const int length =
+        std::snprintf(text, sizeof text, "%s/%d/%lld", numbering_->text().c_str(), static_cast<int>(::getpid()),
+                      milliseconds_of(now.tv_sec, now.tv_nsec) - numbering_->ahead_ms());
+    if (length < 0 || static_cast<std::size_t>(length) >= sizeof text) return;
+    if (::symlinkat(text, directory_, name_.c_str()) == 0 || errno != EEXIST) return;
+    ::unlinkat(directory_, name_.c_str(), 0);  // of an earlier run of this flight, which is over
+    ::symlinkat(text, directory_, name_.c_str());
+}
+
+std::optional<FlightRecord> FlightRecord::read(int directory, const char* name) {
+    char text[record_bytes_max];
+    const ssize_t got = ::readlinkat(directory, name, text, sizeof text);
+    if (got <= 0 || static_cast<std::size_t>(got) == sizeof text) return std::nullopt;
+    const std::string_view all(text, static_cast<std::size_t>(got));
+    const std::size_t before_time = all.rfind('/');
+    const std::size_t before_pid = before_time == 0 ? before_time : all.rfind('/', before_time - 1);
+    if (before_time == std::string_view::npos || before_pid == std::string_view::npos) return std::nullopt;
+    const char* const end = all.data() + all.size();
+    const char* const pid_end = all.data() + before_time;
+    FlightRecord record;
+    record.numbering = all.substr(0, before_pid);
+    if (std::from_chars(all.data() + before_pid + 1, pid_end, record.pid).ptr != pid_end ||
+        std::from_chars(pid_end + 1, end, record.at_ms).ptr != end || record.pid <= 1 || record.pid > largest_pid)
+        return std::nullopt;
+    return record;
+}
+
+std::optional<ProcessFacts> ProcessFacts::of(pid_t pid) {
+    char path[64];
+    std::snprintf(path, sizeof path, "/proc/%d/stat", static_cast<int>(pid));
+    char text[1024];
+    const std::string_view got = read_some(path, text, sizeof text - 1);
+    text[got.size()] = '\0';
+    const char* const after_name = std::strrchr(text, ')');  // the name may hold anything
+    if (after_name == nullptr) return std::nullopt;
+    ProcessFacts facts;
+    unsigned long long ticks = 0;
+    if (std::sscanf(after_name + 1, " %c %*d %*d %d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
+                    &facts.state, &facts.session, &ticks) != 3)
+        return std::nullopt;
+    facts.started_ms = static_cast<long long>(ticks) * 1000 / ::sysconf(_SC_CLK_TCK);
+    return facts;
+}
+
+// A start is told in ticks, rounded down: the recorded process's is never after its record.
+bool is_recorded(const FlightRecord& record, const ProcessFacts& facts, const Numbering& own) noexcept {
+    return record.numbering == own.text() && facts.started_ms - own.ahead_ms() <= record.at_ms;
+}
+
+}  // namespace coalesce

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: MIT
+// OutputRelay: moves recorded output to our own stdout or stderr.
+//
+// Every byte once and in order, or an end that says why not. A write may block, and
+// whoever is called meanwhile (see Attention) gets back control with what is left to
+// move. Where the file is shorter than promised that is an error: a gap is never passed on.
+#pragma once
+
+#include <unistd.h>
+
+#include <array>
+#include <cstdint>
+#include <string_view>
+
+namespace coalesce {
+
+/// Bytes of a file that are still to be moved.
+struct Stretch {
+    std::uint64_t offset = 0;
+    std::uint64_t length = 0;
+};
+
+class OutputRelay {
+  public:
+    enum class End { done, reader_gone, interrupted, refused };
+
+    /// Moves `stretch` of `file` to descriptor 1 or 2, and shortens it by what has been moved.
+    End pass(int to, int file, Stretch& stretch);
+    /// Says it on stderr; what cannot be said there is lost.
+    void say(std::string_view text);
+
+    [[nodiscard]] std::uint64_t passed() const noexcept { return passed_; }
+    /// errno, after End::refused.
+    [[nodiscard]] int error() const noexcept { return error_; }
+
+  private:
+    ssize_t move(int to, int file, const Stretch& stretch);
+    void widen(int to);
+
+    std::array<bool, 3> can_send_file_{false, takes_sendfile(STDOUT_FILENO), takes_sendfile(STDERR_FILENO)};
+    std::array<bool, 3> widened_{};
+    std::uint64_t passed_ = 0;
+    int error_ = 0;
+
+    static bool takes_sendfile(int to);
+};
+
+}  // namespace coalesce
