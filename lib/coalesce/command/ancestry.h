@@ -5,7 +5,7 @@
 // is given, in a variable of its environment, the keys of the flights above it, and whoever
 // asks on its behalf finds them there: "KEY:KEY", the nearest last. This is the one place
 // that knows the form. The variable is never part of a key. Where it got lost (env -i,
-// sudo) the processes above tell the same (io/process_chain.h), in the same form.
+// sudo) the processes above tell the same (io/process_facts.h), in the same form.
 #pragma once
 
 #include <string>

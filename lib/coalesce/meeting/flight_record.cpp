@@ -106,23 +106,6 @@ std::optional<FlightRecord> FlightRecord::read(int directory, const char* name) 
     return record;
 }
 
-std::optional<ProcessFacts> ProcessFacts::of(pid_t pid) {
-    char path[64];
-    std::snprintf(path, sizeof path, "/proc/%d/stat", static_cast<int>(pid));
-    char text[1024];
-    const std::string_view got = read_some(path, text, sizeof text - 1);
-    text[got.size()] = '\0';
-    const char* const after_name = std::strrchr(text, ')');  // the name may hold anything
-    if (after_name == nullptr) return std::nullopt;
-    ProcessFacts facts;
-    unsigned long long ticks = 0;
-    if (std::sscanf(after_name + 1, " %c %*d %*d %d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
-                    &facts.state, &facts.session, &ticks) != 3)
-        return std::nullopt;
-    facts.started_ms = static_cast<long long>(ticks) * 1000 / ::sysconf(_SC_CLK_TCK);
-    return facts;
-}
-
 // A start is told in ticks, rounded down: the recorded process's is never after its record.
 bool is_recorded(const FlightRecord& record, const ProcessFacts& facts, const Numbering& own) noexcept {
     return record.numbering == own.text() && facts.started_ms - own.ahead_ms() <= record.at_ms;

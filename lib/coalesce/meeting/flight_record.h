@@ -15,6 +15,8 @@
 #include <string>
 #include <string_view>
 
+#include <coalesce/io/process_facts.h>
+
 namespace coalesce {
 
 /// What a process's numbers mean: those of two processes can be compared where these are equal.
@@ -57,17 +59,6 @@ struct FlightRecord {
 
     /// What stands in `directory` under `name`; nothing where that is no record.
     static std::optional<FlightRecord> read(int directory, const char* name);
-};
-
-/// What /proc tells of a process.
-struct ProcessFacts {
-    char state = 0;
-    pid_t session = 0;
-    long long started_ms = 0;  ///< since boot, as this process sees it
-
-    static std::optional<ProcessFacts> of(pid_t pid);
-    /// A zombie runs nothing; where no init reaps, it stays for ever.
-    [[nodiscard]] bool alive() const noexcept { return state != 'Z' && state != 'X'; }
 };
 
 /// Whether the process with these facts is the recorded one, alive or not, given that it

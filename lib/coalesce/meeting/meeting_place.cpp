@@ -194,6 +194,16 @@ bool MeetingPlace::runs(const std::string& key, const Numbering& own) const {
     return facts && facts->alive() && is_recorded(*record, *facts, own);
 }
 
+std::string MeetingPlace::flight_of(pid_t command) const {
+    const auto own = Numbering::own();
+    if (!own) return {};
+    for (std::string& key : keys()) {
+        const auto record = FlightRecord::read(directory_.get(), record_name(key).c_str());
+        if (record && record->pid == command && runs(key, *own)) return std::move(key);
+    }
+    return {};
+}
+
 void MeetingPlace::sweep() {
     const std::vector<std::string> all = keys();
     if (all.empty()) return;

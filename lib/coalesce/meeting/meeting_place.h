@@ -78,6 +78,9 @@ class MeetingPlace {
     /// The keys that have a socket here, live or not; the server's name is no key.
     [[nodiscard]] std::vector<std::string> keys() const;
 
+    /// The flight that runs this process as its command; empty: none that is here.
+    [[nodiscard]] std::string flight_of(pid_t command) const;
+
     /// Where the user's server listens, unless it was told otherwise.
     [[nodiscard]] std::string server_socket() const { return path_ + "/server.sock"; }
     [[nodiscard]] const std::string& path() const noexcept { return path_; }

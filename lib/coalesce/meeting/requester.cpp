@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -24,6 +25,7 @@
 #include <coalesce/meeting/ask.h>
 #include <coalesce/meeting/attention.h>
 #include <coalesce/meeting/connection.h>
+#include <coalesce/meeting/flights_above.h>
 #include <coalesce/meeting/output_relay.h>
 #include <coalesce/protocol/message.h>
 
@@ -96,6 +98,14 @@ std::string server_request(const RunOptions& options, bool quiet) {
     return message.line();
 }
 
+// A flight's socket is its leader's, as far as the kernel knows.
+bool in_session_of_peer(int connection) {
+    ucred peer{};
+    socklen_t length = sizeof peer;
+    return ::getsockopt(connection, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0 && peer.pid > 0 &&
+           ::getsid(peer.pid) == ::getsid(0);
+}
+
 class Requester {
   public:
     Requester(RunOptions options, std::optional<MeetingPlaces> places)
@@ -121,7 +131,9 @@ class Requester {
     bool on_call(Connection& connection);
     void give_up();
     void leave_unheard(const Connection& connection);
+    bool asks_for_itself(const Connection& connection);
     bool waits_for_itself();
+    void refuse_to_wait();
     bool refuse_to_wait_for_itself();
     [[nodiscard]] int poll_timeout() const;
     void on_time();
@@ -135,12 +147,12 @@ class Requester {
 
     RunOptions options_;
     std::optional<MeetingPlaces> places_;  // none: a server is asked
-    const bool
-        quiet_;  // no use for word of the start: it is shown, after a second on a terminal, or looked at for a ring
+    bool quiet_;  // no use for word of the start: it is shown, after a second on a terminal, or looked at for a ring
     OutputRelay relay_;
     RunEnd end_;
     bool ended_ = false;
     bool led_ = false;
+    bool looked_above_ = false;
     pid_t supervisor_ = -1;            // our child, if we led, until it is reaped
     milliseconds supervisors_end_{0};  // for how long it is waited for
     bool joined_ = false;
@@ -172,6 +184,7 @@ Result<RunEnd> Requester::run() {
         if (!connected) return connected.error();
         if (ended_) break;
         Connection connection(std::move(*connected));
+        if (!led_ && asks_for_itself(connection)) break;
         if (!led_)
             connection.send(places_ ? joining_line()
                                     : for_a_server);  // ready, so that it is there when we are accepted
@@ -219,14 +232,15 @@ void Requester::reap(milliseconds patience) {
 }
 
 std::string Requester::joining_line() const {
-    return Message()
-        .text("op", "join")
+    Message message;
+    message.text("op", "join")
         .flag("fresh", options_.fresh)
         .flag("keep_running", options_.orders.keep_running)
         .flag("quiet", quiet_)
-        .flag("heir", options_.orders.heir)
-        .text("on_behalf_of", std::string(nearest_flight(options_.orders.ancestry)))
-        .line();
+        .flag("heir", options_.orders.heir);
+    const std::string& ancestry = options_.orders.ancestry;
+    if (looked_above_ || !ancestry.empty()) message.text("on_behalf_of", std::string(nearest_flight(ancestry)));
+    return message.line();
 }
 
 // Nobody has our request yet: a signal, or the end of our patience, is the end.
@@ -494,11 +508,32 @@ void Requester::leave_unheard(const Connection& connection) {
     if (connection.unread()) end_of_signal(Attention::last_signal());
 }
 
+// What it joins is what it runs under (SPEC F11). Where the environment does not say, the
+// processes above do; they are looked at only here, since who leads waits for nobody. Nor
+// does it matter to who is in the leader's session: it does not run under what that leads,
+// and waits on behalf of whom that does, which the supervisor can see for itself.
+bool Requester::asks_for_itself(const Connection& connection) {
+    std::string& ancestry = options_.orders.ancestry;
+    if (!places_ || !ancestry.empty() || looked_above_ || in_session_of_peer(connection.fd())) return false;
+    looked_above_ = true;
+    ancestry = ancestry_of_process(*places_, ::getpid());
+    if (ancestry.empty()) return false;
+    quiet_ = false;
+    if (begun_ == steady_clock::time_point()) begun_ = steady_clock::now();
+    if (!runs_under(ancestry, options_.orders.key)) return false;
+    refuse_to_wait();
+    return true;
+}
+
 bool Requester::refuse_to_wait_for_itself() {
     if (!places_ || options_.orders.ancestry.empty() || !waits_for_itself()) return false;
+    refuse_to_wait();
+    return true;
+}
+
+void Requester::refuse_to_wait() {
     say(options_.orders.title + " would wait for itself");
     end_with(125);
-    return true;
 }
 
 // Joined on behalf of a command that runs under coalesce itself: does what we have

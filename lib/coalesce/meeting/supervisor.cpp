@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <list>
+#include <map>
 #include <memory>
 #include <utility>
 
@@ -19,6 +20,7 @@
 #include <coalesce/protocol/json_text.h>
 #include <coalesce/protocol/message.h>
 #include <coalesce/protocol/rendering.h>
+#include <coalesce/meeting/flights_above.h>
 #include <coalesce/meeting/savings.h>
 #include <coalesce/reception/session.h>
 
@@ -46,7 +48,7 @@ struct Member {
     std::shared_ptr<const RunResult> result;  // once landed
     std::size_t requesters = 0;
     pid_t pid = 0;
-    std::string on_behalf_of;
+    std::optional<std::string> on_behalf_of;  // none: it did not say, and nobody has looked
     bool keep_running = false;
     bool asked = false;
     bool quiet = false;  // it could do nothing with word of the start, but be woken by it
@@ -165,7 +167,7 @@ void Supervisor::run(Descriptor leader, pid_t leader_pid) {
     first.pid = leader_pid;
     first.keep_running = orders_.keep_running;
     first.quiet = !orders_.verbose;
-    first.on_behalf_of = nearest_flight(orders_.ancestry);
+    if (!orders_.ancestry.empty()) first.on_behalf_of = nearest_flight(orders_.ancestry);
     admit(first, false);
     stays_young_.in_background();
     stays_young_.start(touched_each, touched_each, [this] { places_.own().touch(orders_.key); });
@@ -244,7 +246,7 @@ void Supervisor::ask(Member& member, const Fields& request) {
     }
     member.keep_running = request.flag("keep_running");
     member.quiet = request.flag("quiet");
-    member.on_behalf_of = request.text("on_behalf_of");
+    if (request.has("on_behalf_of")) member.on_behalf_of = request.text("on_behalf_of");
     if (heirs_ && request.flag("heir") && steady_clock::now() - begun_ < heirs_latest)
         heirs_->start(heirs_idle, [this] { executor_.hold(false); });
     admit(member, request.flag("fresh"));
@@ -401,12 +403,21 @@ void Supervisor::tell_key(Member& member) {
     member.session->send(Message().text("surroundings", surroundings).text("words", words).line());
 }
 
+// Asked by who may be about to close a ring; so only then it is looked for what members
+// did not say themselves.
 void Supervisor::tell_waiters(Member& member) {
     std::string list;
-    for (const Member& other : members_) {
-        if (other.on_behalf_of.empty() || other.result || !other.ticket) continue;
+    std::map<pid_t, std::string> by_session;
+    for (Member& other : members_) {
+        if (other.result || !other.ticket) continue;
+        if (!other.on_behalf_of && !other.session->gone()) {
+            const auto [known, added] = by_session.try_emplace(::getsid(other.pid));
+            if (added) known->second = nearest_flight(ancestry_of_process(places_, other.pid));
+            other.on_behalf_of = known->second;
+        }
+        if (!other.on_behalf_of || other.on_behalf_of->empty()) continue;
         if (!list.empty()) list += ',';
-        list += '"' + other.on_behalf_of + '"';
+        list += '"' + *other.on_behalf_of + '"';
     }
     member.session->send(Message().raw("waiters", "[" + list + "]").line());
 }

@@ -26,7 +26,7 @@
 #include <coalesce/command/ancestry.h>
 #include <coalesce/command/duration.h>
 #include <coalesce/io/loop.h>
-#include <coalesce/io/process_chain.h>
+#include <coalesce/io/process_facts.h>
 #include <coalesce/reception/descriptor_relay.h>
 #include <coalesce/command/insistence.h>
 #include <coalesce/engine/key_hash.h>
@@ -85,7 +85,7 @@ struct Client {
     std::list<Asked> asked;
     uid_t uid = 0;
     pid_t pid = 0;
-    std::optional<std::vector<SessionAbove>> sessions;  // that it runs in, since its first request
+    std::optional<std::vector<ProcessFacts>> sessions;  // the leaders of those that it runs in
     std::optional<Timer> refused;                       // until it is closed
 };
 
@@ -557,9 +557,9 @@ FlightRef Server::asking_flight(Client& client, const std::vector<std::string>& 
     }
     // Read once, and with nothing running not even that: what starts later is not above the client.
     if (!client.sessions)
-        client.sessions = running_by_process_.empty() ? std::vector<SessionAbove>() : sessions_above(client.pid);
-    for (const SessionAbove& session : *client.sessions)
-        if (const auto found = running_by_process_.find(session.leader); found != running_by_process_.end())
+        client.sessions = running_by_process_.empty() ? std::vector<ProcessFacts>() : session_leaders_above(client.pid);
+    for (const ProcessFacts& leader : *client.sessions)
+        if (const auto found = running_by_process_.find(leader.pid); found != running_by_process_.end())
             return live_.at(found->second).ref;
     return {};
 }

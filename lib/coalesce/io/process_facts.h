@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: MIT
+// Process facts: what /proc tells of one process, and of the sessions above it.
+//
+// Every command leads a session of its own, so whatever it starts can be told by that,
+// whatever environment it has. The walk upwards takes one step a session rather than one a
+// process: most of the processes between a terminal and a command are in one session, and
+// each step reads a file. It ends where a parent is gone, is not ours to see, or is another
+// pid namespace's; nobody is found on it who is not there.
+#pragma once
+
+#include <sys/types.h>
+
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace coalesce {
+
+struct ProcessFacts {
+    pid_t pid = 0;
+    std::string name;  ///< as in /proc/PID/comm
+    char state = 0;
+    pid_t parent = 0;
+    pid_t session = 0;
+    long long started_ms = 0;  ///< since boot, as this process sees it
+
+    static std::optional<ProcessFacts> of(pid_t pid);
+    /// A zombie runs nothing; where no init reaps, it stays for ever.
+    [[nodiscard]] bool alive() const noexcept { return state != 'Z' && state != 'X'; }
+};
+
+/// The leaders of the sessions that `process` runs in, that of its own first.
+[[nodiscard]] std::vector<ProcessFacts> session_leaders_above(pid_t process);
+
+}  // namespace coalesce
