@@ -32,7 +32,7 @@ TEST_CASE("S3: every field of a request is read", "[request]") {
     const Request request = understood(
         R"({"id":"a\"b","argv":["x","y z"],"cwd":"/srv","env":{"A":"1","B":null},"stdin":"in","key":"k","scope":"s",)"
         R"("fresh":true,"timeout":1.5,"wait":0.25,"output":"stream","ignore_env":["X*"],"only_env":[],"ignore_cwd":true,)"
-        R"("umask":18,"grace":2,"keep_running":true,"quiet":true})");
+        R"("ignore_namespaces":true,"no_share":true,"umask":18,"grace":2,"keep_running":true,"quiet":true})");
     CHECK(request.id == R"("a\"b")");
     CHECK(request.argv == std::vector<std::string>{"x", "y z"});
     CHECK(request.cwd == "/srv");
@@ -48,6 +48,8 @@ TEST_CASE("S3: every field of a request is read", "[request]") {
     CHECK(request.output == Request::Output::stream);
     CHECK(request.only_env == std::vector<std::string>{});
     CHECK(request.ignore_cwd);
+    CHECK(request.ignore_namespaces);
+    CHECK(request.no_share);
     CHECK(request.umask == 022U);
     CHECK(request.grace == std::chrono::seconds(2));
     CHECK(request.keep_running);
