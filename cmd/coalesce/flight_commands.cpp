@@ -172,20 +172,34 @@ int print_status(const TypedQuestion& orders) {
 
 // Returns why not; nothing when it is done. Wrappers' flights first, then the server's.
 std::string cancel_flight(const TypedQuestion& orders, const std::string& id) {
+    struct Found {
+        const MeetingPlace* place;
+        std::string key;  // whose supervisor is to be told
+        std::string id;
+    };
+    const auto cancelling = [](const std::string& whole) {
+        return Message().text("op", "cancel").text("flight", whole).line();
+    };
     if (orders.socket.empty()) {
         const auto places = own_meeting_places(orders.place);
         if (!places) return "cannot " + places.error().message();
-        std::vector<Descriptor> found;
+        std::vector<Found> found;
         for (const MeetingPlace* place : places.value().all())
-            for (const std::string& key : place->keys())
-                if (!id.empty() && key.starts_with(id)) {
-                    auto live = place->connect(key);  // a leftover of a crash makes no id ambiguous
-                    if (live && *live) found.push_back(std::move(*live));
-                }
+            for (const std::string& key : id.empty() ? std::vector<std::string>() : place->keys()) {
+                const auto answer = ask_flight(place->connect(key), Message().text("op", "status").line());
+                for (const std::string_view flight : flights_of(answer ? Fields::parse(*answer) : std::nullopt))
+                    if (const auto fields = Fields::parse(flight); fields && fields->text("id").starts_with(id))
+                        found.push_back({place, key, fields->text("id")});
+            }
         if (found.size() > 1) return "more than one flight's id begins with '" + id + "'";
-        if (found.size() == 1 && ask_flight(std::move(found.front()), Message().text("op", "cancel").line())) return {};
+        if (found.size() == 1) {
+            const Found& flight = found.front();
+            const auto answer = ask_flight(flight.place->connect(flight.key), cancelling(flight.id));
+            if (const auto fields = answer ? Fields::parse(*answer) : std::nullopt; fields && !fields->has("error"))
+                return {};
+        }
     }
-    auto answer = ask_some_server(orders, Message().text("op", "cancel").text("flight", id).line());
+    auto answer = ask_some_server(orders, cancelling(id));
     if (!answer)
         return orders.socket.empty() ? "there is no flight '" + id + "'" : "cannot " + answer.error().message();
     const auto fields = Fields::parse(*answer);

@@ -76,7 +76,6 @@ class BadInput(ServerTest):
         (b'{"id":null,"line":"true"}', "bad_request", '"id" must be a string or a number, not null'),
         (b'{"id":["a"],"line":"true"}', "bad_request", '"id" must be a string or a number, not array'),
         (b'{"id":"' + b"x" * 300 + b'","line":"true"}', "bad_request", '"id" is longer'),
-        (b"echo \0", "bad_request", "NUL"),
         (b'{"line":' + b"[" * 500000, "bad_json", "nested too deep"),
         (b'{"a":' * 500000, "bad_json", "nested too deep"),
         (b'{"line":' + b"[" * 500000 + b"]" * 500000 + b"}", "bad_json", "nested too deep"),
@@ -163,7 +162,7 @@ class BadManners(ServerTest):
         self.assertEqual(client.message()["id"], 2)
         # A loop that spins would take all the time that this command takes.
         before = server.cpu_ticks()
-        server.client().ask(b"timeout 0.5 tail -f /dev/null\n")
+        server.client().ask({"line": "timeout 0.5 tail -f /dev/null"})
         self.assertLess(server.cpu_ticks() - before, 20)
         release(fifo)
         self.assertEqual(client.message()["id"], 1)
@@ -201,7 +200,7 @@ class BadManners(ServerTest):
     def test_a_client_that_never_reads_harms_nobody_and_costs_no_memory(self):
         server = self.serve()
         client = server.client()
-        client.ask(b"echo warm\n")
+        client.ask({"line": "echo warm"})
         before = server.memory_kb()
         mute = []
         for mode in ("whole", "stream", "fd"):
@@ -249,7 +248,7 @@ class BadManners(ServerTest):
         server.client().settled()
         client.stream()
         before = server.cpu_ticks()
-        server.client().ask(b"timeout 0.5 tail -f /dev/null\n")
+        server.client().ask({"line": "timeout 0.5 tail -f /dev/null"})
         self.assertLess(server.cpu_ticks() - before, 20)
 
     def test_a_client_that_writes_byte_by_byte_is_served_and_nobody_waits_for_it(self):
@@ -292,7 +291,7 @@ class BadManners(ServerTest):
                         if mode == b"fd" and b'"event":"stdout"' in got:
                             client.send(b"\n")
             bystander.settled()
-        bystander.ask(b"echo still\n")
+        bystander.ask({"line": "echo still"})
         while server.status():
             bystander.settled()
         stats = server.stats()
@@ -332,7 +331,7 @@ class BadManners(ServerTest):
         client.send(*({"id": i, "argv": ["head", "-c", "5000000", "/dev/zero"], "output": "stream"} for i in range(2)))
         client.send(*({"id": f"f{i}", "argv": ["echo", str(i)], "output": "fd"} for i in range(30)))
         client.send(*({"op": "leave", "id": f"f{i}"} for i in range(30)))
-        server.client().ask(b"echo other\n")
+        server.client().ask({"line": "echo other"})
         client.half_close()
         seen = {}
         while (message := client.message()) is not None:

@@ -32,7 +32,7 @@ class Sockets(ServerTest):
         second = subprocess.run([COALESCE, "serve", "--socket", server.path], capture_output=True, check=False)
         self.assertEqual(second.returncode, 125)
         self.assertIn(b"where a server answers", second.stderr)
-        self.assertEqual(server.client().ask(b"echo fine\n")["stdout"], "fine\n")
+        self.assertEqual(server.client().ask({"line": "echo fine"})["stdout"], "fine\n")
 
     def test_a_dead_socket_is_replaced(self):
         server = self.serve()
@@ -40,7 +40,7 @@ class Sockets(ServerTest):
         server.process.wait()
         self.assertTrue(os.path.exists(server.path))
         again = self.serve(socket_path=server.path)
-        self.assertEqual(again.client().ask(b"echo again\n")["stdout"], "again\n")
+        self.assertEqual(again.client().ask({"line": "echo again"})["stdout"], "again\n")
 
     def test_what_is_no_socket_is_left_alone(self):
         with tempfile.TemporaryDirectory() as directory:
@@ -69,14 +69,14 @@ class Sockets(ServerTest):
         os.unlink(server.path)
         other = self.serve(socket_path=server.path)
         self.assertEqual(server.stop(), 0)
-        self.assertEqual(other.client().ask(b"echo mine\n")["stdout"], "mine\n")
+        self.assertEqual(other.client().ask({"line": "echo mine"})["stdout"], "mine\n")
 
     def test_a_passed_socket_is_served_and_left(self):
         with tempfile.TemporaryDirectory() as directory:
             path = directory + "/passed"
             server = self.serve(socket_path=path, prefix=[sys.executable, "-c", LAUNCH, "listening", path])
             self.assertIn(path, server.logged())
-            answer = server.client().ask(b"env; ls /proc/self/fd\n")
+            answer = server.client().ask({"line": "env; ls /proc/self/fd"})
             self.assertNotIn("LISTEN_", answer["stdout"])
             self.assertEqual(server.stop(), 0)
             self.assertTrue(os.path.exists(path))
@@ -163,7 +163,7 @@ class Ends(ServerTest):
     def test_a_client_that_never_reads_does_not_keep_it(self):
         server = self.serve("--drain", "0.1", "--grace", "0.1")
         client = server.client().send({"argv": ["head", "-c", "5000000", "/dev/zero"]}).half_close()
-        server.client().ask(b"echo up\n")
+        server.client().ask({"line": "echo up"})
         server.process.send_signal(signal.SIGTERM)
         self.assertEqual(server.process.wait(), 0)
         client.close()
@@ -191,7 +191,7 @@ class Ends(ServerTest):
         select.select([pidfd], [], [])  # readable: it is gone
         os.close(pidfd)
         again = self.serve(socket_path=server.path)
-        self.assertEqual(again.client().ask(b"echo again\n")["stdout"], "again\n")
+        self.assertEqual(again.client().ask({"line": "echo again"})["stdout"], "again\n")
 
     def test_requesters_of_a_killed_server_are_told(self):
         server = self.serve()
@@ -243,7 +243,7 @@ class Ends(ServerTest):
             except ConnectionResetError:
                 pass
         again = self.serve(socket_path=server.path)
-        self.assertEqual(again.client().ask(b"echo again\n")["stdout"], "again\n")
+        self.assertEqual(again.client().ask({"line": "echo again"})["stdout"], "again\n")
 
 
 def client_end(client):

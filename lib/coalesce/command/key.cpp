@@ -159,9 +159,16 @@ bool same_directory(const std::string& a, const std::string& b) {
 // $PWD where it names cwd by another path. The last PWD is looked at, and the first too
 // where they differ: a shell takes one, getenv() the other.
 void append_spellings(std::string& out, const Surroundings& surroundings) {
-    for (const std::string& entry : surroundings.env) {
-        if (env_name(entry) != "PWD" || entry.size() <= 4 || entry[4] != '/') continue;
-        const std::string spelling = entry.substr(4);
+    const auto is_pwd = [](const std::string& entry) { return env_name(entry) == "PWD"; };
+    const auto& env = surroundings.env;
+    const auto first = std::find_if(env.begin(), env.end(), is_pwd);
+    if (first == env.end()) return;
+    const auto last = std::find_if(env.rbegin(), env.rend(), is_pwd);
+    std::vector<std::string_view> looked_at{*first};
+    if (*last != *first) looked_at.emplace_back(*last);
+    for (const std::string_view entry : looked_at) {
+        if (entry.size() <= 4 || entry[4] != '/') continue;
+        const std::string spelling(entry.substr(4));
         if (spelling != surroundings.cwd && same_directory(spelling, surroundings.cwd))
             append_field(out, tag::kSpelling, spelling);
     }

@@ -291,7 +291,7 @@ bool CommandExecutor::cancel(FlightId id, milliseconds grace) {
         return true;
     }
     const auto found = running_.find(id);
-    if (found == running_.end()) return false;
+    if (found == running_.end()) return flights_.cancel(id) > 0;  // it waits behind another run
     end(*found->second, Ending::cancelled, grace);
     return true;
 }

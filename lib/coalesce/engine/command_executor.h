@@ -94,7 +94,7 @@ class CommandExecutor {
 
     /// Ends every run: TERM, KILL after `grace`. Requesters get what it came to.
     void cancel_all(std::chrono::milliseconds grace);
-    /// Ends one run for everyone; false when there is none of that id.
+    /// Ends one run for everyone, or one that has yet to begin; false when there is none of that id.
     bool cancel(FlightId id, std::chrono::milliseconds grace);
     /// Ends one run at once, with `refusal` as the outcome for everyone.
     void refuse(FlightId id, Outcome refusal);

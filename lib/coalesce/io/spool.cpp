@@ -118,6 +118,16 @@ SpoolReader::SpoolReader(Spool& spool, UniqueFunction<void()> on_more) : spool_(
     spool.readers_.push_back(this);
 }
 
+SpoolReader::SpoolReader(Spool& spool, AtTheEnd /*at_the_end*/, UniqueFunction<void()> on_more)
+    : spool_(&spool), on_more_(std::move(on_more)), position_(spool.bytes_.size()) {
+    if (spool.last_) {
+        segment_ = spool.segment_count() - 1;
+        read_of_segment_ = spool.last_->length;
+    }
+    spool.readers_.push_back(this);
+    spool.release_what_all_have_read();
+}
+
 SpoolReader::~SpoolReader() {
     if (spool_ == nullptr) return;
     std::erase(spool_->readers_, this);

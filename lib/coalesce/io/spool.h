@@ -116,6 +116,10 @@ class SpoolReader {
     /// spool closes; reading from inside it is fine, destroying a reader is not. The
     /// spool may go first.
     explicit SpoolReader(Spool& spool, UniqueFunction<void()> on_more = {});
+    /// A cursor behind all that there is, for whoever wants none of what comes and must not
+    /// keep it from being released.
+    struct AtTheEnd {};
+    SpoolReader(Spool& spool, AtTheEnd at_the_end, UniqueFunction<void()> on_more);
     ~SpoolReader();
     SpoolReader(const SpoolReader&) = delete;
     SpoolReader& operator=(const SpoolReader&) = delete;

@@ -22,6 +22,7 @@
 #include <coalesce/protocol/rendering.h>
 #include <coalesce/meeting/flights_above.h>
 #include <coalesce/meeting/savings.h>
+#include <coalesce/reception/run_names.h>
 #include <coalesce/reception/session.h>
 
 namespace coalesce {
@@ -51,6 +52,7 @@ struct Member {
     std::optional<std::string> on_behalf_of;  // none: it did not say, and nobody has looked
     bool keep_running = false;
     bool asked = false;
+    bool over = false;   // to be buried
     bool quiet = false;  // it could do nothing with word of the start, but be woken by it
 };
 
@@ -100,7 +102,7 @@ class Supervisor {
     void end_of(Member& member);
     void count_savings(const RunResult& result) const;
     void signal(Member& member, const Fields& request);
-    void cancel();
+    void cancel(Member& member, const Fields& request);
     void tell_status(Member& member);
     void tell_key(Member& member);
     void tell_waiters(Member& member);
@@ -122,6 +124,7 @@ class Supervisor {
     std::optional<Timer> heirs_;
     std::optional<Timer> short_of_descriptors_;
     steady_clock::time_point begun_ = steady_clock::now();
+    const RunNames names_;
     bool left_ = false;  // the meeting place: who comes now is told to try again
 };
 
@@ -227,10 +230,7 @@ void Supervisor::on_line(Member& member, std::string_view line) {
     if (op == "status") return tell_status(member);
     if (op == "key") return tell_key(member);
     if (op == "waiters") return tell_waiters(member);
-    if (op == "cancel") {
-        cancel();
-        return member.session->send(Message().text("event", "cancelled").line());
-    }
+    if (op == "cancel") return cancel(member, *request);
     member.session->send(
         Message()
             .error("bad_request", "a wrapper's flight takes join, signal, status, key, waiters and cancel")
@@ -348,6 +348,7 @@ void Supervisor::on_gone(Member& member) {
 
 // Whoever is gone may still be on the stack.
 void Supervisor::bury_later(Member& member) {
+    if (std::exchange(member.over, true)) return;  // once: by then another may lie where it lay
     loop_.post([this, &member] {
         const auto found =
             std::find_if(members_.begin(), members_.end(), [&](const Member& m) { return &m == &member; });
@@ -369,7 +370,22 @@ void Supervisor::signal(Member& member, const Fields& request) {
     executor_.signal(id, number);
 }
 
-void Supervisor::cancel() { executor_.cancel_all(orders_.grace); }
+// Of the run that goes and the one that waits behind it, the one that is meant.
+void Supervisor::cancel(Member& member, const Fields& request) {
+    const std::string flight = request.text("flight");
+    std::vector<FlightId> found;
+    executor_.flights().for_each([&](const Key&, const auto& view) {
+        if (names_.name_of(orders_.key, view.id).starts_with(flight)) found.push_back(view.id);
+    });
+    if (flight.empty() || found.size() != 1)
+        return member.session->send(Message()
+                                        .error(found.size() > 1 ? "ambiguous" : "no_such_flight",
+                                               found.size() > 1 ? "more than one flight's id begins with " + flight
+                                                                : "there is no flight " + flight)
+                                        .line());
+    member.session->send(Message().text("event", "cancelled").line());
+    executor_.cancel(found.front(), orders_.grace);
+}
 
 void Supervisor::tell_status(Member& member) {
     std::string flights;
@@ -379,10 +395,11 @@ void Supervisor::tell_status(Member& member) {
                                   : run.phase == Run::Phase::ending ? "ending"
                                                                     : "queued";
         std::string line = Message()
-                               .text("id", orders_.key)
+                               .text("id", names_.name_of(orders_.key, view.id))
+                               .text("key", orders_.key)
                                .text("state", state)
                                .seconds("started", seconds_since_epoch(run.spool ? run.started : run.requested))
-                               .number("requesters", static_cast<std::int64_t>(view.waiters))
+                               .number("requesters", static_cast<std::int64_t>(waiting_for(view.id)))
                                .number("output", run.spool ? static_cast<std::int64_t>(run.spool->size()) : 0)
                                .number("pid", run.pid)
                                .number("supervisor", ::getpid())

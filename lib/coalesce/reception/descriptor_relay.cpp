@@ -2,6 +2,7 @@
 #include <coalesce/reception/descriptor_relay.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <string>
 #include <utility>
@@ -15,6 +16,8 @@ namespace {
 constexpr std::uint64_t much = 1 << 20;
 constexpr std::uint64_t worth_a_message = 512 * 1024;
 constexpr std::chrono::milliseconds longest_wait{5};
+
+std::string_view code_of(int error) { return error == EMFILE || error == ENFILE ? "too_many_files" : "no_space"; }
 
 }  // namespace
 
@@ -108,11 +111,7 @@ void DescriptorRelay::send_next() {
     Descriptor file;
     if (!handed_over_) {
         auto opened = spool_->hand_over();
-        if (!opened) {
-            const bool no_descriptors = opened.error().code == std::errc::too_many_files_open ||
-                                        opened.error().code == std::errc::too_many_files_open_in_system;
-            return fail(no_descriptors ? "no_descriptors" : "no_space", "cannot " + opened.error().message());
-        }
+        if (!opened) return fail(code_of(opened.error().code.value()), "cannot " + opened.error().message());
         file = std::move(*opened);
         piece = sent_.next();
     }

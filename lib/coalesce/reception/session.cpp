@@ -63,12 +63,13 @@ void Session::read() {
     const ssize_t got = ::recv(connection_.get(), block.data(), block.size(), MSG_DONTWAIT);
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
     if (got < 0) return go();
+    if (got > 0 && finishing_) return;  // nobody looks at it any more
     if (got > 0) {
         in_.append(block.data(), static_cast<std::size_t>(got));
         return take_lines();
     }
     input_ended_ = true;
-    if (!in_.empty() && !skipping_) {  // a last line without its newline
+    if (!in_.empty() && !skipping_ && !finishing_) {  // a last line without its newline
         const std::string rest = std::exchange(in_, {});
         events_.on_line(rest, false);
     }
@@ -79,7 +80,7 @@ void Session::take_lines() {
     std::string input = std::exchange(in_, {});
     std::size_t begin = 0;
     std::size_t unscanned = std::exchange(scanned_, 0);
-    while (!gone_ && !congested()) {
+    while (!gone_ && !finishing_ && !congested()) {
         const std::size_t end = input.find('\n', unscanned);
         if (end == std::string::npos) {
             scanned_ = input.size() - begin;
@@ -89,7 +90,7 @@ void Session::take_lines() {
         begin = unscanned = end + 1;
         if (!std::exchange(skipping_, false)) events_.on_line(line, line.size() > request_bytes_max);
     }
-    if (gone_) return;
+    if (gone_ || finishing_) return;
     input.erase(0, begin);
     if (scanned_ > request_bytes_max || (skipping_ && scanned_ > 0)) {
         scanned_ = 0;
@@ -97,7 +98,8 @@ void Session::take_lines() {
         input.clear();
     }
     if (gone_) return;
-    if (input.capacity() > input.size() + spare_bytes_max) input.shrink_to_fit();
+    // Not while a long line still grows: it would be copied with every read.
+    if (begin > 0 && input.capacity() > input.size() + spare_bytes_max) input.shrink_to_fit();
     in_ = std::move(input);
 }
 
@@ -287,7 +289,7 @@ void Session::go() {
     watch_.reset();
     connection_.reset();
     if (!renderings_.empty()) loop_.post([doomed = std::exchange(renderings_, {})] {});  // one may be on the stack
-    events_.on_gone();
+    loop_.post(std::move(events_.on_gone));
 }
 
 }  // namespace coalesce

@@ -34,7 +34,8 @@ class Session {
         UniqueFunction<void(std::string_view line, bool too_long)> on_line;
         /// The other side will send no more; answers still reach it.
         UniqueFunction<void()> on_input_end;
-        /// Once, last. The session may be destroyed later, not from here.
+        /// Once, last, from a clean stack: whoever sends to one of many finds the others as
+        /// they were. The session may be destroyed from here.
         UniqueFunction<void()> on_gone;
         /// What blocked() has been sent.
         UniqueFunction<void()> on_room = {};
@@ -51,9 +52,9 @@ class Session {
     void send(std::unique_ptr<Rendering> rendering);
     /// A live rendering has more.
     void wake();
-    /// Sends what is left and closes; on_gone follows.
+    /// Takes no more lines, sends what is left and closes; on_gone follows.
     void finish();
-    /// Closes now, whatever is left to send; on_gone follows, from here.
+    /// Closes now, whatever is left to send; on_gone follows.
     void drop() { go(); }
 
     [[nodiscard]] bool gone() const noexcept { return gone_; }

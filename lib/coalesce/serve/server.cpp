@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include <coalesce/serve/server.h>
 
+#include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -12,6 +15,7 @@
 #include <cstring>
 #include <iterator>
 #include <list>
+#include <map>
 #include <memory>
 #include <unordered_map>
 #include <utility>
@@ -33,6 +37,7 @@
 #include <coalesce/protocol/message.h>
 #include <coalesce/protocol/resolved_request.h>
 #include <coalesce/serve/server_socket.h>
+#include <coalesce/reception/run_names.h>
 #include <coalesce/reception/session.h>
 
 namespace coalesce {
@@ -40,9 +45,17 @@ namespace {
 
 using namespace std::chrono;
 
+constexpr std::size_t refused_users_max = 16;  // at a time: each stays for a moment
+constexpr std::size_t shown_of_an_id = 12;
+constexpr std::size_t shown_of_a_title = 200;
 constexpr std::uint64_t shared_answer_bytes = 64 * 1024;  // answers up to this are worth keeping for the next requester
 
 double seconds_since_epoch(system_clock::time_point time) { return duration<double>(time.time_since_epoch()).count(); }
+
+// A log's line is one line, and not a page.
+std::string for_the_log(const std::string& title) {
+    return title.size() <= shown_of_a_title ? title : title.substr(0, shown_of_a_title) + "...";
+}
 
 struct Asked;
 struct Client;
@@ -55,6 +68,8 @@ struct AskedExtras {
     Landing<RunResult> landing;              // fd: until the relay has finished
     StreamRendering* stream = nullptr;       // stream: owned by the session
     std::unique_ptr<SpoolReader> sink;       // none: output past the replay limit that nobody reads
+    std::optional<std::multimap<FlightId, Asked*>::iterator> awaits_start;         // stream, fd
+    std::optional<std::multimap<std::string_view, Asked*>::iterator> place_by_id;  // in its client's
 };
 
 // One request that waits on a flight. Small, since the fresh memory that it takes is
@@ -83,21 +98,29 @@ struct Client {
     std::unique_ptr<Session> session;
     RelayPace pace;  // fd
     std::list<Asked> asked;
+    // Those that wait, once somebody has asked for one of them by its id.
+    std::optional<std::multimap<std::string_view, Asked*>> by_id;
     uid_t uid = 0;
     pid_t pid = 0;
     std::optional<std::vector<ProcessFacts>> sessions;  // the leaders of those that it runs in
     std::optional<Timer> refused;                       // until it is closed
+    // The first line decides. Who sends one kind is not to run what it meant as another: a
+    // page's HTTP request, the second line of a pretty-printed object.
+    enum class Speaks { nothing_yet, json, lines } speaks = Speaks::nothing_yet;
 };
 
 // What people and commands know a flight by, while it is in the table.
 struct LiveFlight {
-    std::string hash;
+    std::string id;                            // names this run and no other
+    std::string hash;                          // its key's
     std::shared_ptr<const std::string> title;  // the leader's
     uid_t uid = 0;
     FlightRef ref;
     const Run* run = nullptr;  // valid as long as ref
     pid_t pid = 0;             // once it runs
     std::size_t waiting = 0;
+    bool kept = false;     // somebody who has left wanted it to go on
+    bool stalled = false;  // its output went past the replay limit: those who want the whole have been told
 };
 
 // Why a run did not end by itself, in the protocol's word.
@@ -116,20 +139,50 @@ std::string_view code_of(const Outcome& outcome) {
     }
 }
 
+// What is told to whom there is no room for.
+void tell_and_close(Descriptor connection, const std::string& why) {
+    const std::string line = Message().error("too_many_files", why).line();
+    (void)::send(connection.get(), line.data(), line.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+    // With a request unread it would be reset, which hides the answer from some clients.
+    char unread[4096];
+    for (int i = 0; i < 16 && ::recv(connection.get(), unread, sizeof unread, MSG_DONTWAIT) > 0;) ++i;
+}
+
+// "GET / HTTP/1.1", "Host: …": a browser, or curl, that was led here.
+bool looks_like_http(std::string_view line) {
+    const auto same_letter = [](char a, char b) { return (a | 0x20) == b; };
+    constexpr std::string_view host = "host:";
+    if (line.size() >= host.size() && std::equal(host.begin(), host.end(), line.begin(), [&](char wanted, char byte) {
+            return wanted == ':' ? byte == ':' : same_letter(byte, wanted);
+        }))
+        return true;
+    const std::size_t method = line.find(' ');
+    if (method == std::string_view::npos || method == 0 ||
+        !std::all_of(line.begin(), line.begin() + static_cast<std::ptrdiff_t>(method),
+                     [](char byte) { return (byte >= 'A' && byte <= 'Z') || (byte >= 'a' && byte <= 'z'); }))
+        return false;
+    const std::size_t target = line.find(' ', method + 1);
+    return target != std::string_view::npos && target > method + 1 && line.substr(target).starts_with(" HTTP/");
+}
+
 class Server {
   public:
     Server(ServerOptions options, ServerSocket socket, Surroundings own);
     int run();
 
   private:
-    void accept_all();
+    void accept_all(int listener);
+    void accept_one_to_refuse(int listener, int error);
+    void accept_again_later();
     void receive(Descriptor connection, const ucred& peer);
+    void log_end(const RunResult& result);
     [[nodiscard]] const std::shared_ptr<const CanonicalSurroundings>& own_canonical_surroundings(uid_t uid);
     [[nodiscard]] static Delivered delivered(const Asked& asked, const Landing<RunResult>& landing, bool with_output);
     [[nodiscard]] const std::string* shared_answer(const Asked& asked, const Landing<RunResult>& landing,
                                                    bool with_output);
     [[nodiscard]] bool admits(uid_t uid) const;
     void on_line(Client& client, std::string_view line, bool too_long);
+    [[nodiscard]] bool understands(Client& client, std::string_view line);
     void on_gone(Client& client);
 
     void take(Client& client, Request request);
@@ -140,10 +193,11 @@ class Server {
     void know_by_process(FlightId id);
     void stalled(FlightId id);
     void forget(FlightId id);
+    void forget_unstarted(FlightId id);
     void stop_waiting(Asked& asked);
     void part(Asked& asked);
-    void keep(Asked& asked);
-    void await_no_start(const Asked& asked);
+    [[nodiscard]] bool keep(Asked& asked);
+    void await_no_start(Asked& asked);
     static void stop_output(Asked& asked);
     void drain_or_refuse(Asked& asked);
     void landed(Asked& asked, const Landing<RunResult>& landing);
@@ -157,7 +211,8 @@ class Server {
     void cancel(Client& client, const Request& request);
     void tell_status(Client& client, const Request& request);
     void tell_stats(Client& client, const Request& request);
-    [[nodiscard]] Asked* waiting_request(Client& client, const std::string& id) const;
+    [[nodiscard]] static Asked* waiting_request(Client& client, const std::string& id);
+    [[nodiscard]] static std::multimap<std::string_view, Asked*>::iterator know_by_id(Client& client, Asked& asked);
     [[nodiscard]] static bool may_see(const Client& client, uid_t owner) noexcept;
     [[nodiscard]] FlightRef asking_flight(Client& client, const std::vector<std::string>& env) const;
     [[nodiscard]] Message message_to(const std::string& id) const;
@@ -181,17 +236,23 @@ class Server {
         std::string text;
     } shared_answer_;
     std::unordered_map<uid_t, std::shared_ptr<const CanonicalSurroundings>> own_canonical_;
+    const RunNames names_;
     spdlog::logger log_;
 
     Loop loop_;
-    Watch listener_;
+    std::vector<Watch> listeners_;
+    Descriptor spare_{
+        ::open("/dev/null", O_RDONLY | O_CLOEXEC)};  // closed to accept, where no other is left, whoever is told so
+    std::size_t refused_users_ = 0;
+    std::uint64_t refused_connections_ = 0;  // since that was logged
     CommandExecutor executor_;
     std::unordered_map<Client*, std::unique_ptr<Client>> clients_;
     std::list<Asked> kept_;  // whoever asked is gone, and wanted the run to go on
     std::unordered_map<FlightId, LiveFlight> live_;
     std::unordered_map<std::string, FlightId> running_by_hash_;  // both for requests that a flight's command makes
     std::unordered_map<pid_t, FlightId> running_by_process_;
-    std::unordered_multimap<FlightId, Asked*> await_start_;  // those who follow live, until the run starts
+    std::map<std::string, FlightId> by_id_;
+    std::multimap<FlightId, Asked*> await_start_;  // those who follow live, until the run starts
     std::vector<std::unique_ptr<SignalWatch>> signals_;
     std::optional<Timer> drain_;
     std::optional<Timer> watchdog_;
@@ -243,19 +304,26 @@ Server::Server(ServerOptions options, ServerSocket socket, Surroundings own)
       log_(make_log(options_.log_level)),
       executor_(loop_, options_.executor) {
     executor_.on_started([this](FlightId id) { started(id); });
+    executor_.on_over([this](const std::shared_ptr<const RunResult>& result) { log_end(*result); });
     executor_.on_landed([this](FlightId id) { forget(id); });
     executor_.on_stalled([this](FlightId id) { stalled(id); });
-    for (const int number : {SIGTERM, SIGINT})
+    for (const int number : {SIGTERM, SIGINT, SIGHUP}) {
+        struct sigaction action {};
+        if (::sigaction(number, nullptr, &action) == 0 && action.sa_handler == SIG_IGN) continue;  // nohup
         signals_.push_back(std::make_unique<SignalWatch>(loop_, number, [this, number] { stop(number); }));
+    }
 }
 
 int Server::run() {
-    auto watch = Watch::start(loop_, socket_.fd(), Readiness::readable, [this] { accept_all(); });
-    if (!watch) {
-        log_.critical("cannot {}", watch.error().message());
-        return 125;
+    for (const Descriptor& listener : socket_.listeners()) {
+        auto watch =
+            Watch::start(loop_, listener.get(), Readiness::readable, [this, fd = listener.get()] { accept_all(fd); });
+        if (!watch) {
+            log_.critical("cannot {}", watch.error().message());
+            return 125;
+        }
+        listeners_.push_back(std::move(*watch));
     }
-    listener_ = std::move(*watch);
     if (const char* const text = std::getenv("WATCHDOG_USEC")) {
         const auto interval = duration_cast<milliseconds>(microseconds(std::atoll(text))) / 2;
         if (interval.count() > 0) {
@@ -272,23 +340,53 @@ int Server::run() {
     return 0;
 }
 
-void Server::accept_all() {
-    while (true) {
-        Descriptor connection(::accept4(socket_.fd(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+// A few at a time, so that a flood of connections leaves those inside their turn.
+void Server::accept_all(int listener) {
+    constexpr int at_a_time = 64;
+    for (int i = 0; i < at_a_time; ++i) {
+        Descriptor connection(::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
         if (!connection) {
-            if (errno != EMFILE && errno != ENFILE && errno != ENOMEM && errno != ENOBUFS) return;
-            // Whoever waits in the socket's queue is served when something is free again.
-            log_.warn("cannot accept a connection: {}", std::strerror(errno));
-            listener_.stop();
-            if (!accept_again_) accept_again_.emplace(loop_);
-            accept_again_->start(milliseconds(100), [this] { listener_.resume(Readiness::readable); });
-            return;
+            if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)
+                accept_one_to_refuse(listener, errno);
+            else if (errno != EINTR && errno != ECONNABORTED)
+                return;
+            if (accept_again_) return;
+            continue;
         }
+        if (clients_.size() - refused_users_ >= options_.clients_max) {
+            tell_and_close(std::move(connection), "the server has as many connections as it has descriptors for");
+            if (refused_connections_++ == 0)
+                log_.warn("there are {} connections: more are refused", options_.clients_max);
+            continue;
+        }
+        if (refused_connections_ > 0)
+            log_.info("connections are accepted again, {} were refused", std::exchange(refused_connections_, 0));
         ucred peer{};
         socklen_t length = sizeof peer;
         if (::getsockopt(connection.get(), SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0)
             receive(std::move(connection), peer);
     }
+}
+
+// With the spare descriptor, so that whoever cannot be served hears why.
+void Server::accept_one_to_refuse(int listener, int error) {
+    if (refused_connections_++ == 0) log_.warn("cannot accept connections: {}", std::strerror(error));
+    spare_.reset();
+    if (Descriptor connection(::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK)); connection)
+        tell_and_close(std::move(connection), "the server has no descriptor left for a connection");
+    else
+        accept_again_later();
+    spare_ = Descriptor(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+}
+
+// Whoever waits in the socket's queue is served when something is free again.
+void Server::accept_again_later() {
+    for (Watch& listener : listeners_) listener.stop();
+    accept_again_.emplace(loop_);
+    accept_again_->start(milliseconds(100), [this] {
+        accept_again_.reset();
+        for (Watch& listener : listeners_) listener.resume(Readiness::readable);
+    });
 }
 
 bool Server::admits(uid_t uid) const {
@@ -310,6 +408,8 @@ void Server::receive(Descriptor connection, const ucred& peer) {
     if (admits(peer.uid)) return;
     log_.warn("uid {} (pid {}) was refused", peer.uid, peer.pid);
     refuse(client, {}, "not_allowed", "this server does not serve uid " + std::to_string(peer.uid));
+    ++refused_users_;
+    if (refused_users_ > refused_users_max) return client.refused.emplace(loop_), client.session->finish();
     // Closed with a request unread, the connection would be reset and the answer lost.
     constexpr seconds to_ask_in_vain{1};
     client.refused.emplace(loop_);
@@ -322,8 +422,8 @@ void Server::on_line(Client& client, std::string_view line, bool too_long) {
         return refuse(client, {}, "too_long",
                       "a request is at most " + std::to_string(request_bytes_max >> 20) + " MiB long");
     if (line.empty()) return client.pace.acknowledge();
-    if (!line.starts_with('{')) {
-        if (line.find_first_not_of(" \t\r") == std::string_view::npos) return;
+    if (line.find_first_not_of(" \t\r") == std::string_view::npos || !understands(client, line)) return;
+    if (client.speaks == Client::Speaks::lines) {
         if (line.find('\0') != std::string_view::npos)
             return refuse(client, {}, "bad_request", "the line has a NUL byte");
         Request request;
@@ -338,6 +438,24 @@ void Server::on_line(Client& client, std::string_view line, bool too_long) {
         take(client, std::move(request));
     else
         operate(client, request);
+}
+
+// A connection's first line decides which kind it sends; the other is refused from then on.
+bool Server::understands(Client& client, std::string_view line) {
+    const bool json = line.starts_with('{');
+    if (!json && looks_like_http(line)) {
+        log_.warn("uid {} (pid {}) sent an HTTP request; the connection is closed", client.uid, client.pid);
+        refuse(client, {}, "bad_request", "this is not an HTTP server");
+        client.session->finish();
+        return false;
+    }
+    if (client.speaks == Client::Speaks::nothing_yet)
+        client.speaks = json ? Client::Speaks::json : Client::Speaks::lines;
+    if (json == (client.speaks == Client::Speaks::json)) return true;
+    refuse(client, {}, "bad_json",
+           json ? "this connection takes command lines, as its first line was one"
+                : "this connection takes JSON objects, one a line, as its first line was one");
+    return false;
 }
 
 void Server::take(Client& client, Request request) {
@@ -389,19 +507,22 @@ void Server::admit(Client& client, Request& request, ResolvedRequest resolved) {
                       : std::make_shared<const std::string>(std::move(title));
     if (!asked.joined && !asked.ticket.landed()) {
         live = live_
-                   .try_emplace(asked.ticket.id(), LiveFlight{.hash = key_hash(key),
+                   .try_emplace(asked.ticket.id(), LiveFlight{.id = {},
+                                                              .hash = key_hash(key),
                                                               .title = asked.title,
                                                               .uid = client.uid,
                                                               .ref = asked.ticket.ref(),
                                                               .run = &asked.ticket.state()})
                    .first;
+        live->second.id = names_.name_of(live->second.hash, live->first);
+        by_id_.emplace(live->second.id, live->first);
         if (asked.ticket.state().phase == Run::Phase::running) know_by_process(asked.ticket.id());
-        log_.debug("flight {} of uid {} (pid {}): {}", live->second.hash.substr(0, 12), client.uid, client.pid,
-                   *asked.title);
+        log_.debug("flight {} of uid {} (pid {}): {}", live->second.id.substr(0, shown_of_an_id), client.uid,
+                   client.pid, for_the_log(*asked.title));
     }
     if (asking && !asked.ticket.landed()) asked.need_extras().loan = executor_.lend_place_of(asking.id());
-    if (!asked.ticket) return;  // that started a run, at whose news the client turned out to be gone
     asked.waiting = true;
+    if (client.by_id) asked.need_extras().place_by_id = know_by_id(client, asked);
     ++waiting_;
     if (live != live_.end()) ++live->second.waiting;
     if (request.wait) {
@@ -414,7 +535,7 @@ void Server::admit(Client& client, Request& request, ResolvedRequest resolved) {
     if (asked.ticket.state().spool)
         follow(asked);
     else
-        await_start_.emplace(asked.ticket.id(), &asked);
+        asked.need_extras().awaits_start = await_start_.emplace(asked.ticket.id(), &asked);
 }
 
 // What decides about sharing in a request that says nothing of its surroundings.
@@ -428,15 +549,25 @@ const std::shared_ptr<const CanonicalSurroundings>& Server::own_canonical_surrou
     return canonical;
 }
 
+// One line for each run, whatever became of it (SPEC S10).
+void Server::log_end(const RunResult& result) {
+    const auto live = live_.find(result.run);
+    log_.info("flight {} ended after {}, for {}: {}: {}",
+              live == live_.end() ? "(new)" : live->second.id.substr(0, shown_of_an_id),
+              format_duration(duration_cast<milliseconds>(result.duration)),
+              live == live_.end() ? 1 : live->second.waiting, result.outcome.describe(), for_the_log(result.title));
+}
+
 void Server::started(FlightId id) {
     know_by_process(id);
     std::vector<Asked*> waiting;
     const auto [first, last] = await_start_.equal_range(id);
-    for (auto it = first; it != last; ++it) waiting.push_back(it->second);
+    for (auto it = first; it != last; ++it) {
+        it->second->extras->awaits_start.reset();
+        waiting.push_back(it->second);
+    }
     await_start_.erase(first, last);
-    for (Asked* asked : waiting)
-        if (asked->waiting && asked->client != nullptr)
-            follow(*asked);  // else it went with its client as another of its requests was told
+    for (Asked* asked : waiting) follow(*asked);
 }
 
 // Each command leads a session of its own, so that whatever it starts can be told
@@ -450,11 +581,14 @@ void Server::know_by_process(FlightId id) {
     running_by_process_[live.pid] = id;
 }
 
-// Its output is past the replay limit, and nobody reads it.
+// Its output is past the replay limit, and nobody reads it. From here on nobody joins, so
+// that this is done once for a flight.
 void Server::stalled(FlightId id) {
+    const auto live = live_.find(id);
+    if (live == live_.end() || std::exchange(live->second.stalled, true)) return;
     loop_.post([this, id] {
         const auto waits_for_it = [id](const Asked& asked) {
-            return asked.waiting && !asked.ticket.landed() && asked.ticket.id() == id;
+            return asked.ticket && !asked.ticket.landed() && asked.ticket.id() == id;
         };
         for (Asked& asked : kept_)
             if (waits_for_it(asked)) drain_or_refuse(asked);
@@ -471,13 +605,13 @@ void Server::drain_or_refuse(Asked& asked) {
                "the output is longer than the replay limit; ask for a stream");
         part(asked);  // which may then want none of it
     }
-    if (asked.output != Request::Output::none || !asked.ticket.state().spool->whole()) return;
+    if (asked.output != Request::Output::none || !asked.ticket) return;
     auto& sink = asked.need_extras().sink;
     if (sink) return;
     const auto read_all = [&sink] {
         while (const auto piece = sink->next()) sink->advance(piece->extent.length);
     };
-    sink = std::make_unique<SpoolReader>(*asked.ticket.state().spool, read_all);
+    sink = std::make_unique<SpoolReader>(*asked.ticket.state().spool, SpoolReader::AtTheEnd{}, read_all);
     read_all();
 }
 
@@ -489,9 +623,16 @@ void Server::forget(FlightId id) {
             running_by_hash_.erase(it);
         if (const auto it = running_by_process_.find(live.pid); it != running_by_process_.end() && it->second == id)
             running_by_process_.erase(it);
+        by_id_.erase(live.id);
         live_.erase(found);
     }
     stop_if_idle();
+}
+
+// One that waited behind another run, and that nobody is left to start it for, lands
+// without a word.
+void Server::forget_unstarted(FlightId id) {
+    if (const auto live = live_.find(id); live != live_.end() && live->second.ref.landed()) forget(id);
 }
 
 // Whatever comes of it, the request waits no more.
@@ -501,15 +642,16 @@ void Server::stop_waiting(Asked& asked) {
     if (asked.extras) {
         asked.extras->patience.reset();
         asked.extras->loan = {};
+        if (const auto place = std::exchange(asked.extras->place_by_id, std::nullopt))
+            asked.client->by_id->erase(*place);
     }
     if (const auto live = live_.find(asked.ticket.id()); live != live_.end()) --live->second.waiting;
     await_no_start(asked);
 }
 
-void Server::await_no_start(const Asked& asked) {
-    const auto [first, last] = await_start_.equal_range(asked.ticket.id());
-    for (auto it = first; it != last; ++it)
-        if (it->second == &asked) return void(await_start_.erase(it));
+void Server::await_no_start(Asked& asked) {
+    if (!asked.extras) return;
+    if (const auto place = std::exchange(asked.extras->awaits_start, std::nullopt)) await_start_.erase(*place);
 }
 
 // The final message is the last.
@@ -522,28 +664,36 @@ void Server::stop_output(Asked& asked) {
     }
 }
 
-// Leaves the flight before it has landed.
+// Leaves the flight before it has landed. May be asked for twice: who gave up waiting may
+// turn out to have gone as it is told so.
 void Server::part(Asked& asked) {
-    if (asked.keep_running && asked.waiting) return keep(asked);
+    if (asked.over || asked.client == nullptr) return;
+    const bool keeps_it = asked.keep_running && asked.waiting && !asked.ticket.landed();
     stop_waiting(asked);
+    if (keeps_it && keep(asked)) return;
+    const FlightId id = asked.ticket ? asked.ticket.id() : 0;
     asked.ticket = {};
+    forget_unstarted(id);
     bury(asked);
 }
 
-// Leaves without leaving: nobody is told how the run ends, which goes on for it.
-void Server::keep(Asked& asked) {
+// Leaves without leaving: nobody is told how the run ends, which goes on for it. False:
+// somebody keeps it already, and one is enough.
+bool Server::keep(Asked& asked) {
+    const auto live = live_.find(asked.ticket.id());
+    if (live == live_.end() || std::exchange(live->second.kept, true)) return false;
     stop_output(asked);
     Client& client = *std::exchange(asked.client, nullptr);
     kept_.splice(kept_.end(), client.asked, asked.place);
-    await_no_start(asked);
     asked.output = Request::Output::none;
+    if (live->second.stalled) drain_or_refuse(asked);  // while its own reader is still there
     if (asked.extras) {
-        asked.extras->patience.reset();
         loop_.post([relay = std::move(asked.extras->relay)] {});  // it may be on the stack
     }
     loop_.post([this, &client] {
         if (clients_.contains(&client)) finish_if_served(client);
     });
+    return true;
 }
 
 // The server's flight whose command makes this request: known by the ancestry in its
@@ -578,6 +728,7 @@ Message Server::message_to(const std::string& id) const {
 void Server::follow(Asked& asked) {
     const Run& run = asked.ticket.state();
     Session& session = *asked.client->session;
+    if (session.gone()) return;  // and it will part as soon as that is told
     const auto live = live_.find(asked.ticket.id());
     if (!asked.quiet) {
         session.send(
@@ -721,6 +872,7 @@ void Server::finish_if_served(Client& client) {
 }
 
 void Server::on_gone(Client& client) {
+    if (client.refused) --refused_users_;
     for (auto next = client.asked.begin(); next != client.asked.end();) part(*next++);
     loop_.post([this, &client] { clients_.erase(&client); });
 }
@@ -757,10 +909,11 @@ void Server::tell_status(Client& client, const Request& request) {
                                   : run.phase == Run::Phase::ending ? "ending"
                                                                     : "queued";
         const std::string line = Message()
-                                     .text("id", live->second.hash)
+                                     .text("id", live->second.id)
+                                     .text("key", live->second.hash)
                                      .text("state", state)
                                      .seconds("started", seconds_since_epoch(run.spool ? run.started : run.requested))
-                                     .number("requesters", static_cast<std::int64_t>(view.waiters))
+                                     .number("requesters", static_cast<std::int64_t>(live->second.waiting))
                                      .number("output", run.spool ? static_cast<std::int64_t>(run.spool->size()) : 0)
                                      .number("pid", run.pid)
                                      .number("supervisor", ::getpid())
@@ -786,26 +939,37 @@ void Server::tell_stats(Client& client, const Request& request) {
                              .line());
 }
 
-// Of the flights of one id, the run that is under way: one that waits behind it has
-// yet to begin.
 void Server::cancel(Client& client, const Request& request) {
     FlightId chosen = 0;
-    for (const auto& [id, live] : live_) {
-        if (!live.hash.starts_with(request.flight) || !may_see(client, live.uid)) continue;
-        if (chosen != 0 && live_.at(chosen).hash != live.hash)
+    for (auto it = by_id_.lower_bound(request.flight); it != by_id_.end() && it->first.starts_with(request.flight);
+         ++it) {
+        if (!may_see(client, live_.at(it->second).uid)) continue;
+        if (chosen != 0)
             return refuse(client, request.id, "ambiguous", "more than one flight's id begins with " + request.flight);
-        chosen = chosen == 0 ? id : std::min(chosen, id);
+        chosen = it->second;
     }
     if (chosen == 0) return refuse(client, request.id, "no_such_flight", "there is no flight " + request.flight);
-    log_.info("flight {} cancelled by uid {} (pid {})", live_.at(chosen).hash.substr(0, 12), client.uid, client.pid);
+    log_.info("flight {} cancelled by uid {} (pid {})", live_.at(chosen).id.substr(0, shown_of_an_id), client.uid,
+              client.pid);
     client.session->send(message_to(request.id).text("event", "cancelled").line());
     executor_.cancel(chosen, options_.grace);
+    forget_unstarted(chosen);
 }
 
-Asked* Server::waiting_request(Client& client, const std::string& id) const {
-    for (Asked& asked : client.asked)
-        if (asked.id == id && asked.waiting) return &asked;
-    return nullptr;
+// Of several with the same id the first. Looked up, since a client may leave all of its
+// hundred thousand requests one by one.
+Asked* Server::waiting_request(Client& client, const std::string& id) {
+    if (!client.by_id) {
+        client.by_id.emplace();
+        for (Asked& asked : client.asked)
+            if (asked.waiting) asked.need_extras().place_by_id = know_by_id(client, asked);
+    }
+    const auto found = client.by_id->lower_bound(id);
+    return found == client.by_id->end() || found->first != id ? nullptr : found->second;
+}
+
+std::multimap<std::string_view, Asked*>::iterator Server::know_by_id(Client& client, Asked& asked) {
+    return client.by_id->emplace(asked.id, &asked);
 }
 
 // The client's own request of that id stops waiting; its answer says so.
@@ -838,11 +1002,13 @@ void Server::stop(int number) {
             break;
     }
     stopping_ = true;
-    log_.info("{}: running flights have {} to finish", number == SIGTERM ? "SIGTERM" : "SIGINT",
-              format_duration(options_.drain));
+    log_.info("{}: running flights have {} to finish", signal_name(number), format_duration(options_.drain));
     notify_service_manager("STOPPING=1");
+    // Those who have connected already are answered.
+    socket_.unlink();
+    for (const Descriptor& listener : socket_.listeners()) accept_all(listener.get());
     accept_again_.reset();
-    listener_.reset();
+    listeners_.clear();
     socket_.close();
     executor_.hold(true);  // a run that waits behind another is queued when that one lands
     executor_.cancel_queued();
@@ -876,6 +1042,22 @@ void Server::drop_clients() {
     for (const auto& [client, owned] : clients_) client->session->drop();  // they go on a later turn
 }
 
+// Runs get half of the descriptors and connections the other half, so that neither takes
+// what those inside need to be served (SPEC F14, S9). Where they are few, fewer commands
+// run at a time.
+void share_out_descriptors(ServerOptions& options) {
+    constexpr std::uint64_t for_ourselves = 24;  // and for what a start needs for a moment
+    constexpr std::uint64_t of_a_run = 8;        // pipes, pidfd, input, two files of output, one handed over
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) limit.rlim_cur = 1024;
+    const std::uint64_t to_share = limit.rlim_cur > for_ourselves ? limit.rlim_cur - for_ourselves : 0;
+    const std::uint64_t runs = std::max<std::uint64_t>(to_share / 2 / of_a_run, 1);
+    const std::uint64_t connections = to_share - std::min(to_share, std::max(to_share / 2, of_a_run));
+    options.clients_max = static_cast<std::size_t>(std::max<std::uint64_t>(connections, 1));
+    if (options.executor.jobs == 0 || options.executor.jobs > runs)
+        options.executor.jobs = static_cast<unsigned>(std::min<std::uint64_t>(runs, 1u << 30));
+}
+
 }  // namespace
 
 Result<int> serve(ServerOptions options) {
@@ -888,6 +1070,11 @@ Result<int> serve(ServerOptions options) {
                                                     "WATCHDOG_PID", "WATCHDOG_USEC", "JOURNAL_STREAM", "INVOCATION_ID"};
         return std::find(std::begin(ours), std::end(ours), env_name(entry)) != std::end(ours);
     });
+    // A request may have many megabytes. With bounds of our own what it took goes back to the
+    // system with it; glibc's rise with the largest that was freed.
+    ::mallopt(M_MMAP_THRESHOLD, 256 * 1024);
+    ::mallopt(M_TRIM_THRESHOLD, 1 << 20);
+    share_out_descriptors(options);
     auto socket = ServerSocket::open(options.socket, options.allowed_users.empty() ? 0600 : 0666);
     if (!socket) return socket.error();
     Server server(std::move(options), std::move(*socket), std::move(*own));

@@ -27,6 +27,7 @@ struct ServerOptions {
     std::vector<uid_t> allowed_users;         ///< beside our own and root
     std::size_t requesters_max = 100'000;     ///< waiting at a time
     std::size_t queue_max = 10'000;           ///< flights that wait for their turn
+    std::size_t clients_max = 0;              ///< connections at a time; worked out from the limit on descriptors
     std::chrono::milliseconds drain{30'000};  ///< for running flights, once told to stop
     std::chrono::milliseconds grace{10'000};
     std::string log_level = "info";

@@ -2,6 +2,7 @@
 #include <coalesce/serve/server_socket.h>
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -10,6 +11,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstddef>
 #include <cstdio>
 #include <cstdlib>
@@ -22,10 +24,12 @@ namespace {
 constexpr int first_passed_descriptor = 3;
 constexpr int backlog = 4096;
 
-bool passed_by_service_manager() {
+// How many descriptors the service manager passed to this process.
+int passed_by_service_manager() {
     const char* const pid = std::getenv("LISTEN_PID");
     const char* const count = std::getenv("LISTEN_FDS");
-    return pid != nullptr && count != nullptr && std::atoi(pid) == ::getpid() && std::atoi(count) >= 1;
+    if (pid == nullptr || count == nullptr || std::atoi(pid) != ::getpid()) return 0;
+    return std::max(std::atoi(count), 0);
 }
 
 // Through the directory's descriptor: a socket's own path may be 107 bytes long.
@@ -72,58 +76,81 @@ std::string name_of(int fd) {
     return address.sun_path;
 }
 
+// Of a directory that others may read, anybody can hold the lock for as long as they like.
+Result<> lock(int directory, const std::string& path) {
+    using namespace std::chrono;
+    constexpr seconds longest{5};
+    const auto begun = steady_clock::now();
+    while (::flock(directory, LOCK_EX | LOCK_NB) != 0) {
+        if (errno != EWOULDBLOCK && errno != EINTR) return system_error_now("lock " + path);
+        if (steady_clock::now() - begun > longest)
+            return system_error_of(EWOULDBLOCK, "lock " + path + ", which another process has locked");
+        ::poll(nullptr, 0, 5);
+    }
+    return {};
+}
+
 }  // namespace
 
 Result<ServerSocket> ServerSocket::open(const std::string& path, mode_t mode) {
+    if (const int count = passed_by_service_manager(); count > 0) return passed(count);
     ServerSocket socket;
-    socket.path_ = path;
-    if (passed_by_service_manager()) {
-        if (!listens(first_passed_descriptor))
-            return Error{std::make_error_code(std::errc::not_a_socket),
-                         "listen on the descriptor that LISTEN_FDS names, which is no listening unix stream socket"};
-        socket.listener_ = Descriptor(first_passed_descriptor);
-        socket.path_ = name_of(first_passed_descriptor);
-        ::fcntl(socket.fd(), F_SETFD, FD_CLOEXEC);
-        ::fcntl(socket.fd(), F_SETFL, ::fcntl(socket.fd(), F_GETFL) | O_NONBLOCK);
-        return socket;
-    }
-    const std::size_t slash = path.rfind('/');
-    const std::string parent = slash == std::string::npos ? "." : path.substr(0, std::max<std::size_t>(slash, 1));
-    socket.name_ = slash == std::string::npos ? path : path.substr(slash + 1);
-    if (socket.name_.empty() || socket.name_.size() > 80)
-        return Error{std::make_error_code(std::errc::filename_too_long), "listen on " + path};
-    socket.directory_ = Descriptor(::open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (!socket.directory_ || ::flock(socket.directory_.get(), LOCK_EX) != 0)
-        return system_error_now("listen on " + path + ", in " + parent);
-    const sockaddr_un address = address_of(socket.directory_.get(), socket.name_);
-    socket.listener_ = Descriptor(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    const std::optional<bool> answered = socket.listener_ ? somebody_answers(address) : std::nullopt;
-    if (answered != false) {
-        const int error = answered ? EADDRINUSE : errno;
-        ::flock(socket.directory_.get(), LOCK_UN);
-        return system_error_of(error, "listen on " + path + (answered ? ", where a server answers" : ""));
-    }
-    if (socket_at(socket.directory_.get(), socket.name_) != 0)
-        ::unlinkat(socket.directory_.get(), socket.name_.c_str(), 0);
-    const mode_t before = ::umask(0777 & ~mode);
-    const int bound = ::bind(socket.fd(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
-    const int error = errno;
-    ::umask(before);
-    const bool listening = bound == 0 && ::listen(socket.fd(), backlog) == 0;
-    if (listening) socket.inode_ = socket_at(socket.directory_.get(), socket.name_);
-    ::flock(socket.directory_.get(), LOCK_UN);
-    if (!listening) return system_error_of(bound == 0 ? errno : error, "listen on " + path);
+    if (auto made = socket.make(path, mode); !made) return made.error();
     return socket;
 }
 
-void ServerSocket::close() noexcept {
-    if (listener_ && !name_.empty()) {
-        ::flock(directory_.get(), LOCK_EX);
-        if (socket_at(directory_.get(), name_) == inode_)  // or somebody has put another there
-            ::unlinkat(directory_.get(), name_.c_str(), 0);
-        ::flock(directory_.get(), LOCK_UN);
+Result<ServerSocket> ServerSocket::passed(int count) {
+    ServerSocket socket;
+    for (int fd = first_passed_descriptor; fd < first_passed_descriptor + count; ++fd) {
+        if (!listens(fd))
+            return Error{std::make_error_code(std::errc::not_a_socket),
+                         "listen on descriptor " + std::to_string(fd) +
+                             ", one of those that LISTEN_FDS names, which is no listening unix stream socket"};
+        ::fcntl(fd, F_SETFD, FD_CLOEXEC);
+        ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK);
+        socket.path_ += (socket.path_.empty() ? "" : ", ") + name_of(fd);
+        socket.listeners_.emplace_back(fd);
     }
-    listener_.reset();
+    return socket;
+}
+
+Result<> ServerSocket::make(const std::string& path, mode_t mode) {
+    path_ = path;
+    const std::size_t slash = path.rfind('/');
+    const std::string parent = slash == std::string::npos ? "." : path.substr(0, std::max<std::size_t>(slash, 1));
+    name_ = slash == std::string::npos ? path : path.substr(slash + 1);
+    if (name_.empty() || name_.size() > 80)
+        return Error{std::make_error_code(std::errc::filename_too_long), "listen on " + path};
+    directory_ = Descriptor(::open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!directory_) return system_error_now("listen on " + path + ", in " + parent);
+    if (auto locked = lock(directory_.get(), parent); !locked) return locked;
+    const sockaddr_un address = address_of(directory_.get(), name_);
+    Descriptor listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    const std::optional<bool> answered = listener ? somebody_answers(address) : std::nullopt;
+    if (answered != false) {
+        const int error = answered ? EADDRINUSE : errno;
+        ::flock(directory_.get(), LOCK_UN);
+        return system_error_of(error, "listen on " + path + (answered ? ", where a server answers" : ""));
+    }
+    if (socket_at(directory_.get(), name_) != 0) ::unlinkat(directory_.get(), name_.c_str(), 0);
+    const mode_t before = ::umask(0777 & ~mode);
+    const int bound = ::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
+    const int error = errno;
+    ::umask(before);
+    const bool listening = bound == 0 && ::listen(listener.get(), backlog) == 0;
+    if (listening) inode_ = socket_at(directory_.get(), name_);
+    ::flock(directory_.get(), LOCK_UN);
+    if (!listening) return system_error_of(bound == 0 ? errno : error, "listen on " + path);
+    listeners_.push_back(std::move(listener));
+    return {};
+}
+
+// While it still listens, so that another server, which looks under the lock, finds that
+// somebody answers and puts nothing in its place.
+void ServerSocket::unlink() noexcept {
+    if (listeners_.empty() || name_.empty()) return;
+    if (socket_at(directory_.get(), name_) == inode_)  // or somebody has put another there
+        ::unlinkat(directory_.get(), name_.c_str(), 0);
 }
 
 // The protocol of sd_notify(3): a datagram to the socket in NOTIFY_SOCKET.
