@@ -24,7 +24,7 @@ inline constexpr ArgumentText argument_texts[] = {
     {"USER", ArgumentText::Kind::user},
     {"FORMAT", ArgumentText::Kind::choice, "text json"},
     {"LEVEL", ArgumentText::Kind::choice, "debug info warning error off"},
-    {"WHEN", ArgumentText::Kind::choice, "soon,fail=1 now,fail=1"},
+    {"WHEN", ArgumentText::Kind::choice, "soon,fail=1 now,fail=1 soon,fail=10% now,success=1 soon,done=50%"},
     {"N", ArgumentText::Kind::anything},
     {"TIME", ArgumentText::Kind::anything},
     {"SIZE", ArgumentText::Kind::anything},

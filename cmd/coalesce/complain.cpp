@@ -11,6 +11,8 @@
 #include <cstdio>
 #include <cstring>
 
+#include <coalesce/command/text.h>
+
 namespace coalesce {
 
 int fail(const std::string& sentence) {

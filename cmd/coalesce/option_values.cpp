@@ -3,6 +3,7 @@
 
 #include <coalesce/command/duration.h>
 #include <coalesce/command/size.h>
+#include <coalesce/engine/job_count.h>
 
 #include <algorithm>
 #include <fstream>
@@ -90,18 +91,8 @@ CommandLine::Take each_user(std::vector<uid_t>& into) {
     };
 }
 
-Result<BatchOptions::Halt> parse_halt(const std::string& text) {
-    const Error wrong{{}, "'" + text + "' is not soon,fail=N or now,fail=N"};
-    const std::size_t comma = text.find(",fail=");
-    if (comma == std::string::npos) return wrong;
-    BatchOptions::Halt halt;
-    const std::string_view when = std::string_view(text).substr(0, comma);
-    if (when != "now" && when != "soon") return wrong;
-    halt.now = when == "now";
-    const char* const end = text.data() + text.size();
-    const auto [stopped, error] = std::from_chars(text.data() + comma + 6, end, halt.failures);
-    if (error != std::errc() || stopped != end || halt.failures == 0) return wrong;
-    return halt;
+CommandLine::Take jobs(unsigned& into) {
+    return parsed([](const std::string& value) { return parse_job_count(value, available_processors()); }, into);
 }
 
 }  // namespace coalesce

@@ -3,7 +3,6 @@
 // A refusal names the option and shows the value.
 #pragma once
 
-#include <coalesce/batch/batch.h>
 #include <coalesce/command/result.h>
 
 #include <sys/types.h>
@@ -89,7 +88,7 @@ CommandLine::Take filled(Into& into, std::string_view why = {}) {
 /// Appends the user, given by number or name.
 [[nodiscard]] CommandLine::Take each_user(std::vector<uid_t>& into);
 
-/// soon,fail=N or now,fail=N
-[[nodiscard]] Result<BatchOptions::Halt> parse_halt(const std::string& text);
+/// How many commands at a time: 8, 50%, +2, -1.
+[[nodiscard]] CommandLine::Take jobs(unsigned& into);
 
 }  // namespace coalesce

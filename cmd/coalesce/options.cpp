@@ -55,6 +55,14 @@ void define_place(CommandLine& line, std::string& place) {
                 "COALESCE_PLACE");
 }
 
+void define_jobs(CommandLine& line, unsigned& into, const std::string& usually) {
+    const std::string words =
+        "Run N commands at a time; 0: no limit.\n"
+        "Or 50% of the processors, +2 more than they are, -1 less. " +
+        usually;
+    line.option("-j,--jobs", "N", jobs(into), words.c_str());
+}
+
 // What `run` and `key` agree on.
 void define_identity(CommandLine& line, TypedCommand& typed) {
     line.operands(typed.words);
@@ -123,9 +131,7 @@ void define_batch(CommandLine& line, TypedBatch& typed) {
         "The fields are those of the socket protocol: argv or line, cwd, env, stdin, key, scope, fresh, timeout, "
         "wait, output and id. A malformed line is reported with its number and counts as a failed request; the "
         "others run.");
-    line.option("-j,--jobs", "N", number(batch.executor.jobs),
-                "Run N commands at a time; 0: no limit.\n"
-                "The default is the number of processors.");
+    define_jobs(line, batch.executor.jobs, "The default is the number of processors.");
     line.flag("-k,--keep-order", batch.keep_order, "Print results in the order of the input.");
     line.flag("--once", batch.once,
               "Run each distinct line once for the whole input.\n"
@@ -148,17 +154,38 @@ void define_batch(CommandLine& line, TypedBatch& typed) {
                 "Run a failed command up to N times more.\n"
                 "Only the output of the last attempt is printed.");
     line.option("--halt", "WHEN", parsed(parse_halt, batch.halt),
-                "Stop early: soon,fail=N or now,fail=N.\n"
-                "After N failed runs nothing new is started; with now, what runs is ended too. The exit status is that "
-                "of the run that made up the number.");
-    line.option("--joblog", "FILE", filled(batch.joblog), "Log each request in GNU parallel's columns.");
+                "Stop early: soon,fail=3, now,success=1 …\n"
+                "After N runs that failed (fail=N), succeeded (success=N) or either (done=N) nothing new is started; "
+                "with now, what runs is ended too. N% is of all requests, so nothing starts before the input has "
+                "ended, or as much as is read ahead is there. "
+                "The exit status is that of the failed run that made up the number; with success=N it is 0.");
+    line.option(
+        "--joblog", "FILE",
+        [&batch](std::string_view name, const std::string& value) {
+            batch.joblog_goes_on = value.starts_with('+');
+            return filled(batch.joblog)(name, value.substr(batch.joblog_goes_on ? 1 : 0));
+        },
+        "Log each request in GNU parallel's columns.\n"
+        "+FILE appends. Seq is the line of the input. A command that was ended by a signal to coalesce or by --halt "
+        "has Exitval -1; one that was not started is not there.");
+    line.flag(
+        "--resume", [&batch](bool) { batch.resume = EarlierJobs::Skip::done; },
+        "Skip what the joblog has as done, and append to it.\n"
+        "The input has to be the same as it was: the commands are found by Seq, and where the joblog has another "
+        "command there, nothing more is started and the status is 125. What was ended by a signal or by --halt runs "
+        "again. The joblog may be GNU parallel's.");
+    line.flag(
+        "--resume-failed", [&batch](bool) { batch.resume = EarlierJobs::Skip::succeeded; },
+        "The same, but run again what failed.");
     line.option("--report", "FILE", filled(batch.report),
                 "Write one JSON line a request to FILE.\n"
                 "In the order in which they end: sequence (of the input), run, key, id if the request had one, "
                 "command, exit or signal, end (why, if it failed), joined, requesters, attempts, requested and started "
                 "(seconds since the epoch), waited and run_time (seconds), stdout_bytes, stderr_bytes.");
     line.option("--html", "FILE", filled(batch.html), "Write the timeline to FILE, one HTML page.");
-    line.flag("--dry-run", batch.dry_run, "Only list distinct commands and their counts.");
+    line.flag("--dry-run", batch.dry_run,
+              "Only list distinct commands and their counts.\n"
+              "What differs besides the words, such as the directory of a JSON request, is told behind them.");
     line.flag(
         "--progress,--no-progress{no}", [&batch](bool on) { batch.progress = on; },
         "Draw a bar on standard error, or do not.\n"
@@ -228,9 +255,7 @@ void define_serve(CommandLine& line, TypedServe& typed) {
                 "Listen on PATH.\n"
                 "The default is server.sock in the meeting place, or the socket that systemd passes.");
     define_place(line, typed.place);
-    line.option("-j,--jobs", "N", number(server.executor.jobs),
-                "Run N commands at a time; 0: no limit.\n"
-                "The default is no limit.");
+    define_jobs(line, server.executor.jobs, "The default is no limit.");
     line.option("--shell", "PATH", filled(server.executor.shell),
                 "Run lines with PATH -c LINE.\n"
                 "The default is /bin/sh.");

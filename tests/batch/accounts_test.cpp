@@ -66,7 +66,7 @@ TEST_CASE("B5: a joblog row is what GNU parallel's would be", "[ledger]") {
     ledger->add(record_of(4, "gone", Outcome::not_started(ENOENT, "no")), "");
     CHECK(scratch.read("log") ==
           "Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand\n"
-          "1\t:\t1700000000.123\t     1.500\t0\t42\t3\t0\techo a b c\n"
+          "1\t:\t1700000000.123\t     1.500\t0\t42\t3\t0\t$'echo a\\tb\\nc'\n"
           "2\t:\t1700000000.123\t     1.500\t0\t42\t0\t9\tkill\n"
           "3\t:\t1700000000.123\t     1.500\t0\t42\t124\t0\tslow\n"
           "4\t:\t1700000000.123\t     1.500\t0\t42\t127\t0\tgone\n");

@@ -15,6 +15,8 @@
 
 #include <coalesce/batch/timeline_html.h>
 
+#include "page_in.h"
+
 using namespace coalesce;
 using namespace std::chrono_literals;
 using namespace std::string_literals;
@@ -212,7 +214,7 @@ int main(int argc, char** argv) {
         std::fprintf(stderr, "usage: timeline_generate FILE empty|small|hostile|large|wide|crowd [REQUESTS]\n");
         return 2;
     }
-    auto page = TimelinePage::create(argv[1]);
+    auto page = page_in(argv[1]);
     if (!page) {
         std::fprintf(stderr, "timeline_generate: %s\n", page.error().message().c_str());
         return 1;

@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <regex>
+#include <set>
 
 #include "../catch.h"
 #include "../not_tried.h"
@@ -87,7 +88,7 @@ TEST_CASE("B5: the joblog has a row for each request, shared or not, and none is
     CHECK(rows[2][5] == "6");
     CHECK(rows[1][8] == "read x <gate; echo 12345");
     for (const auto& row : rows) CHECK(row.size() == 9);
-    CHECK(rows[3][8] == "printf 'a b'");
+    CHECK(rows[3][8] == "$'printf \\'a\\tb\\''");
     CHECK(rows[4][6] == "0");
     CHECK(rows[4][7] == "9");
     const Ended nul = box.batch({"-0", "-j1", "--joblog", "log"}, std::string("echo a\necho b\0", 14));
@@ -244,8 +245,155 @@ TEST_CASE("B5: --dry-run lists each distinct command with its count and runs non
         box.batch({"--dry-run", "--json"}, "{\"argv\":[\"echo\",\"a b\"]}\n{\"line\":\"echo x\"}\nbad\n");
     CHECK(json.out == "      1 echo 'a b'\n      1 echo x\n");
     CHECK(json.exit == 123);
+    box.batch({"--dry-run", "--joblog", "log", "--report", "report", "--html", "page"}, "echo x\n");
+    for (const char* account : {"log", "report", "page"}) CHECK_FALSE(box.exists(account));
     const Descriptor full = open_file("/dev/full", O_WRONLY);
     CHECK(box.run({.args = {"--dry-run"}, .input = "echo x\n", .stdout_fd = full.get()}).exit == 125);
+}
+
+TEST_CASE("B5: --dry-run tells commands apart as their keys do, and says what differs", "[batch][accounts]") {
+    Sandbox box;
+    const Ended ended =
+        box.batch({"--dry-run", "--json"},
+                  "{\"argv\":[\"pwd\"]}\n{\"argv\":[\"pwd\"],\"cwd\":\"/tmp\"}\n{\"argv\":[\"pwd\"],\"cwd\":\"/\"}\n"
+                  "{\"argv\":[\"pwd\"],\"cwd\":\"/tmp\"}\n{\"argv\":[\"cat\"],\"stdin\":\"a\\nb\"}\n"
+                  "{\"argv\":[\"cat\"],\"stdin\":\"c\"}\n{\"argv\":[\"env\"],\"env\":{\"X\":\"1 2\",\"HOME\":null}}\n");
+    CHECK_THAT(ended.out, StartsWith("      1 pwd\n      2 pwd  # directory /tmp"));
+    CHECK_THAT(ended.out, Contains("\n      1 pwd  # directory /"));
+    CHECK_THAT(ended.out, Contains("\n      1 cat  # stdin $'a\\nb'\n      1 cat  # stdin c\n"));
+    CHECK_THAT(ended.out, Contains("environment: 'X=1 2'") && Contains("no environment: HOME"));
+    CHECK(sorted_lines(ended.out).size() == 6);
+    CHECK(box.batch({"--dry-run", "--key", "k"}, "echo a\necho b\n").out == "      2 echo a\n");
+}
+
+TEST_CASE("O0: --dry-run, --tag, complaints and the joblog show what a terminal would obey", "[batch][accounts]") {
+    Sandbox box;
+    const std::string line = ": \x1b]0;owned\x07\xc2\x9b; echo a\n\necho b";
+    const std::string shown = "$': \\033]0;owned\\007\\302\\233; echo a\\n\\necho b'";
+    CHECK(box.batch({"-0", "--dry-run"}, line + '\0').out == "      1 " + shown + "\n");
+    CHECK(box.batch({"-0", "--tag"}, line + '\0').out == shown + "\ta\n" + shown + "\tb\n");
+    CHECK(box.batch({"-0", "--tag", "--joblog", "log"}, line + '\0').out == shown + "\ta\n" + shown + "\tb\n");
+    CHECK_THAT(box.read("log"), EndsWith("\t" + shown + "\n"));
+    CHECK(box.batch({"-0", "--timeout", "0.01"}, "exec sleep 100 # \x1b\n" + std::string(1, '\0')).err ==
+          "coalesce: $'exec sleep 100 # \\033\\n': timed out\n");
+    CHECK(box.batch({"-a", "no\x1b[31m"}, "").err.find('\x1b') == std::string::npos);
+    box.write("in\x1b[31m", std::string("a\0\n", 3));
+    CHECK(box.batch({"-a", "in\x1b[31m"}, "").err.find('\x1b') == std::string::npos);
+}
+
+TEST_CASE("B5: --dry-run is written whole to a pipe that blocks nobody, and hears signals there", "[batch][accounts]") {
+    Sandbox box;
+    std::string input;
+    for (int i = 0; i < 20'000; ++i) input += "echo number " + std::to_string(i) + "\n";
+    int ends[2];
+    REQUIRE(::pipe2(ends, O_CLOEXEC | O_NONBLOCK) == 0);
+    const Descriptor read_end(ends[0]);
+    Descriptor write_end(ends[1]);
+    Running batch = box.start({.args = {"--dry-run"}, .input = input, .stdout_fd = write_end.get()});
+    write_end.reset();
+    wait_until([&] { return asleep(batch.pid()); });
+    SECTION("read after a while") {
+        ::fcntl(read_end.get(), F_SETFL, 0);
+        const std::string listed = read_all(read_end.get());
+        CHECK(sorted_lines(listed).size() == 20'000);
+        CHECK(batch.wait().exit == 0);
+    }
+    SECTION("never read") {
+        // It is asleep too where it waits for more to list; there, too, the second is enough.
+        batch.signal(SIGTERM);
+        batch.signal(SIGINT);
+        const int status = batch.wait().exit;  // whichever it was told of first
+        CHECK((status == 128 + SIGTERM || status == 128 + SIGINT));
+    }
+}
+
+TEST_CASE("B5: a file given twice, or as input and output, is refused whatever its name", "[batch][accounts]") {
+    Sandbox box;
+    box.write("lines", "echo x >>ran\n");
+    box.write("log", "what it has\n");
+    std::filesystem::create_symlink("log", box.path("link"));
+    std::filesystem::create_hard_link(box.path("log"), box.path("hard"));
+    const std::string itself = box.path("../") + std::filesystem::path(box.directory()).filename().string() + "/log";
+    const auto said = [&](How how) {
+        if (!how.input && how.stdin_fd < 0) how.input = "";
+        const Ended ended = box.run(std::move(how));
+        CHECK(ended.exit == 125);
+        return ended.err;
+    };
+    for (const std::string& other : {std::string("log"), std::string("./log"), box.path("log"), itself,
+                                     std::string("link"), std::string("hard")}) {
+        INFO(other);
+        CHECK(said({.args = {"-a", "lines", "--joblog", "log", "--report", other}}) ==
+              "coalesce: cannot write --report to " + other + ": it is also --joblog\n");
+        CHECK(said({.args = {"-a", "lines", "--joblog", other, "--html", "log"}}) ==
+              "coalesce: cannot write --html to log: it is also --joblog\n");
+        CHECK(said({.args = {"-a", "log", "--joblog", other}}) ==
+              "coalesce: cannot write --joblog to " + other + ": it is also the input\n");
+        CHECK(said({.args = {"-a", "log", "--joblog", "+" + other}}) ==
+              "coalesce: cannot write --joblog to " + other + ": it is also the input\n");
+        const Descriptor input = open_file(box.path("log"), O_RDONLY);
+        CHECK(said({.args = {"--html", other}, .stdin_fd = input.get()}) ==
+              "coalesce: cannot write --html to " + other + ": it is also the input\n");
+        const Descriptor output = open_file(box.path("log"), O_WRONLY | O_APPEND);
+        CHECK(said({.args = {"-a", "lines", "--report", other}, .stdout_fd = output.get()}) ==
+              "coalesce: cannot write --report to " + other + ": it is also standard output\n");
+        CHECK(said({.args = {"-a", other}, .stdout_fd = output.get()}) ==
+              "coalesce: cannot write to the input: it is also standard output\n");
+        CHECK(box.run({.args = {"-a", "lines", "--report", other}, .input = "", .stderr_fd = output.get()}).exit ==
+              125);
+        CHECK_THAT(box.read("log"), StartsWith("what it has\n"));
+        box.write("log", "what it has\n");
+    }
+    CHECK_FALSE(box.exists("ran"));
+    // A name that is not there yet is compared too, and no device or pipe is mistaken for a file.
+    CHECK_THAT(said({.args = {"-a", "lines", "--joblog", "new", "--report", "./new"}}),
+               Contains("it is also --joblog"));
+    const Descriptor null = open_file("/dev/null", O_RDWR);
+    CHECK(box.run({.args = {"-a", "lines", "--joblog", "/dev/null", "--report", "/dev/null"},
+                   .stdin_fd = null.get(),
+                   .stdout_fd = null.get()})
+              .exit == 0);
+    CHECK(box.lines("ran") == 1);
+}
+
+TEST_CASE("B5: an account on /dev/stderr goes to where that is, and truncates nothing", "[batch][accounts]") {
+    Sandbox box;
+    box.write("log", "before\n");
+    for (const char* name : {"/dev/stderr", "/dev/fd/2", "/proc/self/fd/2"}) {
+        const Descriptor log = open_file(box.path("log"), O_WRONLY | O_APPEND);
+        CHECK(box.run({.args = {"--joblog", name}, .input = "echo complaint >&2\n", .stderr_fd = log.get()}).exit == 0);
+    }
+    CHECK_THAT(box.read("log"), StartsWith("before\nSeq\t") && Contains("complaint\nSeq\t"));
+    CHECK(box.lines("log") == 1 + 3 * 3);
+    const Descriptor output = open_file(box.path("out"), O_WRONLY | O_CREAT);  // no O_APPEND: they share a position
+    CHECK(box.run({.args = {"--report", "/dev/stdout"}, .input = "echo result\n", .stdout_fd = output.get()}).exit ==
+          0);
+    CHECK_THAT(box.read("out"), StartsWith("{\"sequence\":1,") && EndsWith("}\nresult\n"));
+}
+
+TEST_CASE("B5: no account has more runs at once than there may be", "[batch][accounts]") {
+    Sandbox box;
+    std::string lines;
+    for (int i = 0; i < 200; ++i) lines += "true " + std::to_string(i) + "\n";
+    box.batch({"-j4", "--html", "page"}, lines + "true 0\ntrue 1\n");
+    std::set<std::string> runs;
+    std::vector<std::pair<std::string, int>> changes;  // times are of equal length: text will do
+    const std::string page = box.read("page");
+    const auto field = [&page](const char* name, std::size_t from) {
+        const std::size_t at = page.find(std::string("\"") + name + "\":", from) + std::string(name).size() + 3;
+        return page.substr(at, page.find_first_of(",}", at) - at);
+    };
+    for (auto at = page.find("\n{\"n\":"); at != std::string::npos; at = page.find("\n{\"n\":", at + 1)) {
+        if (!runs.insert(field("run", at)).second) continue;
+        changes.emplace_back(field("started", at), +1);
+        changes.emplace_back(field("ended", at), -1);
+    }
+    REQUIRE(runs.size() >= 200);
+    std::sort(changes.begin(), changes.end());
+    int running = 0;
+    int most = 0;
+    for (const auto& [when, change] : changes) most = std::max(most, running += change);
+    CHECK(most <= 4);
 }
 
 TEST_CASE("B5: -v closes with a summary", "[batch][accounts]") {

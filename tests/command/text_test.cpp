@@ -4,7 +4,7 @@
 #include <coalesce/command/title.h>
 #include <coalesce/command/utf8.h>
 
-#include <catch2/catch.hpp>
+#include "../catch.h"
 
 #include <algorithm>
 #include <random>

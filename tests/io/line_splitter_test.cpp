@@ -2,7 +2,7 @@
 // Lines out of bytes: however they come, the lines are the same, and a long one costs nothing for good.
 #include <coalesce/io/line_splitter.h>
 
-#include <catch2/catch.hpp>
+#include "../catch.h"
 
 #include <algorithm>
 #include <cstring>

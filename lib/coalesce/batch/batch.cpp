@@ -6,23 +6,23 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <cinttypes>
 #include <cstdio>
 #include <unordered_map>
 #include <utility>
 #include <vector>
 
 #include <coalesce/command/duration.h>
-#include <coalesce/command/size.h>
 #include <coalesce/command/text.h>
 #include <coalesce/command/title.h>
-#include <coalesce/flight/string_hash.h>
 #include <coalesce/io/loop.h>
 #include <coalesce/batch/delivery.h>
+#include <coalesce/batch/dry_run.h>
 #include <coalesce/command/insistence.h>
 #include <coalesce/engine/key_hash.h>
 #include <coalesce/batch/ledger.h>
 #include <coalesce/batch/line_source.h>
+#include <coalesce/batch/long_output.h>
+#include <coalesce/batch/once.h>
 #include <coalesce/batch/progress.h>
 #include <coalesce/protocol/request.h>
 #include <coalesce/protocol/resolved_request.h>
@@ -56,9 +56,21 @@ bool same_file(int a, int b) {
     return ::fstat(a, &x) == 0 && ::fstat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
+constexpr int gave_up_status = 75;
+
+// What there is of a run that its requester will not see the end of.
+RunResult unfinished(const RunTicket& ticket) {
+    const Run& run = ticket.state();
+    return {.run = ticket.id(),
+            .outcome = Outcome::cancelled(),
+            .title = run.title,
+            .requested = run.requested,
+            .started = run.started};
+}
+
 class Batch {
   public:
-    Batch(BatchOptions options, Surroundings own, Ledger ledger);
+    Batch(BatchOptions options, Surroundings own, Ledger ledger, std::optional<EarlierJobs> earlier);
     BatchEnd run();
 
   private:
@@ -73,30 +85,31 @@ class Batch {
         std::uint64_t bytes = 0;  // what it costs while it waits
         system_clock::time_point at;
         steady_clock::time_point at_steady;
-        RunTicket ticket;  // kept only for a request that may give up waiting
+        RunTicket ticket;
         std::optional<Timer> patience;
     };
 
     void on_line(const LineSource::Line& line);
-    void take_line(std::string_view text);
-    void take_request(Request request, std::uint64_t line_number);
-    void reject(std::uint64_t line_number, const std::string& id, std::string_view text, const std::string& why);
+    void on_input_end(const std::optional<Error>& error);
+    void take_line(std::uint64_t sequence, std::string_view text);
+    void take_request(Request request, std::uint64_t sequence);
+    void reject(std::uint64_t sequence, const std::string& id, std::string_view text, const std::string& why);
+    [[nodiscard]] bool skips(std::uint64_t sequence, std::string_view command);
+    void found(std::uint64_t sequence, std::shared_ptr<const RunResult> result, std::unique_ptr<Asked> asked);
     void wait_for(RunTicket ticket, std::uint64_t sequence, std::unique_ptr<Asked> asked,
                   std::optional<milliseconds> patience, std::size_t command_bytes);
     void give_up(std::uint64_t sequence, bool joined);
+    void abandon();
 
-    void landed(std::uint64_t sequence, bool joined, const Landing<RunResult>& landing, std::unique_ptr<Asked> asked);
+    void landed(std::uint64_t sequence, bool joined, const Landing<RunResult>& landing);
     void deliver(std::uint64_t sequence, bool joined, std::shared_ptr<const RunResult> result, std::size_t requesters,
                  std::unique_ptr<Asked> asked, bool gave_up = false);
     void print(std::uint64_t sequence, bool joined, std::shared_ptr<const RunResult> result, std::size_t requesters,
                std::unique_ptr<Asked> asked, bool gave_up);
     void account(const RunResult& result, bool joined, std::size_t requesters, const Asked& asked, bool gave_up);
-    void count_run(const Outcome& outcome);
-    void on_stalled(FlightId id);
-    void drain(FlightId id);
+    void run_over(const RunResult& result);
+    void halt();
     void forget(FlightId id);
-    void keep(const std::shared_ptr<const RunResult>& result);
-    [[nodiscard]] Outcome beyond_replay() const;
 
     [[nodiscard]] bool remembers() const noexcept {
         return ledger_.wanted() || options_.format == Format::json || options_.input == BatchOptions::Input::json ||
@@ -104,65 +117,66 @@ class Batch {
     }
     [[nodiscard]] std::unique_ptr<Asked> remember(std::uint64_t sequence, const KeyView& key) const;
     [[nodiscard]] Job job_defaults() const;
-    [[nodiscard]] Job job_of_line(std::string line) const;
+    [[nodiscard]] Job job_of_line(std::string line);
+    void append_words(std::string& words, std::string_view line) const;
+    void list(std::uint64_t sequence, const RequestKey& key, const std::string& title);
     void throttle();
     void stop_reading();
+    void end_all();
     void interrupt(int number);
     void refused(const Error& error);
     void complain(const std::string& sentence);
     void say(const std::string& text);
-    void list_distinct();
+    [[nodiscard]] std::string closing_words() const;
     [[nodiscard]] BatchSummary summary() const;
     [[nodiscard]] BatchEnd end() const;
 
     const BatchOptions options_;
     Ledger ledger_;
+    const std::optional<EarlierJobs> earlier_;
     std::shared_ptr<const Surroundings> surroundings_;
     SurroundingsTable interned_;
     std::shared_ptr<const CanonicalSurroundings> canonical_;
 
     Loop loop_;
+    OnceMemory once_;
     CommandExecutor executor_;
     Delivery delivery_;
+    LongOutput long_output_;
     LineSource source_;
     std::vector<std::unique_ptr<SignalWatch>> signals_;
     Insistence insistence_;
     std::optional<Progress> progress_;
+    std::optional<DryRun> dry_run_;
 
     std::string words_;  // of the line at hand; kept for its room
     struct Leader {
-        std::uint64_t sequence;  // 0 once it has given up
-        bool with_output;
-        std::string once_key;  // --once: what to keep its result under
+        std::optional<LongOutput::Leader> request;  // nothing once it has given up
+        std::uint64_t requests = 1;                 // counted where --halt asks for it
     };
     std::unordered_map<FlightId, Leader> leaders_;                       // who led each live flight
-    std::unordered_map<FlightId, std::unique_ptr<SpoolReader>> drains_;  // of long output that its leader does not want
-    std::unordered_map<FlightId, std::uint64_t> live_;  // printed while they run: the sequence number shown
-    std::unordered_map<std::uint64_t, std::unique_ptr<Asked>> impatient_;
-    // --once: results by key, and the key that is being asked for just now.
-    std::unordered_map<std::string, std::shared_ptr<const RunResult>, StringHash, std::equal_to<>> kept_;
-    std::string asking_once_;
-    std::vector<std::pair<std::string, std::uint64_t>> listed_;  // --dry-run
-    std::unordered_map<std::string, std::size_t, StringHash, std::equal_to<>> listed_at_;
+    std::unordered_map<std::uint64_t, std::unique_ptr<Asked>> waiting_;  // all, where more is remembered of them
 
+    Halt halt_;
     std::uint64_t requests_ = 0;
+    std::uint64_t skipped_ = 0;  // done by an earlier batch
     std::uint64_t done_ = 0;
     std::uint64_t waiting_bytes_ = 0;
     std::uint64_t shared_ = 0;
     std::uint64_t failed_requests_ = 0;
-    std::uint64_t failed_runs_ = 0;
     nanoseconds saved_{0};
     steady_clock::time_point begun_ = steady_clock::now();
     bool reading_ = true;
+    bool knows_enough_;  // to start: for a percentage of all, how many they are, if that can be read ahead
     bool own_failure_ = false;
-    std::optional<int> halted_with_;
     int interrupted_by_ = 0;
     bool reader_gone_ = false;
 };
 
-Batch::Batch(BatchOptions options, Surroundings own, Ledger ledger)
+Batch::Batch(BatchOptions options, Surroundings own, Ledger ledger, std::optional<EarlierJobs> earlier)
     : options_(std::move(options)),
       ledger_(std::move(ledger)),
+      earlier_(std::move(earlier)),
       surroundings_(std::make_shared<const Surroundings>(std::move(own))),
       canonical_(interned_.intern(canonical_surroundings(*surroundings_, options_.rules))),
       executor_(loop_, options_.executor),
@@ -171,32 +185,30 @@ Batch::Batch(BatchOptions options, Surroundings own, Ledger ledger)
                  [this] {
                      if (progress_) progress_->clear();
                  }}),
+      long_output_(loop_, executor_, delivery_, options_.executor.spool.replay_bytes, options_.format == Format::text),
       source_(loop_, options_.input_fd, options_.delimiter, request_bytes_max,
               {[this](const LineSource::Line& line) { on_line(line); },
-               [this](std::optional<Error> error) {
-                   reading_ = false;
-                   if (error) {
-                       own_failure_ = true;
-                       complain("cannot read " + options_.input_name + ": " + error->code.message());
-                   }
-               }}) {
+               [this](const std::optional<Error>& error) { on_input_end(error); }}),
+      halt_(options_.halt),
+      knows_enough_(!halt_.counts_requests()) {
+    executor_.hold(!knows_enough_);
     ledger_.on_complaint([this](const std::string& sentence) { complain(sentence); });
-    executor_.on_stalled([this](FlightId id) { on_stalled(id); });
+    executor_.on_stalled([this](FlightId id) {
+        const auto leader = leaders_.find(id);
+        long_output_.begin(id, leader == leaders_.end() ? std::nullopt : leader->second.request);
+    });
     executor_.on_landed([this](FlightId id) {
         const auto leader = leaders_.find(id);
-        if (leader == leaders_.end() || leader->second.sequence != 0) return;
+        if (leader == leaders_.end() || leader->second.request) return;
         loop_.post([this, id] { forget(id); });  // perhaps nobody is left to be told
     });
-    executor_.on_over([this](const std::shared_ptr<const RunResult>& result) {
-        count_run(result->outcome);
-        keep(result);
-        throttle();
-    });
+    executor_.on_over([this](const std::shared_ptr<const RunResult>& result) { run_over(*result); });
+    if (options_.dry_run) dry_run_.emplace(loop_, canonical_, [this](const Error& error) { refused(error); });
     for (const int number : {SIGINT, SIGTERM, SIGHUP})
         if (!was_told_to_ignore(number))
             signals_.push_back(std::make_unique<SignalWatch>(loop_, number, [this, number] { interrupt(number); }));
     const bool terminal = ::isatty(STDERR_FILENO) != 0 && !(::isatty(STDOUT_FILENO) != 0 && same_file(1, 2));
-    if (options_.progress.value_or(terminal) && !options_.dry_run)
+    if (options_.progress.value_or(terminal) && !dry_run_)
         progress_.emplace(loop_, [this] {
             return ProgressFacts{.done = done_,
                                  .read = requests_,
@@ -211,16 +223,10 @@ BatchEnd Batch::run() {
     source_.resume();
     loop_.run();
     progress_.reset();
-    if (options_.dry_run) list_distinct();
+    abandon();
     ledger_.finish(summary());
     if (ledger_.failed()) own_failure_ = true;
-    if (options_.verbose) {
-        const BatchSummary sums = summary();
-        complain(fmt::format("{} requests, {} runs, {} shared, {} failed, {} in all, {} saved", sums.requests,
-                             sums.runs, sums.shared, sums.failed,
-                             format_duration(duration_cast<milliseconds>(sums.wall)),
-                             format_duration(duration_cast<milliseconds>(sums.saved))));
-    }
+    if (options_.verbose) complain(closing_words());
     return end();
 }
 
@@ -228,6 +234,7 @@ void Batch::on_line(const LineSource::Line& line) {
     if (line.too_long) {
         reject(line.number, {}, line.text, fmt::format("longer than {} MiB, it begins with", request_bytes_max >> 20));
     } else if (line.text.find_first_not_of(" \t\r") == std::string_view::npos) {
+        delivery_.skip(line.number);
         return;
     } else if (options_.input == BatchOptions::Input::json) {
         auto parsed = parse_request(line.text);
@@ -238,16 +245,28 @@ void Batch::on_line(const LineSource::Line& line) {
     } else if (line.text.find('\0') != std::string_view::npos) {
         reject(line.number, {}, line.text.substr(0, line.text.find('\0')), "a NUL byte after");
     } else {
-        take_line(line.text);
+        take_line(line.number, line.text);
     }
     throttle();
 }
 
+void Batch::on_input_end(const std::optional<Error>& error) {
+    reading_ = false;
+    if (error) {
+        own_failure_ = true;
+        complain("cannot read " + options_.input_name + ": " + error->code.message());
+    }
+    if (dry_run_) return dry_run_->list();
+    if (halt_.input_over(requests_)) halt();
+    throttle();
+}
+
 // Bad input is a failed request of its own: the others still run.
-void Batch::reject(std::uint64_t line_number, const std::string& id, std::string_view text, const std::string& why) {
-    std::string sentence = fmt::format("{}, line {}: {}", options_.input_name, line_number, why);
+void Batch::reject(std::uint64_t sequence, const std::string& id, std::string_view text, const std::string& why) {
+    if (skips(sequence, text)) return;
+    std::string sentence = fmt::format("{}, line {}: {}", options_.input_name, sequence, why);
     if (!text.empty()) sentence += " " + display_word(text);
-    const std::uint64_t sequence = ++requests_;
+    ++requests_;
     auto asked = remember(sequence, {canonical_, {}});
     if (asked) {
         asked->id = id;
@@ -255,7 +274,31 @@ void Batch::reject(std::uint64_t line_number, const std::string& id, std::string
     }
     auto result = std::make_shared<const RunResult>(
         RunResult{.outcome = Outcome::refused(0, std::move(sentence)), .title = title(text)});
+    const bool enough = halt_.request_over(result->outcome);
     deliver(sequence, false, std::move(result), 1, std::move(asked));
+    if (enough) halt();
+}
+
+// --resume. The input has to be the same as it was then, or other commands would be
+// taken for done: the first that is not ends the batch.
+bool Batch::skips(std::uint64_t sequence, std::string_view command) {
+    if (!earlier_) return false;
+    switch (earlier_->look_up(sequence, command)) {
+        case EarlierJobs::Verdict::to_run:
+            return false;
+        case EarlierJobs::Verdict::to_skip:
+            ++skipped_;
+            break;
+        case EarlierJobs::Verdict::another_command:
+            own_failure_ = true;
+            complain(fmt::format("cannot resume by {}: its command {} is {}, but line {} of {} is {}", options_.joblog,
+                                 sequence, earlier_->command_of(sequence), sequence, options_.input_name,
+                                 title(command)));
+            stop_reading();
+            executor_.start_no_more();
+    }
+    delivery_.skip(sequence);
+    return true;
 }
 
 std::unique_ptr<Batch::Asked> Batch::remember(std::uint64_t sequence, const KeyView& key) const {
@@ -272,139 +315,146 @@ Job Batch::job_defaults() const {
     return Job{.timeout = options_.timeout, .retries = options_.retries, .grace = options_.grace};
 }
 
-Job Batch::job_of_line(std::string line) const {
+Job Batch::job_of_line(std::string line) {
     Job job = job_defaults();
     job.command.argv = {options_.executor.shell, "-c", line};
     job.command.surroundings = surroundings_;
     job.title = title(line);
+    if (options_.once) {
+        std::string words;
+        append_words(words, line);
+        job.retention = once_.keeper({canonical_, words}, true);
+    }
     job.line = std::move(line);
     return job;
 }
 
-void Batch::take_line(std::string_view text) {
-    if (options_.dry_run) {
-        const auto found = listed_at_.find(text);
-        if (found != listed_at_.end()) {
-            ++listed_[found->second].second;
-            return;
-        }
-        listed_at_.emplace(text, listed_.size());
-        listed_.emplace_back(text, 1);
-        return;
-    }
-    const std::uint64_t sequence = ++requests_;
-    if (options_.rules.key) {
-        words_ = canonical_words({}, std::nullopt, options_.rules);
-    } else {
-        words_.clear();
-        append_canonical_line(words_, options_.executor.shell, text);
-    }
+void Batch::append_words(std::string& words, std::string_view line) const {
+    if (options_.rules.key)
+        words += canonical_words({}, std::nullopt, options_.rules);
+    else
+        append_canonical_line(words, options_.executor.shell, line);
+}
+
+void Batch::list(std::uint64_t sequence, const RequestKey& key, const std::string& title) {
+    dry_run_->count(key, title);
+    delivery_.skip(sequence);
+}
+
+void Batch::take_line(std::uint64_t sequence, std::string_view text) {
+    if (skips(sequence, text)) return;
+    words_.clear();
+    append_words(words_, text);
+    const RequestKey key{canonical_, words_};
+    if (dry_run_) return list(sequence, key, title(text));
     if (options_.rules.no_share) append_unshared(words_);
+    ++requests_;
     auto asked = remember(sequence, {canonical_, words_});
     if (asked) asked->command = std::string(text);
-    if (options_.once) {
-        if (const auto kept = kept_.find(words_); kept != kept_.end())
-            return deliver(sequence, true, kept->second, 1, std::move(asked));
-    }
-    if (options_.once) asking_once_ = words_;
-    RunTicket ticket = executor_.submit(RequestKey{canonical_, words_}, [this, line = std::string(text)]() mutable {
-        return job_of_line(std::move(line));
-    });
+    if (options_.once)
+        if (auto result = once_.find(key)) return found(sequence, std::move(result), std::move(asked));
+    RunTicket ticket =
+        executor_.submit(key, [this, line = std::string(text)]() mutable { return job_of_line(std::move(line)); });
     wait_for(std::move(ticket), sequence, std::move(asked), std::nullopt, text.size());
 }
 
-void Batch::take_request(Request request, std::uint64_t line_number) {
-    const auto refuse = [&](const std::string& why) { reject(line_number, request.id, {}, why); };
+void Batch::take_request(Request request, std::uint64_t sequence) {
+    const auto refuse = [&](const std::string& why) { reject(sequence, request.id, {}, why); };
     if (!request.op.empty()) return refuse("\"op\" is for a server, not for a batch");
     if (request.output == Request::Output::stream || request.output == Request::Output::fd)
         return refuse("\"output\" can be whole or none in a batch");
     ResolvedRequest resolved = resolve(request, surroundings_, options_.rules, options_.executor.shell, job_defaults());
-    if (options_.dry_run) return take_line(resolved.job.title);
-    const std::uint64_t sequence = ++requests_;
+    const std::string command = resolved.job.line.value_or(resolved.job.title);
+    if (skips(sequence, command)) return;
     const auto canonical =
         resolved.canonical_surroundings ? interned_.intern(std::move(*resolved.canonical_surroundings)) : canonical_;
     const std::string& words = resolved.canonical_words;
+    const RequestKey key{canonical, words};
+    if (dry_run_) return list(sequence, key, resolved.job.title);
+    ++requests_;
     auto asked = remember(sequence, {canonical, words});
     asked->id = std::move(request.id);
-    asked->command = resolved.job.line.value_or(resolved.job.title);
+    asked->command = command;
     asked->with_output = request.output == Request::Output::whole;
     const std::size_t command_bytes =
         words.size() + (resolved.job.command.stdin_bytes ? resolved.job.command.stdin_bytes->size() : 0);
-    if (options_.once) asking_once_ = canonical->bytes + words;
-    if (options_.once && !request.fresh) {
-        if (const auto kept = kept_.find(asking_once_); kept != kept_.end())
-            return deliver(sequence, true, kept->second, 1, std::move(asked));
+    if (options_.once) {
+        if (auto result = request.fresh ? nullptr : once_.find(key))
+            return found(sequence, std::move(result), std::move(asked));
+        resolved.job.retention = once_.keeper(key, !request.fresh);
     }
-    RunTicket ticket = executor_.submit(RequestKey{canonical, words},
-                                        [job = std::move(resolved.job)]() mutable { return std::move(job); },
+    RunTicket ticket = executor_.submit(key, [job = std::move(resolved.job)]() mutable { return std::move(job); },
                                         {.fresh = request.fresh});
     wait_for(std::move(ticket), sequence, std::move(asked), request.wait, command_bytes);
+}
+
+// --once: it has run.
+void Batch::found(std::uint64_t sequence, std::shared_ptr<const RunResult> result, std::unique_ptr<Asked> asked) {
+    const bool enough = halt_.request_over(result->outcome);
+    deliver(sequence, true, std::move(result), 1, std::move(asked));
+    if (enough) halt();
 }
 
 void Batch::wait_for(RunTicket ticket, std::uint64_t sequence, std::unique_ptr<Asked> asked,
                      std::optional<milliseconds> patience, std::size_t command_bytes) {
     const bool joined = !ticket.leader();
-    if (!joined) leaders_.emplace(ticket.id(), Leader{sequence, !asked || asked->with_output, std::move(asking_once_)});
+    if (!joined)
+        leaders_.emplace(ticket.id(), Leader{LongOutput::Leader{sequence, !asked || asked->with_output}});
+    else if (const auto leader = leaders_.find(ticket.id()); halt_.counts_requests() && leader != leaders_.end())
+        ++leader->second.requests;
     std::uint64_t bytes = joined ? joined_bytes : queued_bytes(command_bytes);
-    if (asked) {
-        bytes += sizeof(Asked) + asked->command.size() + asked->id.size() + asked->key.size();
-        asked->bytes = bytes;
-    }
+    if (asked) bytes += sizeof(Asked) + asked->command.size() + asked->id.size() + asked->key.size();
     waiting_bytes_ += bytes;
+    // Two words and no allocation: two million of these wait at a time.
+    ticket.then([this, place = sequence << 1 | (joined ? 1U : 0U)](const Landing<RunResult>& landing) {
+        landed(place >> 1, (place & 1) != 0, landing);
+    });
+    if (!asked) return std::move(ticket).detach();
     if (patience) {
-        asked->ticket = std::move(ticket);
-        asked->ticket.then([this, sequence, joined](const Landing<RunResult>& landing) {
-            auto node = impatient_.extract(sequence);
-            landed(sequence, joined, landing, std::move(node.mapped()));
-        });
         asked->patience.emplace(loop_);
         asked->patience->start(*patience, [this, sequence, joined] { give_up(sequence, joined); });
-        impatient_.emplace(sequence, std::move(asked));
-        return;
     }
-    if (asked) {
-        ticket.then([this, joined, asked = std::move(asked)](const Landing<RunResult>& landing) mutable {
-            const std::uint64_t number = asked->sequence;
-            landed(number, joined, landing, std::move(asked));
-        });
-    } else {
-        // Two words and no allocation: two million of these wait at a time.
-        ticket.then([this, place = sequence << 1 | (joined ? 1U : 0U)](const Landing<RunResult>& landing) {
-            landed(place >> 1, (place & 1) != 0, landing, nullptr);
-        });
-    }
-    std::move(ticket).detach();
+    asked->bytes = bytes;
+    asked->ticket = std::move(ticket);
+    waiting_.emplace(sequence, std::move(asked));
 }
 
 void Batch::give_up(std::uint64_t sequence, bool joined) {
-    if (impatient_.at(sequence)->ticket.landed()) return;  // its result is on the way
-    auto node = impatient_.extract(sequence);
+    if (waiting_.at(sequence)->ticket.landed()) return;  // its result is on the way
+    auto node = waiting_.extract(sequence);
     std::unique_ptr<Asked> asked = std::move(node.mapped());
     const FlightId id = asked->ticket.id();
     waiting_bytes_ -= asked->bytes;
-    // Output that has been shown to this request cannot be shown to another.
-    if (const auto live = live_.find(id); live != live_.end() && live->second == sequence)
-        executor_.refuse(id, beyond_replay());
-    if (const auto leader = leaders_.find(id); leader != leaders_.end() && leader->second.sequence == sequence)
-        leader->second.sequence = 0;
-    const Run& run = asked->ticket.state();
-    auto result = std::make_shared<const RunResult>(RunResult{.run = asked->ticket.id(),
-                                                              .outcome = Outcome::cancelled(),
-                                                              .title = run.title,
-                                                              .requested = run.requested,
-                                                              .started = run.started});
+    if (long_output_.shown_to(id, sequence)) long_output_.give_up(id);
+    if (const auto leader = leaders_.find(id); leader != leaders_.end()) {
+        if (!joined) leader->second.request.reset();
+        if (halt_.counts_requests()) --leader->second.requests;
+    }
+    auto result = std::make_shared<const RunResult>(unfinished(asked->ticket));
     asked->ticket = {};
+    const bool enough = halt_.request_over(Outcome::exited(gave_up_status));
     deliver(sequence, joined, std::move(result), 1, std::move(asked), true);
+    if (enough) halt();
+}
+
+// A second signal ends the batch with commands still running: their accounts say so.
+void Batch::abandon() {
+    for (auto& [sequence, asked] : waiting_) {
+        RunResult result = unfinished(asked->ticket);
+        if (result.started != system_clock::time_point()) result.duration = system_clock::now() - result.started;
+        if (ledger_.wanted()) account(result, !asked->ticket.leader(), 1, *asked, false);
+        std::move(asked->ticket).detach();
+    }
+    waiting_.clear();
 }
 
 // Called once for each requester, when its flight has landed.
-void Batch::landed(std::uint64_t sequence, bool joined, const Landing<RunResult>& landing,
-                   std::unique_ptr<Asked> asked) {
+void Batch::landed(std::uint64_t sequence, bool joined, const Landing<RunResult>& landing) {
     const std::shared_ptr<const RunResult>& result = landing.value;
+    std::unique_ptr<Asked> asked;
+    if (auto node = waiting_.extract(sequence)) asked = std::move(node.mapped());
     waiting_bytes_ -= asked ? asked->bytes : joined ? joined_bytes : queued_bytes(result->title.size());
-    if (const auto leader = leaders_.find(result->run); leader != leaders_.end()) {
-        forget(result->run);
-    }
+    forget(result->run);
     deliver(sequence, joined, result, landing.requesters, std::move(asked));
 }
 
@@ -417,11 +467,11 @@ void Batch::deliver(std::uint64_t sequence, bool joined, std::shared_ptr<const R
 
 void Batch::print(std::uint64_t sequence, bool joined, std::shared_ptr<const RunResult> result, std::size_t requesters,
                   std::unique_ptr<Asked> asked, bool gave_up) {
-    const auto live = live_.find(result->run);
-    const bool shown_live = live != live_.end() && live->second == sequence;
+    const bool shown_live = long_output_.shown_to(result->run, sequence);
     if (result->outcome.kind == Outcome::Kind::cancelled && !gave_up) {  // it was ended by us
+        if (asked && ledger_.wanted()) account(*result, joined, requesters, *asked, false);
         if (!shown_live) return delivery_.skip(sequence);
-        live_.erase(live);
+        long_output_.shown(result->run);
         return;
     }
     const bool with_output = !asked || asked->with_output;
@@ -431,7 +481,7 @@ void Batch::print(std::uint64_t sequence, bool joined, std::shared_ptr<const Run
     if (!shown_live && with_output && ended_by_limit) {
         auto refusal = std::make_shared<RunResult>(*result);
         refusal->spool.reset();
-        refusal->outcome = beyond_replay();
+        refusal->outcome = long_output_.refusal();
         result = std::move(refusal);
     }
     if (joined) {
@@ -443,7 +493,7 @@ void Batch::print(std::uint64_t sequence, bool joined, std::shared_ptr<const Run
     if (shown_live) {
         const std::string words = gave_up ? gave_up_words(result->title) : last_words(result->outcome, result->title);
         if (!words.empty()) say(words);
-        live_.erase(live);
+        long_output_.shown(result->run);
         return;
     }
     if (options_.unique && joined) return delivery_.skip(sequence);
@@ -459,19 +509,22 @@ void Batch::print(std::uint64_t sequence, bool joined, std::shared_ptr<const Run
 }
 
 void Batch::account(const RunResult& result, bool joined, std::size_t requesters, const Asked& asked, bool gave_up) {
-    RequestRecord record{.sequence = asked.sequence,
-                         .run = result.run,
-                         .command = asked.command,
-                         .id = asked.id,
-                         .joined = joined,
-                         .requesters = requesters,
-                         .requested = asked.at,
-                         .started = result.started,
-                         .ended = system_clock::now(),
-                         .waited = steady_clock::now() - asked.at_steady,
-                         .run_time = result.duration,
-                         .outcome = gave_up ? Outcome::exited(75) : result.outcome,
-                         .attempts = result.attempts};
+    // Not when it is delivered: by then the next one has its place.
+    const bool ran = result.duration.count() != 0 && !gave_up;
+    RequestRecord record{
+        .sequence = asked.sequence,
+        .run = result.run,
+        .command = asked.command,
+        .id = asked.id,
+        .joined = joined,
+        .requesters = requesters,
+        .requested = asked.at,
+        .started = result.started,
+        .ended = ran ? result.started + duration_cast<system_clock::duration>(result.duration) : system_clock::now(),
+        .waited = steady_clock::now() - asked.at_steady,
+        .run_time = result.duration,
+        .outcome = gave_up ? Outcome::exited(gave_up_status) : result.outcome,
+        .attempts = result.attempts};
     if (result.spool) {
         record.stdout_bytes = result.spool->size(Stream::out);
         record.stderr_bytes = result.spool->size(Stream::err);
@@ -479,71 +532,34 @@ void Batch::account(const RunResult& result, bool joined, std::size_t requesters
     ledger_.add(record, asked.key);
 }
 
-void Batch::count_run(const Outcome& outcome) {
-    if (outcome.success() || outcome.kind == Outcome::Kind::cancelled) return;
-    ++failed_runs_;
-    if (!options_.halt || failed_runs_ < options_.halt->failures || halted_with_) return;
-    halted_with_ = outcome.status();
-    stop_reading();
-    executor_.start_no_more();
-    if (options_.halt->now) executor_.cancel_all(options_.grace);
+// Before another run takes its place.
+void Batch::run_over(const RunResult& result) {
+    const auto leader = leaders_.find(result.run);  // none if it is over while it is being asked for
+    if (halt_.run_over(result.outcome, leader == leaders_.end() ? 1 : leader->second.requests)) halt();
+    throttle();
 }
 
-// Before the key is free: a line that is read between a run's end and its delivery
-// must not run again. A command that cannot be started is over while it is being asked for.
-void Batch::keep(const std::shared_ptr<const RunResult>& result) {
-    if (!options_.once || result->outcome.kind == Outcome::Kind::cancelled) return;
-    const auto leader = leaders_.find(result->run);
-    const std::string& key = leader == leaders_.end() ? asking_once_ : leader->second.once_key;
-    kept_.emplace(key, result);
+void Batch::halt() {
+    stop_reading();
+    executor_.start_no_more();
+    if (halt_.now()) executor_.cancel_all(options_.grace);
 }
 
 void Batch::forget(FlightId id) {
     leaders_.erase(id);
-    drains_.erase(id);
-}
-
-// Past the replay limit a result cannot be kept whole, so the request that led
-// the run is shown it as it comes. Whoever else shares it is refused at its end.
-void Batch::on_stalled(FlightId id) {
-    const auto leader = leaders_.find(id);
-    if (live_.contains(id) || drains_.contains(id)) return;
-    if (leader == leaders_.end() || leader->second.sequence == 0) return executor_.refuse(id, beyond_replay());
-    if (!leader->second.with_output) return drain(id);
-    if (options_.format != Format::text) return executor_.refuse(id, beyond_replay());
-    live_.emplace(id, leader->second.sequence);
-    delivery_.add_live(leader->second.sequence, executor_.spool_of(id));
-}
-
-// On a later turn: the run is being recorded just now.
-void Batch::drain(FlightId id) {
-    drains_.emplace(id, nullptr);
-    loop_.post([this, id] {
-        const auto spool = executor_.spool_of(id);
-        const auto found = drains_.find(id);
-        if (!spool || found == drains_.end()) return;
-        const auto read_on = [reader = &found->second] {
-            while (const auto piece = (*reader)->next()) (*reader)->advance(piece->extent.length);
-        };
-        found->second = std::make_unique<SpoolReader>(*spool, read_on);
-        read_on();
-    });
-}
-
-Outcome Batch::beyond_replay() const {
-    return Outcome::refused(0, "the output is longer than the replay limit of " +
-                                   format_size(options_.executor.spool.replay_bytes) +
-                                   "; raise it with --replay-limit");
+    long_output_.over(id);
 }
 
 // Reads on while there is room for what is read, and lets commands start while
 // their results find a way out.
 void Batch::throttle() {
+    const bool full = executor_.counts().queued >= options_.read_ahead || waiting_bytes_ >= waiting_bytes_max ||
+                      delivery_.waiting() >= undelivered_max;
+    if (!reading_ || full) knows_enough_ = true;
     // Never when nothing runs: the result that all others wait for may be yet to start.
-    executor_.hold(delivery_.backlog_bytes() > backlog_bytes_max && executor_.counts().running > 0);
+    executor_.hold(!knows_enough_ || (delivery_.backlog_bytes() > backlog_bytes_max && executor_.counts().running > 0));
     if (!reading_) return;
-    if (executor_.counts().queued >= options_.read_ahead || waiting_bytes_ >= waiting_bytes_max ||
-        delivery_.waiting() >= undelivered_max)
+    if (full)
         source_.pause();
     else
         source_.resume();
@@ -566,6 +582,12 @@ void Batch::interrupt(int number) {
             break;
     }
     interrupted_by_ = number;
+    if (dry_run_ && dry_run_->listing()) return loop_.stop();
+    end_all();
+    if (dry_run_) dry_run_->list();  // what has been read
+}
+
+void Batch::end_all() {
     stop_reading();
     executor_.start_no_more();
     executor_.cancel_all(options_.grace);
@@ -578,9 +600,7 @@ void Batch::refused(const Error& error) {
         own_failure_ = true;
         complain("cannot " + error.message());
     }
-    stop_reading();
-    executor_.start_no_more();
-    executor_.cancel_all(options_.grace);
+    end_all();
 }
 
 void Batch::complain(const std::string& sentence) { say("coalesce: " + visible(sentence) + "\n"); }
@@ -590,9 +610,12 @@ void Batch::say(const std::string& text) {
     std::fputs(text.c_str(), stderr);
 }
 
-void Batch::list_distinct() {
-    for (const auto& [line, count] : listed_) std::printf("%7" PRIu64 " %s\n", count, line.c_str());
-    if (std::fflush(stdout) != 0) refused(system_error_now("write to standard output"));
+std::string Batch::closing_words() const {
+    const BatchSummary sums = summary();
+    const auto shown = [](nanoseconds time) { return format_duration(duration_cast<milliseconds>(time)); };
+    return fmt::format("{} requests, {} runs, {} shared, {} failed, {}{} in all, {} saved", sums.requests, sums.runs,
+                       sums.shared, sums.failed, earlier_ ? fmt::format("{} skipped, ", skipped_) : "",
+                       shown(sums.wall), shown(sums.saved));
 }
 
 BatchSummary Batch::summary() const {
@@ -608,7 +631,7 @@ BatchEnd Batch::end() const {
     if (interrupted_by_ != 0) return {128 + interrupted_by_};
     if (own_failure_) return {125};
     if (reader_gone_) return {128 + SIGPIPE, SIGPIPE};
-    if (halted_with_) return {*halted_with_};
+    if (const auto status = halt_.status()) return {*status};
     return {failed_requests_ > 0 ? 123 : 0};
 }
 
@@ -620,9 +643,22 @@ Result<BatchEnd> run_batch(BatchOptions options) {
     own->identity = own_identity();
     options.executor.directory = own->cwd;
     options.executor.directory_itself = own->directory;
-    auto ledger = Ledger::open({options.joblog, options.report, options.html});
+    std::optional<EarlierJobs> earlier;
+    if (options.resume) {
+        if (options.joblog.empty()) return Error{{}, "resume without a joblog: --joblog names it"};
+        auto read = EarlierJobs::read(options.joblog, *options.resume);
+        if (!read) return read.error();
+        earlier.emplace(std::move(*read));
+    }
+    // A dry run leaves no account of what did not happen.
+    const auto path = [&options](const std::string& told) { return options.dry_run ? std::string() : told; };
+    auto ledger = Ledger::open({.joblog = path(options.joblog),
+                                .report = path(options.report),
+                                .html = path(options.html),
+                                .joblog_goes_on = options.joblog_goes_on || options.resume,
+                                .input_fd = options.input_fd});
     if (!ledger) return ledger.error();
-    return Batch(std::move(options), std::move(*own), std::move(*ledger)).run();
+    return Batch(std::move(options), std::move(*own), std::move(*ledger), std::move(earlier)).run();
 }
 
 }  // namespace coalesce

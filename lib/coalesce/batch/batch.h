@@ -14,6 +14,8 @@
 #include <optional>
 #include <string>
 
+#include <coalesce/batch/halt.h>
+#include <coalesce/batch/joblog.h>
 #include <coalesce/engine/command_executor.h>
 #include <coalesce/protocol/rendering.h>
 
@@ -21,11 +23,6 @@ namespace coalesce {
 
 struct BatchOptions {
     enum class Input { lines, json };
-    /// Stop once this many runs have failed.
-    struct Halt {
-        bool now = false;  ///< end what is running, rather than let it finish
-        unsigned failures = 1;
-    };
 
     Input input = Input::lines;
     char delimiter = '\n';
@@ -43,8 +40,10 @@ struct BatchOptions {
     std::optional<std::chrono::milliseconds> timeout;
     std::chrono::milliseconds grace{10'000};
     unsigned retries = 0;
-    std::optional<Halt> halt;
+    std::optional<HaltRule> halt;
     std::string joblog;
+    bool joblog_goes_on = false;              ///< behind what is in it
+    std::optional<EarlierJobs::Skip> resume;  ///< skip what the joblog has
     std::string report;
     std::string html;
     std::size_t read_ahead = 4096;  ///< distinct commands read before their turn

@@ -47,8 +47,6 @@ class Delivery {
     /// The spool's close ends it.
     void add_live(std::uint64_t sequence, std::shared_ptr<Spool> spool);
 
-    /// Waits for the other side to read.
-    [[nodiscard]] bool blocked() const noexcept { return blocked_; }
     /// Requests that wait to be written.
     [[nodiscard]] std::uint64_t waiting() const noexcept { return waiting_; }
     /// The recorded output that waits with them.

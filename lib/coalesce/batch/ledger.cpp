@@ -1,126 +1,124 @@
 // SPDX-License-Identifier: MIT
 #include <coalesce/batch/ledger.h>
 
-#include <fcntl.h>
-#include <fmt/format.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-#include <cerrno>
+#include <chrono>
 #include <cstdio>
+#include <tuple>
 #include <utility>
+#include <vector>
 
-#include <coalesce/protocol/json_text.h>
+#include <coalesce/batch/joblog.h>
+#include <coalesce/protocol/message.h>
 
 namespace coalesce {
 namespace {
 
-constexpr std::string_view joblog_head = "Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand\n";
+using std::chrono::duration_cast;
+using std::chrono::nanoseconds;
 
-// How much was written; errno says why it was not all.
-std::size_t write_some(int file, std::string_view text) {
-    std::size_t done = 0;
-    while (done < text.size()) {
-        const ssize_t wrote = ::write(file, text.data() + done, text.size() - done);
-        if (wrote < 0 && errno == EINTR) continue;
-        if (wrote < 0) break;
-        done += static_cast<std::size_t>(wrote);
+// Whether what is read would be changed by what is written: the lines that come out would
+// be commands (SPEC B5). Only regular files are looked at: whoever writes to the pipe
+// or terminal that they read from has a reason.
+Result<> check_apart(const std::vector<std::pair<const char*, const AccountFile*>>& accounts, int input) {
+    struct stat read {};
+    struct stat written {};
+    const bool from_file = ::fstat(input, &read) == 0 && S_ISREG(read.st_mode);
+    for (const int stream : {STDOUT_FILENO, STDERR_FILENO})
+        if (from_file && ::fstat(stream, &written) == 0 && read.st_dev == written.st_dev &&
+            read.st_ino == written.st_ino)
+            return Error{{},
+                         std::string("write to the input: it is also ") +
+                             (stream == STDOUT_FILENO ? "standard output" : "standard error")};
+    for (auto one = accounts.begin(); one != accounts.end(); ++one) {
+        const auto refusal = [&](const std::string& other) {
+            return Error{{},
+                         std::string("write ") + one->first + " to " + one->second->path() + ": it is also " + other};
+        };
+        for (auto other = accounts.begin(); other != one; ++other)
+            if (one->second->is_file_of(other->second->fd())) return refusal(other->first);
+        if (one->second->is_file_of(input)) return refusal("the input");
+        if (one->second->is_file_of(STDOUT_FILENO)) return refusal("standard output");
+        if (one->second->is_file_of(STDERR_FILENO)) return refusal("standard error");
     }
-    return done;
-}
-
-Result<Descriptor> create(const std::string& path, std::string_view head) {
-    Descriptor file(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC | O_NOCTTY, 0666));
-    if (!file) return system_error_now("open " + path);
-    if (write_some(file.get(), head) < head.size()) return system_error_now("write " + path);
-    return file;
-}
-
-double seconds(std::chrono::nanoseconds duration) { return std::chrono::duration<double>(duration).count(); }
-double seconds_since_epoch(std::chrono::system_clock::time_point time) { return seconds(time.time_since_epoch()); }
-
-// GNU parallel's columns, with its widths. A tab or newline inside the command
-// would look like a column or a job, so they are shown as a space.
-std::string joblog_line(const RequestRecord& record) {
-    const Outcome& outcome = record.outcome;
-    const bool signalled = outcome.kind == Outcome::Kind::signalled;
-    std::string command = record.command;
-    for (char& byte : command)
-        if (byte == '\n' || byte == '\t') byte = ' ';
-    return fmt::format("{}\t:\t{:.3f}\t{:10.3f}\t0\t{}\t{}\t{}\t{}\n", record.sequence,
-                       seconds_since_epoch(record.started), seconds(record.run_time), record.stdout_bytes,
-                       signalled ? 0 : outcome.status(), signalled ? outcome.code : 0, command);
+    return {};
 }
 
 std::string report_line(const RequestRecord& record, const std::string& key) {
     const Outcome& outcome = record.outcome;
-    std::string line = fmt::format(R"({{"sequence":{},"run":{},"key":"{}")", record.sequence, record.run, key);
-    if (!record.id.empty()) line += ",\"id\":" + record.id;
-    line += ",\"command\":";
-    append_json_string(line, record.command);
+    Message line;
+    line.number("sequence", static_cast<std::int64_t>(record.sequence))
+        .number("run", static_cast<std::int64_t>(record.run))
+        .text("key", key);
+    if (!record.id.empty()) line.raw("id", record.id);
+    line.text("command", record.command);
     if (outcome.kind == Outcome::Kind::signalled)
-        line += fmt::format(R"(,"signal":{})", outcome.code);
+        line.number("signal", outcome.code);
     else
-        line += fmt::format(R"(,"exit":{})", outcome.status());
-    if (!outcome.success()) {
-        line += ",\"end\":";
-        append_json_string(line, outcome.describe());
-    }
-    line += fmt::format(
-        R"(,"joined":{},"requesters":{},"attempts":{},"requested":{:.6f},"started":{:.6f},"waited":{:.6f},"run_time":{:.6f},"stdout_bytes":{},"stderr_bytes":{}}})",
-        record.joined, record.requesters, record.attempts, seconds_since_epoch(record.requested),
-        seconds_since_epoch(record.started), seconds(record.waited), seconds(record.run_time), record.stdout_bytes,
-        record.stderr_bytes);
-    line += '\n';
-    return line;
+        line.number("exit", outcome.status());
+    if (!outcome.success()) line.text("end", outcome.describe());
+    return line.flag("joined", record.joined)
+        .number("requesters", static_cast<std::int64_t>(record.requesters))
+        .number("attempts", record.attempts)
+        .seconds("requested", record.requested.time_since_epoch())
+        .seconds("started", record.started.time_since_epoch())
+        .seconds("waited", record.waited)
+        .seconds("run_time", record.run_time)
+        .number("stdout_bytes", static_cast<std::int64_t>(record.stdout_bytes))
+        .number("stderr_bytes", static_cast<std::int64_t>(record.stderr_bytes))
+        .line();
 }
 
 }  // namespace
 
 Result<Ledger> Ledger::open(const Paths& paths) {
     Ledger ledger;
-    if (!paths.joblog.empty()) {
-        auto file = create(paths.joblog, joblog_head);
-        if (!file) return file.error();
-        ledger.joblog_ = {std::move(*file), paths.joblog};
+    AccountFile page;
+    std::vector<std::pair<const char*, const AccountFile*>> accounts;
+    for (const auto& [option, path, file] : {std::tuple{"--joblog", &paths.joblog, &ledger.joblog_.file},
+                                             {"--report", &paths.report, &ledger.report_.file},
+                                             {"--html", &paths.html, &page}}) {
+        if (path->empty()) continue;
+        auto opened = AccountFile::open(*path);
+        if (!opened) return opened.error();
+        *file = std::move(*opened);
+        accounts.emplace_back(option, file);
     }
-    if (!paths.report.empty()) {
-        auto file = create(paths.report, {});
-        if (!file) return file.error();
-        ledger.report_ = {std::move(*file), paths.report};
+    if (auto apart = check_apart(accounts, paths.input_fd); !apart) return apart.error();
+    using Begin = AccountFile::Begin;
+    if (ledger.joblog_.file) {
+        auto begun = ledger.joblog_.file.begin(paths.joblog_goes_on ? Begin::behind : Begin::anew, joblog_head);
+        if (!begun) return begun.error();
     }
-    if (!paths.html.empty()) {
-        auto page = TimelinePage::create(paths.html);
-        if (!page) return page.error();
-        ledger.page_.emplace(std::move(*page));
+    if (ledger.report_.file)
+        if (auto begun = ledger.report_.file.begin(Begin::anew, {}); !begun) return begun.error();
+    if (page) {
+        auto begun = TimelinePage::begin(std::move(page));
+        if (!begun) return begun.error();
+        ledger.page_.emplace(std::move(*begun));
     }
     return ledger;
 }
 
 void Ledger::add(const RequestRecord& record, const std::string& key) {
-    if (joblog_.file) write(joblog_, joblog_line(record));
-    if (report_.file) write(report_, report_line(record, key));
-    if (page_) check_page(page_->add(record));
+    // A command that was never started is no job that has been done.
+    const bool ran = record.outcome.kind != Outcome::Kind::cancelled || record.started.time_since_epoch().count() != 0;
+    if (joblog_.file && ran) check(joblog_.told, joblog_.file.add(joblog_row(record)));
+    if (report_.file) check(report_.told, report_.file.add(report_line(record, key)));
+    if (page_) check(page_told_, page_->add(record));
 }
 
 void Ledger::finish(const BatchSummary& summary) {
-    if (page_) check_page(page_->finish(summary));
+    if (page_) check(page_told_, page_->finish(summary));
 }
 
-void Ledger::write(Account& account, std::string line) {
-    if (account.cut) line.insert(0, 1, '\n');  // or it would end the line that found no room
-    const std::size_t wrote = write_some(account.file.get(), line);
-    account.cut = wrote > 0 ? wrote < line.size() : account.cut;
-    if (wrote < line.size()) complain(account.told, system_error_now("write " + account.path));
-}
-
-void Ledger::check_page(const Result<>& done) {
-    if (!done) complain(page_told_, done.error());
-}
-
-void Ledger::complain(bool& told, const Error& error) {
+void Ledger::check(bool& told, const Result<>& done) {
+    if (done) return;
     failed_ = true;
     if (std::exchange(told, true)) return;
-    const std::string sentence = "cannot " + error.message();
+    const std::string sentence = "cannot " + done.error().message();
     if (on_complaint_)
         on_complaint_(sentence);
     else

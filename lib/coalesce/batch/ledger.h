@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Ledger: the accounts of a batch on disk: joblog, report and timeline page.
 //
-// Each request is written when it has ended, with one write, so that what has
-// finished survives whatever comes. A file that cannot be opened is known before
-// anything runs; one that cannot be written later (full disk) is reported once,
-// the batch goes on, and failed() tells. A disk may get room again: a line that was
-// cut is ended before the next.
+// Each request is written when it has ended, with one write. A file that cannot be
+// opened, or that would destroy the input or another of them, is known before anything
+// runs and before anything is overwritten; one that cannot be written later (full disk)
+// is reported once, the batch goes on, and failed() tells.
 #pragma once
 
 #include <coalesce/command/result.h>
@@ -14,7 +13,7 @@
 #include <optional>
 #include <string>
 
-#include <coalesce/io/descriptor.h>
+#include <coalesce/batch/account_file.h>
 #include <coalesce/batch/record.h>
 #include <coalesce/batch/timeline_html.h>
 
@@ -26,11 +25,13 @@ class Ledger {
         std::string joblog;
         std::string report;
         std::string html;
+        bool joblog_goes_on = false;  ///< behind what is in it
+        int input_fd = -1;            ///< what the batch reads, which none of them may be
     };
     static Result<Ledger> open(const Paths& paths);
 
     /// Whether anything is kept: records need not be made otherwise.
-    [[nodiscard]] bool wanted() const noexcept { return joblog_.file || report_.file || page_; }
+    [[nodiscard]] bool wanted() const noexcept { return joblog_.file || report_.file || page_.has_value(); }
     [[nodiscard]] bool wants_key() const noexcept { return static_cast<bool>(report_.file); }
     /// Where complaints go instead of plainly to stderr, without prefix and newline.
     void on_complaint(UniqueFunction<void(const std::string&)> on_complaint) {
@@ -44,14 +45,10 @@ class Ledger {
 
   private:
     struct Account {
-        Descriptor file;
-        std::string path;
-        bool cut = false;   // its last line found no room for its end
+        AccountFile file;
         bool told = false;  // that it cannot be written
     };
-    void write(Account& account, std::string line);
-    void check_page(const Result<>& done);
-    void complain(bool& told, const Error& error);
+    void check(bool& told, const Result<>& done);
 
     Account joblog_;
     Account report_;

@@ -17,7 +17,7 @@ namespace coalesce {
 /// Who asked, what it got and when. Moments are wall-clock, to be shown; the
 /// durations are measured on the steady clock, to be summed.
 struct RequestRecord {
-    std::uint64_t sequence = 0;  ///< position in the input, from 1
+    std::uint64_t sequence = 0;  ///< line of the input, from 1
     std::uint64_t run = 0;       ///< the flight; equal for those who shared it
     std::string command;         ///< as it was asked for, any bytes
     std::string id;              ///< the client's id as JSON text, or empty
@@ -26,9 +26,9 @@ struct RequestRecord {
 
     std::chrono::system_clock::time_point requested{};
     std::chrono::system_clock::time_point started{};  ///< of the run; the epoch if it never started
-    std::chrono::system_clock::time_point ended{};
-    std::chrono::nanoseconds waited{};    ///< from asking to the result
-    std::chrono::nanoseconds run_time{};  ///< of the run; zero if it never started
+    std::chrono::system_clock::time_point ended{};    ///< of the run; of the request, if none ran for it
+    std::chrono::nanoseconds waited{};                ///< from asking to the result
+    std::chrono::nanoseconds run_time{};              ///< of the run; zero if it never started
 
     std::uint64_t stdout_bytes = 0;
     std::uint64_t stderr_bytes = 0;

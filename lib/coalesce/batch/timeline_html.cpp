@@ -5,24 +5,16 @@
 // no UTF-8 can mean: the page shows such a byte as \xff instead of a guess.
 #include <coalesce/batch/timeline_html.h>
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <charconv>
-#include <cinttypes>
 #include <cstdio>
-#include <cstdlib>
 #include <random>
 #include <utility>
 
 #include <coalesce/command/utf8.h>
+#include <coalesce/protocol/message.h>
 
 namespace coalesce {
 namespace {
-
-using std::chrono::duration_cast;
-using std::chrono::microseconds;
 
 constexpr std::string_view page =
 #include "timeline_page.inc"
@@ -57,7 +49,8 @@ void append_sequence(std::string& out, std::string_view sequence) {
     }
 }
 
-void append_quoted(std::string& out, std::string_view text) {
+std::string quoted(std::string_view text) {
+    std::string out;
     const std::size_t all = text.size();
     out += '"';
     while (!text.empty() && all - text.size() < text_bytes_max) {
@@ -69,21 +62,7 @@ void append_quoted(std::string& out, std::string_view text) {
         text.remove_prefix(std::max<std::size_t>(bytes, 1));
     }
     if (!text.empty()) out += "\u2026 (" + std::to_string(all) + " bytes)";
-    out += '"';
-}
-
-void append_number(std::string& out, std::uint64_t number) {
-    char digits[24];
-    out.append(digits, std::to_chars(digits, digits + sizeof(digits), number).ptr);
-}
-
-// Seconds to the microsecond, written from integers: a double would lose the last digits of a date.
-void append_seconds(std::string& out, std::chrono::nanoseconds time) {
-    const std::int64_t micros = duration_cast<microseconds>(time).count();
-    char text[32];
-    const int length = std::snprintf(text, sizeof(text), "%s%" PRId64 ".%06" PRId64, micros < 0 ? "-" : "",
-                                     std::abs(micros / 1'000'000), std::abs(micros % 1'000'000));
-    out.append(text, static_cast<std::size_t>(length));
+    return out += '"';
 }
 
 std::string_view name(Outcome::Kind kind) {
@@ -108,50 +87,29 @@ std::string_view name(Outcome::Kind kind) {
 
 // One JSON object, its members in a fixed order. A member that has its usual
 // value is left out: most requests of a large batch are plain successes.
-class Line {
-  public:
-    explicit Line(std::string& out) : out_(out) {
-        out_.clear();
-        out_ += '{';
-    }
-    Line& number(std::string_view key, std::uint64_t value) { return append_number(member(key), value), *this; }
-    Line& seconds(std::string_view key, std::chrono::nanoseconds value) {
-        return append_seconds(member(key), value), *this;
-    }
-    Line& moment(std::string_view key, std::chrono::system_clock::time_point value) {
-        return seconds(key, value.time_since_epoch());
-    }
-    Line& text(std::string_view key, std::string_view value) { return append_quoted(member(key), value), *this; }
-    Line& yes(std::string_view key) { return member(key) += "true", *this; }
-    void end() { out_ += "}\n"; }
-
-  private:
-    std::string& member(std::string_view key) {
-        if (out_.size() > 1) out_ += ',';
-        return ((out_ += '"') += key) += "\":";
-    }
-
-    std::string& out_;
-};
-
-void describe(Line& line, const Outcome& outcome) {
-    line.number("status", static_cast<std::uint64_t>(outcome.status()));
-    if (outcome.success()) return;
-    line.text("kind", name(outcome.kind)).text("result", outcome.describe());
-}
-
-void describe(Line& line, const RequestRecord& record, bool with_command) {
-    line.number("n", record.sequence).number("run", record.run);
-    if (record.joined) line.yes("joined");
-    if (record.requesters > 1) line.number("requesters", record.requesters);
-    line.moment("asked", record.requested).moment("started", record.started).moment("ended", record.ended);
-    line.seconds("waited", record.waited).seconds("ran", record.run_time);
-    if (record.stdout_bytes) line.number("stdout", record.stdout_bytes);
-    if (record.stderr_bytes) line.number("stderr", record.stderr_bytes);
-    if (record.attempts > 1) line.number("attempts", record.attempts);
-    describe(line, record.outcome);
-    if (!record.id.empty()) line.text("id", record.id);
-    if (with_command) line.text("command", record.command);
+std::string line_of(const RequestRecord& record, bool with_command) {
+    Message line;
+    const auto number = [&line](const char* name, std::uint64_t value) {
+        line.number(name, static_cast<std::int64_t>(value));
+    };
+    number("n", record.sequence);
+    number("run", record.run);
+    if (record.joined) line.flag("joined", true);
+    if (record.requesters > 1) number("requesters", record.requesters);
+    line.seconds("asked", record.requested.time_since_epoch())
+        .seconds("started", record.started.time_since_epoch())
+        .seconds("ended", record.ended.time_since_epoch())
+        .seconds("waited", record.waited)
+        .seconds("ran", record.run_time);
+    if (record.stdout_bytes > 0) number("stdout", record.stdout_bytes);
+    if (record.stderr_bytes > 0) number("stderr", record.stderr_bytes);
+    if (record.attempts > 1) number("attempts", record.attempts);
+    line.number("status", record.outcome.status());
+    if (!record.outcome.success())
+        line.raw("kind", quoted(name(record.outcome.kind))).raw("result", quoted(record.outcome.describe()));
+    if (!record.id.empty()) line.raw("id", quoted(record.id));
+    if (with_command) line.raw("command", quoted(record.command));
+    return line.line();
 }
 
 void append_row(std::string& out, std::string_view name, std::string_view value) {
@@ -160,12 +118,10 @@ void append_row(std::string& out, std::string_view name, std::string_view value)
 
 // The sums once more as a plain table: for a reader without scripts, whom the style puts it on top for.
 std::string closing(const BatchSummary& summary) {
-    std::string seconds;
-    const auto in_seconds = [&](std::chrono::nanoseconds time) {
-        seconds.clear();
-        append_seconds(seconds, time);
+    const auto in_seconds = [](std::chrono::nanoseconds time) {
+        std::string seconds = json_seconds(std::chrono::duration_cast<std::chrono::microseconds>(time));
         seconds.resize(seconds.size() - 3);  // milliseconds will do
-        return seconds += " s";
+        return seconds + " s";
     };
     std::string out = "</script>\n<section class=\"closing\">\n<h2>Summary</h2>\n<table>\n";
     append_row(out, "Requests", std::to_string(summary.requests));
@@ -200,52 +156,16 @@ std::string head() {
 
 }  // namespace
 
-Result<TimelinePage> TimelinePage::create(const std::string& path) {
-    int file = -1;
-    do file = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY, 0666);
-    while (file < 0 && errno == EINTR);
-    if (file < 0) return system_error_now("write the timeline to " + path);
-    TimelinePage made(file, path);
-    if (auto wrote = made.append(head()); !wrote) return wrote.error();
-    return made;
-}
-
-TimelinePage::TimelinePage(int file, std::string path) : file_(file), path_(std::move(path)) {}
-
-TimelinePage::TimelinePage(TimelinePage&& other) noexcept
-    : file_(std::exchange(other.file_, -1)),
-      path_(std::move(other.path_)),
-      line_(std::move(other.line_)),
-      line_is_cut_(other.line_is_cut_),
-      last_run_(other.last_run_),
-      last_command_(std::move(other.last_command_)) {}
-
-TimelinePage& TimelinePage::operator=(TimelinePage&& other) noexcept {
-    if (this == &other) return *this;
-    close();
-    file_ = std::exchange(other.file_, -1);
-    path_ = std::move(other.path_);
-    line_ = std::move(other.line_);
-    line_is_cut_ = other.line_is_cut_;
-    last_run_ = other.last_run_;
-    last_command_ = std::move(other.last_command_);
-    return *this;
-}
-
-TimelinePage::~TimelinePage() { close(); }
-
-void TimelinePage::close() noexcept {
-    if (file_ >= 0) ::close(std::exchange(file_, -1));
+Result<TimelinePage> TimelinePage::begin(AccountFile file) {
+    if (auto wrote = file.begin(AccountFile::Begin::anew, head()); !wrote) return wrote.error();
+    return TimelinePage(std::move(file));
 }
 
 // A flight that lands answers all its requesters in a row, so comparing with the
 // last record alone spares a thousand copies of one command and needs no table.
 Result<> TimelinePage::add(const RequestRecord& record) {
     const bool repeated = record.run == last_run_ && record.command == last_command_;
-    Line line(line_);
-    describe(line, record, !repeated);
-    line.end();
-    auto wrote = append(line_);
+    auto wrote = file_.add(line_of(record, !repeated));
     if (wrote && !repeated) {
         last_run_ = record.run;
         last_command_.assign(record.command, 0, text_bytes_max);
@@ -254,45 +174,18 @@ Result<> TimelinePage::add(const RequestRecord& record) {
 }
 
 Result<> TimelinePage::finish(const BatchSummary& summary) {
-    line_ = "{\"summary\":";
-    std::string sums;
-    Line(sums)
-        .number("requests", summary.requests)
-        .number("runs", summary.runs)
-        .number("shared", summary.shared)
-        .number("failed", summary.failed)
-        .seconds("wall", summary.wall)
-        .seconds("saved", summary.saved)
-        .end();
+    std::string sums = Message()
+                           .number("requests", static_cast<std::int64_t>(summary.requests))
+                           .number("runs", static_cast<std::int64_t>(summary.runs))
+                           .number("shared", static_cast<std::int64_t>(summary.shared))
+                           .number("failed", static_cast<std::int64_t>(summary.failed))
+                           .seconds("wall", summary.wall)
+                           .seconds("saved", summary.saved)
+                           .line();
     sums.pop_back();
-    ((line_ += sums) += "}\n") += closing(summary);
-    auto wrote = append(line_);
-    const int file = std::exchange(file_, -1);
-    if (::close(file) != 0 && wrote) return system_error_now("write the timeline to " + path_);  // NFS says it here
-    return wrote;
-}
-
-// A line that was cut is ended before the next one, and the page skips what it
-// cannot read: whole or not at all, as far as the reader is concerned.
-Result<> TimelinePage::append(std::string_view text) {
-    if (line_is_cut_) {
-        if (auto mended = write(std::string_view("\n")); !mended) return mended;
-        line_is_cut_ = false;
-    }
-    return write(text);
-}
-
-Result<> TimelinePage::write(std::string_view text) {
-    for (std::size_t done = 0; done < text.size();) {
-        const ssize_t wrote = ::write(file_, text.data() + done, text.size() - done);
-        if (wrote < 0 && errno == EINTR) continue;
-        if (wrote < 0) {
-            line_is_cut_ = line_is_cut_ || done > 0;
-            return system_error_now("write the timeline to " + path_);
-        }
-        done += static_cast<std::size_t>(wrote);
-    }
-    return {};
+    auto wrote = file_.add(Message().raw("summary", sums).line() + closing(summary));
+    auto closed = file_.close();
+    return wrote ? closed : wrote;
 }
 
 }  // namespace coalesce

@@ -11,22 +11,19 @@
 
 #include <cstdint>
 #include <string>
-#include <string_view>
+#include <utility>
 
 #include <coalesce/command/result.h>
+#include <coalesce/batch/account_file.h>
 #include <coalesce/batch/record.h>
 
 namespace coalesce {
 
 class TimelinePage {
   public:
-    /// Opens the file, empties it and writes the page's head, so that a bad path
-    /// is known before anything runs.
-    static Result<TimelinePage> create(const std::string& path);
-
-    TimelinePage(TimelinePage&& other) noexcept;
-    TimelinePage& operator=(TimelinePage&& other) noexcept;
-    ~TimelinePage();
+    /// Empties the file and writes the page's head, so that one that cannot be written is
+    /// known before anything runs.
+    static Result<TimelinePage> begin(AccountFile file);
 
     /// Appends one line. After an error the page is still sound and later
     /// records are still taken: a disk may get room again.
@@ -36,15 +33,9 @@ class TimelinePage {
     Result<> finish(const BatchSummary& summary);
 
   private:
-    TimelinePage(int file, std::string path);
-    Result<> append(std::string_view text);
-    Result<> write(std::string_view text);
-    void close() noexcept;
+    explicit TimelinePage(AccountFile file) : file_(std::move(file)) {}
 
-    int file_ = -1;
-    std::string path_;
-    std::string line_;            // reused by every record
-    bool line_is_cut_ = false;    // the last write stopped halfway
+    AccountFile file_;
     std::uint64_t last_run_ = 0;  // whoever shared it says its command no second time
     std::string last_command_;
 };

@@ -13,6 +13,8 @@
 
 namespace coalesce {
 
+using std::chrono::microseconds;
+
 void Message::name(std::string_view name, std::string_view ending) {
     if (text_.size() > 1) text_ += ',';
     text_.append("\"").append(name).append(ending).append("\":");
@@ -52,13 +54,12 @@ Message& Message::bytes(std::string_view member, const std::vector<std::string>&
 Message& Message::number(std::string_view member, std::int64_t value) { return raw(member, std::to_string(value)); }
 
 Message& Message::seconds(std::string_view member, double value) {
-    // Not by printf: what it takes to print any double costs a supervisor, which does it
-    // once, a fiftieth of its time in page faults.
-    constexpr double most = 1e12;  // seconds: 30,000 years
-    const std::int64_t micros = std::llround(std::clamp(value, -most, most) * 1e6);
-    const std::string decimals = std::to_string(std::abs(micros) % 1'000'000);
-    return raw(member, (micros < 0 ? "-" : "") + std::to_string(std::abs(micros) / 1'000'000) + "." +
-                           std::string(6 - decimals.size(), '0') + decimals);
+    constexpr double most = 1e12;  // 30,000 years
+    return raw(member, json_seconds(microseconds(std::llround(std::clamp(value, -most, most) * 1e6))));
+}
+
+Message& Message::seconds(std::string_view member, std::chrono::nanoseconds value) {
+    return raw(member, json_seconds(std::chrono::duration_cast<microseconds>(value)));
 }
 
 Message& Message::flag(std::string_view member, bool value) { return raw(member, value ? "true" : "false"); }
@@ -76,6 +77,15 @@ Message& Message::error(std::string_view code, std::string_view why) {
 std::string Message::line() {
     text_ += "}\n";
     return std::exchange(text_, "{");
+}
+
+// Not by printf: what it takes to print any double costs a supervisor, which does it
+// once, a fiftieth of its time in page faults.
+std::string json_seconds(microseconds time) {
+    const std::int64_t micros = time.count();
+    const std::string decimals = std::to_string(std::abs(micros % 1'000'000));
+    return (micros < 0 ? "-" : "") + std::to_string(std::abs(micros / 1'000'000)) + "." +
+           std::string(6 - decimals.size(), '0') + decimals;
 }
 
 std::optional<Fields> Fields::parse(std::string_view line) {

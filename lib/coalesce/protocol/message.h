@@ -7,6 +7,7 @@
 // a whole JSON library costs it a third of that in page faults.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -31,6 +32,7 @@ class Message {
     Message& number(std::string_view name, std::int64_t value);
     /// Six decimals.
     Message& seconds(std::string_view name, double value);
+    Message& seconds(std::string_view name, std::chrono::nanoseconds value);  ///< what is less is cut off
     Message& flag(std::string_view name, bool value);
     /// A member whose value is JSON already.
     Message& raw(std::string_view name, std::string_view value);
@@ -43,6 +45,9 @@ class Message {
     void name(std::string_view name, std::string_view ending = {});
     std::string text_ = "{";
 };
+
+/// Seconds with six decimals. Of whole numbers: a double would lose the last digits of a date.
+[[nodiscard]] std::string json_seconds(std::chrono::microseconds time);
 
 /// The members of one JSON object, whose text it points into. Of a name that is given
 /// twice the first counts.

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: MIT
+// OnceMemory: the results of a batch that runs each distinct line once (SPEC B3's --once).
+//
+// A flight of such a batch has a keeper, which the executor tells its result before the
+// key is free: a line that is read between a run's end and its delivery must not run
+// again. It lives as long as the batch and holds what every distinct line has put out.
+#pragma once
+
+#include <coalesce/command/key.h>
+#include <coalesce/engine/command_executor.h>
+
+#include <memory>
+#include <unordered_map>
+
+#include <coalesce/engine/retention.h>
+#include <coalesce/engine/run.h>
+
+namespace coalesce {
+
+class OnceMemory {
+  public:
+    /// The result of an earlier run; null if there was none.
+    [[nodiscard]] std::shared_ptr<const RunResult> find(const RequestKey& key) const;
+    /// For the Job of this key. `may_find`: an earlier result will do for it, even one
+    /// that comes while it waits to be admitted. The memory must outlive it.
+    [[nodiscard]] std::shared_ptr<Retention> keeper(const RequestKey& key, bool may_find);
+
+  private:
+    class Keeper;
+    std::unordered_map<Key, std::shared_ptr<const RunResult>, KeyHash, KeyEqual> results_;
+};
+
+}  // namespace coalesce
