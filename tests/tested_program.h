@@ -17,3 +17,6 @@ inline const char* tested_release() {
 
 /// Whether the program is slowed down and fattened by sanitizers.
 [[nodiscard]] inline bool sanitized() { return COALESCE_SANITIZED != 0 && tested_release() == nullptr; }
+
+/// Whether the full numbers are asked for, which take long (coalesce_long_test).
+[[nodiscard]] inline bool full_numbers() { return std::getenv("COALESCE_LONG") != nullptr; }

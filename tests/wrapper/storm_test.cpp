@@ -64,12 +64,12 @@ std::vector<pid_t> supervisors() {
 
 }  // namespace
 
-SCENARIO("F1: 400 wrappers on one key are one run", "[wrapper]") {
+SCENARIO("F1: hundreds of wrappers on one key are one run", "[wrapper]") {
     Sandbox box;
     write_detector(box);
     Gate gate(box, "gate.k");
     const std::vector<std::string> words{"sh", "command", "k", "hold"};
-    const int count = sanitized() ? 150 : 400;
+    const int count = (sanitized() ? 75 : 200) * (full_numbers() ? 2 : 1);
     std::vector<Process> all;
     for (int i = 0; i < count; ++i) all.push_back(box.request(words));
     gate.wait_for_command();
@@ -85,10 +85,10 @@ SCENARIO("F1: 400 wrappers on one key are one run", "[wrapper]") {
     CHECK(box.left_in_place().empty());
 }
 
-SCENARIO("F1: 1,000 short commands on 10 keys never overlap", "[wrapper]") {
+SCENARIO("F1: hundreds of short commands on 10 keys never overlap", "[wrapper]") {
     Sandbox box;
     write_detector(box);
-    const int rounds = sanitized() ? 5 : 20;
+    const int rounds = (sanitized() ? 1 : 4) * (full_numbers() ? 5 : 1);
     for (int round = 0; round < rounds; ++round) {
         std::vector<Process> all;
         for (int i = 0; i < 50; ++i) all.push_back(box.request({"sh", "command", std::to_string(i % 10)}));
@@ -112,7 +112,7 @@ SCENARIO("R6: deaths at random moments: no overlap, no hang, no orphan, no stray
     const auto dice = [&](unsigned sides) { return static_cast<unsigned>(random() % sides); };
     Sandbox box;
     write_detector(box);
-    const int rounds = sanitized() ? 60 : 300;
+    const int rounds = (sanitized() ? 12 : 60) * (full_numbers() ? 5 : 1);
     for (int round = 0; round < rounds; ++round) {
         CAPTURE(round);
         const std::string key = std::to_string(dice(3));
