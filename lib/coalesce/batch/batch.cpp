@@ -345,9 +345,9 @@ void Batch::take_line(std::uint64_t sequence, std::string_view text) {
     if (skips(sequence, text)) return;
     words_.clear();
     append_words(words_, text);
+    if (options_.rules.no_share) append_unshared(words_);
     const RequestKey key{canonical_, words_};
     if (dry_run_) return list(sequence, key, title(text));
-    if (options_.rules.no_share) append_unshared(words_);
     ++requests_;
     auto asked = remember(sequence, {canonical_, words_});
     if (asked) asked->command = std::string(text);
