@@ -520,7 +520,7 @@ class Steering(ServerTest):
     def test_status_shows_what_is_in_flight(self):
         server = self.serve("-j1")
         fifo = server.fifo("hold")
-        client = server.client().send({"id": 1, "argv": ["cat", fifo]}, {"id": 2, "argv": ["cat", fifo]}, b"echo later\n").settled()
+        client = server.client().send({"id": 1, "argv": ["cat", fifo]}, {"id": 2, "argv": ["cat", fifo]}, {"line": "echo later"}).settled()
         running, queued = sorted(server.status(), key=lambda f: f["state"] == "queued")
         self.assertEqual((running["state"], running["requesters"], running["output"]), ("running", 2, 0))
         self.assertEqual(running["command"], f"cat {fifo}")
@@ -608,7 +608,7 @@ class Steering(ServerTest):
                     if farewell is not give_up:
                         client.send({"id": "taken", "op": "ping"}).until(lambda message: message.get("id") == "taken")
                     farewell()
-                    self.assertEqual(server.status()[0]["requesters"], 1)
+                    self.assertEqual(server.status()[0]["requesters"], 0)
                     gate.let()
                     while server.status():
                         pass
