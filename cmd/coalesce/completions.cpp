@@ -64,7 +64,7 @@ std::string with_replaced(std::string_view text, std::string_view what, std::str
 }
 
 // In single quotes, for bash and zsh.
-std::string quoted(std::string_view text) { return "'" + with_replaced(text, "'", "'\\''") + "'"; }
+std::string single_quoted(std::string_view text) { return "'" + with_replaced(text, "'", "'\\''") + "'"; }
 
 std::string fish_quoted(std::string_view text) {
     return "'" + with_replaced(with_replaced(text, "\\", "\\\\"), "'", "\\'") + "'";
@@ -124,7 +124,8 @@ Parts bash() {
             std::string patterns;
             for (const std::string& name : option.names)
                 patterns += (patterns.empty() ? "" : " | ") + command.name + name;
-            arguments += "        " + patterns + ") printf %s " + quoted(bash_kind(argument_of(option))) + " ;;\n";
+            arguments +=
+                "        " + patterns + ") printf %s " + single_quoted(bash_kind(argument_of(option))) + " ;;\n";
         }
         options += "        " + command.name + ") printf '%s\\n' " + names + " ;;\n";
     }
@@ -167,7 +168,7 @@ std::string zsh_option(const OptionText& option, const std::string& excludes) {
     const std::string brief = with_replaced(with_replaced(without_full_stop(option.brief), "[", "\\["), "]", "\\]");
     std::string rest = "[" + brief + "]";
     if (!option.argument.empty()) rest += ":" + option.argument + ":" + zsh_action(argument_of(option));
-    return (excludes.empty() ? "" : quoted(excludes)) + forms + quoted(rest);
+    return (excludes.empty() ? "" : single_quoted(excludes)) + forms + single_quoted(rest);
 }
 
 std::string zsh_option(const OptionText& option) {
@@ -186,7 +187,7 @@ Parts zsh() {
             functions += "        '(-)1:command: _command_names -e' \\\n        '*::argument: _normal' \\\n";
         if (operands_of(command) == Operands::flights) functions += "        '*:flight: _coalesce_flights' \\\n";
         functions += "        " + zsh_option(command.help, "(- *)") + "\n}\n\n";
-        commands += "        " + quoted(command.name + ":" + without_full_stop(command.brief)) + "\n";
+        commands += "        " + single_quoted(command.name + ":" + without_full_stop(command.brief)) + "\n";
     }
     return {{"FUNCTIONS\n", functions},
             {"DESCRIBED_COMMANDS\n", commands},

@@ -49,7 +49,7 @@ void append_sequence(std::string& out, std::string_view sequence) {
     }
 }
 
-std::string quoted(std::string_view text) {
+std::string script_string(std::string_view text) {
     std::string out;
     const std::size_t all = text.size();
     out += '"';
@@ -106,9 +106,10 @@ std::string line_of(const RequestRecord& record, bool with_command) {
     if (record.attempts > 1) number("attempts", record.attempts);
     line.number("status", record.outcome.status());
     if (!record.outcome.success())
-        line.raw("kind", quoted(name(record.outcome.kind))).raw("result", quoted(record.outcome.describe()));
-    if (!record.id.empty()) line.raw("id", quoted(record.id));
-    if (with_command) line.raw("command", quoted(record.command));
+        line.raw("kind", script_string(name(record.outcome.kind)))
+            .raw("result", script_string(record.outcome.describe()));
+    if (!record.id.empty()) line.raw("id", script_string(record.id));
+    if (with_command) line.raw("command", script_string(record.command));
     return line.line();
 }
 
