@@ -185,19 +185,24 @@ class Size(ServerTest):
     def test_s5_a_hundred_thousand_requests_are_left_one_by_one(self):
         server = self.serve()
         fifo = server.fifo("never")
-        count = 20_000
-        client = server.client()
-        for i in range(0, count, 1000):
-            client.send(*({"id": j, "argv": ["cat", fifo], "output": "fd", "quiet": True} for j in range(i, i + 1000)))
-        client.settled()
-        before = server.cpu_ticks()
-        left = 0
-        for i in range(0, count, 1000):
-            client.send(*({"id": j, "op": "leave"} for j in range(count - i - 1000, count - i)))
-            left += sum(client.message()["event"] == "left" for _ in range(1000))
-        self.assertEqual(left, count)
-        self.assertLess(server.cpu_ticks() - before, 1000)
-        self.assertEqual(server.stats()["waiting"], 0)
+
+        def ticks_to_leave(count):
+            client = server.client()
+            for i in range(0, count, 1000):
+                client.send(*({"id": j, "argv": ["cat", fifo], "output": "fd", "quiet": True} for j in range(i, i + 1000)))
+            client.settled()
+            before = server.cpu_ticks()
+            left = 0
+            for i in range(0, count, 1000):
+                client.send(*({"id": j, "op": "leave"} for j in range(count - i - 1000, count - i)))
+                left += sum(client.message()["event"] == "left" for _ in range(1000))
+            self.assertEqual(left, count)
+            self.assertEqual(server.stats()["waiting"], 0)
+            return server.cpu_ticks() - before
+
+        # How fast the machine is does not matter: four times as many take four times as long, not sixteen.
+        few = ticks_to_leave(5_000)
+        self.assertLess(ticks_to_leave(20_000), 9 * few + 100)
 
 
 class Descriptors(ServerTest):
@@ -303,6 +308,8 @@ class Ends(ServerTest):
         gate = server.gate("hold")
         client = server.client().send({"line": gate.wait}).settled()
         server.process.send_signal(signal.SIGSTOP)
+        while server.state() != "T":
+            pass
         late = server.client().send({"id": "late", "line": "true"})
         server.process.send_signal(signal.SIGTERM)
         server.process.send_signal(signal.SIGCONT)

@@ -91,6 +91,8 @@ class Sandbox {
     [[nodiscard]] std::string read(std::string_view name) const;
     [[nodiscard]] int lines_of(std::string_view name) const;
     void write(std::string_view name, std::string_view text) const;
+    /// Whether file systems can be mounted, in a namespace of one's own.
+    [[nodiscard]] bool may_mount() { return script("unshare -m mount -t tmpfs none /mnt").status == 0; }
     /// Lets the user nobody make its meeting place here; gives a copy of the program that it can run.
     [[nodiscard]] std::string open_to_nobody() const;
     /// Names in the meeting place, but for the sum of what was saved: that may stay, as
