@@ -106,6 +106,7 @@ class Supervisor {
     void tell_status(Member& member);
     void tell_key(Member& member);
     void tell_waiters(Member& member);
+    void leave_if_over();
     void leave_meeting_place();
     void bury_later(Member& member);
     [[nodiscard]] std::size_t waiting_for(FlightId id) const;
@@ -142,9 +143,7 @@ Supervisor::Supervisor(FlightOrders orders, MeetingPlaces places, Descriptor lis
                         .in_child = record_.hook()}) {
     executor_.on_started([this](FlightId id) { start_following(id); });
     executor_.on_over([this](const std::shared_ptr<const RunResult>& result) { count_savings(*result); });
-    executor_.on_landed([this](FlightId) {
-        if (executor_.flights().empty()) leave_meeting_place();
-    });
+    executor_.on_landed([this](FlightId) { leave_if_over(); });
     auto watch = Watch::start(loop_, listener_.get(), Readiness::readable, [this] { accept_all(); });
     if (watch) listener_watch_ = std::move(*watch);
 }
@@ -279,7 +278,10 @@ void Supervisor::start_following(FlightId id) {
 void Supervisor::follow(Member& member) {
     const Run& run = member.ticket.state();
     member.relay.emplace(loop_, *member.session, member.pace, run.spool, std::string(), [this, &member] {
-        if (member.result) end_of(member);  // else the landing is on its way
+        if (member.relay->failed())
+            member.session->finish();  // it has been told why
+        else if (member.result)
+            end_of(member);  // else the landing is on its way
     });
     const bool joined = !member.ticket.leader();
     if (!member.quiet) {
@@ -314,6 +316,10 @@ void Supervisor::count_savings(const RunResult& result) const {
 }
 
 void Supervisor::landed(Member& member, const Landing<RunResult>& landing) {
+    if (!landing.value) {  // it waited behind another run, and was ended by its name
+        member.session->send(Message().error("cancelled", orders_.title + ": cancelled").line());
+        return member.session->finish();
+    }
     member.result = landing.value;
     member.requesters = landing.requesters;
     if (!member.relay || member.relay->finished()) end_of(member);
@@ -337,7 +343,7 @@ void Supervisor::end_of(Member& member) {
 }
 
 void Supervisor::on_gone(Member& member) {
-    if (member.keep_running && member.ticket && !member.result) {  // stays, silent, until the landing
+    if (member.keep_running && member.ticket && !member.ticket.landed()) {  // stays, silent, until the landing
         return loop_.post([&member] {
             if (member.relay) member.relay->pump();
         });
@@ -353,6 +359,7 @@ void Supervisor::bury_later(Member& member) {
         const auto found =
             std::find_if(members_.begin(), members_.end(), [&](const Member& m) { return &m == &member; });
         if (found != members_.end()) members_.erase(found);
+        leave_if_over();
     });
 }
 
@@ -385,6 +392,7 @@ void Supervisor::cancel(Member& member, const Fields& request) {
                                         .line());
     member.session->send(Message().text("event", "cancelled").line());
     executor_.cancel(found.front(), orders_.grace);
+    leave_if_over();
 }
 
 void Supervisor::tell_status(Member& member) {
@@ -437,6 +445,12 @@ void Supervisor::tell_waiters(Member& member) {
         list += '"' + *other.on_behalf_of + '"';
     }
     member.session->send(Message().raw("waiters", "[" + list + "]").line());
+}
+
+// A flight that never started, since all who waited for it behind another have left, lands
+// without a word.
+void Supervisor::leave_if_over() {
+    if (!left_ && executor_.flights().empty()) leave_meeting_place();
 }
 
 // Called before anybody is told (F2): who asks on completion must find the place

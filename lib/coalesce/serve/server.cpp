@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cassert>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -336,6 +337,9 @@ int Server::run() {
     notify_service_manager("READY=1");
     loop_.run();
     clients_.clear();
+    // Whatever clients did, no table has grown by it.
+    assert(live_.empty() && by_id_.empty() && running_by_hash_.empty() && running_by_process_.empty() &&
+           await_start_.empty() && kept_.empty() && waiting_ == 0);
     log_.info("ended");
     return 0;
 }
