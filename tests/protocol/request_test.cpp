@@ -119,6 +119,12 @@ TEST_CASE("S5: what no exec takes is refused at once", "[request]") {
     CHECK(understood(list(R"({"line":"a","ignore_env":[)", R"("A*")", 256, "]}")).ignore_env.size() == 256);
     CHECK(refused(list(R"({"line":"a","only_env":[)", R"("A*")", 257, "]}")).message ==
           R"("only_env" has more than 256 patterns)");
+    const auto pairs = [&](std::size_t variables) {
+        return list(R"({"line":"a","ignore_env":[)", R"("A*")", 200, "],") +
+               list(R"("env":[)", R"("A=")", variables, "]}");
+    };
+    CHECK(understood(pairs(20'000)).env->size() == 20'000);
+    CHECK(refused(pairs(20'001)).message == "there are too many patterns for so many variables");
 }
 
 TEST_CASE("S5: a refusal says what is wrong, and carries the id where it could be read", "[request]") {

@@ -26,9 +26,10 @@ using Type = JsonReader::Type;
 constexpr std::size_t id_bytes_max = 256;  // it comes back with every message
 constexpr unsigned depth_max = 4;          // a request needs 2; more is a mistake
 
-// Each pattern may be held against each variable: without a bound on one of them a request
-// would stop the server for the square of its length.
+// Each pattern may be held against each variable: without a bound on both a request would
+// stop the server for the square of its length.
 constexpr std::size_t patterns_max = 256;
+constexpr std::size_t comparisons_max = 4'000'000;
 
 struct Refusal {
     std::string code;
@@ -56,13 +57,15 @@ std::string shown(std::string_view text) {
 struct Reading {
     Request request;
     std::size_t exec_bytes = 0;
+    std::size_t exec_bytes_allowed = exec_bytes_always;  // until more is wanted, and the limit is looked at
 
     // Refused at once, since what is to be done with the words takes longer than reading them.
     void count(std::size_t word_bytes) {
         exec_bytes += word_bytes + 1 + sizeof(char*);
-        if (exec_bytes <= exec_bytes_always) return;
-        if (const std::size_t most = exec_bytes_max(); exec_bytes > most)
-            refuse("the command and its environment are more than the " + std::to_string(most) +
+        if (exec_bytes <= exec_bytes_allowed) return;
+        exec_bytes_allowed = exec_bytes_max();
+        if (exec_bytes > exec_bytes_allowed)
+            refuse("the command and its environment are more than the " + std::to_string(exec_bytes_allowed) +
                    " bytes that a process can be given");
     }
 };
@@ -395,6 +398,9 @@ void check_whole(const Members& members, const Request& request) {
     if (request.op == "cancel" && request.flight.empty()) refuse("\"flight\" is missing, or empty");
     if (request.op == "signal" && !members.given("signal")) refuse("\"signal\" is missing");
     if (!request.op.empty()) return;
+    const std::size_t patterns = request.ignore_env.size() + (request.only_env ? request.only_env->size() : 0);
+    const std::size_t variables = request.env_changes.size() + (request.env ? request.env->size() : 0);
+    if (patterns * variables > comparisons_max) refuse("there are too many patterns for so many variables");
     if (request.line && !request.argv.empty()) refuse("\"argv\" and \"line\" exclude each other");
     if (!request.line && request.argv.empty()) refuse("neither \"argv\" nor \"line\" is given");
 }
