@@ -316,6 +316,7 @@ class Ends(ServerTest):
         self.assertEqual(late.message()["error"]["code"], "shutting_down")
         gate.let()
         self.assertEqual(client.message()["exit"], 0)
+        self.assertEqual(server.process.wait(), 0)
 
     LAUNCH = """
 import os, socket, sys
