@@ -179,7 +179,7 @@ class Limits(ServerTest):
         if shutil.which("strace") is None or subprocess.run(["strace", "-qq", "-o", "/dev/null", "true"], check=False).returncode != 0:
             self.skipTest("tracing is not allowed here")
         # The kernel says so when the server asks; a short output needs nothing.
-        for call in ("pwrite64",):
+        for call in ("memfd_create", "pwrite64"):
             with self.subTest(call):
                 server = self.serve(prefix=["strace", "-D", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={call}:error=ENOMEM"],
                                     env={"ASAN_OPTIONS": "detect_leaks=0"})  # leaks are not looked for under strace

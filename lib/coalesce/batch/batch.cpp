@@ -14,7 +14,9 @@
 #include <coalesce/command/duration.h>
 #include <coalesce/command/text.h>
 #include <coalesce/command/title.h>
+#include <coalesce/io/guard.h>
 #include <coalesce/io/loop.h>
+#include <coalesce/io/reaper.h>
 #include <coalesce/batch/delivery.h>
 #include <coalesce/batch/dry_run.h>
 #include <coalesce/command/insistence.h>
@@ -141,6 +143,8 @@ class Batch {
     Loop loop_;
     OnceMemory once_;
     CommandExecutor executor_;
+    Guard::Watched guarded_;
+    Reaper orphans_;
     Delivery delivery_;
     LongOutput long_output_;
     LineSource source_;
@@ -180,6 +184,8 @@ Batch::Batch(BatchOptions options, Surroundings own, Ledger ledger, std::optiona
       surroundings_(std::make_shared<const Surroundings>(std::move(own))),
       canonical_(interned_.intern(canonical_surroundings(*surroundings_, options_.rules))),
       executor_(loop_, options_.executor),
+      guarded_(loop_, *options_.executor.guard),
+      orphans_(loop_, [this](pid_t pid) { return executor_.is_own(pid); }),
       delivery_(loop_, {options_.format, options_.keep_order},
                 {[this](const Error& error) { refused(error); }, [this] { throttle(); },
                  [this] {
@@ -643,6 +649,9 @@ Result<BatchEnd> run_batch(BatchOptions options) {
     own->identity = own_identity();
     options.executor.directory = own->cwd;
     options.executor.directory_itself = own->directory;
+    auto guard = Guard::start();  // before there is anything else that it would hold as well
+    if (!guard) return guard.error();
+    options.executor.guard = guard->get();
     std::optional<EarlierJobs> earlier;
     if (options.resume) {
         if (options.joblog.empty()) return Error{{}, "resume without a joblog: --joblog names it"};

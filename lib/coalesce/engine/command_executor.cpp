@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <system_error>
 #include <utility>
@@ -176,7 +177,12 @@ Child::Start CommandExecutor::start_child(FlightId id, Active& active) {
     }
     const auto start = [&](const std::vector<std::string>& argv, const std::vector<std::string>& env,
                            const char* path) {
-        Program program{.argv = argv, .env = env, .path = path, .umask = surroundings.umask, .hook = options_.in_child};
+        Program program{.argv = argv,
+                        .env = env,
+                        .path = path,
+                        .umask = surroundings.umask,
+                        .hook = options_.in_child,
+                        .guard = options_.guard};
         const bool own = surroundings.cwd == options_.directory && surroundings.directory == options_.directory_itself;
         if (!surroundings.cwd.empty() && !own) program.directory = surroundings.cwd.c_str();
         return Child::start(loop_, program, input, events());
@@ -334,6 +340,12 @@ void CommandExecutor::signal(FlightId id, int number) {
 }
 
 CommandExecutor::Counts CommandExecutor::counts() const { return {queue_.size(), running_.size(), runs_}; }
+
+bool CommandExecutor::is_own(pid_t pid) const noexcept {
+    if (options_.guard != nullptr && options_.guard->pid() == pid) return true;
+    return std::any_of(running_.begin(), running_.end(),
+                       [pid](const auto& running) { return running.second->child->pid() == pid; });
+}
 
 CommandExecutor::Loan CommandExecutor::lend_place_of(FlightId id) {
     Loan loan;

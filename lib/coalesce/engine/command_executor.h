@@ -56,7 +56,8 @@ class CommandExecutor {
         unsigned jobs = 1;  ///< runs at a time; 0: no limit
         SpoolLimits spool;
         std::string shell = "/bin/sh";
-        ChildHook in_child;  ///< for every child, between its fork and its exec
+        ChildHook in_child;      ///< for every child, between its fork and its exec
+        Guard* guard = nullptr;  ///< ends what runs when this process is gone; outlives the executor
         /// This process's own directory, if a command that is to run there may inherit
         /// it: then it need not be reachable by its name.
         std::string directory;
@@ -142,6 +143,8 @@ class CommandExecutor {
     [[nodiscard]] Loan lend_place_of(FlightId id);
 
     [[nodiscard]] Counts counts() const;
+    /// Whether that process is a run's or the guard: somebody here waits for its end. Looks at each.
+    [[nodiscard]] bool is_own(pid_t pid) const noexcept;
     [[nodiscard]] const auto& flights() const noexcept { return flights_; }
 
   private:

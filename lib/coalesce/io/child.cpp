@@ -91,6 +91,10 @@ Child::Launched Child::launch(Program program, const Descriptor& standard_input)
     }
     program.standard_output = write_ends[0].get();
     program.standard_error = write_ends[1].get();
+    if (program.guard != nullptr) {
+        launched.guarded = program.guard->reserve();
+        program.guard_line = launched.guarded.line();
+    }
     launched.started = spawn(program);
     return launched;
 }
@@ -100,6 +104,7 @@ Child::Start Child::adopt(Loop& loop, Launched launched, Events events) {
         return {nullptr, launched.started.failed, launched.started.error};
     std::unique_ptr<Child> child(new Child(loop, std::move(launched.started), std::move(events)));
     Child* const self = child.get();
+    self->guarded_ = std::move(launched.guarded);
     for (std::size_t i = 0; i < launched.outputs.size(); ++i) self->pipes_[i].read_end = std::move(launched.outputs[i]);
     self->watch_exit();
     self->unwatched_.start(unwatched_at_first, [self] { self->watch_pipes(); });
@@ -235,6 +240,7 @@ void Child::land() {
         }
         reaped_ = true;
     }
+    guarded_.clear();
     if (grace_) grace_->stop();
     if (silence_) silence_->stop();
     unwatched_.stop();

@@ -52,6 +52,7 @@ class Child {
     struct Launched {
         Started started;
         std::array<Descriptor, 2> outputs;  ///< the read ends, by stream
+        Guard::Place guarded;
     };
     static Launched launch(Program program, const Descriptor& standard_input);
     static Start adopt(Loop& loop, Launched launched, Events events);
@@ -100,6 +101,7 @@ class Child {
     Loop& loop_;
     const pid_t pid_;
     Descriptor pidfd_;
+    Guard::Place guarded_;  // until it is reaped
     Watch exit_watch_;
     std::array<Pipe, 2> pipes_;
     Timer unwatched_;                 // until the pipes are watched

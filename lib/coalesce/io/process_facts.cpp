@@ -1,11 +1,17 @@
 // SPDX-License-Identifier: MIT
 #include <coalesce/io/process_facts.h>
 
+#include <dirent.h>
 #include <fcntl.h>
+#include <signal.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
+#include <memory>
 
 #include <coalesce/io/descriptor.h>
 
@@ -50,6 +56,40 @@ std::vector<ProcessFacts> session_leaders_above(pid_t process) {
         }
     }
     return leaders;
+}
+
+std::vector<std::string> environment_of(pid_t pid) {
+    const std::string path = "/proc/" + std::to_string(pid) + "/environ";
+    const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    std::string all;
+    std::vector<char> block(16 * 1024);
+    for (ssize_t got = 0; file && (got = ::read(file.get(), block.data(), block.size())) > 0;)
+        all.append(block.data(), static_cast<std::size_t>(got));
+    std::vector<std::string> entries;
+    for (std::size_t begin = 0; begin < all.size(); begin += entries.back().size() + 1)
+        entries.push_back(all.substr(begin, all.find('\0', begin) - begin));
+    return entries;
+}
+
+namespace {
+
+bool kill_if(pid_t pid, const std::function<bool(pid_t)>& is_one) {
+    if (!is_one(pid)) return false;
+    const Descriptor process(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0U)));
+    if (!process) return errno != ESRCH && ::kill(pid, SIGKILL) == 0;  // no such call here, or no descriptor left
+    if (!is_one(pid)) return false;
+    if (::syscall(SYS_pidfd_send_signal, process.get(), SIGKILL, nullptr, 0U) == 0) return true;
+    return (errno == ENOSYS || errno == EPERM) && ::kill(pid, SIGKILL) == 0;
+}
+
+}  // namespace
+
+bool kill_each(const std::function<bool(pid_t)>& is_one) {
+    const std::unique_ptr<DIR, int (*)(DIR*)> processes(::opendir("/proc"), ::closedir);
+    bool told = false;
+    while (const dirent* entry = processes ? ::readdir(processes.get()) : nullptr)
+        if (const pid_t pid = std::atoi(entry->d_name); pid > 1 && kill_if(pid, is_one)) told = true;
+    return told;
 }
 
 }  // namespace coalesce

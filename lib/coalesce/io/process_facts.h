@@ -10,6 +10,7 @@
 
 #include <sys/types.h>
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -31,5 +32,13 @@ struct ProcessFacts {
 
 /// The leaders of the sessions that `process` runs in, that of its own first.
 [[nodiscard]] std::vector<ProcessFacts> session_leaders_above(pid_t process);
+
+/// The entries of a process's environment as it was at its start; none where they are not ours to see.
+[[nodiscard]] std::vector<std::string> environment_of(pid_t pid);
+
+/// KILL to every process of which `is_one` is true. Each is looked at again through its
+/// pidfd, where there are pidfds, so that between the look and the signal its number
+/// cannot have passed on. Whether any was told; what we may not signal was not. Waits for nothing.
+bool kill_each(const std::function<bool(pid_t)>& is_one);
 
 }  // namespace coalesce

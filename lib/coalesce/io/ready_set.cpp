@@ -33,7 +33,7 @@ bool ReadySet::add(Interest& interest, std::uint32_t events) noexcept {
     if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, interest.fd, &event) != 0) return false;
     interest.events = events;
     interest.active = true;
-    if (++active_ == 1) uv_ref(base_of(poll_.get()));
+    if (!interest.in_background && ++active_ == 1) uv_ref(base_of(poll_.get()));
     return true;
 }
 
@@ -48,7 +48,7 @@ void ReadySet::change(Interest& interest, std::uint32_t events) noexcept {
 void ReadySet::remove(Interest& interest) noexcept {
     if (!std::exchange(interest.active, false)) return;
     ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, interest.fd, nullptr);
-    if (--active_ == 0) uv_unref(base_of(poll_.get()));
+    if (!interest.in_background && --active_ == 0) uv_unref(base_of(poll_.get()));
     for (std::size_t i = next_; i < ready_count_; ++i)
         if (ready_[i].data.ptr == &interest) ready_[i].data.ptr = nullptr;
 }

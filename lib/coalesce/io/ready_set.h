@@ -31,6 +31,7 @@ class ReadySet {
         UniqueFunction<void()> on_ready;
         std::uint32_t events = 0;
         bool active = false;
+        bool in_background = false;  // does not keep the loop running
     };
 
     /// Throws std::system_error when no set can be had.

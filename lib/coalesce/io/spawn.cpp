@@ -11,9 +11,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstddef>
 #include <cstdlib>
+#include <cstring>
 #include <string_view>
 
 #ifndef CLONE_PIDFD
@@ -89,10 +91,21 @@ void list_candidates(const Program& program, std::vector<std::string>& storage, 
 
 std::vector<char*> pointers_to(const std::vector<std::string>& strings, std::size_t room_before = 0) {
     std::vector<char*> pointers(room_before, nullptr);
-    pointers.reserve(room_before + strings.size() + 1);
+    pointers.reserve(room_before + strings.size() + 2);  // for a mark
     for (const std::string& text : strings) pointers.push_back(const_cast<char*>(text.c_str()));
     pointers.push_back(nullptr);
     return pointers;
+}
+
+// In place of an outer guard's, which is not for what runs here.
+void set_mark(std::vector<char*>& env, const char* mark) {
+    const std::size_t name = std::string_view(mark).find('=') + 1;
+    const auto same = std::find_if(env.begin(), env.end() - 1,
+                                   [&](const char* entry) { return std::strncmp(entry, mark, name) == 0; });
+    if (same == env.end() - 1)
+        env.insert(env.end() - 1, const_cast<char*>(mark));
+    else
+        *same = const_cast<char*>(mark);
 }
 
 #define RUNS_IN_THE_CHILD __attribute__((no_sanitize("address", "undefined", "thread")))
@@ -144,6 +157,7 @@ RUNS_IN_THE_CHILD int child_main(void* argument) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != orders.parent) _exit(127);  // it died before the line above could take effect
     setsid();
+    if (program.guard_line != nullptr) program.guard_line->enter();
     if (program.hook.call != nullptr) program.hook.call(program.hook.argument);
     reset_signals(orders.real_time);
     orders.failed = Started::Step::spawn;
@@ -196,6 +210,7 @@ Started spawn(const Program& program) {
                   .env = pointers_to(program.env),
                   .parent = getpid()};
     list_candidates(program, storage, orders.candidates);
+    if (program.guard != nullptr) set_mark(orders.env, program.guard->mark());
 
     char* const stack = top_of_child_stack();
     if (stack == nullptr) {

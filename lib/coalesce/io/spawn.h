@@ -18,6 +18,7 @@
 #include <vector>
 
 #include <coalesce/io/descriptor.h>
+#include <coalesce/io/guard.h>
 
 namespace coalesce {
 
@@ -39,6 +40,8 @@ struct Program {
     int standard_output = -1;
     int standard_error = -1;
     ChildHook hook;
+    Guard* guard = nullptr;             ///< whose mark goes into the environment
+    Guard::Line* guard_line = nullptr;  ///< into which the child writes itself
 };
 
 /// How a start ended: a process, or the step that failed and why.

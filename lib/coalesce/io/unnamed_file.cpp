@@ -46,7 +46,8 @@ Descriptor make_in_memory() {
         ::fcntl(file.get(), F_ADD_SEALS, F_SEAL_SHRINK);
         return file;
     }
-    if (errno == EMFILE || errno == ENFILE) return file;
+    if (errno != ENOSYS && errno != EPERM && errno != EACCES && errno != EINVAL)
+        return file;  // it is short of something
     for (const char* const directory : in_want_of_memory_files) {
         const int refused = errno;
         file = make_in_directory(directory);

@@ -14,8 +14,18 @@ void Watch::Discard::operator()(ReadySet::Interest* interest) const noexcept {
 }
 
 Result<Watch> Watch::start(Loop& loop, int fd, Readiness readiness, UniqueFunction<void()> on_ready) {
+    return start(loop, fd, readiness, std::move(on_ready), false);
+}
+
+Result<Watch> Watch::start_in_background(Loop& loop, int fd, Readiness readiness, UniqueFunction<void()> on_ready) {
+    return start(loop, fd, readiness, std::move(on_ready), true);
+}
+
+Result<Watch> Watch::start(Loop& loop, int fd, Readiness readiness, UniqueFunction<void()> on_ready,
+                           bool in_background) {
     Watch watch;
-    watch.interest_.reset(new ReadySet::Interest{.set = loop.ready_set(), .fd = fd, .on_ready = std::move(on_ready)});
+    watch.interest_.reset(new ReadySet::Interest{
+        .set = loop.ready_set(), .fd = fd, .on_ready = std::move(on_ready), .in_background = in_background});
     if (!loop.ready_set().add(*watch.interest_, static_cast<std::uint32_t>(readiness)))
         return system_error_now("watch a descriptor");
     return watch;

@@ -34,6 +34,9 @@ class Watch {
     /// that cannot be watched: regular files.
     static Result<Watch> start(Loop& loop, int fd, Readiness readiness, UniqueFunction<void()> on_ready);
 
+    /// The same, but the loop does not run on for it alone.
+    static Result<Watch> start_in_background(Loop& loop, int fd, Readiness readiness, UniqueFunction<void()> on_ready);
+
     /// Goes on after stop(), or waits for something else.
     void resume(Readiness readiness);
     void stop() noexcept;
@@ -44,6 +47,8 @@ class Watch {
     struct Discard {
         void operator()(ReadySet::Interest* interest) const noexcept;
     };
+    static Result<Watch> start(Loop& loop, int fd, Readiness readiness, UniqueFunction<void()> on_ready,
+                               bool in_background);
     std::unique_ptr<ReadySet::Interest, Discard> interest_;
 };
 

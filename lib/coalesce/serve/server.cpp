@@ -30,8 +30,10 @@
 
 #include <coalesce/command/ancestry.h>
 #include <coalesce/command/duration.h>
+#include <coalesce/io/guard.h>
 #include <coalesce/io/loop.h>
 #include <coalesce/io/process_facts.h>
+#include <coalesce/io/reaper.h>
 #include <coalesce/reception/descriptor_relay.h>
 #include <coalesce/command/insistence.h>
 #include <coalesce/engine/key_hash.h>
@@ -247,6 +249,8 @@ class Server {
     std::size_t refused_users_ = 0;
     std::uint64_t refused_connections_ = 0;  // since that was logged
     CommandExecutor executor_;
+    Guard::Watched guarded_;
+    Reaper orphans_;
     std::unordered_map<Client*, std::unique_ptr<Client>> clients_;
     std::list<Asked> kept_;  // whoever asked is gone, and wanted the run to go on
     std::unordered_map<FlightId, LiveFlight> live_;
@@ -303,7 +307,9 @@ Server::Server(ServerOptions options, ServerSocket socket, Surroundings own)
       socket_(std::move(socket)),
       surroundings_(std::make_shared<const Surroundings>(std::move(own))),
       log_(make_log(options_.log_level)),
-      executor_(loop_, options_.executor) {
+      executor_(loop_, options_.executor),
+      guarded_(loop_, *options_.executor.guard),
+      orphans_(loop_, [this](pid_t pid) { return executor_.is_own(pid); }) {
     executor_.on_started([this](FlightId id) { started(id); });
     executor_.on_over([this](const std::shared_ptr<const RunResult>& result) { log_end(*result); });
     executor_.on_landed([this](FlightId id) { forget(id); });
@@ -1079,6 +1085,9 @@ Result<int> serve(ServerOptions options) {
     ::mallopt(M_MMAP_THRESHOLD, 256 * 1024);
     ::mallopt(M_TRIM_THRESHOLD, 1 << 20);
     share_out_descriptors(options);
+    auto guard = Guard::start();  // before there is anything else that it would hold as well
+    if (!guard) return guard.error();
+    options.executor.guard = guard->get();
     auto socket = ServerSocket::open(options.socket, options.allowed_users.empty() ? 0600 : 0666);
     if (!socket) return socket.error();
     Server server(std::move(options), std::move(*socket), std::move(*own));

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: MIT
+// Guard: the process beside a batch or a server that ends what they leave behind (SPEC F13).
+//
+// A command dies with its parent, but what it has started itself does not. So before
+// there is a loop, the owner forks a guard: one a process, never one a run. They share a
+// page with a line for each run; the child writes itself into it before it executes
+// anything, and the line is cleared when the run is over. The guard waits for the end of
+// a pipe, which nobody but the owner holds, and then ends whoever is in the page: also
+// where the owner was killed, or stopped existing in any other way. It has no other
+// descriptor, hears no signal and is in a session of its own; an owner that ends in good
+// order ends it first.
+//
+// It kills nobody but who was recorded: the process that began before it wrote itself
+// down, and the members of its session; where that process has gone, so that nothing but
+// a number is left, only members whose environment has the owner's mark. What it may not
+// signal, or what will not end, it leaves. The page has room for a deadline beside
+// each group; nobody sets one yet.
+#pragma once
+
+#include <coalesce/command/result.h>
+
+#include <sys/types.h>
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <coalesce/io/descriptor.h>
+#include <coalesce/io/watch.h>
+
+namespace coalesce {
+
+class Loop;
+
+class Guard {
+  public:
+    /// Forks the guard. Call it before there are a loop and threads.
+    static Result<std::unique_ptr<Guard>> start();
+    /// Ends the guard, and nothing else.
+    ~Guard();
+    Guard(const Guard&) = delete;
+    Guard& operator=(const Guard&) = delete;
+
+    /// A line of the page.
+    struct Line {
+        std::atomic<std::int32_t> group;     // 0: none; written last
+        std::atomic<std::int64_t> at_ms;     // since boot: by then the number was the group's
+        std::atomic<std::int64_t> deadline;  // not used yet
+        /// In the child, as the leader of its session, before it executes anything.
+        void enter() noexcept;
+    };
+
+    /// A run's hold on a line, which is cleared with it. Empty where the page is full: that
+    /// run is not guarded.
+    class Place {
+      public:
+        Place() = default;
+        Place(Place&& other) noexcept;
+        Place& operator=(Place&& other) noexcept;
+        ~Place() { clear(); }
+        void clear() noexcept;
+        [[nodiscard]] Line* line() const noexcept { return line_; }
+
+      private:
+        friend class Guard;
+        Guard* guard_ = nullptr;
+        Line* line_ = nullptr;
+    };
+    [[nodiscard]] Place reserve();
+
+    /// What the environment of every guarded process has: "COALESCE_GUARD=…".
+    [[nodiscard]] const char* mark() const noexcept { return mark_.c_str(); }
+
+    /// The guard's own process.
+    [[nodiscard]] pid_t pid() const noexcept { return pid_; }
+
+    /// While held, a guard that has died is replaced at once.
+    class Watched {
+      public:
+        Watched(Loop& loop, Guard& guard);
+        Watched(const Watched&) = delete;
+        Watched& operator=(const Watched&) = delete;
+
+      private:
+        void watch();
+        Loop& loop_;
+        Guard& guard_;
+        Descriptor pidfd_;
+        Watch watch_;
+    };
+
+  private:
+    struct Page;
+    explicit Guard(Page* page);
+    Result<> fork_guard();
+    [[noreturn]] void keep_watch(int pipe) const noexcept;
+    void end_groups() const;
+    void dismiss() noexcept;
+
+    Page* page_;
+    std::string mark_;
+    std::vector<std::uint32_t> free_;  // lines below page_->lines that nobody holds
+    Descriptor pipe_;                  // our end, written to by nobody
+    pid_t pid_ = -1;
+};
+
+}  // namespace coalesce
