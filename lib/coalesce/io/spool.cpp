@@ -27,7 +27,8 @@ Spool::Spool(std::shared_ptr<const SpoolLimits> limits)
       order_(order_limits_) {}
 
 Spool::~Spool() {
-    for (SpoolReader* reader : readers_) reader->spool_ = nullptr;
+    for (SpoolReader* reader = readers_.front(); reader != nullptr; reader = readers_.after(*reader))
+        reader->spool_ = nullptr;
 }
 
 Result<> Spool::append(Stream stream, std::span<const char> bytes) {
@@ -50,16 +51,20 @@ Result<> Spool::append(Stream stream, std::span<const char> bytes) {
         last_ = Segment{stream, static_cast<std::uint32_t>(bytes.size())};
     if (!short_of_memory_ && kept_bytes() > limits_->always_kept_bytes && limits_->store.budget->exhausted())
         short_of_memory_ = true;
-    for (std::size_t i = 0; i < readers_.size(); ++i)
-        if (readers_[i]->on_more_) readers_[i]->on_more_();
+    tell_of_more();
     return {};
 }
 
 void Spool::close() {
     closed_ = true;
     if (replayable()) bytes_.seal();  // else what has been read is yet to be released
-    for (std::size_t i = 0; i < readers_.size(); ++i)
-        if (readers_[i]->on_more_) readers_[i]->on_more_();
+    tell_of_more();
+}
+
+// They may be joined meanwhile, by one at the end.
+void Spool::tell_of_more() {
+    for (SpoolReader* reader = readers_.front(); reader != nullptr; reader = readers_.after(*reader))
+        if (reader->on_more_) reader->on_more_();
 }
 
 bool Spool::full() {
@@ -97,7 +102,7 @@ void Spool::release_what_all_have_read() {
     if (replayable() || readers_.empty()) return;
     std::uint64_t slowest = bytes_.size();
     std::uint64_t segment = segment_count();
-    for (const SpoolReader* reader : readers_) {
+    for (const SpoolReader* reader = readers_.front(); reader != nullptr; reader = readers_.after(*reader)) {
         slowest = std::min(slowest, reader->position_);
         segment = std::min(segment, reader->segment_);
     }
@@ -115,7 +120,7 @@ void Spool::release_what_all_have_read() {
 
 SpoolReader::SpoolReader(Spool& spool, UniqueFunction<void()> on_more) : spool_(&spool), on_more_(std::move(on_more)) {
     if (spool.released_ > 0) std::abort();  // a gap: whoever lets people join must ask replayable()
-    spool.readers_.push_back(this);
+    spool.readers_.push_back(*this);
 }
 
 SpoolReader::SpoolReader(Spool& spool, AtTheEnd /*at_the_end*/, UniqueFunction<void()> on_more)
@@ -124,13 +129,13 @@ SpoolReader::SpoolReader(Spool& spool, AtTheEnd /*at_the_end*/, UniqueFunction<v
         segment_ = spool.segment_count() - 1;
         read_of_segment_ = spool.last_->length;
     }
-    spool.readers_.push_back(this);
+    spool.readers_.push_back(*this);
     spool.release_what_all_have_read();
 }
 
 SpoolReader::~SpoolReader() {
     if (spool_ == nullptr) return;
-    std::erase(spool_->readers_, this);
+    unlink();
     spool_->release_what_all_have_read();
 }
 

@@ -11,6 +11,7 @@
 #pragma once
 
 #include <coalesce/command/result.h>
+#include <coalesce/flight/linked_list.h>
 #include <coalesce/flight/unique_function.h>
 
 #include <array>
@@ -18,7 +19,6 @@
 #include <memory>
 #include <optional>
 #include <span>
-#include <vector>
 
 #include <coalesce/io/store.h>
 #include <coalesce/io/stream.h>
@@ -93,6 +93,7 @@ class Spool {
     [[nodiscard]] std::uint64_t segment_count() const noexcept;
     [[nodiscard]] Segment segment(std::uint64_t number) const;
     [[nodiscard]] bool has_room() const;
+    void tell_of_more();
     void release_what_all_have_read();
 
     const std::shared_ptr<const SpoolLimits> limits_;
@@ -102,7 +103,7 @@ class Spool {
     Store order_;
     std::optional<Segment> last_;  // still growing, so not in order_ yet
     std::array<std::uint64_t, 2> sizes_{};
-    std::vector<SpoolReader*> readers_;
+    detail::LinkedList<SpoolReader> readers_;  // thousands may leave, one by one
     std::uint64_t released_ = 0;
     UniqueFunction<void()> on_room_;
     bool closed_ = false;
@@ -110,7 +111,7 @@ class Spool {
     bool room_awaited_ = false;
 };
 
-class SpoolReader {
+class SpoolReader : public detail::Links {
   public:
     /// A cursor at byte 0. `on_more`, if given, is called when bytes come or the
     /// spool closes; reading from inside it is fine, destroying a reader is not. The
