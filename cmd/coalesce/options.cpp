@@ -109,6 +109,9 @@ void define_run(CommandLine& line, TypedCommand& typed) {
                 "Keep up to SIZE of output: 64M, 2G.\n"
                 "The default is 1 GiB. A run that writes more can no longer be joined and is paced by its slowest "
                 "reader.");
+    line.option("--stall", "TIME", duration(orders.stall),
+                "Drop who reads nothing for TIME past that limit.\n"
+                "With an error, and only while others wait for the same command. The default is 60 seconds.");
     line.option("--spool-dir", "DIR", filled(orders.spool_directory), "Keep output in DIR, not in memory.");
     line.flag(
         "-v,--verbose", [&run](bool on) { run.verbose = run.orders.verbose = on; },
@@ -275,6 +278,9 @@ void define_serve(CommandLine& line, TypedServe& typed) {
     line.option("--replay-limit", "SIZE", size(server.executor.spool.replay_bytes),
                 "Keep up to SIZE of output a run: 64M, 2G.\n"
                 "The default is 1 GiB.");
+    line.option("--stall", "TIME", duration(server.stall),
+                "Drop who reads nothing for TIME past that limit.\n"
+                "With an error, and only while others wait for the same command. The default is 60 seconds.");
     line.option("--spool-dir", "DIR", filled(server.executor.spool.store.directory),
                 "Keep large output in DIR, not in memory.");
     line.option("--log-level", "LEVEL", choice(server.log_level, argument_text("LEVEL")),

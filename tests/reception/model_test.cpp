@@ -316,6 +316,7 @@ class ServerStorm {
         options.requesters_max = 200;
         options.queue_max = 20;
         options.grace = milliseconds(20);
+        options.stall = milliseconds(10);
         options.log_level = "off";
         auto ended = serve(std::move(options));
         if (!ended) std::fprintf(stderr, "cannot %s\n", ended.error().message().c_str());
@@ -500,6 +501,7 @@ class SupervisorStorm {
         orders.key = key_;
         orders.canonical_words = "words";
         orders.grace = milliseconds(20);
+        orders.stall = milliseconds(10);
         if (chance_.one_in(4)) orders.timeout = milliseconds(1 + chance_.below(40));
         if (chance_.one_in(2)) orders.replay_bytes = 64 * 1024;
         orders.keep_running = chance_.one_in(5);

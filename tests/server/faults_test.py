@@ -353,6 +353,57 @@ os.execv(sys.argv[3], sys.argv[3:])
             self.assertEqual(log.count(words), 1, log)
 
 
+class Stalls(ServerTest):
+    """F9: one who reads nothing past the replay limit does not hold up those who ask for the same."""
+
+    LINE = "seq 300000"  # two megabytes
+    WHOLE = b"".join(b"%d\n" % i for i in range(1, 300001))
+
+    def test_f9_in_every_mode_the_run_goes_on_and_who_read_nothing_gets_an_error(self):
+        for mode in ("stream", "fd"):
+            with self.subTest(mode=mode):
+                server = self.serve("--replay-limit", "64K", "--stall", "0.1")
+                silent = server.client().send({"id": "a", "line": self.LINE, "output": mode})
+                while not (flights := server.status()) or flights[0]["output"] < 65536:
+                    pass
+                answer = server.client().ask({"id": "b", "line": self.LINE, "output": "none"})
+                self.assertEqual(answer["exit"], 0)  # of this run, or of the next
+                got = b""
+                while "event" in (message := silent.message()):
+                    if message["event"] == "started":
+                        continue
+                    length = message["bytes"]
+                    got += silent.bytes(length) if mode == "stream" else os.pread(silent.fds[0], length, message["offset"])
+                self.assertEqual(message["error"]["code"], "stalled")
+                self.assertEqual(got, self.WHOLE[: len(got)])  # and no gap before that
+                self.assertLess(len(got), len(self.WHOLE))
+
+    def test_f9_who_has_left_without_reading_holds_up_nobody(self):
+        server = self.serve("--replay-limit", "64K")
+        silent = server.client().send({"id": "a", "line": self.LINE, "output": "stream"})
+        reading = server.client().send({"id": "b", "line": self.LINE, "output": "stream"})
+        silent.until(lambda message: message["event"] == "stdout")  # and not what it announces
+        silent.send({"id": "a", "op": "leave"})
+        self.assertEqual(reading.stream()[1]["b", "stdout"], self.WHOLE)
+
+    def test_f9_a_wrapper_that_cannot_write_holds_up_no_other(self):
+        with tempfile.TemporaryDirectory() as place:
+            os.chmod(place, 0o700)
+            command = [COALESCE, "run", "--place", place, "--replay-limit", "64K", "--stall", "0.1", *self.LINE.split()]
+            with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as silent:
+                def output():
+                    told = subprocess.run([COALESCE, "status", "--json", "--place", place], capture_output=True, check=True)
+                    return [json.loads(line)["output"] for line in told.stdout.splitlines()]
+                while max(output(), default=0) < 65536:
+                    pass
+                other = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+                self.assertEqual((other.returncode, other.stdout), (0, self.WHOLE))
+                got, said = silent.communicate()
+                self.assertEqual(silent.returncode, 125)
+                self.assertIn(b"nothing was read", said)
+                self.assertEqual(got, self.WHOLE[: len(got)])
+
+
 class Memory(ServerTest):
     def test_s5_unfinished_lines_give_their_memory_back(self):
         if os.environ.get("COALESCE_SANITIZED") == "1":

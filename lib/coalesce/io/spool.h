@@ -134,6 +134,11 @@ class SpoolReader : public detail::Links {
     /// Everything was read and nothing will come.
     [[nodiscard]] bool finished() const noexcept;
     [[nodiscard]] std::uint64_t position() const noexcept { return position_; }
+    /// The bytes that lie before `offset` and have not been released stay in the file: another
+    /// process may be reading them though this reader is about to go.
+    void leave_before(std::uint64_t offset) noexcept {
+        if (spool_ != nullptr) spool_->bytes_.leave_before(offset);
+    }
 
   private:
     friend class Spool;

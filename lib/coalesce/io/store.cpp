@@ -20,7 +20,7 @@ constexpr std::size_t largest_block_bytes = 64 * 1024;
 }  // namespace
 
 Store::~Store() {
-    if (in_memory()) limits_->budget->give_back(size_ - released_);
+    if (in_memory()) limits_->budget->give_back(size_ - released_ + left_);
 }
 
 Result<> Store::append(std::span<const char> bytes) {
@@ -138,6 +138,12 @@ void Store::release_before(std::uint64_t offset) noexcept {
                     static_cast<off_t>(offset - released_)) != 0)
         return;
     if (in_memory()) limits_->budget->give_back(offset - released_);
+    released_ = offset;
+}
+
+void Store::leave_before(std::uint64_t offset) noexcept {
+    if (offset <= released_) return;
+    left_ += offset - released_;
     released_ = offset;
 }
 

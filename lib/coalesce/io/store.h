@@ -62,6 +62,9 @@ class Store {
 
     /// Gives the space before `offset` back to the system, where it can.
     void release_before(std::uint64_t offset) noexcept;
+    /// What is left before `offset` stays in the file for as long as that is, for whoever
+    /// else still reads there.
+    void leave_before(std::uint64_t offset) noexcept;
 
     /// Moves what is on the heap, and all that comes, to the file.
     Result<> move_to_file();
@@ -90,7 +93,8 @@ class Store {
 
     const StoreLimits* limits_;
     std::uint64_t size_ = 0;
-    std::uint64_t released_ = 0;
+    std::uint64_t released_ = 0;  // or left to others
+    std::uint64_t left_ = 0;      // of that, bytes that are still in the file
     std::vector<Block> blocks_;
     Descriptor file_;
     Descriptor reader_;  // only where there is no /proc

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include <coalesce/command/ancestry.h>
+#include <coalesce/command/duration.h>
 #include <coalesce/engine/command_executor.h>
 #include <coalesce/io/loop.h>
 #include <coalesce/reception/descriptor_relay.h>
@@ -52,8 +53,9 @@ struct Member {
     std::optional<std::string> on_behalf_of;  // none: it did not say, and nobody has looked
     bool keep_running = false;
     bool asked = false;
-    bool over = false;   // to be buried
-    bool quiet = false;  // it could do nothing with word of the start, but be woken by it
+    bool over = false;              // to be buried
+    std::uint64_t read_before = 0;  // when the run was last seen stalled
+    bool quiet = false;             // it could do nothing with word of the start, but be woken by it
 };
 
 // A requester costs us a descriptor: as many of them as we may have. Returns the limit
@@ -98,6 +100,9 @@ class Supervisor {
     void admit(Member& member, bool fresh);
     void start_following(FlightId id);
     void follow(Member& member);
+    [[nodiscard]] std::vector<Member*> followers(FlightId id);
+    void look_for_progress(FlightId id);
+    void drop_the_stalled(FlightId id);
     void landed(Member& member, const Landing<RunResult>& landing);
     void end_of(Member& member);
     void count_savings(const RunResult& result) const;
@@ -121,7 +126,8 @@ class Supervisor {
     std::shared_ptr<const CanonicalSurroundings> surroundings_;
     CommandExecutor executor_;
     std::list<Member> members_;
-    Timer stays_young_{loop_};  // to those who remove old files
+    Timer stays_young_{loop_};       // to those who remove old files
+    std::optional<Timer> progress_;  // past the replay limit: until it is looked who has read nothing
     std::optional<Timer> heirs_;
     std::optional<Timer> short_of_descriptors_;
     steady_clock::time_point begun_ = steady_clock::now();
@@ -142,6 +148,9 @@ Supervisor::Supervisor(FlightOrders orders, MeetingPlaces places, Descriptor lis
                                   .replay_bytes = orders_.replay_bytes},
                         .in_child = record_.hook()}) {
     executor_.on_started([this](FlightId id) { start_following(id); });
+    executor_.on_stalled([this](FlightId id) {
+        if (!progress_) look_for_progress(id);
+    });
     executor_.on_over([this](const std::shared_ptr<const RunResult>& result) { count_savings(*result); });
     executor_.on_landed([this](FlightId) { leave_if_over(); });
     auto watch = Watch::start(loop_, listener_.get(), Readiness::readable, [this] { accept_all(); });
@@ -295,6 +304,55 @@ void Supervisor::follow(Member& member) {
                                  .line());
     }
     member.relay->pump();
+}
+
+std::vector<Member*> Supervisor::followers(FlightId id) {
+    std::vector<Member*> all;
+    for (Member& member : members_)
+        if (member.relay && !member.relay->finished() && member.ticket && !member.result && !member.session->gone() &&
+            member.ticket.id() == id)
+            all.push_back(&member);
+    return all;
+}
+
+// One who reads nothing paces the run, which nobody can join any more: others who ask for
+// the same would wait for as long as it likes (SPEC F9).
+void Supervisor::look_for_progress(FlightId id) {
+    for (Member* const member : followers(id)) member->read_before = member->relay->position();
+    if (!progress_) progress_.emplace(loop_);
+    progress_->in_background();
+    progress_->start(orders_.stall, [this, id] { loop_.post([this, id] { drop_the_stalled(id); }); });
+}
+
+void Supervisor::drop_the_stalled(FlightId id) {
+    bool runs = false;
+    bool another_waits = false;
+    executor_.flights().for_each([&](const Key&, const auto& view) {
+        runs = runs || view.id == id;
+        another_waits = another_waits || (view.id != id && waiting_for(view.id) > 0);
+    });
+    if (!runs) return progress_.reset();
+    std::vector<Member*> stalled = followers(id);
+    std::erase_if(stalled, [](const Member* member) {
+        return member->relay->position() != member->read_before ||
+               member->read_before == member->ticket.state().spool->size();
+    });
+    if (another_waits || waiting_for(id) > stalled.size())
+        for (Member* const member : stalled) {
+            member->relay->leave_to_requester();
+            member->session->send(Message()
+                                      .error("stalled", "nothing was read for " + format_duration(orders_.stall) +
+                                                            ", and others wait for " + orders_.title)
+                                      .line());
+            if (member->keep_running) {
+                member->session->drop();  // the run goes on for it, and nobody is told how it ends
+                continue;
+            }
+            member->relay.reset();
+            member->ticket = {};
+            member->session->finish();
+        }
+    look_for_progress(id);
 }
 
 std::size_t Supervisor::waiting_for(FlightId id) const {

@@ -35,6 +35,7 @@ struct FlightOrders {
     std::string canonical_words;
     std::optional<std::chrono::milliseconds> timeout;
     std::chrono::milliseconds grace{10'000};
+    std::chrono::milliseconds stall{60'000};  ///< for a requester that reads nothing while others wait
     std::uint64_t replay_bytes = std::uint64_t{1} << 30;
     std::string spool_directory;
     bool keep_running = false;  ///< the leader's: let the run finish when it leaves

@@ -15,7 +15,8 @@
 namespace coalesce {
 namespace {
 
-constexpr std::size_t chunk_bytes = 48 * 1024;  // a multiple of 3, for base64
+constexpr std::uint64_t longest_payload = 256 * 1024;  // so much is kept of one who is left behind
+constexpr std::size_t chunk_bytes = 48 * 1024;         // a multiple of 3, for base64
 
 Rendering::Piece in_memory(Stream stream, std::string_view bytes) {
     return {stream, {.bytes = bytes, .file = -1, .offset = 0, .length = bytes.size()}};
@@ -292,13 +293,33 @@ void TextRendering::advance(std::uint64_t length) {
 bool TextRendering::finished() const { return (!reader_ || reader_->finished()) && said_ == last_words_.size(); }
 
 StreamRendering::StreamRendering(std::shared_ptr<Spool> spool, std::string id, UniqueFunction<void()> on_more)
-    : spool_(std::move(spool)), reader_(*spool_, std::move(on_more)), id_(std::move(id)) {}
+    : spool_(std::move(spool)), id_(std::move(id)) {
+    reader_.emplace(*spool_, std::move(on_more));
+}
+
+// The other side may never take what is on its way: it must not hold the run up.
+void StreamRendering::stop() {
+    done_ = true;
+    end_.reset();
+    if (!reader_) return;
+    std::string piece;
+    while (rest_.size() < payload_) {
+        Extent extent = reader_->next()->extent;
+        extent.length = std::min(extent.length, payload_ - rest_.size());
+        extent.bytes = extent.bytes.substr(0, static_cast<std::size_t>(extent.length));
+        reader_->advance(copy_front(extent, piece));
+        rest_ += piece;
+    }
+    reader_.reset();
+}
 
 void StreamRendering::end(std::string line) { end_ = std::move(line); }
 
 std::optional<Rendering::Piece> StreamRendering::next() {
     if (line_sent_ < line_.size()) return in_memory(Stream::out, std::string_view(line_).substr(line_sent_));
-    auto piece = reader_.next();
+    if (!reader_ && payload_ > 0)
+        return in_memory(Stream::out, std::string_view(rest_).substr(rest_.size() - payload_));
+    auto piece = reader_ ? reader_->next() : std::nullopt;
     if (payload_ > 0) {
         piece->extent.length = std::min(piece->extent.length, payload_);
         piece->extent.bytes = piece->extent.bytes.substr(0, static_cast<std::size_t>(payload_));
@@ -308,13 +329,13 @@ std::optional<Rendering::Piece> StreamRendering::next() {
     line_.clear();
     if (done_) return std::nullopt;
     if (piece) {
-        payload_ = piece->extent.length;
+        payload_ = std::min(piece->extent.length, longest_payload);
         Message message;
         if (!id_.empty()) message.raw("id", id_);
         line_ = message.text("event", piece->stream == Stream::out ? "stdout" : "stderr")
                     .number("bytes", static_cast<std::int64_t>(payload_))
                     .line();
-    } else if (end_ && reader_.finished()) {
+    } else if (end_ && reader_->finished()) {
         line_ = std::exchange(end_, std::nullopt).value();
         done_ = true;
     }
@@ -327,7 +348,7 @@ void StreamRendering::advance(std::uint64_t length) {
         line_sent_ += static_cast<std::size_t>(length);
         return;
     }
-    reader_.advance(length);
+    if (reader_) reader_->advance(length);
     payload_ -= length;
 }
 

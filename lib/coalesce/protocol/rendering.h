@@ -64,16 +64,19 @@ class StreamRendering final : public Rendering {
     /// `id` is the client's, as JSON text, or empty.
     StreamRendering(std::shared_ptr<Spool> spool, std::string id, UniqueFunction<void()> on_more);
     void end(std::string line);
-    /// Ends with the message that is on its way, if there is one.
-    void stop() noexcept { done_ = true; }
+    /// Ends with the message that is on its way, if there is one, and reads the spool no more.
+    void stop();
+    /// How far it was taken.
+    [[nodiscard]] std::uint64_t position() const noexcept { return reader_ ? reader_->position() : 0; }
     std::optional<Piece> next() override;
     void advance(std::uint64_t length) override;
     bool finished() const override;
     bool between_messages() const override { return line_.size() == line_sent_ && payload_ == 0; }
 
   private:
-    std::shared_ptr<Spool> spool_;  // declared first: the reader points into it
-    SpoolReader reader_;
+    std::shared_ptr<Spool> spool_;       // declared first: the reader points into it
+    std::optional<SpoolReader> reader_;  // until it is stopped
+    std::string rest_;                   // of the message that was on its way then
     std::string id_;
     std::string line_;
     std::size_t line_sent_ = 0;

@@ -70,6 +70,12 @@ class DescriptorRelay {
     /// Sends nothing more and calls nobody, for an owner that cannot destroy it at once.
     void stop() noexcept;
 
+    /// What the requester was told of and has not dealt with stays readable to it, though it
+    /// is not waited for any more: the relay is to be destroyed next, or its session dropped.
+    void leave_to_requester() noexcept { dealt_with_.leave_before(sent_.position()); }
+    /// How far the requester has come, as far as that is known.
+    [[nodiscard]] std::uint64_t position() const noexcept { return dealt_with_.position(); }
+
     /// A closed spool has been sent to its end, or the relay was stopped.
     [[nodiscard]] bool finished() const noexcept { return finished_; }
     /// The file could not be handed over; nothing more is sent.

@@ -70,6 +70,7 @@ struct AskedExtras {
     std::unique_ptr<DescriptorRelay> relay;  // fd
     Landing<RunResult> landing;              // fd: until the relay has finished
     StreamRendering* stream = nullptr;       // stream: owned by the session
+    std::uint64_t read_before = 0;           // stream, fd: when its run was last seen stalled
     std::unique_ptr<SpoolReader> sink;       // none: output past the replay limit that nobody reads
     std::optional<std::multimap<FlightId, Asked*>::iterator> awaits_start;         // stream, fd
     std::optional<std::multimap<std::string_view, Asked*>::iterator> place_by_id;  // in its client's
@@ -122,8 +123,9 @@ struct LiveFlight {
     const Run* run = nullptr;  // valid as long as ref
     pid_t pid = 0;             // once it runs
     std::size_t waiting = 0;
-    bool kept = false;     // somebody who has left wanted it to go on
-    bool stalled = false;  // its output went past the replay limit: those who want the whole have been told
+    bool kept = false;                // somebody who has left wanted it to go on
+    bool stalled = false;             // its output went past the replay limit: those who want the whole have been told
+    std::unique_ptr<Timer> progress;  // then: until it is looked who has read nothing
 };
 
 // Why a run did not end by itself, in the protocol's word.
@@ -203,6 +205,10 @@ class Server {
     void await_no_start(Asked& asked);
     static void stop_output(Asked& asked);
     void drain_or_refuse(Asked& asked);
+    [[nodiscard]] std::vector<Asked*> followers(FlightId id) const;
+    void look_for_progress(FlightId id);
+    void drop_the_stalled(FlightId id);
+    [[nodiscard]] bool another_waits_for(const LiveFlight& live) const;
     void landed(Asked& asked, const Landing<RunResult>& landing);
     void end(Asked& asked, const Landing<RunResult>& landing);
     void refuse_landing(Asked& asked, const Landing<RunResult>& landing);
@@ -595,7 +601,9 @@ void Server::know_by_process(FlightId id) {
 // that this is done once for a flight.
 void Server::stalled(FlightId id) {
     const auto live = live_.find(id);
-    if (live == live_.end() || std::exchange(live->second.stalled, true)) return;
+    if (live == live_.end()) return;
+    if (!live->second.progress) look_for_progress(id);
+    if (std::exchange(live->second.stalled, true)) return;
     loop_.post([this, id] {
         const auto waits_for_it = [id](const Asked& asked) {
             return asked.ticket && !asked.ticket.landed() && asked.ticket.id() == id;
@@ -605,6 +613,56 @@ void Server::stalled(FlightId id) {
         for (const auto& [key, client] : clients_)
             for (auto next = client->asked.begin(); next != client->asked.end();)
                 if (Asked& asked = *next++; waits_for_it(asked)) drain_or_refuse(asked);
+    });
+}
+
+std::vector<Asked*> Server::followers(FlightId id) const {
+    std::vector<Asked*> all;
+    for (const auto& [key, client] : clients_)
+        for (Asked& asked : client->asked)
+            if (asked.waiting && asked.extras && (asked.extras->stream != nullptr || asked.extras->relay) &&
+                asked.ticket.id() == id)
+                all.push_back(&asked);
+    return all;
+}
+
+std::uint64_t read_so_far(const Asked& asked) {
+    return asked.extras->stream != nullptr ? asked.extras->stream->position() : asked.extras->relay->position();
+}
+
+// One who reads nothing paces the run, which nobody can join any more: others who ask for
+// the same would wait for as long as it likes (SPEC F9).
+void Server::look_for_progress(FlightId id) {
+    LiveFlight& live = live_.at(id);
+    for (Asked* const asked : followers(id)) asked->extras->read_before = read_so_far(*asked);
+    if (!live.progress) live.progress = std::make_unique<Timer>(loop_);
+    live.progress->in_background();
+    live.progress->start(options_.stall, [this, id] { loop_.post([this, id] { drop_the_stalled(id); }); });
+}
+
+void Server::drop_the_stalled(FlightId id) {
+    const auto live = live_.find(id);
+    if (live == live_.end()) return;
+    std::vector<Asked*> stalled = followers(id);
+    std::erase_if(stalled, [](const Asked* asked) {
+        return asked->ticket.landed() || read_so_far(*asked) != asked->extras->read_before ||
+               asked->extras->read_before == asked->ticket.state().spool->size();
+    });
+    if (live->second.waiting > stalled.size() || another_waits_for(live->second))
+        for (Asked* const asked : stalled) {
+            log_.info("a requester of flight {} is dropped, since it reads nothing and others wait",
+                      live->second.id.substr(0, shown_of_an_id));
+            if (asked->extras->relay) asked->extras->relay->leave_to_requester();
+            refuse(*asked->client, asked->id, "stalled",
+                   "nothing was read for " + format_duration(options_.stall) + ", and others wait for this command");
+            part(*asked);
+        }
+    if (live_.contains(id)) look_for_progress(id);
+}
+
+bool Server::another_waits_for(const LiveFlight& live) const {
+    return std::any_of(live_.begin(), live_.end(), [&live](const auto& other) {
+        return &other.second != &live && other.second.hash == live.hash && other.second.waiting > 0;
     });
 }
 

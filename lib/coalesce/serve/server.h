@@ -30,6 +30,7 @@ struct ServerOptions {
     std::size_t clients_max = 0;              ///< connections at a time; worked out from the limit on descriptors
     std::chrono::milliseconds drain{30'000};  ///< for running flights, once told to stop
     std::chrono::milliseconds grace{10'000};
+    std::chrono::milliseconds stall{60'000};  ///< for one who reads nothing while others wait
     std::string log_level = "info";
 };
 
