@@ -436,7 +436,8 @@ def settled_by(client, server):
     left = array.array("i", [1])
     while left[0]:
         fcntl.ioctl(client.socket, termios.TIOCOUTQ, left)
-        server.client().settled()
+        with server.client() as asking:
+            asking.settled()
     return client
 
 
