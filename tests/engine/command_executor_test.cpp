@@ -394,6 +394,71 @@ TEST_CASE("F12: a loan given back twice, or after its run, is given back once", 
     CHECK(room.read("order") == "a\nb\n");
 }
 
+TEST_CASE("F12: a loan outlasts a try: its flight's next one lends its own place, and gets it back", "[executor]") {
+    Room room({.jobs = 1});
+    Requester& asking = room.ask("echo run >>runs; echo x >begun; read x <gate; test $(wc -l <runs) -ge 2", {},
+                                 [](Job& job) { job.retries = 1; });
+    std::optional<CommandExecutor::Loan> loan;
+    room.when_begun(1, [&] {
+        loan.emplace(room.executor.lend_place_of(asking.ticket.id()));
+        room.open_gate();  // it fails, with its place lent
+        room.when_begun(2, [&] {
+            CHECK(room.executor.counts().running == 1);
+            loan.reset();
+            room.ask("echo a >>order");
+            room.ask("echo b >>order");
+            CHECK(room.executor.counts().queued == 2);  // behind the second try, which has its place again
+            room.open_gate();
+        });
+    });
+    room.run();
+    CHECK(asking.result().outcome.success());
+    CHECK(room.read("runs") == "run\nrun\n");
+    CHECK(room.read("order") == "a\nb\n");
+}
+
+TEST_CASE("L1: a result is read when executor and loop have gone, and a loan may outlive both", "[executor]") {
+    std::shared_ptr<const RunResult> result;
+    std::optional<CommandExecutor::Loan> loan;
+    {
+        Room room({.jobs = 1, .spool = {.store = {.heap_bytes = 100}, .replay_bytes = 10'000}});
+        Requester& requester = room.ask("echo x >begun; read x <gate; head -c 5000 /dev/zero");
+        room.when_begun(1, [&] {
+            loan.emplace(room.executor.lend_place_of(requester.ticket.id()));
+            room.open_gate();
+        });
+        room.run();
+        result = requester.results.at(0);
+    }
+    loan.reset();
+    CHECK(result->spool->replayable());
+    SpoolReader reader(*result->spool);
+    std::uint64_t read = 0;
+    while (const auto piece = reader.next()) {
+        read += piece->extent.length;
+        reader.advance(piece->extent.length);
+    }
+    CHECK(read == 5000);
+    CHECK(reader.finished());
+}
+
+TEST_CASE("L1: a spool is read when the executor has gone in the middle of its run", "[executor]") {
+    std::shared_ptr<Spool> spool;
+    {
+        Room room({.jobs = 1, .spool = {.store = {.heap_bytes = 100}, .replay_bytes = 50'000}});
+        Requester& requester = room.ask("yes");
+        room.executor.on_stalled([&](FlightId) {
+            spool = requester.ticket.state().spool;
+            room.loop.stop();
+        });
+        room.loop.run();
+    }
+    REQUIRE(spool);
+    SpoolReader reader(*spool);
+    while (const auto piece = reader.next()) reader.advance(piece->extent.length);
+    CHECK(reader.position() == spool->size());
+}
+
 TEST_CASE("B5: retries run a failed command again; the last attempt's output is kept alone", "[executor]") {
     Room room({.jobs = 1});
     Requester& requester =

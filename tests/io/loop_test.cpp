@@ -11,6 +11,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "../catch.h"
@@ -191,4 +192,28 @@ TEST_CASE("signals: are told on the loop, and keep no loop running", "[loop]") {
     });
     loop.run();
     CHECK(calls == 1);
+}
+
+TEST_CASE("L1: what was posted and never run may post again as it goes", "[loop]") {
+    struct PostsAgain {
+        Loop* loop;
+        int times;
+        int* gone;
+        PostsAgain(Loop& on, int again, int& count) : loop(&on), times(again), gone(&count) {}
+        PostsAgain(PostsAgain&& other) noexcept
+            : loop(std::exchange(other.loop, nullptr)), times(other.times), gone(other.gone) {}
+        ~PostsAgain() {
+            if (loop == nullptr) return;
+            ++*gone;
+            if (times == 0) return;
+            for (int i = 0; i < 2; ++i) loop->post([again = PostsAgain(*loop, times - 1, *gone)] {});
+        }
+        void operator()() {}
+    };
+    int gone = 0;
+    {
+        Loop loop;
+        loop.post(PostsAgain(loop, 5, gone));
+    }
+    CHECK(gone == 63);
 }

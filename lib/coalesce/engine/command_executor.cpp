@@ -65,6 +65,7 @@ CommandExecutor::CommandExecutor(Loop& loop, Options options)
       options_(std::move(options)),
       spool_limits_(std::make_shared<const SpoolLimits>(options_.spool)),
       line_programs_(options_.shell),
+      places_(options_.jobs),
       flights_(loop) {}
 
 // Whoever listened may be gone already, and the end of one run starts no other.
@@ -74,6 +75,8 @@ CommandExecutor::~CommandExecutor() {
     on_over_ = {};
     on_landed_ = {};
     on_stalled_ = {};
+    // A ticket's holder may have the spool still, and read on.
+    for (const auto& [id, active] : running_) active->completer.state().spool->on_room({});
 }
 
 void CommandExecutor::admit(RunCompleter completer, Job job, system_clock::time_point requested) {
@@ -105,7 +108,7 @@ void CommandExecutor::admit(RunCompleter completer, Job job, system_clock::time_
 
 bool CommandExecutor::place_free() const noexcept {
     if (held_ || no_more_) return false;
-    return options_.jobs == 0 || running_.size() - lending_ < options_.jobs;
+    return places_.free();
 }
 
 void CommandExecutor::start_queued() {
@@ -128,7 +131,7 @@ bool CommandExecutor::launch(FlightId id, std::unique_ptr<Active> active) {
     Child::Start start = start_child(id, *active);
     if (!start.child) {
         // With others running, their end will bring the resources back.
-        if (short_of_resources(start) && running_.size() > lending_) {
+        if (short_of_resources(start) && places_.working() > 0) {
             active->ending = Ending::none;
             active->completer.queue();
             queue_.emplace(id, std::move(active));
@@ -152,6 +155,7 @@ bool CommandExecutor::launch(FlightId id, std::unique_ptr<Active> active) {
                                [this, active = active.get()] { end(*active, Ending::timed_out, active->job.grace); });
     }
     running_.emplace(id, std::move(active));
+    places_.take(id);
     if (on_started_) on_started_(id);
     return true;
 }
@@ -226,7 +230,7 @@ void CommandExecutor::end(Active& active, Ending ending, milliseconds grace) {
 void CommandExecutor::on_ended(FlightId id, Outcome outcome) {
     auto node = running_.extract(id);
     std::unique_ptr<Active> active = std::move(node.mapped());
-    if (active->loans > 0) --lending_;
+    places_.give_back(id);
     if (active->timeout) active->timeout->stop();
     active->completer.state().spool->on_room({});  // the spool may outlive what it would resume
     if (active->direct && active->ending == Ending::none) {
@@ -348,30 +352,9 @@ bool CommandExecutor::is_own(pid_t pid) const noexcept {
 }
 
 CommandExecutor::Loan CommandExecutor::lend_place_of(FlightId id) {
-    Loan loan;
-    const auto found = running_.find(id);
-    if (found == running_.end()) return loan;
-    if (found->second->loans++ == 0) ++lending_;
-    loan.executor_ = this;
-    loan.id_ = id;
+    Loan loan = places_.lend(id);
     start_queued();
     return loan;
-}
-
-CommandExecutor::Loan::Loan(Loan&& other) noexcept
-    : executor_(std::exchange(other.executor_, nullptr)), id_(other.id_) {}
-
-CommandExecutor::Loan& CommandExecutor::Loan::operator=(Loan&& other) noexcept {
-    std::swap(executor_, other.executor_);
-    std::swap(id_, other.id_);
-    return *this;
-}
-
-// The place is taken back at once, even over the limit: the run is there already.
-CommandExecutor::Loan::~Loan() {
-    if (executor_ == nullptr) return;
-    const auto found = executor_->running_.find(id_);
-    if (found != executor_->running_.end() && --found->second->loans == 0) --executor_->lending_;
 }
 
 }  // namespace coalesce

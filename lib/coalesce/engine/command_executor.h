@@ -21,6 +21,7 @@
 #include <unordered_map>
 
 #include <coalesce/engine/line_program.h>
+#include <coalesce/engine/places.h>
 #include <coalesce/engine/run.h>
 #include <coalesce/io/child.h>
 #include <coalesce/io/watch.h>
@@ -125,21 +126,8 @@ class CommandExecutor {
     /// nobody has read enough of it.
     void on_stalled(UniqueFunction<void(FlightId)> on_stalled) { on_stalled_ = std::move(on_stalled); }
 
-    /// A run that waits for another one lends its place under the limit (F12), so
-    /// that commands which ask for commands cannot deadlock it. Held while the
-    /// asking command waits.
-    class Loan {
-      public:
-        Loan() = default;
-        Loan(Loan&& other) noexcept;
-        Loan& operator=(Loan&& other) noexcept;
-        ~Loan();
-
-      private:
-        friend class CommandExecutor;
-        CommandExecutor* executor_ = nullptr;
-        FlightId id_{};
-    };
+    /// A run that waits for another one lends its place under the limit (F12).
+    using Loan = Places::Loan;
     [[nodiscard]] Loan lend_place_of(FlightId id);
 
     [[nodiscard]] Counts counts() const;
@@ -158,7 +146,6 @@ class CommandExecutor {
         Outcome refusal;  // with Ending::refused
         std::chrono::steady_clock::time_point started_steady;
         unsigned attempts = 0;
-        unsigned loans = 0;
         bool abandoned = false;  // everybody has left
         bool direct = false;     // a shell line that was executed without the shell
     };
@@ -180,7 +167,7 @@ class CommandExecutor {
     LinePrograms line_programs_;
     std::map<FlightId, std::unique_ptr<Active>> queue_;  // ordered: first request first
     std::unordered_map<FlightId, std::unique_ptr<Active>> running_;
-    std::size_t lending_ = 0;  // runs that lend their place now
+    Places places_;
     std::uint64_t runs_ = 0;
     bool starting_ = false;
     bool held_ = false;

@@ -41,8 +41,9 @@ Loop::Loop() : wake_(new uv_idle_t{}) {
     ready_set_.emplace(&raw_);
 }
 
+// What was posted goes unrun; what it owns may post again as it goes.
 Loop::~Loop() {
-    posted_.clear();
+    while (!posted_.empty()) std::exchange(posted_, {}).clear();
     wake_.reset();
     ready_set_.reset();
     uv_run(&raw_, UV_RUN_NOWAIT);                 // runs pending close callbacks

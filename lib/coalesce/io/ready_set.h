@@ -17,6 +17,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include <coalesce/io/descriptor.h>
 #include <coalesce/io/handle.h>
@@ -31,6 +32,7 @@ class ReadySet {
         UniqueFunction<void()> on_ready;
         std::uint32_t events = 0;
         bool active = false;
+        bool in_set = false;         // the kernel's; not so while there is no memory for it
         bool in_background = false;  // does not keep the loop running
     };
 
@@ -45,7 +47,9 @@ class ReadySet {
     /// error and hang-up. False, with errno, for what cannot be watched: a regular file.
     /// Active interests keep the loop running.
     bool add(Interest& interest, std::uint32_t events) noexcept;
-    void change(Interest& interest, std::uint32_t events) noexcept;
+    /// Adds it anew, or waits for other events. It was watched before, so it can be: where
+    /// the kernel has no memory for it, that is tried again until it has.
+    void resume(Interest& interest, std::uint32_t events) noexcept;
     void remove(Interest& interest) noexcept;
     /// Removes and deletes it, if its on_ready is on the stack once that has returned.
     void discard(std::unique_ptr<Interest> interest) noexcept;
@@ -53,9 +57,14 @@ class ReadySet {
   private:
     static constexpr std::size_t ready_at_once = 256;
     void dispatch() noexcept;
+    bool put(Interest& interest) noexcept;
+    void activate(Interest& interest) noexcept;
+    void try_again() noexcept;
 
     Descriptor epoll_;
     Handle<uv_poll_t> poll_;
+    Handle<uv_timer_t> again_;
+    std::vector<Interest*> wanting_;  // active, and not in the set
     std::size_t active_ = 0;
     std::array<epoll_event, ready_at_once> ready_{};
     std::size_t ready_count_ = 0;

@@ -190,11 +190,15 @@ RUNS_IN_THE_CHILD int child_main(void* argument) {
 // One stack a thread, kept: while the child is on it the thread is suspended.
 char* top_of_child_stack() {
     struct Stack {
-        void* base =
-            mmap(nullptr, child_stack_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
-        ~Stack() { munmap(base, child_stack_bytes); }
+        void* base = MAP_FAILED;
+        ~Stack() {
+            if (base != MAP_FAILED) munmap(base, child_stack_bytes);
+        }
     };
     thread_local Stack stack;
+    if (stack.base == MAP_FAILED)  // the first time, or there was no memory
+        stack.base =
+            mmap(nullptr, child_stack_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
     return stack.base == MAP_FAILED ? nullptr : static_cast<char*>(stack.base) + child_stack_bytes;
 }
 

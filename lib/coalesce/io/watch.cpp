@@ -35,10 +35,7 @@ void Watch::resume(Readiness readiness) {
     const auto events = static_cast<std::uint32_t>(readiness);
     ReadySet::Interest& interest = *interest_;
     if (interest.active && interest.events == events) return;
-    if (interest.active)
-        interest.set.change(interest, events);
-    else if (!interest.set.add(interest, events))
-        std::abort();  // it was watched before
+    interest.set.resume(interest, events);
 }
 
 void Watch::stop() noexcept {

@@ -176,6 +176,7 @@ class Server {
     int run();
 
   private:
+    void say_ready();
     void accept_all(int listener);
     void accept_one_to_refuse(int listener, int error);
     void accept_again_later();
@@ -267,6 +268,7 @@ class Server {
     std::vector<std::unique_ptr<SignalWatch>> signals_;
     std::optional<Timer> drain_;
     std::optional<Timer> watchdog_;
+    std::optional<Timer> ready_again_;
     std::optional<Timer> accept_again_;
     std::uint64_t requests_ = 0;
     std::uint64_t joins_ = 0;
@@ -346,7 +348,7 @@ int Server::run() {
         }
     }
     log_.info("listening on {}", socket_.path());
-    notify_service_manager("READY=1");
+    say_ready();
     loop_.run();
     clients_.clear();
     // Whatever clients did, no table has grown by it.
@@ -354,6 +356,14 @@ int Server::run() {
            await_start_.empty() && kept_.empty() && waiting_ == 0);
     log_.info("ended");
     return 0;
+}
+
+// A service manager that does not hear it would end us in the end.
+void Server::say_ready() {
+    if (stopping_ || notify_service_manager("READY=1")) return;
+    constexpr milliseconds until_there_is_room{100};
+    if (!ready_again_) ready_again_.emplace(loop_);
+    ready_again_->start(until_there_is_room, [this] { say_ready(); });
 }
 
 // A few at a time, so that a flood of connections leaves those inside their turn.

@@ -47,6 +47,7 @@ class ServerSocket {
 };
 
 /// Tells systemd ("READY=1", "WATCHDOG=1"), if it asked to be told.
-void notify_service_manager(const char* state) noexcept;
+/// False: it should hear of it and could not be told, for want of something.
+bool notify_service_manager(const char* state) noexcept;
 
 }  // namespace coalesce
