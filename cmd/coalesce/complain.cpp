@@ -32,11 +32,8 @@ int flush_output() {
 }
 
 ChildHook allow_many_descriptors() {
-    static rlimit before{};
-    if (::getrlimit(RLIMIT_NOFILE, &before) != 0 || before.rlim_cur == before.rlim_max) return {};
-    rlimit lifted = before;
-    lifted.rlim_cur = lifted.rlim_max;
-    if (::setrlimit(RLIMIT_NOFILE, &lifted) != 0) return {};
+    static const rlimit before = raise_descriptor_limit();
+    if (before.rlim_cur == before.rlim_max) return {};
     return {[](const void* limit) noexcept { ::setrlimit(RLIMIT_NOFILE, static_cast<const rlimit*>(limit)); }, &before};
 }
 

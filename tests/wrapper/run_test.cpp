@@ -15,30 +15,18 @@
 
 namespace {
 
-struct Pipe {
+struct Pipe : Ends {
     Pipe() {
         int ends[2];
         REQUIRE(::pipe2(ends, O_CLOEXEC) == 0);
         reader = ends[0];
         writer = ends[1];
     }
-    ~Pipe() {
-        close_reader();
-        close_writer();
-    }
-    void close_reader() {
-        if (reader >= 0) ::close(reader), reader = -1;
-    }
-    void close_writer() {
-        if (writer >= 0) ::close(writer), writer = -1;
-    }
     std::string read_some() const {
         std::array<char, 256> block;
         const ssize_t got = ::read(reader, block.data(), block.size());
         return got > 0 ? std::string(block.data(), static_cast<std::size_t>(got)) : std::string();
     }
-    int reader = -1;
-    int writer = -1;
 };
 
 }  // namespace

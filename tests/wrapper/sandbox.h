@@ -10,6 +10,7 @@
 #pragma once
 
 #include <sys/types.h>
+#include <unistd.h>
 
 #include <functional>
 #include <map>
@@ -18,6 +19,25 @@
 #include <vector>
 
 #include "../tested_program.h"
+
+/// The two ends of a pipe, each closed once.
+struct Ends {
+    int reader = -1;
+    int writer = -1;
+    Ends() = default;
+    ~Ends() {
+        close_reader();
+        close_writer();
+    }
+    Ends(const Ends&) = delete;
+    Ends& operator=(const Ends&) = delete;
+    void close_reader() {
+        if (reader >= 0) ::close(reader), reader = -1;
+    }
+    void close_writer() {
+        if (writer >= 0) ::close(writer), writer = -1;
+    }
+};
 
 /// How a process ended: as a shell would put it in $?, with what it wrote.
 struct Ended {

@@ -23,21 +23,6 @@
 
 namespace {
 
-struct Ends {
-    int reader = -1;
-    int writer = -1;
-    ~Ends() {
-        close_reader();
-        close_writer();
-    }
-    void close_reader() {
-        if (reader >= 0) ::close(reader), reader = -1;
-    }
-    void close_writer() {
-        if (writer >= 0) ::close(writer), writer = -1;
-    }
-};
-
 struct LittlePipe : Ends {
     LittlePipe() {
         int ends[2];

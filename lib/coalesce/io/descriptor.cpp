@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Closing what nobody is to inherit: by close_range where there is one (Linux 5.9; some
+// The limit of descriptors, and closing what nobody is to inherit: by close_range where there is one (Linux 5.9; some
 // filters refuse it), else one by one, as /proc lists them or, without /proc, up to the
 // limit, if that is a number one can count to.
 #include <coalesce/io/descriptor.h>
@@ -89,6 +89,14 @@ RUNS_IN_THE_CHILD bool close_by_counting(const int* kept, std::size_t count) noe
 }
 
 }  // namespace
+
+rlimit raise_descriptor_limit() noexcept {
+    rlimit before{};
+    if (::getrlimit(RLIMIT_NOFILE, &before) != 0) return before;
+    const rlimit most{.rlim_cur = before.rlim_max, .rlim_max = before.rlim_max};
+    if (before.rlim_cur != most.rlim_cur) ::setrlimit(RLIMIT_NOFILE, &most);
+    return before;
+}
 
 RUNS_IN_THE_CHILD bool close_all_but(std::span<const int> kept) noexcept {
     const int* const first = kept.data();

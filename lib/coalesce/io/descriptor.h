@@ -6,6 +6,7 @@
 // reporting a number that now belongs to someone else.
 #pragma once
 
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <span>
@@ -37,6 +38,10 @@ class Descriptor {
   private:
     int fd_ = -1;
 };
+
+/// Lifts the limit of open descriptors as far as it goes. Returns the one that was, which a child is
+/// to have again; where it cannot be lifted, it stays.
+rlimit raise_descriptor_limit() noexcept;
 
 /// Closes every descriptor of this process but those of `kept`, which ascend. For a child
 /// before it executes: it neither allocates nor locks. False, with errno, where the kernel

@@ -30,6 +30,9 @@ struct ProcessFacts {
     [[nodiscard]] bool alive() const noexcept { return state != 'Z' && state != 'X'; }
 };
 
+/// The name of this boot of the machine, as the kernel writes it; empty: it is not told.
+[[nodiscard]] std::string boot_id();
+
 /// The leaders of the sessions that `process` runs in, that of its own first.
 [[nodiscard]] std::vector<ProcessFacts> session_leaders_above(pid_t process);
 

@@ -1,16 +1,13 @@
 // SPDX-License-Identifier: MIT
 #include <coalesce/kept/moment.h>
 
-#include <fcntl.h>
 #include <time.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstddef>
-#include <cstring>
 #include <string_view>
 
-#include <coalesce/io/descriptor.h>
+#include <coalesce/io/process_facts.h>
 
 namespace coalesce {
 namespace {
@@ -23,14 +20,11 @@ std::int64_t nanoseconds_of(clockid_t clock) {
 
 // "f3b1c2d4-…": 32 hexadecimal digits and four dashes. Anything else is not known.
 BootId read_boot_id() {
-    const Descriptor file(::open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC));
-    char text[64];
-    const ssize_t got = file ? ::read(file.get(), text, sizeof text) : -1;
     BootId id{};
     std::size_t digits = 0;
-    for (ssize_t at = 0; at < got; ++at) {
+    for (const char character : boot_id()) {
         static constexpr std::string_view hexadecimal = "0123456789abcdef";
-        const std::size_t value = hexadecimal.find(text[at]);
+        const std::size_t value = hexadecimal.find(character);
         if (value == std::string_view::npos) continue;
         if (digits == 2 * id.size()) return {};
         id[digits / 2] = static_cast<unsigned char>(id[digits / 2] << 4 | value);

@@ -13,6 +13,7 @@
 #include <utility>
 
 #include <coalesce/io/descriptor.h>
+#include <coalesce/io/process_facts.h>
 
 namespace coalesce {
 namespace {
@@ -53,11 +54,9 @@ long long own_ahead_ms() {
 
 std::optional<Numbering> Numbering::own() {
     char text[64];
-    const std::string_view boot = read_some("/proc/sys/kernel/random/boot_id", text, sizeof text);
-    const std::size_t digits = boot.find('\n');
-    if (digits == std::string_view::npos) return std::nullopt;
     Numbering own;
-    own.text_ = boot.substr(0, digits);
+    own.text_ = boot_id();
+    if (own.text_.empty()) return std::nullopt;
     const std::string_view space = link_text("/proc/self/ns/pid", text, sizeof text);  // "pid:[4026531836]"
     if (space.size() < 7) return std::nullopt;
     own.text_.append(1, '/').append(space.substr(5, space.size() - 6));

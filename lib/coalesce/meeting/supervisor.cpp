@@ -39,8 +39,6 @@ constexpr milliseconds heirs_latest{1000};
 // Cleaners of /tmp count in days.
 constexpr hours touched_each{12};
 
-double seconds_since_epoch(system_clock::time_point time) { return duration<double>(time.time_since_epoch()).count(); }
-
 // A requester: its connection, its place in the flight, and what it has been given.
 struct Member {
     std::unique_ptr<Session> session;
@@ -58,21 +56,11 @@ struct Member {
     bool quiet = false;             // it could do nothing with word of the start, but be woken by it
 };
 
-// A requester costs us a descriptor: as many of them as we may have. Returns the limit
-// that was.
-rlimit raise_descriptor_limit() noexcept {
-    rlimit before{};
-    ::getrlimit(RLIMIT_NOFILE, &before);
-    const rlimit most{.rlim_cur = before.rlim_max, .rlim_max = before.rlim_max};
-    ::setrlimit(RLIMIT_NOFILE, &most);
-    return before;
-}
-
 // What a child does before it executes its command: it writes itself down, and
 // takes back the leader's limit, which its supervisor has raised.
 struct RecordOfChild {
     FlightRecorder recorder;
-    rlimit descriptors = raise_descriptor_limit();
+    rlimit descriptors = raise_descriptor_limit();  // a requester costs us one
 
     ChildHook hook() const {
         return {[](const void* record) noexcept {
@@ -299,7 +287,7 @@ void Supervisor::follow(Member& member) {
         member.session->send(started.text("event", "started")
                                  .flag("joined", joined)
                                  .number("pid", run.pid)
-                                 .seconds("started", seconds_since_epoch(run.started))
+                                 .seconds("started", run.started.time_since_epoch())
                                  .number("requesters", static_cast<std::int64_t>(waiting_for(member.ticket.id())))
                                  .line());
     }
@@ -464,7 +452,7 @@ void Supervisor::tell_status(Member& member) {
                                .text("id", names_.name_of(orders_.key, view.id))
                                .text("key", orders_.key)
                                .text("state", state)
-                               .seconds("started", seconds_since_epoch(run.spool ? run.started : run.requested))
+                               .seconds("started", (run.spool ? run.started : run.requested).time_since_epoch())
                                .number("requesters", static_cast<std::int64_t>(waiting_for(view.id)))
                                .number("output", run.spool ? static_cast<std::int64_t>(run.spool->size()) : 0)
                                .number("pid", run.pid)

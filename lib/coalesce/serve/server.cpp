@@ -53,8 +53,6 @@ constexpr std::size_t shown_of_an_id = 12;
 constexpr std::size_t shown_of_a_title = 200;
 constexpr std::uint64_t shared_answer_bytes = 64 * 1024;  // answers up to this are worth keeping for the next requester
 
-double seconds_since_epoch(system_clock::time_point time) { return duration<double>(time.time_since_epoch()).count(); }
-
 // A log's line is one line, and not a page.
 std::string for_the_log(const std::string& title) {
     return title.size() <= shown_of_a_title ? title : title.substr(0, shown_of_a_title) + "...";
@@ -814,7 +812,7 @@ void Server::follow(Asked& asked) {
                 .text("event", "started")
                 .flag("joined", asked.joined)
                 .number("pid", run.pid)
-                .seconds("started", seconds_since_epoch(run.started))
+                .seconds("started", run.started.time_since_epoch())
                 .number("requesters", live == live_.end() ? 1 : static_cast<std::int64_t>(live->second.waiting))
                 .line());
         if (session.gone()) return;
@@ -990,7 +988,7 @@ void Server::tell_status(Client& client, const Request& request) {
                                      .text("id", live->second.id)
                                      .text("key", live->second.hash)
                                      .text("state", state)
-                                     .seconds("started", seconds_since_epoch(run.spool ? run.started : run.requested))
+                                     .seconds("started", (run.spool ? run.started : run.requested).time_since_epoch())
                                      .number("requesters", static_cast<std::int64_t>(live->second.waiting))
                                      .number("output", run.spool ? static_cast<std::int64_t>(run.spool->size()) : 0)
                                      .number("pid", run.pid)

@@ -13,10 +13,11 @@
 #include <cerrno>
 #include <chrono>
 #include <cstddef>
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <optional>
+
+#include <coalesce/io/unix_socket.h>
 
 namespace coalesce {
 namespace {
@@ -32,20 +33,12 @@ int passed_by_service_manager() {
     return std::max(std::atoi(count), 0);
 }
 
-// Through the directory's descriptor: a socket's own path may be 107 bytes long.
-sockaddr_un address_of(int directory, const std::string& name) {
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    std::snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/%s", directory, name.c_str());
-    return address;
-}
-
 // Nothing where it cannot be told, with errno: not to be able to ask is not to be told
 // that nobody is there.
-std::optional<bool> somebody_answers(const sockaddr_un& address) {
+std::optional<bool> somebody_answers(const UnixAddress& address) {
     const Descriptor probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     if (!probe) return std::nullopt;
-    if (::connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0) return true;
+    if (::connect(probe.get(), address.get(), address.length()) == 0) return true;
     if (errno == EAGAIN) return true;  // its queue is full
     return errno == ENOENT || errno == ECONNREFUSED ? std::optional(false) : std::nullopt;
 }
@@ -123,10 +116,11 @@ Result<> ServerSocket::make(const std::string& path, mode_t mode) {
         return Error{std::make_error_code(std::errc::filename_too_long), "listen on " + path};
     directory_ = Descriptor(::open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (!directory_) return system_error_now("listen on " + path + ", in " + parent);
+    auto address = UnixAddress::of(path);
+    if (!address) return system_error_of(address.error().code.value(), "listen on " + path);
     if (auto locked = lock(directory_.get(), parent); !locked) return locked;
-    const sockaddr_un address = address_of(directory_.get(), name_);
     Descriptor listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    const std::optional<bool> answered = listener ? somebody_answers(address) : std::nullopt;
+    const std::optional<bool> answered = listener ? somebody_answers(*address) : std::nullopt;
     if (answered != false) {
         const int error = answered ? EADDRINUSE : errno;
         ::flock(directory_.get(), LOCK_UN);
@@ -134,7 +128,7 @@ Result<> ServerSocket::make(const std::string& path, mode_t mode) {
     }
     if (socket_at(directory_.get(), name_) != 0) ::unlinkat(directory_.get(), name_.c_str(), 0);
     const mode_t before = ::umask(0777 & ~mode);
-    const int bound = ::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
+    const int bound = ::bind(listener.get(), address->get(), address->length());
     const int error = errno;
     ::umask(before);
     const bool listening = bound == 0 && ::listen(listener.get(), backlog) == 0;
