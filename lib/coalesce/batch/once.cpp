@@ -29,8 +29,8 @@ std::shared_ptr<const RunResult> OnceMemory::find(const RequestKey& key) const {
     return found == results_.end() ? nullptr : found->second;
 }
 
-std::shared_ptr<Retention> OnceMemory::keeper(const RequestKey& key, bool may_find) {
-    return std::make_shared<Keeper>(*this, Key(key), may_find);
+std::shared_ptr<Retention> OnceMemory::keeper(Key key, bool may_find) {
+    return std::make_shared<Keeper>(*this, std::move(key), may_find);
 }
 
 }  // namespace coalesce

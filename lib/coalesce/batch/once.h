@@ -23,7 +23,7 @@ class OnceMemory {
     [[nodiscard]] std::shared_ptr<const RunResult> find(const RequestKey& key) const;
     /// For the Job of this key. `may_find`: an earlier result will do for it, even one
     /// that comes while it waits to be admitted. The memory must outlive it.
-    [[nodiscard]] std::shared_ptr<Retention> keeper(const RequestKey& key, bool may_find);
+    [[nodiscard]] std::shared_ptr<Retention> keeper(Key key, bool may_find);
 
   private:
     class Keeper;

@@ -2,6 +2,7 @@
 #include <coalesce/batch/progress.h>
 
 #include <coalesce/command/duration.h>
+#include <coalesce/command/text.h>
 
 #include <fmt/format.h>
 #include <unistd.h>
@@ -19,7 +20,7 @@ constexpr milliseconds redraw{100};
 constexpr milliseconds plain_interval{10'000};
 constexpr int bar_columns = 20;
 
-void say(std::string_view text) {
+void put(std::string_view text) {
     while (!text.empty()) {
         const ssize_t wrote = ::write(STDERR_FILENO, text.data(), text.size());
         if (wrote <= 0) return;  // nobody reads it: nothing is lost
@@ -49,8 +50,9 @@ std::string progress_line(const ProgressFacts& facts, nanoseconds elapsed, int c
     return line;
 }
 
-Progress::Progress(Loop& loop, UniqueFunction<ProgressFacts()> facts)
+Progress::Progress(Loop& loop, bool shown, UniqueFunction<ProgressFacts()> facts)
     : facts_(std::move(facts)), timer_(loop), terminal_(::isatty(STDERR_FILENO) != 0) {
+    if (!shown) return;
     timer_.in_background();
     const milliseconds interval = terminal_ ? redraw : plain_interval;
     timer_.start(interval, interval, [this] { draw(); });
@@ -60,14 +62,21 @@ Progress::~Progress() { clear(); }
 
 void Progress::draw() {
     const auto elapsed = steady_clock::now() - begun_;
-    if (!terminal_) return say("coalesce: " + progress_line(facts_(), elapsed, 1000) + "\n");
+    if (!terminal_) return put("coalesce: " + progress_line(facts_(), elapsed, 1000) + "\n");
     const int columns = static_cast<int>(terminal_columns(STDERR_FILENO).value_or(80));
-    say("\r" + progress_line(facts_(), elapsed, columns - 1) + "\x1b[K");
+    put("\r" + progress_line(facts_(), elapsed, columns - 1) + "\x1b[K");
     drawn_ = true;
 }
 
 void Progress::clear() noexcept {
-    if (std::exchange(drawn_, false)) say("\r\x1b[K");
+    if (std::exchange(drawn_, false)) put("\r\x1b[K");
 }
+
+void Progress::say(const std::string& text) {
+    clear();
+    put(text);
+}
+
+void Progress::complain(const std::string& sentence) { say("coalesce: " + visible(sentence) + "\n"); }
 
 }  // namespace coalesce

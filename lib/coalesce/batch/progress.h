@@ -3,7 +3,8 @@
 //
 // One line that is drawn over on a terminal, about ten times a second, and taken
 // away before anything else is written there; elsewhere a plain line every ten
-// seconds. What it shows are facts handed in, it counts nothing itself.
+// seconds. What it shows are facts handed in, it counts nothing itself. What else a
+// batch has to say on stderr is said here, too, so that the line is never in its way.
 #pragma once
 
 #include <cstdint>
@@ -32,14 +33,19 @@ struct ProgressFacts {
 
 class Progress {
   public:
-    /// Asks `facts` whenever it draws.
-    Progress(Loop& loop, UniqueFunction<ProgressFacts()> facts);
+    /// Asks `facts` whenever it draws; draws nothing unless `shown`.
+    Progress(Loop& loop, bool shown, UniqueFunction<ProgressFacts()> facts);
     ~Progress();
     Progress(const Progress&) = delete;
     Progress& operator=(const Progress&) = delete;
 
     /// Takes the line off the terminal; it is drawn again at its next turn.
     void clear() noexcept;
+
+    /// Writes `text` on stderr as it is.
+    void say(const std::string& text);
+    /// The same for a sentence of ours, with our prefix, on one line that no terminal obeys.
+    void complain(const std::string& sentence);
 
   private:
     void draw();

@@ -4,12 +4,15 @@
 // A command that fails is data, not an error: an Outcome is shared with every
 // requester as it is. It keeps what happened (exit status, signal, errno) apart
 // from the number a shell is told, which only status() decides. Giving up
-// waiting (75) is a requester's end, not the run's, and is not told here.
+// waiting is a requester's end, not the run's: no Outcome tells of it.
 #pragma once
 
 #include <string>
 
 namespace coalesce {
+
+/// What a requester exits with that has stopped waiting (--wait): try again later.
+inline constexpr int gave_up_status = 75;
 
 struct Outcome {
     enum class Kind {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include <coalesce/io/watch.h>
 
+#include <signal.h>
+
 #include <cstdlib>
 #include <system_error>
 #include <utility>
@@ -83,6 +85,11 @@ SignalWatch::SignalWatch(Loop& loop, int number, UniqueFunction<void()> on_signa
         },
         number);
     uv_unref(reinterpret_cast<uv_handle_t*>(state_.get()));
+}
+
+bool SignalWatch::told_to_ignore(int number) {
+    struct sigaction action {};
+    return ::sigaction(number, nullptr, &action) == 0 && action.sa_handler == SIG_IGN;
 }
 
 }  // namespace coalesce

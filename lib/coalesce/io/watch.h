@@ -76,6 +76,9 @@ class SignalWatch {
     /// keep the loop running.
     SignalWatch(Loop& loop, int number, UniqueFunction<void()> on_signal);
 
+    /// Whether whoever started us wants `number` to be ignored, as nohup and a shell's `&` do.
+    [[nodiscard]] static bool told_to_ignore(int number);
+
   private:
     struct State : uv_signal_t {
         UniqueFunction<void()> on_signal;

@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <array>
 
+#include <coalesce/io/watch.h>
+
 namespace coalesce {
 namespace {
 
@@ -48,9 +50,8 @@ void on_user_signal(int number) {
 }
 
 void handle(int number, void (*handler)(int)) {
+    if (number != SIGALRM && SignalWatch::told_to_ignore(number)) return;
     struct sigaction action {};
-    if (::sigaction(number, nullptr, &action) == 0 && action.sa_handler == SIG_IGN && number != SIGALRM) return;
-    action = {};
     action.sa_handler = handler;
     ::sigaction(number, &action, nullptr);
 }

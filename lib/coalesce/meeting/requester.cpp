@@ -21,6 +21,7 @@
 #include <coalesce/command/ancestry.h>
 #include <coalesce/command/duration.h>
 #include <coalesce/command/insistence.h>
+#include <coalesce/command/outcome.h>
 #include <coalesce/io/unix_socket.h>
 #include <coalesce/meeting/ask.h>
 #include <coalesce/meeting/attention.h>
@@ -468,7 +469,7 @@ bool Requester::is_to_leave(Connection& connection) {
 
 void Requester::give_up() {
     say("gave up waiting for " + options_.orders.title);
-    end_with(75);
+    end_with(gave_up_status);
 }
 
 // Signals, and the end of our patience. True: it ends us now.

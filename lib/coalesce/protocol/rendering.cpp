@@ -170,7 +170,7 @@ void append_outcome(std::string& chunk, const RunResult& result, const Delivered
         chunk += '}';
     };
     if (delivered.gave_up) {
-        chunk += R"("exit":75)";
+        chunk += fmt::format(R"("exit":{})", gave_up_status);
         return error("gave_up", "gave up waiting");
     }
     if (outcome.kind == Outcome::Kind::signalled)

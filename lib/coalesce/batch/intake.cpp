@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: MIT
+#include <coalesce/batch/intake.h>
+
+#include <fmt/format.h>
+
+#include <utility>
+#include <variant>
+
+#include <coalesce/command/text.h>
+#include <coalesce/command/title.h>
+#include <coalesce/protocol/resolved_request.h>
+
+namespace coalesce {
+
+Intake::Intake(Loop& loop, const BatchOptions& options, Surroundings own, std::optional<EarlierJobs> earlier,
+               Events events)
+    : options_(options),
+      earlier_(std::move(earlier)),
+      surroundings_(std::make_shared<const Surroundings>(std::move(own))),
+      canonical_(interned_.intern(canonical_surroundings(*surroundings_, options_.rules))),
+      events_(std::move(events)),
+      source_(loop, options_.input_fd, options_.delimiter, request_bytes_max,
+              {[this](const LineSource::Line& line) { take(line); },
+               [this](const std::optional<Error>& error) {
+                   reading_ = false;
+                   events_.on_end(error);
+               }}) {}
+
+void Intake::stop() noexcept {
+    reading_ = false;
+    source_.stop();
+}
+
+void Intake::take(const LineSource::Line& line) {
+    const std::string_view text = line.text;
+    if (line.too_long) {
+        refuse(line.number, {}, text, fmt::format("longer than {} MiB, it begins with", request_bytes_max >> 20));
+    } else if (text.find_first_not_of(" \t\r") == std::string_view::npos) {
+        events_.on_nothing(line.number);
+    } else if (options_.input == BatchOptions::Input::json) {
+        auto parsed = parse_request(text);
+        if (auto* error = std::get_if<RequestError>(&parsed))
+            refuse(line.number, error->id, {}, error->message);
+        else
+            take_request(line.number, std::move(std::get<Request>(parsed)));
+    } else if (text.find('\0') != std::string_view::npos) {
+        refuse(line.number, {}, text.substr(0, text.find('\0')), "a NUL byte after");
+    } else {
+        take_line(line.number, text);
+    }
+}
+
+void Intake::take_line(std::uint64_t sequence, std::string_view line) {
+    if (passes_over(sequence, line)) return;
+    words_.clear();
+    append_words(words_, line);
+    if (options_.rules.no_share) append_unshared(words_);
+    events_.on_request({.sequence = sequence, .key = {canonical_, words_}, .command = line, .job_bytes = line.size()});
+}
+
+void Intake::take_request(std::uint64_t sequence, Request request) {
+    if (!request.op.empty())
+        return refuse(sequence, std::move(request.id), {}, "\"op\" is for a server, not for a batch");
+    if (request.output == Request::Output::stream || request.output == Request::Output::fd)
+        return refuse(sequence, std::move(request.id), {}, "\"output\" can be whole or none in a batch");
+    ResolvedRequest resolved = resolve(request, surroundings_, options_.rules, options_.executor.shell, job_defaults());
+    const std::string command = resolved.job.line.value_or(resolved.job.title);
+    if (passes_over(sequence, command)) return;
+    const auto canonical =
+        resolved.canonical_surroundings ? interned_.intern(std::move(*resolved.canonical_surroundings)) : canonical_;
+    const std::string& words = resolved.canonical_words;
+    const auto& input = resolved.job.command.stdin_bytes;
+    events_.on_request({.sequence = sequence,
+                        .key = {canonical, words},
+                        .command = command,
+                        .job_bytes = words.size() + (input ? input->size() : 0),
+                        .id = std::move(request.id),
+                        .fresh = request.fresh,
+                        .with_output = request.output == Request::Output::whole,
+                        .patience = request.wait,
+                        .job = std::move(resolved.job)});
+}
+
+// Bad input is a failed request of its own: the others still run.
+void Intake::refuse(std::uint64_t sequence, std::string id, std::string_view command, const std::string& why) {
+    if (passes_over(sequence, command)) return;
+    std::string sentence = fmt::format("{}, line {}: {}", options_.input_name, sequence, why);
+    if (!command.empty()) sentence += " " + display_word(command);
+    events_.on_refused({sequence, std::move(id), command, std::move(sentence)});
+}
+
+// --resume. The input has to be the same as it was then, or other commands would be
+// taken for done: the first that is not ends the batch.
+bool Intake::passes_over(std::uint64_t sequence, std::string_view command) {
+    if (!earlier_) return false;
+    switch (earlier_->look_up(sequence, command)) {
+        case EarlierJobs::Verdict::to_run:
+            return false;
+        case EarlierJobs::Verdict::to_skip:
+            ++passed_over_;
+            break;
+        case EarlierJobs::Verdict::another_command:
+            stop();
+            events_.on_other_input(fmt::format("cannot resume by {}: its command {} is {}, but line {} of {} is {}",
+                                               options_.joblog, sequence, earlier_->command_of(sequence), sequence,
+                                               options_.input_name, title(command)));
+    }
+    events_.on_nothing(sequence);
+    return true;
+}
+
+std::optional<std::uint64_t> Intake::passed_over() const {
+    return earlier_ ? std::optional(passed_over_) : std::nullopt;
+}
+
+Job Intake::job_defaults() const {
+    return Job{.timeout = options_.timeout, .retries = options_.retries, .grace = options_.grace};
+}
+
+Job Intake::job_of_line(std::string line) const {
+    Job job = job_defaults();
+    job.command.argv = {options_.executor.shell, "-c", line};
+    job.command.surroundings = surroundings_;
+    job.title = title(line);
+    job.line = std::move(line);
+    return job;
+}
+
+void Intake::append_words(std::string& words, std::string_view line) const {
+    if (options_.rules.key)
+        words += canonical_words({}, std::nullopt, options_.rules);
+    else
+        append_canonical_line(words, options_.executor.shell, line);
+}
+
+Key Intake::key_of_line(std::string_view line) const {
+    std::string words;
+    append_words(words, line);
+    return {canonical_, std::move(words)};
+}
+
+}  // namespace coalesce
