@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: MIT
+"""Commands asked of `coalesce serve`, in the manner of subprocess: asyncio and blocking.
+
+    async with coalesce.Client() as client:
+        log = (await client.run(["git", "log"], cwd="/srv/repository", check=True)).stdout
+
+A client has one connection for all its requests, and one more for each stream, so that who
+reads slowly holds up nobody else, and the server, not this process, keeps what is unread. To
+cancel a task is to leave: the run goes on for the others, and ends with the last of them.
+
+As with subprocess a command runs in the caller's directory and environment unless told otherwise,
+and one that fails is no exception without `check`. One that did not end by itself is an Error, as
+is every refusal. When the server goes away those who wait are told by the code "disconnected", and
+the next request connects anew: none is sent twice, and what was told to be lost may have run.
+"""
+
+from __future__ import annotations
+
+import asyncio, base64, contextlib, errno, functools, itertools, json, os, select, socket, subprocess, threading, weakref
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
+from typing import Any, TypedDict, TypeVar, Unpack
+
+Text = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+Command = Sequence[Text] | str | bytes
+T = TypeVar("T")
+
+_REQUEST_BYTES_MAX = 8 << 20  # of a line, without its newline
+_READ_BYTES_MAX = 64 << 10  # at a time
+_UNREAD_PIECES_MAX = 4  # of a stream, before its connection is read no more
+_ANY_BYTES = {"argv", "line", "cwd", "env", "stdin", "key", "scope", "ignore_env", "only_env"}
+
+# The fields of coalesce-protocol(7), with times in seconds; and `shell`, the command is one string for
+# the server's shell, and `input`, what it reads. Without `cwd` and `env`, all of it, the caller's are taken.
+Options = TypedDict("Options", {
+    "shell": bool, "input": bytes, "cwd": Text, "env": Mapping[str, str] | Mapping[bytes, bytes], "umask": int,
+    "timeout": float, "grace": float, "wait": float, "fresh": bool, "keep_running": bool, "no_share": bool,
+    "key": Text, "scope": Text, "ignore_env": Sequence[Text], "only_env": Sequence[Text], "ignore_cwd": bool, "ignore_namespaces": bool,
+}, total=False)
+
+
+class Completed(subprocess.CompletedProcess[bytes]):
+    """How a command ended. `returncode` is -N where `signal` N killed it, `duration` is in seconds."""
+
+    def __init__(self, command: Command, end: Mapping[str, Any]) -> None:
+        super().__init__(command, -end["signal"] if "signal" in end else end["exit"], b"", b"")
+        self.signal: int | None = end.get("signal")
+        self.joined: bool = end["joined"]
+        self.requesters: int = end["requesters"]
+        self.duration: float = end["duration"]
+
+
+class Error(Exception):
+    """Why a command has no result, or none of its own: a word of coalesce-protocol(7), or "disconnected",
+    a sentence for people, and what there is where the run was ended or could not be started."""
+
+    def __init__(self, code: str, message: str, result: Completed | None = None) -> None:
+        super().__init__(f"{message} ({code})")
+        self.code, self.message, self.result = code, message, result
+
+
+def _base64(value: Any) -> Any:
+    one = isinstance(value, (str, bytes, os.PathLike))
+    return base64.b64encode(os.fsencode(value)).decode() if one else [_base64(text) for text in value]
+
+
+def _request(command: Command, *, shell: bool = False, input: bytes | None = None, cwd: Text = b"",
+             env: Mapping[Any, Any] | None = None, **fields: Any) -> dict[str, Any]:
+    """What is not known here goes as it is: the server refuses it by name."""
+    if shell != isinstance(command, (str, bytes)):
+        raise TypeError("a command is a sequence of arguments, or with shell=True one string")
+    given = {os.fsencode(name): os.fsencode(value) for name, value in (os.environb if env is None else env).items()}
+    if ancestry := os.environb.get(b"COALESCE_ANCESTRY"):  # so that who would wait for itself is told
+        given.setdefault(b"COALESCE_ANCESTRY", ancestry)
+    fields |= {"line" if shell else "argv": command, "cwd": os.path.join(os.getcwdb(), os.fsencode(cwd)),
+               "env": [name + b"=" + value for name, value in given.items()], "stdin": input or b""}
+    in_base64 = {name + "_base64": _base64(fields.pop(name)) for name in _ANY_BYTES & fields.keys()}
+    return {"output": "stream", "quiet": True, **fields, **in_base64}
+
+
+def _place(named: Text | None) -> bytes:
+    if named := named or os.environb.get(b"COALESCE_SOCKET"):
+        return os.fsencode(named)
+    if place := os.environb.get(b"COALESCE_PLACE"):
+        return place + b"/server.sock"
+    own = os.environb.get(b"XDG_RUNTIME_DIR", b"/run/user/%d" % os.getuid()) + b"/coalesce/server.sock"
+    shared = b"/tmp/coalesce-%d/server.sock" % os.getuid()
+    there = not os.path.exists(own) and os.path.exists(shared) and os.lstat(os.path.dirname(shared))
+    return shared if there and there.st_uid == os.getuid() else own  # anybody may have made it
+
+
+class _Connection:
+    """Requests by their numbers, and who waits for each."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer, self.numbers = reader, writer, itertools.count(1)
+        self.waiting: dict[int, Stream] = {}
+        self.closing = False  # takes no more requests
+        self.lost: dict[str, Any] | None = None  # why there will be no answers
+        self.reading = asyncio.create_task(self.read())
+
+    def usable(self) -> bool:
+        end = select.poll()  # that has come, and was not read yet
+        if not self.closing:
+            end.register(self.writer.get_extra_info("socket").fileno(), select.POLLRDHUP)
+        return not self.closing and not end.poll(0)
+
+    def send(self, request: Mapping[str, Any], waiter: Stream) -> int:
+        if self.lost:
+            raise Error(**self.lost)
+        number = next(self.numbers)
+        line = json.dumps({**request, "id": number}, separators=(",", ":")).encode()
+        if len(line) > _REQUEST_BYTES_MAX:
+            raise Error("too_long", f"the request has {len(line)} bytes, and at most {_REQUEST_BYTES_MAX} are taken")
+        self.waiting[number] = waiter
+        self.writer.write(line + b"\n")
+        return number
+
+    def close(self) -> None:
+        self.closing = True
+        self.reading.cancel()
+        self.writer.transport.abort()
+
+    async def read(self) -> None:
+        lost = {"code": "disconnected", "message": "the client was closed"}
+        try:
+            while True:
+                await self.take(json.loads(await self.line()))
+        except (OSError, EOFError) as why:
+            lost["message"] = f"the server went away without an answer: {why}"
+        except Error as refused:
+            lost = {"code": refused.code, "message": refused.message}
+        finally:
+            self.close()
+            self.lost = lost
+            for waiter in self.waiting.values():
+                waiter.finish(lost)
+
+    async def line(self) -> bytes:
+        line = b""
+        while not line.endswith(b"\n"):
+            try:
+                line += await self.reader.readuntil()
+            except asyncio.LimitOverrunError as longer:
+                line += await self.reader.readexactly(longer.consumed)
+        return line
+
+    async def take(self, message: dict[str, Any]) -> None:
+        number, event = message.get("id", 0), message.get("event")
+        if event in ("stdout", "stderr"):
+            left = message["bytes"]
+            while left > 0 and (data := await self.reader.read(min(left, _READ_BYTES_MAX))):
+                left -= len(data)
+                if waiter := self.waiting.get(number):
+                    await waiter.pieces.put((event, data))
+        elif "error" in message or event == "exit":
+            final = message.get("error", message)
+            if number == 0:  # it is about the connection
+                raise Error(final["code"], final["message"])
+            self.closing |= final.get("code") == "shutting_down"
+            if waiter := self.waiting.pop(number, None):
+                waiter.finish(final)
+
+
+class Stream(AsyncIterator[tuple[str, bytes]]):
+    """A command's output as it comes: `async for name, data in stream`, or `for` where the client
+    is a BlockingClient, with the name "stdout" or "stderr". Then `completed` says how it ended."""
+
+    def __init__(self, connection: _Connection, command: Command, options: Mapping[str, Any], pieces_max: int) -> None:
+        self.completed: Completed
+        self.pieces: asyncio.Queue[tuple[str, bytes] | None] = asyncio.Queue(pieces_max)
+        self.final: Any = None
+        self.loop, self.connection, self.command = asyncio.get_running_loop(), connection, command
+        self.number = connection.send(_request(command, **options), self)
+
+    async def __anext__(self) -> tuple[str, bytes]:
+        if (self.final is None or not self.pieces.empty()) and (piece := await self.pieces.get()):
+            return piece
+        if "duration" in self.final:
+            self.completed = Completed(self.command, self.final)
+        if "code" in self.final:
+            message = self.final["message"].strip().removeprefix("coalesce: ")
+            raise Error(self.final["code"], message, vars(self).get("completed"))
+        raise StopAsyncIteration
+
+    def __iter__(self) -> Iterator[tuple[str, bytes]]:
+        with contextlib.suppress(StopAsyncIteration):
+            while True:
+                yield asyncio.run_coroutine_threadsafe(self.__anext__(), self.loop).result()
+
+    def finish(self, final: dict[str, Any]) -> None:
+        self.final = final
+        if self.pieces.empty():  # somebody may wait
+            self.pieces.put_nowait(None)
+
+
+class Client(contextlib.AbstractAsyncContextManager["Client"]):
+    """Asks the server at `path`, or where `coalesce run` would find one; for one event loop."""
+
+    def __init__(self, path: Text | None = None) -> None:
+        self._path, self._connecting = path, asyncio.Lock()
+        self._connection: _Connection | None = None
+        self._connections: weakref.WeakSet[_Connection] = weakref.WeakSet()
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    async def run(self, command: Command, *, check: bool = False, **options: Unpack[Options]) -> Completed:
+        """Runs it, or joins its run. With `check` a failure is a CalledProcessError, as by subprocess."""
+        async with self._connecting:
+            if self._connection is None or not self._connection.usable():
+                self._connection = await self._connect()
+        stream = Stream(self._connection, command, options, 0)
+        taken: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
+        try:
+            async for name, data in stream:
+                taken[name].append(data)
+        finally:
+            if stream.connection.waiting.pop(stream.number, None) and not stream.connection.closing:
+                stream.connection.writer.write(b'{"id":%d,"op":"leave"}\n' % stream.number)
+            if completed := vars(stream).get("completed"):
+                completed.stdout, completed.stderr = (b"".join(pieces) for pieces in taken.values())
+        if check:
+            stream.completed.check_returncode()
+        return stream.completed
+
+    @contextlib.asynccontextmanager
+    async def stream(self, command: Command, **options: Unpack[Options]) -> AsyncIterator[Stream]:
+        """The same with the output as it comes. To leave the context is to leave the run."""
+        with contextlib.closing(await self._connect()) as connection:
+            yield Stream(connection, command, options, _UNREAD_PIECES_MAX)
+
+    def close(self) -> None:
+        """Leaves all that is waited for."""
+        for connection in list(self._connections):
+            connection.close()
+
+    async def _connect(self) -> _Connection:
+        address = path = _place(self._path)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as server, contextlib.ExitStack() as held:
+            if len(path) > 107:  # too long for an address, but through its directory it fits
+                directory = os.open(os.path.dirname(path) or b".", os.O_PATH | os.O_CLOEXEC)
+                held.callback(os.close, directory)
+                address = b"/proc/self/fd/%d/%s" % (directory, os.path.basename(path))
+            while (refused := server.connect_ex(address)) == errno.EAGAIN:
+                await asyncio.sleep(0.01)  # its queue is full, and nothing tells when there is room
+            if refused:
+                raise OSError(refused, os.strerror(refused), os.fsdecode(path))
+            connection = _Connection(*await asyncio.open_unix_connection(sock=server.dup(), limit=_READ_BYTES_MAX))
+        self._connections.add(connection)
+        return connection
+
+
+async def run(command: Command, *, check: bool = False, **options: Unpack[Options]) -> Completed:
+    """One request on a connection of its own."""
+    async with Client() as client:
+        return await client.run(command, check=check, **options)
+
+
+@functools.cache
+def _blocking_loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, name="coalesce", daemon=True).start()
+    os.register_at_fork(after_in_child=_blocking_loop.cache_clear)  # which has no copy of the thread
+    return loop
+
+
+class BlockingClient(contextlib.AbstractContextManager["BlockingClient"]):
+    """A Client for any number of threads, in the process that made it."""
+
+    def __init__(self, path: Text | None = None) -> None:
+        self._client, self._loop = Client(path), _blocking_loop()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def run(self, command: Command, *, check: bool = False, **options: Unpack[Options]) -> Completed:
+        """As Client.run(). An exception that interrupts it, such as KeyboardInterrupt, leaves the run."""
+        return self._wait(self._client.run(command, check=check, **options))
+
+    @contextlib.contextmanager
+    def stream(self, command: Command, **options: Unpack[Options]) -> Iterator[Stream]:
+        """As Client.stream()."""
+        context = self._client.stream(command, **options)
+        stream = self._wait(context.__aenter__())
+        try:
+            yield stream
+        finally:
+            self._wait(context.__aexit__(None, None, None))
+
+    def close(self) -> None:
+        """Leaves all that is waited for; threads that wait are told."""
+        self._loop.call_soon_threadsafe(self._client.close)
+
+    def _wait(self, asked: Coroutine[Any, Any, T]) -> T:
+        waited = asyncio.run_coroutine_threadsafe(asked, self._loop)
+        try:
+            return waited.result()
+        finally:
+            waited.cancel()

@@ -1,0 +1,407 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""The clients of `coalesce serve`, each held to the same promises against the real server.
+
+A client runs in a process of its own, its driver, which does line by line what a test says
+and tells what comes of it. So a promise is written once, however many languages keep it.
+A request has arrived when the server's status counts it; nothing here sleeps.
+
+usage: clients_test.py asyncio|blocking|node|cpp [TEST…]
+"""
+
+import base64
+import hashlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import unittest
+
+SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../..")
+sys.path.insert(0, os.path.join(SOURCE, "tests/server"))
+from harness import COALESCE, NOT_TRIED, Server, ServerTest, main, release  # noqa: E402
+
+MIB = 1 << 20
+LANGUAGE = sys.argv.pop(1)
+PYTHON = {"PYTHONPATH": os.path.join(SOURCE, "lib/clients/python"), "PYTHONDONTWRITEBYTECODE": "1"}
+DRIVERS = {
+    "asyncio": ([sys.executable, "-X", "dev", "-W", "error", SOURCE + "/tests/clients/driver.py", "asyncio"], PYTHON),
+    "blocking": ([sys.executable, "-X", "dev", "-W", "error", SOURCE + "/tests/clients/driver.py", "blocking"], PYTHON),
+    "node": (["node", SOURCE + "/tests/clients/driver.mjs"], {}),
+    "cpp": ([os.environ.get("CLIENT_DRIVER", "")], {}),
+}
+
+
+def text(told, stream="stdout"):
+    assert stream in told, told
+    return base64.b64decode(told[stream])
+
+
+class Driver:
+    """A client's process."""
+
+    def __init__(self, test, path, cwd, env):
+        command, more = DRIVERS[LANGUAGE]
+        self.process = subprocess.Popen([*command, *([path] if path else [])], cwd=cwd, env={**env, **more}, stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, text=True)
+        self.test = test
+        self.told_early = []
+        test.addCleanup(self.end)
+
+    def do(self, what, name, **more):
+        self.process.stdin.write(json.dumps({"do": what, "name": name, **more}) + "\n")
+        self.process.stdin.flush()
+
+    def run(self, name, command, times=1, **options):
+        if "input" in options:
+            options["input"] = base64.b64encode(options["input"]).decode()
+        self.do("run", name, command=command, times=times, options=options)
+
+    def told(self, name):
+        """The next that is told of that name."""
+        for told in self.told_early:
+            if told["name"] == name:
+                self.told_early.remove(told)
+                return told
+        while line := self.process.stdout.readline():
+            told = json.loads(line)
+            if told["name"] == name:
+                return told
+            self.told_early.append(told)
+        raise AssertionError("the client ended")
+
+    def done(self, name, command, **options):
+        self.run(name, command, **options)
+        return self.told(name)
+
+    def resident(self):
+        with open(f"/proc/{self.process.pid}/status", encoding="ascii") as status:
+            return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmRSS"))
+
+    def end(self):
+        self.process.stdin.close()
+        self.process.stdout.read()
+        self.process.stdout.close()
+        self.test.assertEqual(self.process.wait(), 0)
+
+
+class ClientTest(ServerTest):
+    def driver(self, server, path=None, **env):
+        return Driver(self, server.path if path is None else path, server.directory, {**server.env, **env})
+
+    def await_requesters(self, server, count):
+        while sum(flight["requesters"] for flight in server.status()) != count:
+            pass
+
+
+class Promises(ClientTest):
+    def test_two_hundred_requests_for_one_slow_command_are_one_run_on_one_connection(self):
+        server = self.serve()
+        gate = server.gate("gate")
+        client = self.driver(server)
+        client.run("log", ["sh", "-c", f"echo run >>runs; {gate.wait}; echo history; echo warning >&2; exit 3"], times=200)
+        self.await_requesters(server, 200)
+        while server.stats()["clients"] != 2:  # and who asks this
+            pass
+        gate.let()
+        told = [client.told("log") for _ in range(200)]
+        self.assertEqual({(text(one), text(one, "stderr"), one["returncode"], one["requesters"]) for one in told},
+                         {(b"history\n", b"warning\n", 3, 200)})
+        self.assertEqual([one["joined"] for one in told].count(False), 1)
+        self.assertEqual(server.runs(), 1)
+
+    def test_a_stream_that_is_dropped_leaves(self):
+        server = self.serve()
+        ended = server.fifo("ended")
+        client = self.driver(server)
+        client.do("stream", "s", command=["sh", "-c", "trap 'echo told >ended; exit' TERM; echo begun; while :; do read x <ended; done"])
+        client.do("take", "s", bytes=6)
+        self.assertEqual(client.told("s")["taken"], 6)
+        client.do("drop", "s")
+        with open(ended) as reader:
+            self.assertEqual(reader.read(), "told\n")
+        self.assertTrue(client.told("s")["dropped"])
+
+    def test_output_comes_while_the_command_runs_and_both_streams_are_told_apart(self):
+        server = self.serve()
+        gate = server.gate("gate")
+        client = self.driver(server)
+        client.do("stream", "s", command=["sh", "-c", f"printf out; {gate.wait}; printf err >&2; exit 4"])
+        client.do("take", "s", bytes=3)
+        self.assertEqual(client.told("s")["streams"], ["stdout"])
+        client.do("take", "s", bytes=None)
+        gate.let()
+        told = client.told("s")
+        self.assertEqual((told["streams"], told["taken"], told["returncode"]), (["stderr", "stdout"], 6, 4))
+
+    def test_64_mib_streamed_to_a_slow_reader_stay_out_of_its_memory_and_hold_up_nobody(self):
+        server = self.serve()
+        data = os.urandom(MIB) * 64
+        with open(server.file("data"), "wb") as file:
+            file.write(data)
+        client = self.driver(server)
+        self.assertEqual(text(client.done("before", ["echo", "before"])), b"before\n")
+        before = client.resident()
+        client.do("stream", "s", command=["sh", "-c", "cat data; echo run >>runs"])
+        client.do("take", "s", bytes=1)
+        self.assertLess(client.told("s")["taken"], MIB)
+        while server.runs() == 0:  # the command does not wait for the reader
+            pass
+        for i in range(50):  # a client that read on would have read it by now
+            self.assertEqual(text(client.done("meanwhile", ["echo", str(i)])), b"%d\n" % i)
+        self.assertLess(client.resident() - before, 16 * MIB)
+        client.do("take", "s", bytes=None)
+        told = client.told("s")
+        self.assertEqual((told["taken"], told["sha256"], told["returncode"]), (len(data), hashlib.sha256(data).hexdigest(), 0))
+
+    def test_large_answers_come_whole(self):
+        server = self.serve()
+        data = os.urandom(MIB) * 32
+        with open(server.file("data"), "wb") as file:
+            file.write(data)
+        client = self.driver(server)
+        client.run("large", ["cat", "data"], times=2)
+        for _ in range(2):
+            told = client.told("large")
+            self.assertEqual((told["bytes"], told["sha256"]), (len(data), hashlib.sha256(data).hexdigest()))
+
+    def test_any_bytes_go_in_and_come_out(self):
+        server = self.serve()
+        client = self.driver(server)
+        given = bytes(range(256)) * 4096
+        self.assertEqual(text(client.done("in", ["cat"], input=given)), given)
+        self.assertEqual(text(client.done("none", ["cat"])), b"")
+        self.assertEqual(text(client.done("line", "cat; echo \"$0\" | wc -l", shell=True, input=b"\0\xff")), b"\0\xff1\n")
+
+    def test_a_command_runs_where_and_with_what_its_client_has(self):
+        server = self.serve()
+        os.mkdir(server.file("elsewhere"))
+        client = self.driver(server, X="of the client")
+        say = ["sh", "-c", "pwd; echo $X"]
+        self.assertEqual(text(client.done("own", say)), server.directory.encode() + b"\nof the client\n")
+        told = client.done("told", say, cwd="elsewhere", env={"X": "another"})
+        self.assertEqual(text(told), server.file("elsewhere").encode() + b"\nanother\n")
+
+    def test_it_shares_runs_with_the_program(self):
+        server = self.serve()
+        gate = server.gate("gate")
+        command = ["sh", "-c", f"echo run >>runs; {gate.wait}; echo shared"]
+        env = {**server.env, "COALESCE_SOCKET": server.path}
+        with subprocess.Popen([COALESCE, "run", *command], cwd=server.directory, env=env, stdout=subprocess.PIPE) as wrapper:
+            self.await_requesters(server, 1)
+            client = self.driver(server)
+            client.run("joiner", command, env=env)
+            self.await_requesters(server, 2)
+            gate.let()
+            told = client.told("joiner")
+            self.assertEqual((text(told), told["joined"]), (b"shared\n", True))
+            self.assertEqual(wrapper.stdout.read(), b"shared\n")
+        self.assertEqual(server.runs(), 1)
+
+    def test_how_a_command_ended_is_told(self):
+        server = self.serve()
+        client = self.driver(server)
+        told = client.done("killed", ["sh", "-c", "echo before; kill -9 $$"])
+        self.assertEqual((told["returncode"], told["signal"], text(told)), (-9, 9, b"before\n"))
+        told = client.done("missing", ["/no/such"])
+        self.assertEqual((told["error"], told["result"]["returncode"]), ("not_started", 127))
+        self.assertIn("/no/such", told["message"])
+        told = client.done("late", ["sh", "-c", "echo before; exec sleep 1000"], timeout=0.5)
+        self.assertEqual((told["error"], told["result"]["returncode"], text(told["result"])), ("timed_out", 124, b"before\n"))
+        told = client.done("impatient", ["sleep", "1000"], wait=0.1)
+        self.assertEqual((told["error"], told["result"]), ("gave_up", None))
+
+    def test_a_wrong_request_is_told_with_its_field(self):
+        server = self.serve()
+        client = self.driver(server)
+        told = client.done("unknown", ["true"], nice=5)
+        self.assertEqual((told["error"], told["message"]), ("unknown_field", 'unknown field "nice"'))
+        told = client.done("wrong", ["true"], umask="x")
+        self.assertEqual(told["error"], "bad_request")
+        self.assertIn('"umask"', told["message"])
+        gate = server.gate("gate")
+        client.run("held", ["sh", "-c", f"{gate.wait}; echo held"])
+        told = client.done("long", ["cat"], input=bytes(7 * MIB))
+        self.assertEqual(told["error"], "too_long")
+        self.assertEqual(text(client.done("good", ["echo", "good"])), b"good\n")  # nothing else was lost with it
+        gate.let()
+        self.assertEqual(text(client.told("held")), b"held\n")
+
+    def test_what_a_server_took_with_it_is_told_and_not_run_again(self):
+        server = self.serve()
+        gate = server.gate("gate")
+        client = self.driver(server)
+        client.run("lost", ["sh", "-c", f"echo run >>runs; {gate.wait}"], times=3)
+        self.await_requesters(server, 3)
+        client.do("stream", "stream", command=["sh", "-c", f"echo begun; {gate.wait}"])
+        client.do("take", "stream", bytes=6)
+        client.told("stream")
+        client.do("take", "stream", bytes=None)
+        server.stop(signal.SIGKILL)
+        self.assertEqual({client.told("lost")["error"] for _ in range(3)}, {"disconnected"})
+        self.assertEqual(client.told("stream")["error"], "disconnected")
+        another = Server(self, socket_path=server.path)
+        self.assertEqual(text(client.done("next", ["echo", "next"])), b"next\n")
+        self.assertEqual((server.runs(), another.stats()["runs"]), (1, 1))
+
+    def test_a_server_that_was_restarted_between_two_requests_is_found(self):
+        server = self.serve()
+        client = self.driver(server)
+        self.assertEqual(text(client.done("first", ["echo", "first"])), b"first\n")
+        for i in range(10):
+            # Busy with something else, so that the end of its connection is news to it when it asks.
+            client.do("run", "again", command=["echo", str(i)], hold=server.fifo("hold"))
+            server.stop()
+            busy = server.file("hold")
+            server = Server(self, socket_path=server.path)
+            release(busy)
+            self.assertEqual(text(client.told("again")), b"%d\n" % i)
+
+    def test_a_server_that_is_ending_answers_whom_it_has_and_another_takes_the_next(self):
+        server = self.serve()
+        gate = server.gate("gate")
+        client = self.driver(server)
+        client.run("held", ["sh", "-c", f"{gate.wait}; echo held"])
+        self.await_requesters(server, 1)
+        server.process.terminate()
+        while os.path.exists(server.path):
+            pass
+        self.assertEqual(client.done("refused", ["echo", "refused"])["error"], "shutting_down")
+        another = Server(self, socket_path=server.path)
+        self.assertEqual(text(client.done("next", ["echo", "next"])), b"next\n")
+        self.assertEqual(another.stats()["runs"], 1)
+        gate.let()
+        self.assertEqual(text(client.told("held")), b"held\n")
+
+    def test_no_server_is_told_with_its_path(self):
+        server = self.serve()
+        client = self.driver(server, server.file("nobody"))
+        for _ in range(2):
+            self.assertIn(server.file("nobody"), client.done("none", ["true"])["message"])
+
+    def test_who_may_not_ask_is_told_why(self):
+        path = os.path.join(self.serve().directory, "refusing")
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path)
+            listener.listen()
+            client = Driver(self, path, "/", dict(os.environ))
+            client.run("refused", ["true"])
+            with listener.accept()[0] as connection:
+                connection.recv(1)
+                connection.sendall(b'{"error":{"code":"not_allowed","message":"this user is not served"}}\n')
+                told = client.told("refused")
+        self.assertEqual((told["error"], told["message"]), ("not_allowed", "this user is not served"))
+
+    def test_any_way_that_a_server_sends_is_understood(self):
+        path = os.path.join(self.serve().directory, "piecemeal")
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path)
+            listener.listen()
+            client = Driver(self, path, "/", dict(os.environ))
+            client.run("a", ["true"])
+            client.run("b", ["true"])
+            with listener.accept()[0] as connection:
+                requests = connection.makefile("rb")
+                numbers = [json.loads(requests.readline())["id"] for _ in range(2)]
+                end = ',"event":"exit","exit":0,"joined":false,"requesters":1,"duration":0.5,"later":{"servers":["add"]}}\n'
+                sent = "".join(f'{{"id":{number},"event":"news","of":"later servers"}}\n{{"id":{number},"event":"stdout","bytes":4}}\n{{\n}}'
+                               f'\n{{"id":{number},"event":"stderr","bytes":2}}\n{number:2}' for number in numbers)
+                sent += "".join(f'{{"id":{number}{end}' for number in reversed(numbers)) + '{"id":99' + end
+                long_message = f'{{"id":{numbers[0]},"error":{{"code":"gave_up","message":"{"x" * (3 << 20)}"}}}}\n'
+                for i in range(len(sent)):
+                    connection.sendall(sent[i : i + 1].encode())
+                for name, number in zip("ab", numbers):
+                    told = client.told(name)
+                    self.assertEqual((text(told), text(told, "stderr")), (b"{\n}\n", b"%2d" % number))
+                client.run("a", ["true"])
+                number = json.loads(requests.readline())["id"]
+                connection.sendall(long_message.replace(f'"id":{numbers[0]}', f'"id":{number}').encode())
+                self.assertEqual(len(client.told("a")["message"]), 3 << 20)
+
+    def test_a_server_on_a_long_path_is_reached(self):
+        deep = "/".join(["x" * 60] * 3)
+        server = self.serve()
+        os.makedirs(server.file(deep))
+        served = Server(self, socket_path=server.file(deep) + "/socket")
+        client = self.driver(served)
+        self.assertEqual(text(client.done("far", ["echo", "far"])), b"far\n")
+        nobody = self.driver(served, server.file(deep) + "/nobody")
+        self.assertIn("nobody", nobody.done("none", ["true"])["message"])
+
+    def test_a_server_is_looked_for_where_the_program_does(self):
+        server = self.serve(socket_path="")
+        for env in ({}, {"COALESCE_PLACE": server.file("coalesce")}, {"COALESCE_SOCKET": server.file("coalesce/server.sock"), "COALESCE_PLACE": "/nowhere"}):
+            client = self.driver(server, "", **env)
+            self.assertEqual(text(client.done("found", ["echo", "found"])), b"found\n", env)
+
+    def test_closing_tells_who_waits(self):
+        server = self.serve()
+        gate = server.gate("gate")
+        client = self.driver(server)
+        client.run("held", ["sh", "-c", gate.wait], times=2)
+        self.await_requesters(server, 2)
+        client.do("close", "")
+        self.assertEqual({client.told("held")["error"] for _ in range(2)}, {"disconnected"})
+        self.await_requesters(server, 0)
+
+
+if LANGUAGE == "blocking":
+
+    class Blocking(ClientTest):
+        def test_what_interrupts_a_blocking_call_leaves(self):
+            server = self.serve()
+            gate = server.gate("gate")
+            client = self.driver(server)
+            client.do("run here", "held", command=["sh", "-c", gate.wait])
+            self.await_requesters(server, 1)
+            client.process.send_signal(signal.SIGINT)
+            self.assertTrue(client.told("held")["cancelled"])
+            self.await_requesters(server, 0)
+            self.assertEqual(text(client.done("next", ["echo", "next"])), b"next\n")
+
+else:
+
+    class Cancelled(ClientTest):
+        def test_who_is_cancelled_leaves_the_others_their_run(self):
+            server = self.serve()
+            gate = server.gate("gate")
+            client = self.driver(server)
+            command = ["sh", "-c", f"echo run >>runs; {gate.wait}; echo result"]
+            client.run("first", command)
+            self.await_requesters(server, 1)
+            client.run("others", command, times=2)
+            self.await_requesters(server, 3)
+            client.do("cancel", "first")
+            self.assertTrue(client.told("first")["cancelled"])
+            self.await_requesters(server, 2)
+            gate.let()
+            for _ in range(2):
+                self.assertEqual(text(client.told("others")), b"result\n")
+            self.assertEqual(server.runs(), 1)
+            self.assertEqual(text(client.done("next", ["echo", "next"])), b"next\n")  # the connection is as good as before
+
+        def test_when_all_are_cancelled_the_run_ends(self):
+            server = self.serve()
+            gate, ended = server.gate("gate"), server.fifo("ended")
+            client = self.driver(server)
+            command = ["sh", "-c", f"trap 'echo told >ended; exit' TERM; echo run >>runs; while :; do {gate.wait}; done"]
+            client.run("first", command)
+            client.run("second", command)
+            self.await_requesters(server, 2)
+            while server.runs() == 0:  # it would not hear of it before
+                pass
+            client.do("cancel", "first")
+            client.do("cancel", "second")
+            with open(ended) as reader:
+                self.assertEqual(reader.read(), "told\n")
+            self.assertTrue(client.told("first")["cancelled"] and client.told("second")["cancelled"])
+            self.await_requesters(server, 0)
+
+
+if __name__ == "__main__":
+    if shutil.which(DRIVERS[LANGUAGE][0][0]) is None:
+        sys.exit(subprocess.run([NOT_TRIED, f"the client for {LANGUAGE}", f"no {DRIVERS[LANGUAGE][0][0]}"], check=False).returncode)
+    main()
