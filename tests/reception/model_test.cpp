@@ -191,11 +191,14 @@ void hear(ServerClient& client, const std::string& line) {
         end_request();
         return answer_operation();
     }
-    if (event == "signalled" || event == "cancelled" || message->has("protocol") || message->has("flights") ||
-        message->has("waiting") || code == "no_such_request" || code == "no_such_flight" || code == "ambiguous")
+    if (event == "signalled" || event == "ignored" || event == "cancelled" || message->has("protocol") ||
+        message->has("flights") || message->has("waiting") || code == "no_such_request" || code == "no_such_flight" ||
+        code == "ambiguous")
         return answer_operation();
     end_request();
 }
+
+constexpr std::array signals{SIGTERM, 0, SIGUSR1};
 
 // Words of a command, some alike, so that there are those who join.
 std::string command(Chance& chance) {
@@ -252,7 +255,7 @@ void operate(ServerClient& client, Chance& chance) {
             break;
         case 1:
             id = any_of(client.waiting, chance);
-            rest = R"("op":"signal","signal":)" + std::to_string(chance.one_in(2) ? 15 : 0) + "}";
+            rest = R"("op":"signal","signal":)" + std::to_string(signals[chance.below(signals.size())]) + "}";
             break;
         case 2:
             rest = R"("op":"cancel","flight":")" + std::string(1, "0123456789abcdef"[chance.below(16)]) + "\"}";
@@ -614,7 +617,8 @@ class SupervisorStorm {
         const std::string code = error ? error->text("code") : "";
         const bool final_error =
             code == "cancelled" || code == "too_many_files" || code == "no_space" || code == "stalled";
-        if ((event.empty() && !final_error) || event == "cancelled" || event == "signalled") return;  // of an operation
+        if ((event.empty() && !final_error) || event == "cancelled" || event == "signalled" || event == "ignored")
+            return;  // of an operation
         if (event == "left") {
             if (!client.told_to_leave) fail("left unasked: " + line);
             client.asked = false;

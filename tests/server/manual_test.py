@@ -86,14 +86,16 @@ class Manual(ServerTest):
         for tag in re.findall(r"^\.It Ql (.*)$", text[text.index(".Ss Errors") : text.index(".Ss The end of")], re.M):
             listed |= set(tag.split(" , "))
         code = ""
-        for name in ("serve/server", "protocol/request", "protocol/rendering", "reception/descriptor_relay"):
-            with open(f"{SOURCE}/lib/coalesce/{name}.cpp") as file:
-                code += file.read()
+        for room in ("protocol", "reception", "serve"):
+            for path in glob.glob(f"{SOURCE}/lib/coalesce/{room}/*.cpp"):
+                with open(path) as file:
+                    code += file.read()
         used = set(re.findall(r'refuse\([^;]*?,\s*(?:found\.empty\(\) \? )?"([a-z_]+)"', code))
         used |= set(re.findall(r'Refusal\{"([a-z_]+)"', code)) | set(re.findall(r'[ (](?:error|fail)\("([a-z_]+)"', code))
         used |= set(sum(re.findall(r'fail\(\w+ \? "([a-z_]+)" : "([a-z_]+)"', code), ()))
         used |= set(re.findall(r'"code":"([a-z_]+)"', code)) | set(re.findall(r'case Outcome::Kind::\w+:\s+return "([a-z_]+)"', code))
         used |= set(re.findall(r'deadlock \? "([a-z_]+)" : "([a-z_]+)"', code)[0])
+        used |= set(re.findall(r'error_line\(\{\}, "([a-z_]+)"', code))
         used |= {name for pair in re.findall(r'EMFILE.*\? "([a-z_]+)" : "([a-z_]+)"', code) for name in pair}
         self.assertEqual(listed, used)
 

@@ -642,6 +642,55 @@ class Steering(ServerTest):
         messages, output = client.stream()
         self.assertEqual((output[1, "stdout"], messages[-1]["exit"]), (b"got\n", 7))
 
+    def test_r5_usr1_and_usr2_end_nobodys_wait(self):
+        server = self.serve("-j1")
+        over = server.file("over")
+        line = f"exec 2>/dev/null; trap 'echo got' USR1 USR2; echo ready; until [ -e {over} ]; do sleep 0.01; done; exit 7"
+        first = server.client().send({"id": 1, "line": line, "output": "stream"})
+        self.assertEqual([first.message()["event"] for _ in range(2)], ["started", "stdout"])
+        first.bytes(6)
+        second = server.client().send({"id": 1, "line": line, "output": "none"}).settled()
+        queued = server.client().send({"id": 1, "line": "echo later", "output": "none"}).settled()
+        for number in (signal.SIGUSR1, signal.SIGUSR2):
+            for client in (first, second, queued):
+                self.assertEqual(client.ask({"op": "signal", "id": 1, "signal": number}), {"id": 1, "event": "ignored"})
+        self.assertEqual([flight["requesters"] for flight in server.status()], [2, 1])
+        self.assertEqual(second.ask({"op": "leave", "id": 1}), {"id": 1, "event": "left"})
+        self.assertEqual(first.ask({"op": "signal", "id": 1, "signal": signal.SIGUSR1}), {"id": 1, "event": "signalled"})
+        self.assertEqual(first.message()["event"], "stdout")
+        self.assertEqual(first.bytes(4), b"got\n")
+        with open(over, "w"):
+            pass
+        self.assertEqual(first.stream()[0][-1]["exit"], 7)
+        self.assertEqual(queued.message()["exit"], 0)
+
+    def test_r5_a_signal_after_the_end_of_the_command_is_ignored_while_its_output_is_read(self):
+        server = self.serve("--replay-limit", "64K")
+        client = server.client().send({"id": 1, "line": "head -c 70000 /dev/zero", "output": "fd", "quiet": True})
+        dealt_with = 0
+        while dealt_with < 70000:  # the last of them is not acknowledged
+            message = client.message()
+            dealt_with += message["bytes"]
+            if dealt_with < 70000:
+                client.send(b"\n")
+        while server.status():
+            pass
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            self.assertEqual(client.ask({"op": "signal", "id": 1, "signal": number}), {"id": 1, "event": "ignored"})
+        self.assertEqual(client.ask({"op": "leave", "id": 1})["error"]["code"], "no_such_request")
+        self.assertEqual(client.ask(b"\n")["exit"], 0)
+        self.assertEqual(client.ask({"op": "signal", "id": 1, "signal": 15})["error"]["code"], "no_such_request")
+
+    def test_who_joins_a_stream_is_told_which_command_runs(self):
+        server = self.serve()
+        fifo = server.fifo("hold")
+        leader = server.client().send({"id": 1, "argv": ["cat", fifo], "key": "k", "output": "stream"})
+        self.assertNotIn("command", leader.message())
+        joiner = server.client().send({"id": 1, "argv": ["cat", "another"], "key": "k", "output": "stream"})
+        self.assertEqual(joiner.message()["command"], f"cat {fifo}")
+        release(fifo)
+        self.assertEqual(joiner.message()["exit"], 0)
+
     def test_stats_count(self):
         server = self.serve()
         client = server.client()

@@ -59,6 +59,8 @@ class Places::Loan {
         std::swap(id_, other.id_);
         return *this;
     }
+    /// Whether anything is lent.
+    explicit operator bool() const noexcept { return state_ != nullptr; }
     ~Loan() {
         if (!state_) return;
         const auto found = state_->loans.find(id_);

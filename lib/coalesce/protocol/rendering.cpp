@@ -9,8 +9,8 @@
 #include <coalesce/command/text.h>
 #include <coalesce/command/title.h>
 #include <coalesce/command/utf8.h>
+#include <coalesce/protocol/answer.h>
 #include <coalesce/protocol/json_text.h>
-#include <coalesce/protocol/message.h>
 
 namespace coalesce {
 namespace {
@@ -177,20 +177,7 @@ void append_outcome(std::string& chunk, const RunResult& result, const Delivered
         chunk += fmt::format(R"("signal":{})", outcome.code);
     else
         chunk += fmt::format(R"("exit":{})", outcome.status());
-    switch (outcome.kind) {
-        case Outcome::Kind::timed_out:
-            return error("timed_out", outcome.describe());
-        case Outcome::Kind::not_started:
-            return error("not_started", outcome.reason);
-        case Outcome::Kind::refused:
-            return error("refused", outcome.reason);
-        case Outcome::Kind::cancelled:
-            return error("cancelled", outcome.describe());
-        case Outcome::Kind::lost:
-            return error("lost", outcome.reason);
-        default:
-            return;
-    }
+    if (const std::string_view code = code_of(outcome); !code.empty()) error(code, outcome.describe());
 }
 
 double seconds_since_epoch(std::chrono::system_clock::time_point time) {
@@ -330,9 +317,8 @@ std::optional<Rendering::Piece> StreamRendering::next() {
     if (done_) return std::nullopt;
     if (piece) {
         payload_ = std::min(piece->extent.length, longest_payload);
-        Message message;
-        if (!id_.empty()) message.raw("id", id_);
-        line_ = message.text("event", piece->stream == Stream::out ? "stdout" : "stderr")
+        line_ = message_to(id_)
+                    .text("event", piece->stream == Stream::out ? "stdout" : "stderr")
                     .number("bytes", static_cast<std::int64_t>(payload_))
                     .line();
     } else if (end_ && reader_->finished()) {

@@ -7,7 +7,7 @@
 #include <string>
 #include <utility>
 
-#include <coalesce/protocol/message.h>
+#include <coalesce/protocol/answer.h>
 
 namespace coalesce {
 
@@ -17,7 +17,7 @@ constexpr std::uint64_t much = 1 << 20;
 constexpr std::uint64_t worth_a_message = 512 * 1024;
 constexpr std::chrono::milliseconds longest_wait{5};
 
-std::string_view code_of(int error) { return error == EMFILE || error == ENFILE ? "too_many_files" : "no_space"; }
+std::string_view code_for(int error) { return error == EMFILE || error == ENFILE ? "too_many_files" : "no_space"; }
 
 }  // namespace
 
@@ -111,7 +111,7 @@ void DescriptorRelay::send_next() {
     Descriptor file;
     if (!handed_over_) {
         auto opened = spool_->hand_over();
-        if (!opened) return fail(code_of(opened.error().code.value()), "cannot " + opened.error().message());
+        if (!opened) return fail(code_for(opened.error().code.value()), "cannot " + opened.error().message());
         file = std::move(*opened);
         piece = sent_.next();
     }
@@ -120,20 +120,18 @@ void DescriptorRelay::send_next() {
     last_message_ = ++pace_.sent_;
     pace_.awaits_.emplace(last_message_, this);
     sent_.advance(piece->extent.length);
-    Message message;
-    if (!id_.empty()) message.raw("id", id_);
-    message.text("event", piece->stream == Stream::out ? "stdout" : "stderr")
-        .number("offset", static_cast<std::int64_t>(piece->extent.offset))
-        .number("bytes", static_cast<std::int64_t>(piece->extent.length));
-    session_.send(message.line(), std::move(file));
+    session_.send(message_to(id_)
+                      .text("event", piece->stream == Stream::out ? "stdout" : "stderr")
+                      .number("offset", static_cast<std::int64_t>(piece->extent.offset))
+                      .number("bytes", static_cast<std::int64_t>(piece->extent.length))
+                      .line(),
+                  std::move(file));
 }
 
 void DescriptorRelay::fail(std::string_view code, const std::string& why) {
     stop();
     failed_ = true;
-    Message message;
-    if (!id_.empty()) message.raw("id", id_);
-    session_.send(message.error(code, why).line());
+    session_.send(error_line(id_, code, why));
     on_finished_();
 }
 

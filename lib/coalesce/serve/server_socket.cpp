@@ -12,7 +12,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
-#include <cstddef>
 #include <cstdlib>
 #include <cstring>
 #include <optional>
@@ -145,24 +144,6 @@ void ServerSocket::unlink() noexcept {
     if (listeners_.empty() || name_.empty()) return;
     if (socket_at(directory_.get(), name_) == inode_)  // or somebody has put another there
         ::unlinkat(directory_.get(), name_.c_str(), 0);
-}
-
-// The protocol of sd_notify(3): a datagram to the socket in NOTIFY_SOCKET.
-bool notify_service_manager(const char* state) noexcept {
-    const char* const path = std::getenv("NOTIFY_SOCKET");
-    if (path == nullptr || (path[0] != '/' && path[0] != '@')) return true;
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    const std::size_t length = std::strlen(path);
-    if (length >= sizeof address.sun_path) return true;
-    std::memcpy(address.sun_path, path, length);
-    if (path[0] == '@') address.sun_path[0] = '\0';  // an abstract one
-    const Descriptor socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-    if (!socket) return false;
-    const ssize_t sent =
-        ::sendto(socket.get(), state, std::strlen(state), MSG_NOSIGNAL, reinterpret_cast<const sockaddr*>(&address),
-                 static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + length));
-    return sent >= 0 || (errno != EAGAIN && errno != ENOBUFS && errno != ENOMEM);
 }
 
 }  // namespace coalesce

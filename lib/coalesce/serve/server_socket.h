@@ -46,8 +46,4 @@ class ServerSocket {
     ino_t inode_ = 0;   // what we made there
 };
 
-/// Tells systemd ("READY=1", "WATCHDOG=1"), if it asked to be told.
-/// False: it should hear of it and could not be told, for want of something.
-bool notify_service_manager(const char* state) noexcept;
-
 }  // namespace coalesce

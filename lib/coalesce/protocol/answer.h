@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: MIT
+// Answer: the messages that a requester hears of its run, and a flight in the answer to "status".
+//
+// Server and supervisor speak through these, so that a word is the same at both doors
+// (coalesce-protocol(7)). Output travels by Rendering or DescriptorRelay; who is told what,
+// and when, is the reception's.
+#pragma once
+
+#include <coalesce/engine/run.h>
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+#include <coalesce/protocol/message.h>
+#include <coalesce/protocol/rendering.h>
+
+namespace coalesce {
+
+/// Why a run did not end by itself, in the protocol's word; empty: it did.
+[[nodiscard]] std::string_view code_of(const Outcome& outcome);
+
+/// A message about the request of that id (JSON text; empty: it has none), yet without anything else.
+[[nodiscard]] Message message_to(std::string_view id);
+
+/// The line that says why a request got no result.
+[[nodiscard]] std::string error_line(std::string_view id, std::string_view code, std::string_view why);
+
+/// The line that tells a requester of the start. Who joined is told what it joined: with a
+/// key of one's own that may be another command.
+[[nodiscard]] std::string started_line(std::string_view id, const Run& run, bool joined, std::size_t waiting);
+
+/// The last line in the modes that send output as it comes.
+[[nodiscard]] std::string exit_line(const RunResult& result, const Delivered& delivered);
+
+/// What "status" tells of one flight, beside its Run.
+struct FlightStatus {
+    std::string_view name;  ///< which no other run has
+    std::string_view key;   ///< its hash
+    std::size_t waiting = 0;
+};
+
+/// One element of the answer to "status".
+[[nodiscard]] std::string flight_object(const Run& run, const FlightStatus& status);
+
+}  // namespace coalesce

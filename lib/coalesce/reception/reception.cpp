@@ -1,0 +1,510 @@
+// SPDX-License-Identifier: MIT
+#include <coalesce/reception/reception.h>
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cassert>
+#include <exception>
+#include <iterator>
+#include <system_error>
+#include <utility>
+
+#include <coalesce/command/duration.h>
+#include <coalesce/io/loop.h>
+#include <coalesce/protocol/answer.h>
+
+namespace coalesce {
+namespace {
+
+using namespace std::chrono;
+
+constexpr std::size_t shown_of_a_name = 12;
+constexpr std::uint64_t shared_answer_bytes = 64 * 1024;  // answers up to this are worth keeping for the next requester
+
+// What nothing is done about but by the command ends nobody's wait (SPEC R5).
+bool is_for_the_command_alone(int signal) { return signal == SIGUSR1 || signal == SIGUSR2; }
+
+bool takes_output_as_it_comes(const Requester& requester) {
+    return requester.output == Request::Output::stream || requester.output == Request::Output::fd;
+}
+
+// Whoever walks over many and sends to one may find others gone, so all are looked up before.
+template <class Wanted>
+std::vector<Requester*> requesters_of(const LiveFlight& flight, Wanted wanted) {
+    std::vector<Requester*> found;
+    for (Requester* one = flight.requesters.front(); one != nullptr; one = flight.requesters.after(*one))
+        if (wanted(*one)) found.push_back(one);
+    return found;
+}
+
+std::vector<Requester*> followers_of(const LiveFlight& flight) {
+    return requesters_of(flight, [](const Requester& one) { return one.waiting && one.following(); });
+}
+
+Delivered delivered(const Requester& requester, const Landing<RunResult>& landing) {
+    return {.id = requester.id,
+            .command = requester.title(),
+            .joined = requester.joined,
+            .requesters = landing.requesters,
+            .with_output = requester.output == Request::Output::whole};
+}
+
+// The final message is the last.
+void stop_output(Requester& requester) {
+    if (!requester.extras) return;
+    if (requester.extras->relay) requester.extras->relay->stop();
+    if (StreamRendering* const stream = std::exchange(requester.extras->stream, nullptr)) {
+        stream->stop();
+        requester.client->session->wake();
+    }
+}
+
+void know_by_id(Client& client, Requester& requester) {
+    requester.need_extras().place_by_id =
+        client.by_id->emplace(std::pair(std::string_view(requester.id), !requester.waiting), &requester);
+}
+
+void forget_by_id(Requester& requester) {
+    if (!requester.extras) return;
+    if (const auto place = std::exchange(requester.extras->place_by_id, std::nullopt))
+        requester.client->by_id->erase(*place);
+}
+
+}  // namespace
+
+bool may_see(const Client& client, uid_t owner) noexcept {
+    return client.uid == owner || client.uid == 0 || client.uid == ::geteuid();
+}
+
+Reception::Reception(Loop& loop, CommandExecutor& executor, Options options, Events events)
+    : loop_(loop), executor_(executor), options_(options), events_(std::move(events)) {
+    executor_.on_started([this](FlightId id) { started(id); });
+    executor_.on_stalled([this](FlightId id) { stalled(id); });
+    executor_.on_landed([this](FlightId id) { forget(id); });
+}
+
+// Whatever clients did, no table has grown by it.
+Reception::~Reception() { assert(clients_.empty() && flights_.empty() && kept_.empty() && waiting_ == 0); }
+
+// --- connections
+
+void Reception::receive(std::unique_ptr<Client> owned, Descriptor connection) {
+    Client& client = *owned;
+    client.place = clients_.insert(clients_.end(), std::move(owned));
+    client.session = std::make_unique<Session>(
+        loop_, std::move(connection),
+        Session::Events{
+            [this, &client](std::string_view line, bool too_long) { events_.on_line(client, line, too_long); },
+            [this, &client] { served(client); }, [this, &client] { on_gone(client); },
+            [&client] { client.pace.room(); }});
+}
+
+void Reception::on_gone(Client& client) {
+    for (auto next = client.requesters.begin(); next != client.requesters.end();) part(*next++);
+    loop_.post([this, &client] {  // after those that were buried
+        if (events_.on_gone) events_.on_gone(client);
+        clients_.erase(client.place);
+    });
+}
+
+void Reception::look_for_served() {
+    for (const auto& client : clients_) served(*client);
+}
+
+void Reception::drop_clients() {
+    for (const auto& client : clients_) client->session->drop();  // they go on a later turn
+}
+
+void Reception::served(Client& client) {
+    if (!client.session->gone() && client.unanswered == 0) events_.on_served(client);
+}
+
+// --- requesters
+
+Requester& Reception::enter(Client& client, RequestTerms terms, RunTicket ticket) {
+    Requester& requester = client.requesters.emplace_back();
+    requester.client = &client;
+    requester.place = std::prev(client.requesters.end());
+    requester.id = std::move(terms.id);
+    requester.output = terms.output;
+    requester.keep_running = terms.keep_running;
+    requester.quiet = terms.quiet;
+    requester.ticket = std::move(ticket);
+    requester.joined = requester.ticket.id() != 0 && !requester.ticket.leader();
+    requester.waiting = true;
+    ++client.unanswered;
+    ++waiting_;
+    attach(requester, terms);
+    if (client.by_id) know_by_id(client, requester);
+    if (terms.loan) requester.need_extras().loan = std::move(terms.loan);
+    if (terms.wait) {
+        auto& patience = requester.need_extras().patience.emplace(loop_);
+        patience.start(*terms.wait, [this, &requester] { give_up(requester); });
+    }
+    requester.ticket.then([this, &requester](const Landing<RunResult>& landing) { landed(requester, landing); });
+    if (takes_output_as_it_comes(requester) && !requester.ticket.landed() && requester.ticket.state().spool)
+        follow(requester);
+    return requester;
+}
+
+// Among those who wait for its flight. One that could not be started has landed already.
+void Reception::attach(Requester& requester, RequestTerms& terms) {
+    Run& run = requester.ticket.state();
+    if (run.title.empty()) run.title = terms.title;  // it waits behind another
+    if (run.title != terms.title) requester.need_extras().title = std::move(terms.title);
+    const FlightId id = requester.ticket.id();
+    if (id == 0 || requester.ticket.landed()) return;
+    const auto [found, first] = flights_.try_emplace(id);
+    LiveFlight& flight = found->second;
+    requester.flight = &flight;
+    flight.requesters.push_back(requester);
+    ++flight.waiting;
+    if (!first) return;
+    flight.id = id;
+    flight.hash = std::move(terms.hash);
+    flight.uid = requester.client->uid;
+    flight.ref = requester.ticket.ref();
+    flight.run = &run;
+    if (run.phase == Run::Phase::running && events_.on_started) events_.on_started(flight);
+}
+
+void Reception::detach(Requester& requester) {
+    LiveFlight* const flight = std::exchange(requester.flight, nullptr);
+    if (flight == nullptr) return;
+    requester.unlink();
+    if (flight->over && flight->requesters.empty()) flights_.erase(flight->id);
+}
+
+void Reception::refuse(Client& client, std::string_view id, std::string_view code, const std::string& why) {
+    client.session->send(error_line(id, code, why));
+}
+
+void Reception::follow(Requester& requester) {
+    const Run& run = requester.ticket.state();
+    Session& session = *requester.client->session;
+    if (session.gone()) return;  // and it will part as soon as that is told
+    if (!requester.quiet) {
+        session.send(started_line(requester.id, run, requester.joined, requester.flight->waiting));
+        if (session.gone()) return;
+    }
+    RequesterExtras& extras = requester.need_extras();
+    if (requester.output == Request::Output::stream) {
+        auto rendering = std::make_unique<StreamRendering>(run.spool, requester.id, [&session] { session.wake(); });
+        extras.stream = rendering.get();
+        return session.send(std::move(rendering));
+    }
+    const auto all_is_sent = [this, &requester] {
+        if (requester.client == nullptr) return;
+        if (requester.extras->relay->failed())
+            part(requester);  // it has been told why
+        else if (requester.extras->landing.value)
+            end(requester, requester.extras->landing);  // else the landing is on its way
+    };
+    extras.relay =
+        std::make_unique<DescriptorRelay>(loop_, session, requester.client->pace, run.spool, requester.id, all_is_sent);
+    extras.relay->pump();
+}
+
+void Reception::landed(Requester& requester, const Landing<RunResult>& landing) {
+    stop_waiting(requester);
+    detach(requester);
+    if (requester.client == nullptr)
+        loop_.post([this, &requester] { kept_.erase(requester.place); });
+    else if (!landing.value)
+        refuse_landing(requester, landing);
+    else if (requester.extras && requester.extras->relay && !requester.extras->relay->finished())
+        requester.extras->landing = landing;
+    else
+        end(requester, landing);
+}
+
+void Reception::refuse_landing(Requester& requester, const Landing<RunResult>& landing) {
+    try {
+        std::rethrow_exception(landing.error);
+    } catch (const std::system_error& error) {
+        const bool deadlock = error.code() == std::errc::resource_deadlock_would_occur;
+        refuse(*requester.client, requester.id, deadlock ? "would_wait_for_itself" : "cancelled",
+               requester.title() + (deadlock ? " would wait for itself" : ": cancelled"));
+    } catch (const std::exception& error) {
+        refuse(*requester.client, requester.id, "lost", error.what());
+    }
+    bury(requester);
+}
+
+void Reception::end(Requester& requester, const Landing<RunResult>& landing) {
+    if (takes_output_as_it_comes(requester))
+        end_following(requester, exit_line(*landing.value, delivered(requester, landing)));
+    else
+        answer_whole(requester, landing);
+    bury(requester);
+}
+
+void Reception::end_following(Requester& requester, const std::string& last_line) {
+    Session& session = *requester.client->session;
+    StreamRendering* const stream = requester.extras ? std::exchange(requester.extras->stream, nullptr) : nullptr;
+    if (stream == nullptr) return session.send(last_line);
+    stream->end(last_line);
+    session.wake();
+}
+
+void Reception::answer_whole(Requester& requester, const Landing<RunResult>& landing) {
+    Session& session = *requester.client->session;
+    const auto& spool = landing.value->spool;
+    const Delivered one = delivered(requester, landing);
+    if (one.with_output && spool && !spool->whole())
+        return refuse(*requester.client, requester.id, "output_too_long",
+                      "the output is longer than the replay limit; ask for a stream");
+    const bool short_enough = !one.with_output || !spool || spool->size() <= shared_answer_bytes;
+    if (!session.idle() || !short_enough)  // rendered as it is read, so that what waits to be sent takes no memory
+        return session.send(render(Format::json, landing.value, one));
+    if (const auto line = shared_answer_.line_for(landing.value, one)) return session.send(*line);
+    refuse(*requester.client, requester.id, "lost", "the kept output cannot be read back");
+}
+
+void Reception::give_up(Requester& requester) {
+    refuse(*requester.client, requester.id, "gave_up", "gave up waiting for " + requester.title());
+    part(requester);
+}
+
+// Whatever comes of it, the request waits no more.
+void Reception::stop_waiting(Requester& requester) {
+    if (!std::exchange(requester.waiting, false)) return;
+    --waiting_;
+    if (requester.flight != nullptr) --requester.flight->waiting;
+    if (!requester.extras) return;
+    requester.extras->patience.reset();
+    requester.extras->loan = {};
+    if (!requester.extras->place_by_id) return;
+    forget_by_id(requester);
+    know_by_id(*requester.client, requester);
+}
+
+// Leaves the flight before it has landed. May be asked for twice: who gave up waiting may
+// turn out to have gone as it is told so.
+void Reception::part(Requester& requester) {
+    if (requester.over || requester.client == nullptr) return;
+    const bool keeps_it = requester.keep_running && requester.waiting && !requester.ticket.landed();
+    stop_waiting(requester);
+    if (keeps_it && keep(requester)) return;
+    const FlightId id = requester.ticket.id();
+    detach(requester);
+    requester.ticket = {};
+    forget_unstarted(id);
+    bury(requester);
+}
+
+// Leaves without leaving: nobody is told how the run ends, which goes on for it. False:
+// somebody keeps it already, and one is enough.
+bool Reception::keep(Requester& requester) {
+    LiveFlight* const flight = requester.flight;
+    if (flight == nullptr || std::exchange(flight->kept, true)) return false;
+    stop_output(requester);
+    forget_by_id(requester);
+    Client& client = *std::exchange(requester.client, nullptr);
+    kept_.splice(kept_.end(), client.requesters, requester.place);
+    requester.output = Request::Output::none;
+    if (flight->stalled) drain_or_refuse(requester);  // while its own reader is still there
+    if (requester.extras) loop_.post([relay = std::move(requester.extras->relay)] {});  // it may be on the stack
+    --client.unanswered;
+    served(client);
+    return true;
+}
+
+// Whoever is over may still be on the stack.
+void Reception::bury(Requester& requester) {
+    if (std::exchange(requester.over, true)) return;
+    stop_output(requester);
+    forget_by_id(requester);
+    Client& client = *requester.client;
+    loop_.post([&client, place = requester.place] { client.requesters.erase(place); });
+    --client.unanswered;
+    served(client);
+}
+
+// --- flights
+
+LiveFlight* Reception::find(FlightId id) {
+    const auto found = flights_.find(id);
+    return found == flights_.end() ? nullptr : &found->second;
+}
+
+const std::string& Reception::name_of(LiveFlight& flight) const {
+    if (flight.name.empty()) flight.name = names_.name_of(flight.hash, flight.id);
+    return flight.name;
+}
+
+std::string Reception::short_name_of(LiveFlight& flight) const { return name_of(flight).substr(0, shown_of_a_name); }
+
+void Reception::tell_news(const std::string& news) {
+    if (events_.on_news) events_.on_news(news);
+}
+
+std::size_t Reception::joiners_of(FlightId id) {
+    const LiveFlight* const flight = find(id);
+    if (flight == nullptr || flight->waiting == 0) return 0;
+    return requesters_of(*flight, [](const Requester& one) { return one.waiting && one.joined; }).size();
+}
+
+void Reception::started(FlightId id) {
+    LiveFlight* const flight = find(id);
+    if (flight == nullptr) return;  // its leader is being entered
+    if (events_.on_started) events_.on_started(*flight);
+    for (Requester* const requester : requesters_of(*flight, [](const Requester& one) {
+             return one.waiting && takes_output_as_it_comes(one) && !one.following();
+         }))
+        follow(*requester);
+}
+
+// Its output is past the replay limit, and nobody reads it. From here on nobody joins, so
+// that this is done once for a flight.
+void Reception::stalled(FlightId id) {
+    LiveFlight* const flight = find(id);
+    if (flight == nullptr) return;
+    if (!flight->progress) look_for_progress(*flight);
+    if (std::exchange(flight->stalled, true)) return;
+    loop_.post([this, id] {
+        const LiveFlight* const live = find(id);
+        if (live == nullptr || live->over) return;
+        for (Requester* const requester : requesters_of(*live, [](const Requester&) { return true; }))
+            drain_or_refuse(*requester);
+    });
+}
+
+// Who wanted the whole cannot get it any more; who wanted none of it needs none of it kept.
+void Reception::drain_or_refuse(Requester& requester) {
+    if (requester.output == Request::Output::whole) {
+        refuse(*requester.client, requester.id, "output_too_long",
+               "the output is longer than the replay limit; ask for a stream");
+        part(requester);  // which may then want none of it
+    }
+    if (requester.output != Request::Output::none || !requester.ticket) return;
+    auto& sink = requester.need_extras().sink;
+    if (sink) return;
+    const auto read_all = [&sink] {
+        while (const auto piece = sink->next()) sink->advance(piece->extent.length);
+    };
+    sink = std::make_unique<SpoolReader>(*requester.ticket.state().spool, SpoolReader::AtTheEnd{}, read_all);
+    read_all();
+}
+
+// One who reads nothing paces the run, which nobody can join any more: others who ask for
+// the same would wait for as long as it likes (SPEC F9).
+void Reception::look_for_progress(LiveFlight& flight) {
+    for (Requester* const requester : followers_of(flight)) requester->extras->read_before = requester->read_so_far();
+    if (!flight.progress) flight.progress.emplace(loop_);
+    flight.progress->in_background();
+    flight.progress->start(options_.stall,
+                           [this, id = flight.id] { loop_.post([this, id] { drop_the_stalled(id); }); });
+}
+
+void Reception::drop_the_stalled(FlightId id) {
+    LiveFlight* flight = find(id);
+    if (flight == nullptr || flight->over) return;
+    std::vector<Requester*> stalled = followers_of(*flight);
+    std::erase_if(stalled, [size = flight->run->spool->size()](const Requester* one) {
+        return one->read_so_far() != one->extras->read_before || one->extras->read_before == size;
+    });
+    if (flight->waiting > stalled.size() || another_waits_for(*flight))
+        for (Requester* const requester : stalled) {
+            tell_news("a requester of flight " + short_name_of(*flight) +
+                      " is dropped, since it reads nothing and others wait");
+            if (requester->extras->relay) requester->extras->relay->leave_to_requester();
+            refuse(*requester->client, requester->id, "stalled",
+                   "nothing was read for " + format_duration(options_.stall) + ", and others wait for " +
+                       requester->title());
+            part(*requester);
+        }
+    flight = find(id);
+    if (flight != nullptr && !flight->over) look_for_progress(*flight);
+}
+
+bool Reception::another_waits_for(const LiveFlight& flight) const {
+    return std::any_of(flights_.begin(), flights_.end(), [&flight](const auto& entry) {
+        const LiveFlight& other = entry.second;
+        return &other != &flight && other.hash == flight.hash && !other.over && other.waiting > 0;
+    });
+}
+
+// Called before the requesters are told, and also when there are none.
+void Reception::forget(FlightId id) {
+    LiveFlight* const flight = find(id);
+    if (flight != nullptr) {
+        if (std::exchange(flight->over, true)) return;
+        flight->progress.reset();
+    }
+    if (events_.on_over) events_.on_over(id);
+    if (flight != nullptr && flight->requesters.empty()) flights_.erase(id);
+}
+
+// One that waited behind another run, and that nobody is left to start it for, lands
+// without a word.
+void Reception::forget_unstarted(FlightId id) {
+    if (const LiveFlight* const flight = find(id); flight != nullptr && flight->ref.landed()) forget(id);
+}
+
+// --- operations of a client
+
+void Reception::tell_status(Client& client, std::string_view id) {
+    std::string flights;
+    executor_.flights().for_each([&](const Key&, const auto& view) {
+        LiveFlight* const flight = find(view.id);
+        if (flight == nullptr || !may_see(client, flight->uid)) return;
+        if (!flights.empty()) flights += ',';
+        flights +=
+            flight_object(view.state, {.name = name_of(*flight), .key = flight->hash, .waiting = flight->waiting});
+    });
+    client.session->send(message_to(id).raw("flights", "[" + flights + "]").line());
+}
+
+void Reception::cancel(Client& client, std::string_view id, std::string_view name) {
+    std::vector<LiveFlight*> meant;
+    for (auto& [number, flight] : flights_)
+        if (!name.empty() && !flight.over && may_see(client, flight.uid) && name_of(flight).starts_with(name))
+            meant.push_back(&flight);
+    if (meant.empty()) return refuse(client, id, "no_such_flight", "there is no flight " + std::string(name));
+    if (meant.size() > 1)
+        return refuse(client, id, "ambiguous", "more than one flight's id begins with " + std::string(name));
+    const FlightId chosen = meant.front()->id;
+    tell_news("flight " + short_name_of(*meant.front()) + " cancelled by uid " + std::to_string(client.uid) + " (pid " +
+              std::to_string(client.pid) + ")");
+    client.session->send(message_to(id).text("event", "cancelled").line());
+    executor_.cancel(chosen, options_.grace);
+    forget_unstarted(chosen);
+}
+
+// Looked up, since a client may leave all of its hundred thousand requests one by one.
+Requester* Reception::request_of(Client& client, const std::string& id) {
+    if (!client.by_id) {
+        client.by_id.emplace();
+        for (Requester& requester : client.requesters)
+            if (!requester.over) know_by_id(client, requester);
+    }
+    const auto found = client.by_id->lower_bound({id, false});
+    return found == client.by_id->end() || found->first.first != id ? nullptr : found->second;
+}
+
+void Reception::leave(Client& client, const std::string& id) {
+    Requester* const requester = request_of(client, id);
+    if (requester == nullptr || !requester->waiting)
+        return refuse(client, id, "no_such_request", "no request of this id is waiting");
+    client.session->send(message_to(id).text("event", "left").line());
+    part(*requester);
+}
+
+// With others waiting, or nothing running yet, a signal means that this requester
+// leaves; alone, it is for the command. Where that has ended, or another is waited for, one
+// that is for the command alone is nobody's.
+void Reception::signal(Client& client, const std::string& id, int number) {
+    Requester* const requester = request_of(client, id);
+    if (requester == nullptr) return refuse(client, id, "no_such_request", "no request of this id is waiting");
+    const LiveFlight* const flight = requester->flight;
+    const bool alone = flight != nullptr && flight->waiting == 1 && flight->run->pid > 0;
+    const bool ignored = !requester->waiting || (!alone && is_for_the_command_alone(number));
+    if (!alone && !ignored) return leave(client, id);
+    client.session->send(message_to(id).text("event", ignored ? "ignored" : "signalled").line());
+    if (!ignored) executor_.signal(flight->id, number);
+}
+
+}  // namespace coalesce

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: MIT
+// Reception: everyone who waits on flights over connections, at whichever door.
+//
+// A requester is entered with the ticket of its flight; from there on this is what it goes
+// through: told of the start, given the output as it comes, dropped if it reads nothing
+// while others wait (SPEC F9), told the end; it may give up, leave, be signalled (R5), or go
+// and be kept (F5). Server and supervisor have it from here, with the operations on flights
+// (status, cancel, leave, signal), and so the same rules. It promises each requester exactly
+// one final message, whatever clients do and when, and that nothing is left in its books
+// when all have gone.
+//
+// What lines mean, who may ask for what and how much, and when a connection ends are
+// the door's. Nothing here calls back from inside enter().
+#pragma once
+
+#include <coalesce/flight/unique_function.h>
+
+#include <chrono>
+#include <cstddef>
+#include <list>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include <coalesce/engine/command_executor.h>
+#include <coalesce/reception/requester.h>
+#include <coalesce/reception/run_names.h>
+#include <coalesce/reception/shared_answer.h>
+
+namespace coalesce {
+
+class Loop;
+
+/// What a request asks for beside its command.
+struct RequestTerms {
+    std::string id;     ///< as JSON text; empty: none
+    std::string title;  ///< the command as it wrote it
+    std::string hash;   ///< of the key, from the one who leads
+    Request::Output output = Request::Output::whole;
+    bool keep_running = false;
+    bool quiet = false;
+    std::optional<std::chrono::milliseconds> wait = {};
+    CommandExecutor::Loan loan = {};  ///< of the command that asks: its place, as long as this waits
+};
+
+class Reception {
+  public:
+    struct Options {
+        std::chrono::milliseconds stall{60'000};  ///< for one who reads nothing while others wait
+        std::chrono::milliseconds grace{10'000};  ///< of what is cancelled by its name
+    };
+    struct Events {
+        /// A line without its newline. One that was too long comes cut, once.
+        UniqueFunction<void(Client& client, std::string_view line, bool too_long)> on_line;
+        /// None of its requests is unanswered: at the last one's end, and at that of its input.
+        UniqueFunction<void(Client& client)> on_served;
+        /// The connection is gone. Its requesters have left, and are no more.
+        UniqueFunction<void(Client& client)> on_gone = {};
+        /// A flight has got a process; also that of another attempt.
+        UniqueFunction<void(const LiveFlight& flight)> on_started = {};
+        /// A flight is over, and its requesters have yet to be told; find() finds it, if there were any. Also of one
+        /// that has never started.
+        UniqueFunction<void(FlightId id)> on_over = {};
+        /// A sentence for a log.
+        UniqueFunction<void(const std::string& news)> on_news = {};
+    };
+
+    /// Takes the executor's started, stalled and landed events; on_over stays the door's.
+    Reception(Loop& loop, CommandExecutor& executor, Options options, Events events);
+    ~Reception();
+    Reception(const Reception&) = delete;
+    Reception& operator=(const Reception&) = delete;
+
+    // --- connections
+
+    /// Listens to one more client, which it owns until that is gone.
+    void receive(std::unique_ptr<Client> client, Descriptor connection);
+    /// In the order of their coming.
+    [[nodiscard]] const std::list<std::unique_ptr<Client>>& clients() const noexcept { return clients_; }
+    /// Tells on_served once more of all clients that have nothing unanswered.
+    void look_for_served();
+    /// Closes all connections, whatever is left to send.
+    void drop_clients();
+
+    // --- requesters
+
+    /// One more requester, which waits on `ticket`.
+    Requester& enter(Client& client, RequestTerms terms, RunTicket ticket);
+    /// How many wait.
+    [[nodiscard]] std::size_t waiting() const noexcept { return waiting_; }
+    /// The request gets no result; that this is its last message is the caller's to know.
+    void refuse(Client& client, std::string_view id, std::string_view code, const std::string& why);
+
+    // --- flights
+
+    /// Null once all who waited have been told.
+    [[nodiscard]] LiveFlight* find(FlightId id);
+    /// What people know the flight by.
+    [[nodiscard]] const std::string& name_of(LiveFlight& flight) const;
+    /// The same, as far as a log shows it.
+    [[nodiscard]] std::string short_name_of(LiveFlight& flight) const;
+    /// How many have joined that flight and still wait: so many runs it spares.
+    [[nodiscard]] std::size_t joiners_of(FlightId id);
+
+    // --- operations of a client
+
+    void tell_status(Client& client, std::string_view id);
+    /// Ends for everyone the one flight whose name begins with `name`.
+    void cancel(Client& client, std::string_view id, std::string_view name);
+    /// The client's own request of that id stops waiting; its answer says so.
+    void leave(Client& client, const std::string& id);
+    /// A signal that the client's own request of that id got: for the command, or a reason to leave (SPEC R5).
+    void signal(Client& client, const std::string& id, int number);
+
+  private:
+    void on_gone(Client& client);
+    void attach(Requester& requester, RequestTerms& terms);
+    void detach(Requester& requester);
+    void started(FlightId id);
+    void follow(Requester& requester);
+    void stalled(FlightId id);
+    void drain_or_refuse(Requester& requester);
+    void look_for_progress(LiveFlight& flight);
+    void drop_the_stalled(FlightId id);
+    [[nodiscard]] bool another_waits_for(const LiveFlight& flight) const;
+    void forget(FlightId id);
+    void forget_unstarted(FlightId id);
+    void landed(Requester& requester, const Landing<RunResult>& landing);
+    void refuse_landing(Requester& requester, const Landing<RunResult>& landing);
+    void end(Requester& requester, const Landing<RunResult>& landing);
+    void end_following(Requester& requester, const std::string& last_line);
+    void answer_whole(Requester& requester, const Landing<RunResult>& landing);
+    void give_up(Requester& requester);
+    void stop_waiting(Requester& requester);
+    void part(Requester& requester);
+    [[nodiscard]] bool keep(Requester& requester);
+    void bury(Requester& requester);
+    void served(Client& client);
+    void tell_news(const std::string& news);
+    [[nodiscard]] static Requester* request_of(Client& client, const std::string& id);
+
+    Loop& loop_;
+    CommandExecutor& executor_;
+    const Options options_;
+    Events events_;
+    const RunNames names_;
+    SharedAnswer shared_answer_;
+    std::unordered_map<FlightId, LiveFlight> flights_;
+    std::list<std::unique_ptr<Client>> clients_;
+    std::list<Requester> kept_;  // whoever asked is gone, and wanted the run to go on
+    std::size_t waiting_ = 0;
+};
+
+/// Commands of other users are nobody's business, but for our own user and root.
+[[nodiscard]] bool may_see(const Client& client, uid_t owner) noexcept;
+
+}  // namespace coalesce

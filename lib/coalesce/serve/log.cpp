@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: MIT
+#include <coalesce/serve/log.h>
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <iterator>
+#include <memory>
+#include <string_view>
+#include <utility>
+
+#include <spdlog/pattern_formatter.h>
+#include <spdlog/sinks/stdout_sinks.h>
+
+namespace coalesce {
+namespace {
+
+constexpr std::size_t shown_of_a_title = 200;
+
+// journald keeps its own time, and takes the level from a <N> in front (sd-daemon(3)).
+class JournalLevel final : public spdlog::custom_flag_formatter {
+  public:
+    void format(const spdlog::details::log_msg& message, const std::tm&, spdlog::memory_buf_t& out) override {
+        static constexpr std::string_view prefixes[] = {"<7>", "<7>", "<6>", "<4>", "<3>", "<2>", "<6>"};
+        const std::string_view prefix = prefixes[std::min<std::size_t>(message.level, std::size(prefixes) - 1)];
+        out.append(prefix.data(), prefix.data() + prefix.size());
+    }
+    std::unique_ptr<custom_flag_formatter> clone() const override { return std::make_unique<JournalLevel>(); }
+};
+
+// The variable alone proves nothing: every shell below a unit inherits it.
+bool stderr_is_the_journal() {
+    const char* const named = std::getenv("JOURNAL_STREAM");
+    struct stat info {};
+    return named != nullptr && ::fstat(STDERR_FILENO, &info) == 0 &&
+           std::to_string(info.st_dev) + ":" + std::to_string(info.st_ino) == named;
+}
+
+}  // namespace
+
+spdlog::logger make_log(const std::string& level) {
+    spdlog::logger log("coalesce", std::make_shared<spdlog::sinks::stderr_sink_st>());
+    auto formatter = std::make_unique<spdlog::pattern_formatter>();
+    if (stderr_is_the_journal())
+        formatter->add_flag<JournalLevel>('*').set_pattern("%*%v");
+    else
+        formatter->set_pattern("%Y-%m-%dT%H:%M:%S.%e %l %v");
+    log.set_formatter(std::move(formatter));
+    log.set_level(spdlog::level::from_str(level));
+    log.flush_on(spdlog::level::trace);
+    return log;
+}
+
+std::string for_the_log(const std::string& title) {
+    return title.size() <= shown_of_a_title ? title : title.substr(0, shown_of_a_title) + "...";
+}
+
+}  // namespace coalesce
