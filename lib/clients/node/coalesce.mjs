@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: MIT
+// Commands asked of `coalesce serve`, in the manner of child_process.
+//
+//     import { Client } from 'coalesce';
+//     const client = new Client();
+//     const { stdout, joined } = await client.run(['git', 'log'], { cwd: '/srv/repository', signal });
+//     client.spawn(['git', 'archive', 'HEAD']).stdout.pipe(response);
+//
+// A client has one connection for all that it runs, and one more for each that it spawns, so
+// that who reads slowly holds up nobody else, and the server, not this process, keeps what is
+// unread. To abort is to leave: the run goes on for the others, and ends with the last of them.
+// An idle client does not keep the process running.
+//
+// As with child_process a command runs in the directory and environment of this process unless
+// told otherwise. One that fails is a result; one that did not end by itself is a CoalesceError,
+// as is every refusal. When the server goes away those who wait are told by the code
+// "disconnected", and the next request connects anew: none is sent twice, and what was told to
+// be lost may have run. Needs Node 18 and no package. The types are in coalesce.d.mts.
+
+import { Buffer } from 'node:buffer';
+import { once } from 'node:events';
+import { closeSync, constants as modes, existsSync, lstatSync, openSync } from 'node:fs';
+import { createConnection } from 'node:net';
+import { constants, userInfo } from 'node:os';
+import { basename, dirname, isAbsolute } from 'node:path';
+import process from 'node:process';
+import { Readable } from 'node:stream';
+import { setImmediate as turn, setTimeout as pause } from 'node:timers/promises';
+
+const requestBytesMax = 8 << 20; // of a line, without its newline
+const unreadBytesMax = 256 << 10; // of each stream of a command that was spawned
+const addressBytesMax = 107;
+const signalNames = new Map(Object.entries(constants.signals).map(([name, number]) => [number, name]));
+
+/** Why a command has no result, or none of its own; `code` is a word of coalesce-protocol(7), or "disconnected". */
+export class CoalesceError extends Error {
+  constructor(code, message, result) {
+    super(message.trim().replace(/^coalesce: /, ''));
+    this.name = 'CoalesceError';
+    this.code = code;
+    this.result = result; // what there is, where the run was ended or could not be started
+  }
+}
+
+// What is not known here goes as it is: the server refuses it by name.
+function requestOf(command, { signal, shell = false, input, cwd = '', env = process.env, ...more }) {
+  if (shell !== (typeof command === 'string')) throw new TypeError('a command is an array of arguments, or with shell one string');
+  const given = { COALESCE_ANCESTRY: process.env.COALESCE_ANCESTRY, ...env }; // so that who would wait for itself is told
+  const request = {
+    output: 'stream',
+    quiet: true,
+    [shell ? 'line' : 'argv']: command,
+    cwd: isAbsolute(cwd) ? cwd : `${process.cwd()}/${cwd}`,
+    env: Object.entries(given).flatMap(([name, value]) => (value === undefined ? [] : [`${name}=${value}`])),
+  };
+  if (input?.length) request.stdin_base64 = Buffer.from(input).toString('base64');
+  for (const [name, value] of Object.entries(more)) {
+    const inSeconds = ['timeout', 'grace', 'wait'].includes(name) && typeof value === 'number';
+    request[name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)] = inSeconds ? value / 1000 : value;
+  }
+  return request;
+}
+
+function resultOf(final, stdout, stderr) {
+  const { signal, exit, code, message, joined, requesters, duration } = final;
+  if (duration === undefined) throw new CoalesceError(code, message);
+  const result = {
+    exitCode: exit ?? null,
+    signal: signal === undefined ? null : (signalNames.get(signal) ?? `SIGRTMIN+${signal - 34}`),
+    stdout: Buffer.concat(stdout),
+    stderr: Buffer.concat(stderr),
+    ...{ joined, requesters, duration: duration * 1000 },
+  };
+  if (code !== undefined) throw new CoalesceError(code, message, result);
+  return result;
+}
+
+// Where a server listens: the first that is there.
+function placeOf(named = process.env.COALESCE_SOCKET) {
+  const { COALESCE_PLACE, XDG_RUNTIME_DIR } = process.env;
+  if (named) return named;
+  if (COALESCE_PLACE) return `${COALESCE_PLACE}/server.sock`;
+  const { uid } = userInfo();
+  const own = `${XDG_RUNTIME_DIR ?? `/run/user/${uid}`}/coalesce/server.sock`;
+  const shared = `/tmp/coalesce-${uid}`;
+  const there = !existsSync(own) && existsSync(`${shared}/server.sock`) && lstatSync(shared);
+  return there && there.uid === uid ? `${shared}/server.sock` : own; // anybody may have made it
+}
+
+async function reach(path) {
+  let [address, directory] = [path, -1];
+  try {
+    if (Buffer.byteLength(path) > addressBytesMax) { // but through its directory it fits
+      directory = openSync(dirname(path), modes.O_RDONLY | modes.O_DIRECTORY);
+      address = `/proc/self/fd/${directory}/${basename(path)}`;
+    }
+    for (;;) {
+      const socket = createConnection(address);
+      try {
+        await once(socket, 'connect');
+        return new Connection(socket);
+      } catch ({ code, syscall }) {
+        if (code !== 'EAGAIN') throw Object.assign(new Error(`${syscall} ${code} ${path}`), { code, syscall, path });
+      }
+      await pause(10); // its queue is full, and nothing tells when there is room
+    }
+  } finally {
+    if (directory >= 0) closeSync(directory);
+  }
+}
+
+/** Requests by their numbers, and who waits for each: { output(name, bytes), end(final) }. */
+class Connection {
+  waiting = new Map();
+  closing = false; // takes no more requests
+  #lost; // why there will be no answers
+  #number = 0;
+  #text = []; // up to no newline
+  #raw = 0; // bytes that are still to come after a message,
+  #stream; // of which stream,
+  #owner; // and of which request
+
+  constructor(socket) {
+    this.socket = socket;
+    const gone = (why) => this.fail('disconnected', `the server went away without an answer: ${why}`);
+    socket.on('data', (bytes) => this.#read(bytes));
+    socket.on('error', (error) => gone(error.message));
+    for (const event of ['end', 'close']) socket.on(event, () => gone('end of file'));
+    socket.unref();
+  }
+
+  send(request, waiter) {
+    if (this.#lost) throw new CoalesceError(this.#lost.code, this.#lost.message);
+    const number = ++this.#number;
+    const line = Buffer.from(`${JSON.stringify({ ...request, id: number })}\n`);
+    if (line.length > requestBytesMax + 1) {
+      throw new CoalesceError('too_long', `the request has ${line.length - 1} bytes, and at most ${requestBytesMax} are taken`);
+    }
+    this.waiting.set(number, waiter);
+    this.socket.ref();
+    this.socket.write(line);
+    return number;
+  }
+
+  /** With no last word it leaves, if it still waits. */
+  finish(number, final) {
+    const waiter = this.waiting.get(number);
+    if (!waiter) return;
+    this.waiting.delete(number);
+    if (final) waiter.end(final);
+    else this.socket.write(`{"id":${number},"op":"leave"}\n`);
+    if (this.waiting.size === 0) this.socket.unref();
+  }
+
+  fail(code, message) {
+    this.closing = true;
+    this.#lost ??= { code, message };
+    this.socket.destroy();
+    for (const number of [...this.waiting.keys()]) this.finish(number, this.#lost);
+  }
+
+  #read(bytes) {
+    for (let at = 0; at < bytes.length;) {
+      if (this.#raw > 0) {
+        const piece = bytes.subarray(at, at + this.#raw);
+        at += piece.length;
+        this.#raw -= piece.length;
+        this.waiting.get(this.#owner)?.output(this.#stream, piece);
+        continue;
+      }
+      const end = bytes.indexOf('\n', at);
+      this.#text.push(bytes.subarray(at, end < 0 ? bytes.length : end));
+      if (end < 0) return;
+      at = end + 1;
+      this.#take(JSON.parse(Buffer.concat(this.#text.splice(0)).toString()));
+    }
+  }
+
+  #take({ id = 0, event, error, bytes, ...end }) {
+    if (event === 'stdout' || event === 'stderr') {
+      [this.#raw, this.#stream, this.#owner] = [bytes, event, id];
+    } else if (error && id === 0) { // it is about the connection
+      this.fail(error.code, error.message);
+    } else if (error || event === 'exit') {
+      this.closing ||= error?.code === 'shutting_down';
+      this.finish(id, error ?? end);
+    }
+  }
+}
+
+/** Asks the server at `path`, or where `coalesce run` would find one. */
+export class Client {
+  #path;
+  #connections = new Set();
+  #connection; // for all that is not spawned
+  #connecting;
+
+  constructor({ path } = {}) {
+    this.#path = path;
+  }
+
+  /** Runs a command, or joins its run. */
+  async run(command, options = {}) {
+    const { signal } = options;
+    const request = requestOf(command, options);
+    const connection = await this.#connected();
+    signal?.throwIfAborted();
+    const taken = { stdout: [], stderr: [] };
+    let number, leave;
+    try {
+      const final = await new Promise((resolve, reject) => {
+        number = connection.send(request, { output: (name, bytes) => taken[name].push(bytes), end: resolve });
+        leave = () => reject(signal.reason);
+        signal?.addEventListener('abort', leave);
+      });
+      return resultOf(final, taken.stdout, taken.stderr);
+    } finally {
+      signal?.removeEventListener('abort', leave);
+      connection.finish(number);
+    }
+  }
+
+  /**
+   * The same with its output as it comes: { stdout, stderr, exit }, two streams, both of which are to be
+   * read as child_process's are, and a promise of the result without them. To destroy stdout is to leave.
+   */
+  spawn(command, options = {}) {
+    const { signal } = options;
+    const request = requestOf(command, options);
+    const blocked = new Set(); // streams that take no more now
+    let connection, resolve, reject;
+    let over = false;
+    const exit = new Promise((...settle) => ([resolve, reject] = settle));
+    const stream = (name, destroyed) => new Readable({
+      highWaterMark: unreadBytesMax,
+      read: () => blocked.delete(name) && blocked.size === 0 && connection.socket.resume(),
+      destroy: (error, done) => (destroyed(error), done(error)),
+    });
+    const end = (error, result) => {
+      if (over) return;
+      over = true;
+      signal?.removeEventListener('abort', abort);
+      connection?.fail('disconnected', 'nobody waits any more');
+      for (const one of [stdout, stderr]) {
+        const heard = one.listenerCount('error') > 0;
+        if (!error || error.result) one.destroyed || one.push(null);
+        else one.destroy(heard ? error : undefined);
+        if (heard) exit.catch(() => {}); // else it is the one that must not be missed
+      }
+      error ? reject(error) : resolve(result);
+    };
+    const abort = () => end(signal.reason);
+    const stdout = stream('stdout', (error) => end(error ?? new Error('stdout was destroyed')));
+    const stderr = stream('stderr', () => blocked.delete('stderr') && blocked.size === 0 && connection.socket.resume());
+    const streams = { stdout, stderr };
+    const waiter = {
+      output(name, bytes) {
+        if (streams[name].destroyed || streams[name].push(bytes)) return;
+        blocked.add(name);
+        connection.socket.pause();
+      },
+      end(final) {
+        new Promise((ended) => ended(resultOf(final, [], []))).then((result) => end(undefined, result), end);
+      },
+    };
+    const ask = (reached) => (over ? reached.fail('disconnected', '') : (connection = reached).send(request, waiter));
+    if (signal?.aborted) queueMicrotask(abort);
+    else signal?.addEventListener('abort', abort);
+    this.#reach().then(ask).catch(end);
+    return { ...streams, exit };
+  }
+
+  /** Leaves all that is waited for. */
+  close() {
+    for (const connection of this.#connections) connection.fail('disconnected', 'the client was closed');
+  }
+
+  async #connected() {
+    // That the server closed an idle one may not have been read yet: two turns of the loop, and it has.
+    if (this.#connection?.waiting.size === 0) await turn().then(() => turn());
+    if (this.#connection && !this.#connection.closing) return this.#connection;
+    this.#connecting ??= this.#reach().finally(() => (this.#connecting = undefined));
+    return (this.#connection = await this.#connecting);
+  }
+
+  async #reach() {
+    const connection = await reach(placeOf(this.#path));
+    this.#connections.add(connection);
+    connection.socket.on('close', () => this.#connections.delete(connection));
+    return connection;
+  }
+}
+
+let shared;
+/** Client.run() of a client that all of the process share. */
+export const run = (command, options) => (shared ??= new Client()).run(command, options);
