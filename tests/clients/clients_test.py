@@ -13,12 +13,12 @@ import base64
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import unittest
 
 SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../..")
 sys.path.insert(0, os.path.join(SOURCE, "tests/server"))
@@ -86,6 +86,9 @@ class Driver:
         self.process.stdout.read()
         self.process.stdout.close()
         self.test.assertEqual(self.process.wait(), 0)
+
+
+EXAMPLES = {"asyncio": ("python", [sys.executable, "-"]), "node": ("js", ["node", "--input-type=module"])}
 
 
 class ClientTest(ServerTest):
@@ -240,6 +243,8 @@ class Promises(ClientTest):
         client.do("take", "stream", bytes=6)
         client.told("stream")
         client.do("take", "stream", bytes=None)
+        while server.runs() == 0:
+            pass
         server.stop(signal.SIGKILL)
         self.assertEqual({client.told("lost")["error"] for _ in range(3)}, {"disconnected"})
         self.assertEqual(client.told("stream")["error"], "disconnected")
@@ -346,6 +351,33 @@ class Promises(ClientTest):
         client.do("close", "")
         self.assertEqual({client.told("held")["error"] for _ in range(2)}, {"disconnected"})
         self.await_requesters(server, 0)
+
+
+if LANGUAGE in EXAMPLES:
+
+    class Example(ClientTest):
+        def test_the_readmes_program_does_what_it_says(self):
+            language, command = EXAMPLES[LANGUAGE]
+            with open(SOURCE + "/README.md", encoding="utf-8") as readme:
+                [program] = re.findall(rf"^```{language}\n(.*?)^```$", readme.read(), re.M | re.S)
+            server = self.serve()
+            gate = server.gate("gate")
+            os.mkdir(server.file("bin"))
+            with open(server.file("bin/git"), "w", encoding="ascii") as git:
+                git.write(f"#!/bin/sh\necho run >>runs; {gate.wait}\n")
+            os.chmod(server.file("bin/git"), 0o755)
+            os.makedirs(server.file("node_modules/coalesce"))
+            shutil.copy(SOURCE + "/lib/clients/node/coalesce.mjs", server.file("node_modules/coalesce/index.mjs"))
+            with open(server.file("node_modules/coalesce/package.json"), "w", encoding="ascii") as package:
+                json.dump({"exports": "./index.mjs"}, package)
+            env = {**server.env, **PYTHON, "COALESCE_SOCKET": server.path, "PATH": server.file("bin") + ":" + server.env["PATH"]}
+            with subprocess.Popen(command, cwd=server.directory, env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as visitors:
+                visitors.stdin.write(program)
+                visitors.stdin.close()
+                self.await_requesters(server, 200)
+                gate.let()
+                self.assertEqual(visitors.stdout.read(), "200 answers, 1 run\n")
+            self.assertEqual(server.runs(), 1)
 
 
 if LANGUAGE == "blocking":

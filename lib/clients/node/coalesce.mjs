@@ -21,7 +21,7 @@ import { Buffer } from 'node:buffer';
 import { once } from 'node:events';
 import { closeSync, constants as modes, existsSync, lstatSync, openSync } from 'node:fs';
 import { createConnection } from 'node:net';
-import { constants, userInfo } from 'node:os';
+import { constants } from 'node:os';
 import { basename, dirname, isAbsolute } from 'node:path';
 import process from 'node:process';
 import { Readable } from 'node:stream';
@@ -80,8 +80,8 @@ function placeOf(named = process.env.COALESCE_SOCKET) {
   const { COALESCE_PLACE, XDG_RUNTIME_DIR } = process.env;
   if (named) return named;
   if (COALESCE_PLACE) return `${COALESCE_PLACE}/server.sock`;
-  const { uid } = userInfo();
-  const own = `${XDG_RUNTIME_DIR ?? `/run/user/${uid}`}/coalesce/server.sock`;
+  const uid = process.geteuid();
+  const own = `${XDG_RUNTIME_DIR?.startsWith('/') ? XDG_RUNTIME_DIR : `/run/user/${uid}`}/coalesce/server.sock`;
   const shared = `/tmp/coalesce-${uid}`;
   const there = !existsSync(own) && existsSync(`${shared}/server.sock`) && lstatSync(shared);
   return there && there.uid === uid ? `${shared}/server.sock` : own; // anybody may have made it
@@ -244,8 +244,8 @@ export class Client {
       for (const one of [stdout, stderr]) {
         const heard = one.listenerCount('error') > 0;
         if (!error || error.result) one.destroyed || one.push(null);
-        else one.destroy(heard ? error : undefined);
-        if (heard) exit.catch(() => {}); // else it is the one that must not be missed
+        else one.on('error', () => {}).destroy(error);
+        if (heard) exit.catch(() => {}); // else nothing but exit tells of it
       }
       error ? reject(error) : resolve(result);
     };

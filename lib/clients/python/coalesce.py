@@ -82,10 +82,11 @@ def _place(named: Text | None) -> bytes:
         return os.fsencode(named)
     if place := os.environb.get(b"COALESCE_PLACE"):
         return place + b"/server.sock"
-    own = os.environb.get(b"XDG_RUNTIME_DIR", b"/run/user/%d" % os.getuid()) + b"/coalesce/server.sock"
-    shared = b"/tmp/coalesce-%d/server.sock" % os.getuid()
+    own, uid = os.environb.get(b"XDG_RUNTIME_DIR", b""), os.geteuid()
+    own = (own if own.startswith(b"/") else b"/run/user/%d" % uid) + b"/coalesce/server.sock"
+    shared = b"/tmp/coalesce-%d/server.sock" % uid
     there = not os.path.exists(own) and os.path.exists(shared) and os.lstat(os.path.dirname(shared))
-    return shared if there and there.st_uid == os.getuid() else own  # anybody may have made it
+    return shared if there and there.st_uid == uid else own  # anybody may have made it
 
 
 class _Connection:
@@ -178,8 +179,7 @@ class Stream(AsyncIterator[tuple[str, bytes]]):
         if "duration" in self.final:
             self.completed = Completed(self.command, self.final)
         if "code" in self.final:
-            message = self.final["message"].strip().removeprefix("coalesce: ")
-            raise Error(self.final["code"], message, vars(self).get("completed"))
+            raise Error(self.final["code"], self.final["message"].strip().removeprefix("coalesce: "), vars(self).get("completed"))
         raise StopAsyncIteration
 
     def __iter__(self) -> Iterator[tuple[str, bytes]]:
