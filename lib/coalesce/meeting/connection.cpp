@@ -67,20 +67,13 @@ bool Connection::receive() {
         std::memcpy(&file, CMSG_DATA(header), sizeof file);
         file_ = Descriptor(file);
     }
-    text_.append(block, static_cast<std::size_t>(got));
+    incoming_.add({block, static_cast<std::size_t>(got)});
     return true;
 }
 
 std::optional<std::string> Connection::next_line() {
-    const std::size_t end = text_.find('\n', scanned_);
-    if (end == std::string::npos) {
-        text_.erase(0, std::exchange(begin_, 0));
-        scanned_ = text_.size();
-        return std::nullopt;
-    }
-    std::string line = text_.substr(begin_, end - begin_);
-    begin_ = scanned_ = end + 1;
-    return line;
+    const auto line = incoming_.next();
+    return line ? std::optional(std::string(line->text)) : std::nullopt;
 }
 
 }  // namespace coalesce

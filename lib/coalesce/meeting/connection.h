@@ -8,11 +8,13 @@
 
 #include <coalesce/command/result.h>
 
+#include <limits>
 #include <optional>
 #include <string>
 #include <string_view>
 
 #include <coalesce/io/descriptor.h>
+#include <coalesce/io/line_splitter.h>
 
 namespace coalesce {
 
@@ -47,9 +49,7 @@ class Connection {
     Descriptor file_;
     bool reset_ = false;
     std::string out_;
-    std::string text_;
-    std::size_t begin_ = 0;
-    std::size_t scanned_ = 0;  // what holds no end of a line
+    LineSplitter incoming_{'\n', std::numeric_limits<std::size_t>::max()};
 };
 
 }  // namespace coalesce

@@ -12,18 +12,15 @@
 #include <utility>
 
 #include <coalesce/io/loop.h>
-#include <coalesce/protocol/request.h>
 
 namespace coalesce {
 namespace {
 
 constexpr std::uint64_t most_at_once = 1 << 20;
-constexpr std::size_t shown_of_a_long_line = 60;
 
 // Unread answers after which a client's further requests are left in its socket.
 constexpr std::size_t unsent_bytes_max = 256 * 1024;
 constexpr std::size_t unsent_answers_max = 1024;
-constexpr std::size_t spare_bytes_max = 64 * 1024;
 
 }  // namespace
 
@@ -42,7 +39,7 @@ void Session::ready() {
         flush();
         if (!gone_ && !blocked_ && events_.on_room) events_.on_room();
     }
-    if (!gone_ && scanned_ < in_.size() && !congested()) take_lines();  // what had to wait
+    if (!gone_ && !incoming_.looked_through() && !congested()) take_lines();  // what had to wait
     if (!gone_ && !input_ended_ && !congested()) read();
     if (gone_) return;
     if (input_ended_) {  // half-closed: only a full close shows from here on
@@ -65,42 +62,20 @@ void Session::read() {
     if (got < 0) return go();
     if (got > 0 && finishing_) return;  // nobody looks at it any more
     if (got > 0) {
-        in_.append(block.data(), static_cast<std::size_t>(got));
+        incoming_.add({block.data(), static_cast<std::size_t>(got)});
         return take_lines();
     }
     input_ended_ = true;
-    if (!in_.empty() && !skipping_ && !finishing_) {  // a last line without its newline
-        const std::string rest = std::exchange(in_, {});
-        events_.on_line(rest, false);
-    }
+    if (const auto rest = incoming_.last(); rest && !finishing_) events_.on_line(rest->text, rest->too_long);
     if (!gone_ && events_.on_input_end) events_.on_input_end();
 }
 
 void Session::take_lines() {
-    std::string input = std::exchange(in_, {});
-    std::size_t begin = 0;
-    std::size_t unscanned = std::exchange(scanned_, 0);
     while (!gone_ && !finishing_ && !congested()) {
-        const std::size_t end = input.find('\n', unscanned);
-        if (end == std::string::npos) {
-            scanned_ = input.size() - begin;
-            break;
-        }
-        const std::string_view line = std::string_view(input).substr(begin, end - begin);
-        begin = unscanned = end + 1;
-        if (!std::exchange(skipping_, false)) events_.on_line(line, line.size() > request_bytes_max);
+        const auto line = incoming_.next();
+        if (!line) return;
+        events_.on_line(line->text, line->too_long);
     }
-    if (gone_ || finishing_) return;
-    input.erase(0, begin);
-    if (scanned_ > request_bytes_max || (skipping_ && scanned_ > 0)) {
-        scanned_ = 0;
-        if (!std::exchange(skipping_, true)) events_.on_line(input.substr(0, shown_of_a_long_line), true);
-        input.clear();
-    }
-    if (gone_) return;
-    // Not while a long line still grows: it would be copied with every read.
-    if (begin > 0 && input.capacity() > input.size() + spare_bytes_max) input.shrink_to_fit();
-    in_ = std::move(input);
 }
 
 // Readiness that nothing is done about would be reported for ever.

@@ -20,8 +20,10 @@
 #include <vector>
 
 #include <coalesce/io/descriptor.h>
+#include <coalesce/io/line_splitter.h>
 #include <coalesce/io/watch.h>
 #include <coalesce/protocol/rendering.h>
+#include <coalesce/protocol/request.h>
 
 namespace coalesce {
 
@@ -83,8 +85,7 @@ class Session {
     Descriptor connection_;  // before the watch: it must stop watching first
     Watch watch_;
     Events events_;
-    std::string in_;
-    std::size_t scanned_ = 0;                                  // of in_: no newline there
+    LineSplitter incoming_{'\n', request_bytes_max};
     std::string out_;                                          // on its way
     std::string lines_;                                        // wait for the end of the message that is on its way
     std::list<std::pair<std::string, Descriptor>> handovers_;  // before lines_: texts that a descriptor goes with
@@ -94,7 +95,6 @@ class Session {
     bool blocked_ = false;
     bool flushing_ = false;
     bool can_send_file_ = true;
-    bool skipping_ = false;  // inside a line that was too long
     bool input_ended_ = false;
     bool finishing_ = false;
     bool gone_ = false;
