@@ -20,6 +20,11 @@ ROOT = os.geteuid() == 0
 OTHER, THIRD = 54321, 54322
 
 
+def server_status(client):
+    """The flights, asked over a connection that is there already."""
+    return client.ask({"op": "status"})["flights"]
+
+
 class Limits(ServerTest):
     def test_max_requesters(self):
         server = self.serve("--max-requesters", "2")
@@ -96,6 +101,31 @@ class Limits(ServerTest):
         while server.try_stats().get("clients") != 2:
             pass
         self.assertEqual(server.client().ask({"line": "echo fine"})["stdout"], "fine\n")
+
+    def test_what_was_asked_for_while_no_descriptor_was_left_is_told_from_its_start(self):
+        server = self.serve()
+        first, fifo = server.client(), server.fifo("hold")
+        for mode in ("stream", "fd", "whole"):  # without a descriptor UBSan can look at nothing that it has not seen
+            first.send({"id": 0, "line": "echo x; true", "output": mode})
+            while "exit" not in (message := first.message()):
+                first.bytes(2 if message["event"] == "stdout" and mode == "stream" else 0)
+        first.send({"id": 1, "argv": ["cat", fifo], "output": "none"}).settled()
+        others = {mode: server.client().settled() for mode in ("stream", "fd", "whole")}
+        before = resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (3, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+        for mode, client in others.items():
+            client.send({"id": 2, "line": "echo out; exit 3", "output": mode}).settled()
+        self.assertEqual([flight["state"] for flight in server_status(first)], ["running", "queued"])
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, before)
+        release(fifo)
+        for mode in ("stream", "fd"):
+            client = others[mode]
+            started, output = client.message(), client.message()
+            self.assertEqual((started["event"], output["event"], output["bytes"]), ("started", "stdout", 4))
+            self.assertGreater(started["pid"], 0)
+            if mode == "stream":
+                self.assertEqual(client.bytes(4), b"out\n")
+            self.assertEqual(client.message()["exit"], 3)
+        self.assertEqual(others["whole"].message()["stdout"], "out\n")
 
     def test_the_smallest_limit_serves_one_client_in_every_mode(self):
         few = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (30, 30))

@@ -133,6 +133,7 @@ bool CommandExecutor::launch(FlightId id, std::unique_ptr<Active> active) {
         // With others running, their end will bring the resources back.
         if (short_of_resources(start) && places_.working() > 0) {
             active->ending = Ending::none;
+            run.spool.reset();  // the next start has its own
             active->completer.queue();
             queue_.emplace(id, std::move(active));
             return false;
