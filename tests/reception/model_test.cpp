@@ -147,11 +147,6 @@ struct ServerClient {
         return true;
     }
 
-    // In fd mode it cannot acknowledge any more what went past the replay limit.
-    [[nodiscard]] bool only_fd() const {
-        return operations.empty() &&
-               std::all_of(waiting.begin(), waiting.end(), [](const auto& asked) { return asked.second.fd; });
-    }
     [[nodiscard]] bool content() const { return waiting.empty() && operations.empty(); }
 };
 
@@ -391,7 +386,6 @@ class ServerStorm {
                 client.wire.push(1 << 20);
                 while (client.wire.sending() && client.unacknowledged > 0) acknowledge(client);
                 bool over = !read(client, 1 << 20);
-                if (!over && !client.wire.sending()) over = client.only_fd();
                 if (!over && client.wire.sending() && client.wire.unsaid() == 0 && client.content()) over = true;
                 if (!over)
                     ready[count++] = {
@@ -615,8 +609,8 @@ class SupervisorStorm {
         const std::string event = message->text("event");
         const auto error = message->has("error") ? Fields::parse(message->raw("error")) : std::nullopt;
         const std::string code = error ? error->text("code") : "";
-        const bool final_error =
-            code == "cancelled" || code == "too_many_files" || code == "no_space" || code == "stalled";
+        const bool final_error = code == "cancelled" || code == "too_many_files" || code == "no_space" ||
+                                 code == "stalled" || code == "output_too_long";
         if ((event.empty() && !final_error) || event == "cancelled" || event == "signalled" || event == "ignored")
             return;  // of an operation
         if (event == "left") {
@@ -655,7 +649,7 @@ class SupervisorStorm {
                 while (client.wire.sending() && client.unacknowledged > 0) acknowledge(client);
                 client.wire.push(1 << 20);
                 bool over = !read(client, 1 << 20);
-                if (!over && (!client.asked || !client.wire.sending())) over = true;
+                if (!over && !client.asked) over = true;
                 if (!over)
                     ready[count++] = {
                         .fd = client.wire.fd(),

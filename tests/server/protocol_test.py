@@ -642,6 +642,25 @@ class Steering(ServerTest):
         messages, output = client.stream()
         self.assertEqual((output[1, "stdout"], messages[-1]["exit"]), (b"got\n", 7))
 
+    def test_f9_a_half_closed_client_is_told_the_end_past_the_replay_limit_too(self):
+        server = self.serve("--replay-limit", "64K")
+        gate = server.gate("gate")
+        block = "dd if=/dev/zero bs={0} count=1 2>/dev/null".format  # one write, and so one message
+        for acknowledges, rest, end in ((False, block(50000), "output_too_long"), (True, block(50000), 3),
+                                        (True, "head -c 300000 /dev/zero", "output_too_long"),
+                                        (True, block(65536) + "; head -c 1 /dev/zero", "output_too_long")):
+            with self.subTest(acknowledges=acknowledges, rest=rest):
+                line = f"{block(40000)}; {gate.wait}; {rest}; exit 3"
+                client = server.client().send({"line": line, "output": "fd", "quiet": True})
+                told = client.message()["bytes"]
+                client.send(b"\n" * acknowledges).half_close()
+                gate.let()
+                while "bytes" in (message := client.message()):
+                    told += message["bytes"]
+                self.assertEqual(message.get("exit", message.get("error", {}).get("code")), end)
+                self.assertIsNone(client.message())
+                self.assertEqual(os.pread(client.fds[0], told, 0), bytes(told))
+
     def test_r5_usr1_and_usr2_end_nobodys_wait(self):
         server = self.serve("-j1")
         over = server.file("over")

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include <coalesce/protocol/answer.h>
 
@@ -26,6 +27,12 @@ void RelayPace::acknowledge() {
     ++acknowledged_;
     if (awaits_.empty() || awaits_.begin()->first > acknowledged_) return;
     awaits_.extract(awaits_.begin()).mapped()->pump();
+}
+
+void RelayPace::input_ended() {
+    std::vector<DescriptorRelay*> waiting;
+    for (const auto& [number, relay] : awaits_) waiting.push_back(relay);
+    for (DescriptorRelay* const relay : waiting) relay->pump();
 }
 
 // Each once: whoever blocks the connection again waits for the next time.
@@ -64,10 +71,15 @@ bool DescriptorRelay::may_send() {
     return false;
 }
 
+bool DescriptorRelay::waits_in_vain() const noexcept {
+    return !spool_->replayable() && unacknowledged() && session_.input_ended();
+}
+
 // What is past the replay limit goes from the file once it has been dealt with: that
-// must be acknowledged.
+// must be acknowledged, or is left there.
 bool DescriptorRelay::all_is_sent() const noexcept {
-    return spool_->closed() && sent_.position() == spool_->size() && (spool_->replayable() || !unacknowledged());
+    return spool_->closed() && sent_.position() == spool_->size() &&
+           (spool_->replayable() || !unacknowledged() || session_.input_ended());
 }
 
 void DescriptorRelay::pump() {
@@ -79,9 +91,17 @@ void DescriptorRelay::pump() {
     if (!spool_->replayable() && !unacknowledged()) deal_with_all_sent();
     while (!finished_) {
         const auto piece = sent_.next();
+        if (piece && waits_in_vain())
+            return fail("output_too_long",
+                        "the output is longer than the replay limit, and the connection is shut down, so that "
+                        "nothing of it is acknowledged");
         if (!piece || !may_send()) break;
         if (worth_waiting(*piece)) return wait_a_moment();
         send_next();
+    }
+    if (waits_in_vain()) {  // and must not pace the run
+        leave_to_requester();
+        deal_with_all_sent();
     }
     if (finished_ || !all_is_sent()) return;
     stop();
@@ -94,6 +114,7 @@ void DescriptorRelay::wait_a_moment() {
     patience_->start(longest_wait, [this] {
         waiting_ = false;
         if (!session_.gone() && may_send()) send_next();
+        if (waits_in_vain()) pump();  // nobody else will
     });
 }
 
@@ -129,6 +150,7 @@ void DescriptorRelay::send_next() {
 }
 
 void DescriptorRelay::fail(std::string_view code, const std::string& why) {
+    leave_to_requester();
     stop();
     failed_ = true;
     session_.send(error_line(id_, code, why));

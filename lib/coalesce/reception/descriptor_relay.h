@@ -13,7 +13,9 @@
 // 64 KiB got half the rate, measured. A requester that does not read costs no memory:
 // while its connection takes nothing no message is made, and what came meanwhile is in
 // the next one. Nothing waits for the last acknowledgement within the limit: the file
-// stays as it is for as long as the requester has it.
+// stays as it is for as long as the requester has it. A half-closed connection
+// acknowledges nothing: past the limit it gets what it has been told of and the end, or
+// an error where there is more.
 #pragma once
 
 #include <coalesce/flight/unique_function.h>
@@ -43,6 +45,8 @@ class RelayPace {
     void acknowledge();
     /// The connection takes more.
     void room();
+    /// The client sends no more, and so acknowledges nothing any more.
+    void input_ended();
 
   private:
     friend class DescriptorRelay;
@@ -78,7 +82,7 @@ class DescriptorRelay {
 
     /// A closed spool has been sent to its end, or the relay was stopped.
     [[nodiscard]] bool finished() const noexcept { return finished_; }
-    /// The file could not be handed over; nothing more is sent.
+    /// The requester was told why nothing more is sent.
     [[nodiscard]] bool failed() const noexcept { return failed_; }
 
   private:
@@ -89,6 +93,8 @@ class DescriptorRelay {
     void wait_a_moment();
     [[nodiscard]] bool may_send();
     [[nodiscard]] bool unacknowledged() const noexcept { return last_message_ > pace_.acknowledged_; }
+    /// What is to be acknowledged before anything else never will be.
+    [[nodiscard]] bool waits_in_vain() const noexcept;
     [[nodiscard]] bool all_is_sent() const noexcept;
     [[nodiscard]] bool worth_waiting(const SpoolReader::Piece& piece) const noexcept;
 

@@ -97,8 +97,11 @@ void Reception::receive(std::unique_ptr<Client> owned, Descriptor connection) {
         loop_, std::move(connection),
         Session::Events{
             [this, &client](std::string_view line, bool too_long) { events_.on_line(client, line, too_long); },
-            [this, &client] { served(client); }, [this, &client] { on_gone(client); },
-            [&client] { client.pace.room(); }});
+            [this, &client] {
+                client.pace.input_ended();
+                served(client);
+            },
+            [this, &client] { on_gone(client); }, [&client] { client.pace.room(); }});
 }
 
 void Reception::on_gone(Client& client) {
