@@ -18,7 +18,7 @@
 #include <coalesce/protocol/json_text.h>
 #include <coalesce/protocol/message.h>
 #include <coalesce/reception/entrance.h>
-#include <coalesce/reception/reception.h>
+#include <coalesce/reception/operations.h>
 
 namespace coalesce {
 namespace {
@@ -157,11 +157,11 @@ void Supervisor::on_line(Wrapper& wrapper, std::string_view line) {
     const auto request = Fields::parse(line);
     const std::string op = request ? request->text("op") : "";
     if (op == "join") return ask(wrapper, *request);
-    if (op == "signal") return reception_.signal(wrapper, {}, static_cast<int>(request->number("signal")));
-    if (op == "status") return reception_.tell_status(wrapper, {});
+    if (op == "signal") return signal_request(reception_, wrapper, {}, static_cast<int>(request->number("signal")));
+    if (op == "status") return tell_status(reception_, wrapper, {});
     if (op == "key") return tell_key(wrapper);
     if (op == "waiters") return tell_waiters(wrapper);
-    if (op == "cancel") return reception_.cancel(wrapper, {}, request->text("flight"));
+    if (op == "cancel") return (void)cancel_flight(reception_, wrapper, {}, request->text("flight"));
     reception_.refuse(wrapper, {}, "bad_request",
                       "a wrapper's flight takes join, signal, status, key, waiters and cancel");
 }

@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <coalesce/reception/reception.h>
 
-#include <signal.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cassert>
 #include <exception>
@@ -20,11 +17,7 @@ namespace {
 
 using namespace std::chrono;
 
-constexpr std::size_t shown_of_a_name = 12;
 constexpr std::uint64_t shared_answer_bytes = 64 * 1024;  // answers up to this are worth keeping for the next requester
-
-// What nothing is done about but by the command ends nobody's wait (SPEC R5).
-bool is_for_the_command_alone(int signal) { return signal == SIGUSR1 || signal == SIGUSR2; }
 
 bool takes_output_as_it_comes(const Requester& requester) {
     return requester.output == Request::Output::stream || requester.output == Request::Output::fd;
@@ -61,22 +54,7 @@ void stop_output(Requester& requester) {
     }
 }
 
-void know_by_id(Client& client, Requester& requester) {
-    requester.need_extras().place_by_id =
-        client.by_id->emplace(std::pair(std::string_view(requester.id), !requester.waiting), &requester);
-}
-
-void forget_by_id(Requester& requester) {
-    if (!requester.extras) return;
-    if (const auto place = std::exchange(requester.extras->place_by_id, std::nullopt))
-        requester.client->by_id->erase(*place);
-}
-
 }  // namespace
-
-bool may_see(const Client& client, uid_t owner) noexcept {
-    return client.uid == owner || client.uid == 0 || client.uid == ::geteuid();
-}
 
 Reception::Reception(Loop& loop, CommandExecutor& executor, Options options, Events events)
     : loop_(loop), executor_(executor), options_(options), events_(std::move(events)) {
@@ -140,7 +118,7 @@ Requester& Reception::enter(Client& client, RequestTerms terms, RunTicket ticket
     ++client.unanswered;
     ++waiting_;
     attach(requester, terms);
-    if (client.by_id) know_by_id(client, requester);
+    client.know(requester);
     if (terms.loan) requester.need_extras().loan = std::move(terms.loan);
     if (terms.wait) {
         auto& patience = requester.need_extras().patience.emplace(loop_);
@@ -279,13 +257,10 @@ void Reception::stop_waiting(Requester& requester) {
     if (!requester.extras) return;
     requester.extras->patience.reset();
     requester.extras->loan = {};
-    if (!requester.extras->place_by_id) return;
-    forget_by_id(requester);
-    know_by_id(*requester.client, requester);
+    requester.client->forget(requester);
+    requester.client->know(requester);
 }
 
-// Leaves the flight before it has landed. May be asked for twice: who gave up waiting may
-// turn out to have gone as it is told so.
 void Reception::part(Requester& requester) {
     if (requester.over || requester.client == nullptr) return;
     const bool keeps_it = requester.keep_running && requester.waiting && !requester.ticket.landed();
@@ -304,8 +279,8 @@ bool Reception::keep(Requester& requester) {
     LiveFlight* const flight = requester.flight;
     if (flight == nullptr || std::exchange(flight->kept, true)) return false;
     stop_output(requester);
-    forget_by_id(requester);
     Client& client = *std::exchange(requester.client, nullptr);
+    client.forget(requester);
     kept_.splice(kept_.end(), client.requesters, requester.place);
     requester.output = Request::Output::none;
     if (flight->stalled) drain_or_refuse(requester);  // while its own reader is still there
@@ -319,8 +294,8 @@ bool Reception::keep(Requester& requester) {
 void Reception::bury(Requester& requester) {
     if (std::exchange(requester.over, true)) return;
     stop_output(requester);
-    forget_by_id(requester);
     Client& client = *requester.client;
+    client.forget(requester);
     loop_.post([&client, place = requester.place] { client.requesters.erase(place); });
     --client.unanswered;
     served(client);
@@ -338,10 +313,10 @@ const std::string& Reception::name_of(LiveFlight& flight) const {
     return flight.name;
 }
 
-std::string Reception::short_name_of(LiveFlight& flight) const { return name_of(flight).substr(0, shown_of_a_name); }
-
-void Reception::tell_news(const std::string& news) {
-    if (events_.on_news) events_.on_news(news);
+void Reception::cancel(LiveFlight& flight) {
+    const FlightId id = flight.id;
+    executor_.cancel(id, options_.grace);
+    forget_unstarted(id);
 }
 
 std::size_t Reception::joiners_of(FlightId id) {
@@ -411,8 +386,7 @@ void Reception::drop_the_stalled(FlightId id) {
     });
     if (flight->waiting > stalled.size() || another_waits_for(*flight))
         for (Requester* const requester : stalled) {
-            tell_news("a requester of flight " + short_name_of(*flight) +
-                      " is dropped, since it reads nothing and others wait");
+            if (events_.on_dropped) events_.on_dropped(*flight);
             if (requester->extras->relay) requester->extras->relay->leave_to_requester();
             refuse(*requester->client, requester->id, "stalled",
                    "nothing was read for " + format_duration(options_.stall) + ", and others wait for " +
@@ -445,69 +419,6 @@ void Reception::forget(FlightId id) {
 // without a word.
 void Reception::forget_unstarted(FlightId id) {
     if (const LiveFlight* const flight = find(id); flight != nullptr && flight->ref.landed()) forget(id);
-}
-
-// --- operations of a client
-
-void Reception::tell_status(Client& client, std::string_view id) {
-    std::string flights;
-    executor_.flights().for_each([&](const Key&, const auto& view) {
-        LiveFlight* const flight = find(view.id);
-        if (flight == nullptr || !may_see(client, flight->uid)) return;
-        if (!flights.empty()) flights += ',';
-        flights +=
-            flight_object(view.state, {.name = name_of(*flight), .key = flight->hash, .waiting = flight->waiting});
-    });
-    client.session->send(message_to(id).raw("flights", "[" + flights + "]").line());
-}
-
-void Reception::cancel(Client& client, std::string_view id, std::string_view name) {
-    std::vector<LiveFlight*> meant;
-    for (auto& [number, flight] : flights_)
-        if (!name.empty() && !flight.over && may_see(client, flight.uid) && name_of(flight).starts_with(name))
-            meant.push_back(&flight);
-    if (meant.empty()) return refuse(client, id, "no_such_flight", "there is no flight " + std::string(name));
-    if (meant.size() > 1)
-        return refuse(client, id, "ambiguous", "more than one flight's id begins with " + std::string(name));
-    const FlightId chosen = meant.front()->id;
-    tell_news("flight " + short_name_of(*meant.front()) + " cancelled by uid " + std::to_string(client.uid) + " (pid " +
-              std::to_string(client.pid) + ")");
-    client.session->send(message_to(id).text("event", "cancelled").line());
-    executor_.cancel(chosen, options_.grace);
-    forget_unstarted(chosen);
-}
-
-// Looked up, since a client may leave all of its hundred thousand requests one by one.
-Requester* Reception::request_of(Client& client, const std::string& id) {
-    if (!client.by_id) {
-        client.by_id.emplace();
-        for (Requester& requester : client.requesters)
-            if (!requester.over) know_by_id(client, requester);
-    }
-    const auto found = client.by_id->lower_bound({id, false});
-    return found == client.by_id->end() || found->first.first != id ? nullptr : found->second;
-}
-
-void Reception::leave(Client& client, const std::string& id) {
-    Requester* const requester = request_of(client, id);
-    if (requester == nullptr || !requester->waiting)
-        return refuse(client, id, "no_such_request", "no request of this id is waiting");
-    client.session->send(message_to(id).text("event", "left").line());
-    part(*requester);
-}
-
-// With others waiting, or nothing running yet, a signal means that this requester
-// leaves; alone, it is for the command. Where that has ended, or another is waited for, one
-// that is for the command alone is nobody's.
-void Reception::signal(Client& client, const std::string& id, int number) {
-    Requester* const requester = request_of(client, id);
-    if (requester == nullptr) return refuse(client, id, "no_such_request", "no request of this id is waiting");
-    const LiveFlight* const flight = requester->flight;
-    const bool alone = flight != nullptr && flight->waiting == 1 && flight->run->pid > 0;
-    const bool ignored = !requester->waiting || (!alone && is_for_the_command_alone(number));
-    if (!alone && !ignored) return leave(client, id);
-    client.session->send(message_to(id).text("event", ignored ? "ignored" : "signalled").line());
-    if (!ignored) executor_.signal(flight->id, number);
 }
 
 }  // namespace coalesce

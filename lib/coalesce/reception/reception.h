@@ -3,11 +3,10 @@
 //
 // A requester is entered with the ticket of its flight; from there on this is what it goes
 // through: told of the start, given the output as it comes, dropped if it reads nothing
-// while others wait (SPEC F9), told the end; it may give up, leave, be signalled (R5), or go
-// and be kept (F5). Server and supervisor have it from here, with the operations on flights
-// (status, cancel, leave, signal), and so the same rules. It promises each requester exactly
-// one final message, whatever clients do and when, and that nothing is left in its books
-// when all have gone.
+// while others wait (SPEC F9), told the end; it may give up, leave, or go and be kept (F5).
+// Server and supervisor have it from here, and so the same rules. It promises each
+// requester exactly one final message, whatever clients do and when, and that nothing is
+// left in its books when all have gone.
 //
 // What lines mean, who may ask for what and how much, and when a connection ends are
 // the door's. Nothing here calls back from inside enter().
@@ -64,8 +63,8 @@ class Reception {
         /// A flight is over, and its requesters have yet to be told; find() finds it, if there were any. Also of one
         /// that has never started.
         UniqueFunction<void(FlightId id)> on_over = {};
-        /// A sentence for a log.
-        UniqueFunction<void(const std::string& news)> on_news = {};
+        /// A requester of this flight is dropped, since it reads nothing and others wait.
+        UniqueFunction<void(LiveFlight& flight)> on_dropped = {};
     };
 
     /// Takes the executor's started, stalled and landed events; on_over stays the door's.
@@ -89,6 +88,9 @@ class Reception {
 
     /// One more requester, which waits on `ticket`.
     Requester& enter(Client& client, RequestTerms terms, RunTicket ticket);
+    /// It leaves, before its flight has landed, and is told nothing more. May be asked for twice: who gave up waiting
+    /// may turn out to have gone as it is told so.
+    void part(Requester& requester);
     /// How many wait.
     [[nodiscard]] std::size_t waiting() const noexcept { return waiting_; }
     /// The request gets no result; that this is its last message is the caller's to know.
@@ -96,24 +98,16 @@ class Reception {
 
     // --- flights
 
+    [[nodiscard]] CommandExecutor& executor() noexcept { return executor_; }
+    [[nodiscard]] std::unordered_map<FlightId, LiveFlight>& flights() noexcept { return flights_; }
     /// Null once all who waited have been told.
     [[nodiscard]] LiveFlight* find(FlightId id);
     /// What people know the flight by.
     [[nodiscard]] const std::string& name_of(LiveFlight& flight) const;
-    /// The same, as far as a log shows it.
-    [[nodiscard]] std::string short_name_of(LiveFlight& flight) const;
+    /// Ends it for everyone, also one that has yet to begin.
+    void cancel(LiveFlight& flight);
     /// How many have joined that flight and still wait: so many runs it spares.
     [[nodiscard]] std::size_t joiners_of(FlightId id);
-
-    // --- operations of a client
-
-    void tell_status(Client& client, std::string_view id);
-    /// Ends for everyone the one flight whose name begins with `name`.
-    void cancel(Client& client, std::string_view id, std::string_view name);
-    /// The client's own request of that id stops waiting; its answer says so.
-    void leave(Client& client, const std::string& id);
-    /// A signal that the client's own request of that id got: for the command, or a reason to leave (SPEC R5).
-    void signal(Client& client, const std::string& id, int number);
 
   private:
     void on_gone(Client& client);
@@ -135,12 +129,9 @@ class Reception {
     void answer_whole(Requester& requester, const Landing<RunResult>& landing);
     void give_up(Requester& requester);
     void stop_waiting(Requester& requester);
-    void part(Requester& requester);
     [[nodiscard]] bool keep(Requester& requester);
     void bury(Requester& requester);
     void served(Client& client);
-    void tell_news(const std::string& news);
-    [[nodiscard]] static Requester* request_of(Client& client, const std::string& id);
 
     Loop& loop_;
     CommandExecutor& executor_;
@@ -153,8 +144,5 @@ class Reception {
     std::list<Requester> kept_;  // whoever asked is gone, and wanted the run to go on
     std::size_t waiting_ = 0;
 };
-
-/// Commands of other users are nobody's business, but for our own user and root.
-[[nodiscard]] bool may_see(const Client& client, uid_t owner) noexcept;
 
 }  // namespace coalesce

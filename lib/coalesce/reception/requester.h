@@ -98,7 +98,16 @@ struct Client {
     std::size_t unanswered = 0;           ///< of the requesters: those that are not over
     std::optional<RequestersById> by_id;  ///< once somebody has asked for one of them
     std::list<std::unique_ptr<Client>>::iterator place;
+
+    /// The requester of that id, one that waits before one that does not; null: none that has not ended. Looked up,
+    /// since a client may leave all of its hundred thousand requests one by one.
+    [[nodiscard]] Requester* request_of(std::string_view id);
+    void know(Requester& requester);
+    void forget(Requester& requester);
 };
+
+/// Commands of other users are nobody's business, but for our own user and root.
+[[nodiscard]] bool may_see(const Client& client, uid_t owner) noexcept;
 
 /// What people know a flight by and who waits for it, from its first request until it
 /// has landed and all have been told.

@@ -25,7 +25,7 @@
 #include <coalesce/protocol/answer.h>
 #include <coalesce/protocol/resolved_request.h>
 #include <coalesce/reception/entrance.h>
-#include <coalesce/reception/reception.h>
+#include <coalesce/reception/operations.h>
 #include <coalesce/serve/flight_index.h>
 #include <coalesce/serve/log.h>
 #include <coalesce/serve/server_socket.h>
@@ -49,6 +49,9 @@ struct Peer final : Client {
 };
 
 Peer& peer_of(Client& client) { return static_cast<Peer&>(client); }
+
+// A flight's name as a log shows it.
+std::string_view short_name(std::string_view name) { return name.substr(0, 12); }
 
 // What is told to whom there is no room for.
 void tell_and_close(Descriptor connection, const std::string& why) {
@@ -92,6 +95,7 @@ class Server {
     void take(Peer& peer, Request request);
     void admit(Peer& peer, Request& request, ResolvedRequest resolved);
     void operate(Peer& peer, const Request& request);
+    void cancel(Peer& peer, const Request& request);
     void tell_stats(Peer& peer, const std::string& id);
     void finish_if_told(Client& client);
 
@@ -147,7 +151,11 @@ Server::Server(ServerOptions options, ServerSocket socket, Surroundings own)
                           if (const LiveFlight* const flight = reception_.find(id)) running_.remove(*flight);
                           stop_if_idle();
                       },
-                  .on_news = [this](const std::string& news) { log_.info("{}", news); }}),
+                  .on_dropped =
+                      [this](LiveFlight& flight) {
+                          log_.info("a requester of flight {} is dropped, since it reads nothing and others wait",
+                                    short_name(reception_.name_of(flight)));
+                      }}),
       entrance_(
           loop_,
           {.has_room = [this] { return reception_.clients().size() - refused_users_ < options_.clients_max; },
@@ -295,8 +303,8 @@ void Server::admit(Peer& peer, Request& request, ResolvedRequest resolved) {
     const Requester& requester = reception_.enter(peer, std::move(terms), std::move(ticket));
     if (requester.joined) ++joins_;
     if (!requester.joined && requester.flight != nullptr)
-        log_.debug("flight {} of uid {} (pid {}): {}", reception_.short_name_of(*requester.flight), peer.uid, peer.pid,
-                   for_the_log(requester.title()));
+        log_.debug("flight {} of uid {} (pid {}): {}", short_name(reception_.name_of(*requester.flight)), peer.uid,
+                   peer.pid, for_the_log(requester.title()));
 }
 
 // What decides about sharing in a request that says nothing of its surroundings.
@@ -314,7 +322,7 @@ const std::shared_ptr<const CanonicalSurroundings>& Server::own_canonical_surrou
 void Server::log_end(const RunResult& result) {
     LiveFlight* const flight = reception_.find(result.run);
     log_.info("flight {} ended after {}, for {}: {}: {}",
-              flight == nullptr ? "(new)" : reception_.short_name_of(*flight),
+              flight == nullptr ? std::string_view("(new)") : short_name(reception_.name_of(*flight)),
               format_duration(duration_cast<milliseconds>(result.duration)), flight == nullptr ? 1 : flight->waiting,
               result.outcome.describe(), for_the_log(result.title));
     if (result.outcome.kind == Outcome::Kind::cancelled) return;  // spared nobody a run
@@ -331,18 +339,23 @@ void Server::operate(Peer& peer, const Request& request) {
     if (request.op == "ping")
         peer.session->send(message_to(request.id).number("protocol", protocol_version).line());
     else if (request.op == "status")
-        reception_.tell_status(peer, request.id);
+        tell_status(reception_, peer, request.id);
     else if (request.op == "stats")
         tell_stats(peer, request.id);
     else if (request.op == "cancel")
-        reception_.cancel(peer, request.id, request.flight);
+        cancel(peer, request);
     else if (request.op == "leave")
-        reception_.leave(peer, request.id);
+        leave_request(reception_, peer, request.id);
     else if (request.op == "signal")
-        reception_.signal(peer, request.id, request.signal);
+        signal_request(reception_, peer, request.id, request.signal);
     else
         reception_.refuse(peer, request.id, "unknown_op",
                           "\"op\" must be ping, status, stats, cancel, leave or signal, not \"" + request.op + "\"");
+}
+
+void Server::cancel(Peer& peer, const Request& request) {
+    const std::string name = cancel_flight(reception_, peer, request.id, request.flight);
+    if (!name.empty()) log_.info("flight {} cancelled by uid {} (pid {})", short_name(name), peer.uid, peer.pid);
 }
 
 void Server::tell_stats(Peer& peer, const std::string& id) {

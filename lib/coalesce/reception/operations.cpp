@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: MIT
+#include <coalesce/reception/operations.h>
+
+#include <signal.h>
+
+#include <coalesce/protocol/answer.h>
+
+namespace coalesce {
+namespace {
+
+// What nothing is done about but by the command ends nobody's wait (SPEC R5).
+bool is_for_the_command_alone(int signal) { return signal == SIGUSR1 || signal == SIGUSR2; }
+
+}  // namespace
+
+void tell_status(Reception& reception, Client& client, std::string_view id) {
+    std::string flights;
+    reception.executor().flights().for_each([&](const Key&, const auto& view) {
+        LiveFlight* const flight = reception.find(view.id);
+        if (flight == nullptr || !may_see(client, flight->uid)) return;
+        if (!flights.empty()) flights += ',';
+        flights += flight_object(view.state,
+                                 {.name = reception.name_of(*flight), .key = flight->hash, .waiting = flight->waiting});
+    });
+    client.session->send(message_to(id).raw("flights", "[" + flights + "]").line());
+}
+
+std::string cancel_flight(Reception& reception, Client& client, std::string_view id, std::string_view name) {
+    LiveFlight* chosen = nullptr;
+    for (auto& [number, flight] : reception.flights()) {
+        if (name.empty() || flight.over || !may_see(client, flight.uid) || !reception.name_of(flight).starts_with(name))
+            continue;
+        if (chosen != nullptr) {
+            reception.refuse(client, id, "ambiguous", "more than one flight's id begins with " + std::string(name));
+            return {};
+        }
+        chosen = &flight;
+    }
+    if (chosen == nullptr) {
+        reception.refuse(client, id, "no_such_flight", "there is no flight " + std::string(name));
+        return {};
+    }
+    std::string whole_name = chosen->name;
+    client.session->send(message_to(id).text("event", "cancelled").line());
+    reception.cancel(*chosen);
+    return whole_name;
+}
+
+void leave_request(Reception& reception, Client& client, const std::string& id) {
+    Requester* const requester = client.request_of(id);
+    if (requester == nullptr || !requester->waiting)
+        return reception.refuse(client, id, "no_such_request", "no request of this id is waiting");
+    client.session->send(message_to(id).text("event", "left").line());
+    reception.part(*requester);
+}
+
+// With others waiting, or nothing running yet, a signal means that this requester
+// leaves; alone, it is for the command. Where that has ended, or another is waited for, one
+// that is for the command alone is nobody's.
+void signal_request(Reception& reception, Client& client, const std::string& id, int number) {
+    Requester* const requester = client.request_of(id);
+    if (requester == nullptr)
+        return reception.refuse(client, id, "no_such_request", "no request of this id is waiting");
+    const LiveFlight* const flight = requester->flight;
+    const bool alone = flight != nullptr && flight->waiting == 1 && flight->run->pid > 0;
+    const bool ignored = !requester->waiting || (!alone && is_for_the_command_alone(number));
+    if (!alone && !ignored) return leave_request(reception, client, id);
+    client.session->send(message_to(id).text("event", ignored ? "ignored" : "signalled").line());
+    if (!ignored) reception.executor().signal(flight->id, number);
+}
+
+}  // namespace coalesce

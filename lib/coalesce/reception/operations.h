@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: MIT
+// Operations: what a client asks besides commands, about flights and its own requests.
+//
+// Status, cancel, leave and signal, answered in the protocol's words and by the same rules
+// at both doors: which of them a door offers, and how it is asked, is the door's.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include <coalesce/reception/reception.h>
+
+namespace coalesce {
+
+/// The live flights that the client may see, oldest first.
+void tell_status(Reception& reception, Client& client, std::string_view id);
+
+/// Ends for everyone the one flight whose name begins with `name`. Returns its whole name; empty: the client was told
+/// why there is none to end.
+std::string cancel_flight(Reception& reception, Client& client, std::string_view id, std::string_view name);
+
+/// The client's own request of that id stops waiting; its answer says so.
+void leave_request(Reception& reception, Client& client, const std::string& id);
+
+/// A signal that the client's own request of that id got: for the command, or a reason to leave (SPEC R5).
+void signal_request(Reception& reception, Client& client, const std::string& id, int number);
+
+}  // namespace coalesce
