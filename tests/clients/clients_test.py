@@ -280,6 +280,7 @@ class Promises(ClientTest):
         self.assertEqual(another.stats()["runs"], 1)
         gate.let()
         self.assertEqual(text(client.told("held")), b"held\n")
+        self.assertEqual(server.process.wait(), 0)
 
     def test_no_server_is_told_with_its_path(self):
         server = self.serve()
