@@ -122,7 +122,7 @@ class Client:
 
 
 class Server:
-    def __init__(self, test, *options, env=None, prefix=(), socket_path=None, ready=True, **popen):
+    def __init__(self, test, *options, env=None, prefix=(), program=COALESCE, socket_path=None, ready=True, **popen):
         self.directory = tempfile.mkdtemp(prefix="coalesce-test-")
         os.chmod(self.directory, 0o755)
         self.path = self.directory + "/s" if socket_path is None else socket_path
@@ -135,7 +135,7 @@ class Server:
         self.test = test
         test.addCleanup(self.clean)
         at = ["--socket", self.path] if self.path else []  # else where it listens by default
-        arguments = [*prefix, COALESCE, "serve", *at, *options]
+        arguments = [*prefix, program, "serve", *at, *options]
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(arguments, env=self.env, cwd=self.directory, stdin=subprocess.DEVNULL,
                                             stdout=log, stderr=log, **popen)

@@ -158,7 +158,8 @@ class Limits(ServerTest):
             os.setuid(OTHER)
 
         parent = self.fresh_directory(0o777)
-        server = self.serve(socket_path=parent + "/s", preexec_fn=become_other)
+        program = shutil.copy(COALESCE, parent)  # where it was built others may not go
+        server = self.serve(program=program, socket_path=parent + "/s", preexec_fn=become_other)
         gate = server.gate("hold")
         client = server.client()
         client.send(*({"id": i, "argv": gate.wait.split()[:4], "scope": str(i)} for i in range(12))).settled()
