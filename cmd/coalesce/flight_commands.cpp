@@ -4,7 +4,7 @@
 #include <coalesce/command/duration.h>
 #include <coalesce/command/key.h>
 #include <coalesce/command/size.h>
-#include <coalesce/protocol/json_text.h>
+#include <coalesce/protocol/base64.h>
 #include <coalesce/protocol/message.h>
 #include <coalesce/io/terminal.h>
 #include <coalesce/meeting/ask.h>

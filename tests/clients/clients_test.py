@@ -220,9 +220,10 @@ class Promises(ClientTest):
     def test_a_wrong_request_is_told_with_its_field(self):
         server = self.serve()
         client = self.driver(server)
-        told = client.done("unknown", ["true"], nice=5)
-        self.assertEqual((told["error"], told["message"]), ("unknown_field", 'unknown field "nice"'))
-        told = client.done("wrong", ["true"], umask="x")
+        if LANGUAGE != "cpp":  # whose compiler knows the fields
+            told = client.done("unknown", ["true"], nice=5)
+            self.assertEqual((told["error"], told["message"]), ("unknown_field", 'unknown field "nice"'))
+        told = client.done("wrong", ["true"], umask=512)
         self.assertEqual(told["error"], "bad_request")
         self.assertIn('"umask"', told["message"])
         gate = server.gate("gate")
@@ -350,7 +351,8 @@ class Promises(ClientTest):
         client.run("held", ["sh", "-c", gate.wait], times=2)
         self.await_requesters(server, 2)
         client.do("close", "")
-        self.assertEqual({client.told("held")["error"] for _ in range(2)}, {"disconnected"})
+        word = "operation_canceled" if LANGUAGE == "cpp" else "disconnected"  # as of every ticket whose group is gone
+        self.assertEqual({client.told("held")["error"] for _ in range(2)}, {word})
         self.await_requesters(server, 0)
 
 

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: MIT
 // Bytes as JSON text: that pieces join up (SPEC F3, B2).
+#include <coalesce/protocol/base64.h>
 #include <coalesce/protocol/json_text.h>
+
+#include <sodium.h>
 
 #include <nlohmann/json.hpp>
 
+#include <optional>
 #include <random>
 #include <string>
 #include <vector>
@@ -47,4 +51,33 @@ TEST_CASE("base64: pieces of three join up to the base64 of the whole", "[json_t
     CHECK(encoded({"foo", "bar"}) == "Zm9vYmFy");
     CHECK(encoded({"foo", "ba"}) == "Zm9vYmE=");
     CHECK(encoded({std::string_view("\0\xff\0", 3), ""}) == "AP8A");
+}
+
+TEST_CASE("base64: what is decoded is what libsodium decodes, and what it refuses is refused", "[json_text]") {
+    const auto reference = [](std::string_view text) -> std::optional<std::string> {
+        std::string bytes(text.size(), '\0');
+        std::size_t length = 0;
+        const char* end = nullptr;
+        if (sodium_base642bin(reinterpret_cast<unsigned char*>(bytes.data()), bytes.size(), text.data(), text.size(),
+                              nullptr, &length, &end, sodium_base64_VARIANT_ORIGINAL) != 0 ||
+            end != text.data() + text.size())
+            return std::nullopt;
+        bytes.resize(length);
+        return bytes;
+    };
+    // Each text of up to five of these, and so each way to break one.
+    constexpr std::string_view alphabet = "AQg/+= -\n";
+    std::vector<std::string> texts{""};
+    for (std::size_t at = 0; at < texts.size(); ++at) {
+        CAPTURE(texts[at]);
+        REQUIRE(from_base64(texts[at]) == reference(texts[at]));
+        if (texts[at].size() < 5)
+            for (const char next : alphabet) texts.push_back(texts[at] + next);
+    }
+    std::mt19937 random(1);
+    for (std::size_t length = 0; length < 300; ++length) {
+        std::string bytes(length, '\0');
+        for (char& byte : bytes) byte = static_cast<char>(random());
+        REQUIRE(from_base64(to_base64(bytes)) == bytes);
+    }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Messages: what one side writes the other reads, and what is no message is told apart.
 #include <coalesce/command/utf8.h>
-#include <coalesce/protocol/json_text.h>
+#include <coalesce/protocol/base64.h>
 #include <coalesce/protocol/message.h>
 
 #include <nlohmann/json.hpp>

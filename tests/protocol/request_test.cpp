@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT
 // Requests: what is understood, and what is refused by name.
 #include <coalesce/protocol/request.h>
+#include <coalesce/protocol/request_line.h>
 
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <string>
+#include <tuple>
 #include <variant>
 
 #include "../catch.h"
@@ -285,4 +287,29 @@ TEST_CASE("S5: nesting of any depth is refused, not a crash", "[request]") {
     CHECK(refused(deep).code == "bad_json");
     CHECK(refused(std::string(500'000, '{')).code == "bad_json");
     CHECK(refused(std::string(500'000, '[')).code == "bad_json");
+}
+
+TEST_CASE("S3: a request that is written is read as it was, in every field", "[request]") {
+    for (
+        const char* const text :
+        {R"({"argv":["x"]})",
+         R"({"id":"a\"b","argv":["x","y z"],"cwd":"/srv","env":{"A\"":"1","B":null},"stdin":"in","key":"k","scope":"s",)"
+         R"("fresh":true,"timeout":1.5,"wait":0.25,"output":"stream","ignore_env":["X*"],"only_env":[],"ignore_cwd":true,)"
+         R"("ignore_namespaces":true,"no_share":true,"umask":18,"grace":2,"keep_running":true,"quiet":true})",
+         R"({"id":7,"line_base64":"6Q==","cwd_base64":"L+k=","env_base64":["QT3p"],"stdin_base64":"AP8=","key_base64":"6Q==",)"
+         R"("scope_base64":"6Q==","ignore_env_base64":["6Q=="],"only_env":["A","B"],"wait":0,"umask":0,"output":"fd"})",
+         R"({"id":1,"op":"signal","signal":15})", R"({"op":"cancel","flight":"ab"})"}) {
+        CAPTURE(text);
+        const Request request = understood(text);
+        const std::string line = request_line(request);
+        CHECK(line.find('\n') == line.size() - 1);
+        const Request again = understood(line.substr(0, line.size() - 1));
+        const auto all = [](const Request& of) {
+            return std::tie(of.id, of.op, of.argv, of.line, of.cwd, of.env_changes, of.env, of.stdin_bytes, of.key,
+                            of.scope, of.ignore_env, of.only_env, of.ignore_cwd, of.ignore_namespaces, of.no_share,
+                            of.umask, of.fresh, of.timeout, of.wait, of.grace, of.keep_running, of.output, of.quiet,
+                            of.flight, of.signal);
+        };
+        CHECK((all(again) == all(request)));
+    }
 }

@@ -27,6 +27,16 @@ Result<UnixAddress> UnixAddress::of(const std::string& path) {
     return address;
 }
 
+Result<Descriptor> connect_to(const std::string& path) {
+    auto address = UnixAddress::of(path);
+    if (!address) return address.error();
+    Descriptor connection(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    if (!connection) return system_error_now("make a socket");
+    while (::connect(connection.get(), address->get(), address->length()) != 0)
+        if (errno != EINTR) return system_error_now("reach " + path);
+    return connection;
+}
+
 Result<SocketPair> connected_pair() {
     int ends[2];
     if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) return system_error_now("make a socket");

@@ -34,6 +34,10 @@ class UnixAddress {
     Descriptor directory_;  // while the address goes through it
 };
 
+/// A connection to whoever listens at `path`, non-blocking. Where its queue is full the code is
+/// EAGAIN: nothing tells when there is room again.
+Result<Descriptor> connect_to(const std::string& path);
+
 /// A connected pair of stream sockets, close-on-exec.
 struct SocketPair {
     Descriptor one;

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <utility>
 
+#include <coalesce/io/unix_socket.h>
 #include <coalesce/meeting/connection.h>
 
 namespace coalesce {

@@ -9,19 +9,7 @@
 #include <cstring>
 #include <utility>
 
-#include <coalesce/io/unix_socket.h>
-
 namespace coalesce {
-
-Result<Descriptor> connect_to(const std::string& path) {
-    auto address = UnixAddress::of(path);
-    if (!address) return address.error();
-    Descriptor connection(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    if (!connection) return system_error_now("make a socket");
-    while (::connect(connection.get(), address->get(), address->length()) != 0)
-        if (errno != EINTR) return system_error_now("reach " + path);
-    return connection;
-}
 
 void Connection::send(std::string_view text) {
     out_ += text;

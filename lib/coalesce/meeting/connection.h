@@ -18,10 +18,6 @@
 
 namespace coalesce {
 
-/// A connection to whoever listens at `path`. Where its queue is full the code is EAGAIN:
-/// nothing tells when there is room again.
-Result<Descriptor> connect_to(const std::string& path);
-
 class Connection {
   public:
     explicit Connection(Descriptor socket) : socket_(std::move(socket)) {}

@@ -29,6 +29,7 @@
 #include <coalesce/meeting/flights_above.h>
 #include <coalesce/meeting/output_relay.h>
 #include <coalesce/protocol/message.h>
+#include <coalesce/protocol/request_line.h>
 
 namespace coalesce {
 namespace {
@@ -74,29 +75,27 @@ std::string counted_others(std::int64_t count) { return std::to_string(count) + 
 // The whole request, for a server that knows nothing of us.
 std::string server_request(const RunOptions& options, bool quiet) {
     const FlightOrders& orders = options.orders;
-    Message message;
-    if (orders.line)
-        message.bytes("line", *orders.line);
-    else
-        message.bytes("argv", orders.command.argv);
-    message.bytes("cwd", orders.command.surroundings->cwd)
-        .bytes("env", orders.command.surroundings->env)
-        .number("umask", orders.command.surroundings->umask)
-        .text("output", "fd")
-        .flag("quiet", quiet)
-        .flag("fresh", options.fresh);
-    if (orders.command.stdin_bytes) message.bytes("stdin", *orders.command.stdin_bytes);
-    if (options.rules.key) message.bytes("key", *options.rules.key);
-    if (!options.rules.scope.empty()) message.bytes("scope", options.rules.scope);
-    if (!options.rules.ignore_env.empty()) message.bytes("ignore_env", options.rules.ignore_env);
-    if (options.rules.only_env) message.bytes("only_env", *options.rules.only_env);
-    if (options.rules.ignore_cwd) message.flag("ignore_cwd", true);
-    if (options.rules.ignore_namespaces) message.flag("ignore_namespaces", true);
-    if (options.rules.no_share) message.flag("no_share", true);
-    if (orders.timeout) message.seconds("timeout", duration<double>(*orders.timeout).count());
-    if (options.own_grace) message.seconds("grace", duration<double>(orders.grace).count());
-    if (orders.keep_running) message.flag("keep_running", true);
-    return message.line();
+    Request request;
+    request.line = orders.line;
+    if (!orders.line) request.argv = orders.command.argv;
+    request.cwd = orders.command.surroundings->cwd;
+    request.env = orders.command.surroundings->env;
+    request.umask = orders.command.surroundings->umask;
+    request.stdin_bytes = orders.command.stdin_bytes;
+    request.key = options.rules.key;
+    request.scope = options.rules.scope;
+    request.ignore_env = options.rules.ignore_env;
+    request.only_env = options.rules.only_env;
+    request.ignore_cwd = options.rules.ignore_cwd;
+    request.ignore_namespaces = options.rules.ignore_namespaces;
+    request.no_share = options.rules.no_share;
+    request.fresh = options.fresh;
+    request.timeout = orders.timeout;
+    if (options.own_grace) request.grace = orders.grace;
+    request.keep_running = orders.keep_running;
+    request.output = Request::Output::fd;
+    request.quiet = quiet;
+    return request_line(request);
 }
 
 // A flight's socket is its leader's, as far as the kernel knows.

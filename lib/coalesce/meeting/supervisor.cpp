@@ -15,7 +15,7 @@
 #include <coalesce/io/loop.h>
 #include <coalesce/meeting/flights_above.h>
 #include <coalesce/meeting/savings.h>
-#include <coalesce/protocol/json_text.h>
+#include <coalesce/protocol/base64.h>
 #include <coalesce/protocol/message.h>
 #include <coalesce/reception/entrance.h>
 #include <coalesce/reception/operations.h>

@@ -3,8 +3,6 @@
 
 #include <coalesce/command/utf8.h>
 
-#include <sodium.h>
-
 #include <cstdint>
 #include <cstring>
 
@@ -112,33 +110,6 @@ std::string json_string_in_ascii(std::string_view text) {
         append_unit(out, 0xDC00 + (code_point & 0x3FF));
     });
     return out + '"';
-}
-
-void append_base64(std::string& out, std::string_view bytes) {
-    const std::size_t had = out.size();
-    const std::size_t room = sodium_base64_ENCODED_LEN(bytes.size(), sodium_base64_VARIANT_ORIGINAL);
-    out.resize(had + room);  // room counts the terminating NUL
-    sodium_bin2base64(out.data() + had, room, reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size(),
-                      sodium_base64_VARIANT_ORIGINAL);
-    out.pop_back();
-}
-
-std::string to_base64(std::string_view bytes) {
-    std::string text;
-    append_base64(text, bytes);
-    return text;
-}
-
-std::optional<std::string> from_base64(std::string_view text) {
-    std::string bytes(text.size() / 4 * 3, '\0');
-    std::size_t length = 0;
-    const char* end = nullptr;
-    if (sodium_base642bin(reinterpret_cast<unsigned char*>(bytes.data()), bytes.size(), text.data(), text.size(),
-                          nullptr, &length, &end, sodium_base64_VARIANT_ORIGINAL) != 0 ||
-        end != text.data() + text.size())
-        return std::nullopt;
-    bytes.resize(length);
-    return bytes;
 }
 
 }  // namespace coalesce

@@ -9,6 +9,7 @@
 #include <cstdlib>
 
 #include <coalesce/protocol/json_reader.h>
+#include <coalesce/protocol/base64.h>
 #include <coalesce/protocol/json_text.h>
 
 namespace coalesce {

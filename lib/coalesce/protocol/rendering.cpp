@@ -10,6 +10,7 @@
 #include <coalesce/command/title.h>
 #include <coalesce/command/utf8.h>
 #include <coalesce/protocol/answer.h>
+#include <coalesce/protocol/base64.h>
 #include <coalesce/protocol/json_text.h>
 
 namespace coalesce {

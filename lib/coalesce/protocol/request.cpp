@@ -15,6 +15,7 @@
 #include <vector>
 
 #include <coalesce/protocol/json_reader.h>
+#include <coalesce/protocol/base64.h>
 #include <coalesce/protocol/json_text.h>
 #include <coalesce/protocol/message.h>
 

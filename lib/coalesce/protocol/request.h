@@ -63,6 +63,6 @@ struct RequestError {
 /// to refuse.
 std::variant<Request, RequestError> parse_request(std::string_view text);
 
-inline constexpr std::size_t request_bytes_max = 8 << 20;
+inline constexpr std::size_t request_bytes_max = 8 << 20;  ///< of a line, without its newline
 
 }  // namespace coalesce
