@@ -156,6 +156,8 @@ class Promises(ClientTest):
         for i in range(50):  # a client that read on would have read it by now
             self.assertEqual(text(client.done("meanwhile", ["echo", str(i)])), b"%d\n" % i)
         self.assertLess(client.resident() - before, 16 * MIB)
+        client.do("take", "s", bytes=1)
+        self.assertLess(client.told("s")["taken"], MIB)  # nor has it been handed what it did not ask for
         client.do("take", "s", bytes=None)
         told = client.told("s")
         self.assertEqual((told["taken"], told["sha256"], told["returncode"]), (len(data), hashlib.sha256(data).hexdigest(), 0))
