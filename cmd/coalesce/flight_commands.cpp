@@ -7,7 +7,9 @@
 #include <coalesce/protocol/base64.h>
 #include <coalesce/protocol/message.h>
 #include <coalesce/io/terminal.h>
+#include <coalesce/command/identity.h>
 #include <coalesce/meeting/ask.h>
+#include <coalesce/meeting/kept_answer.h>
 #include <coalesce/meeting/meeting_places.h>
 #include <coalesce/meeting/savings.h>
 
@@ -68,6 +70,41 @@ void add_near_misses(NearMisses& found, const MeetingPlace& place, const std::st
         }
         found.lines += "not joined: " + id + " differs in " + names + "\n";
     }
+}
+
+constexpr std::chrono::hours ever{24 * 36'500};
+
+// What is kept of the command, and of the youngest result of the same words under another key, what
+// keeps it from being served (SPEC T25).
+std::string kept_lines(const FlightOrders& orders) {
+    const auto told = [](std::chrono::nanoseconds time) {
+        return format_duration(std::chrono::duration_cast<std::chrono::milliseconds>(time));
+    };
+    const Moment moment = now();
+    FlightOrders any = orders;
+    any.kept->wish = {.ttl = ever, .keep_failures = ever};
+    if (const auto kept = find_kept(any)) {
+        const auto left = kept->hit.left;
+        return "kept: " + told(kept->hit.verdict.age) + " old, exit " +
+               std::to_string(kept->hit.entry.facts().exit_status) + ", " +
+               format_size(kept->hit.entry.output_bytes()) +
+               (left.count() > 0 ? ", " + told(left) + " left\n" : ", past its time\n");
+    }
+    const auto store = KeptStore::open(orders.kept->place, false);
+    if (!store || !store.value()) return "not kept\n";
+    const std::string own = store_key_of(orders).name;
+    for (const KeptStore::Listed& other : store.value()->list(moment)) {
+        if (other.entry.facts().title != orders.title) continue;
+        const auto whole = std::make_shared<const CanonicalSurroundings>(orders.canonical_surroundings);
+        std::string names;
+        for (const std::string& name :
+             differences(other.entry.facts(),
+                         explain(surroundings_in(orders.kept->place, whole)->bytes, orders.canonical_words)))
+            names += (names.empty() ? "" : "; ") + name;
+        if (other.name == own) names = "the program, which is another than the one that made it";
+        return "not kept\nnot served: " + other.name.substr(0, id_columns) + " differs in " + names + "\n";
+    }
+    return "not kept\n";
 }
 
 // A part a line; what a process is takes one line together, but for what keeps it from joining.
@@ -217,8 +254,19 @@ std::string as_duration(double seconds) {
     return format_duration(std::chrono::milliseconds(static_cast<std::int64_t>(seconds * 1000)));
 }
 
+// Nothing where there is no store.
+std::optional<Savings> savings_of_store(const TypedQuestion& orders) {
+    const auto own = own_surroundings();
+    if (!own) return std::nullopt;
+    const auto store =
+        KeptStore::open(store_place(orders.cache_directory, own.value().env, namespaces_in(own_identity())), false);
+    if (!store || !store.value()) return std::nullopt;
+    return read_savings(store.value()->directory());
+}
+
 // What both have first; then each by itself. `server` is empty where there is none.
-void print_stats(const std::optional<Savings>& wrappers, const std::optional<Fields>& server) {
+void print_stats(const std::optional<Savings>& wrappers, const std::optional<Savings>& kept,
+                 const std::optional<Fields>& server) {
     const auto of_server = [&](const char* name) { return server ? static_cast<long long>(server->number(name)) : 0; };
     const long long joins_of_wrappers = wrappers ? static_cast<long long>(wrappers->joins) : 0;
     const double saved_by_server = server ? server->seconds("saved") : 0;
@@ -227,6 +275,9 @@ void print_stats(const std::optional<Savings>& wrappers, const std::optional<Fie
     if (wrappers)
         std::printf("%-9s %lld joins of %lld shared runs, %s saved\n", "wrappers", joins_of_wrappers,
                     static_cast<long long>(wrappers->runs), as_duration(seconds_of(wrappers)).c_str());
+    if (kept)
+        std::printf("%-9s %lld hits, %lld refreshes, %s saved\n", "kept", static_cast<long long>(kept->joins),
+                    static_cast<long long>(kept->runs), as_duration(seconds_of(kept)).c_str());
     if (server)
         std::printf(
             "%-9s %lld joins, %lld requests, %lld runs, %s saved; now %lld running, %lld queued, %lld waiting, %lld "
@@ -236,8 +287,8 @@ void print_stats(const std::optional<Savings>& wrappers, const std::optional<Fie
             of_server("clients"));
 }
 
-void print_stats_as_json(const std::optional<Savings>& wrappers, const std::string& answer,
-                         const std::optional<Fields>& server) {
+void print_stats_as_json(const std::optional<Savings>& wrappers, const std::optional<Savings>& kept,
+                         const std::string& answer, const std::optional<Fields>& server) {
     Message message;
     message
         .number("joins",
@@ -251,6 +302,15 @@ void print_stats_as_json(const std::optional<Savings>& wrappers, const std::stri
                                .line();
         ours.pop_back();
         message.raw("wrappers", ours);
+    }
+    if (kept) {
+        std::string hits = Message()
+                               .number("hits", static_cast<std::int64_t>(kept->joins))
+                               .number("refreshes", static_cast<std::int64_t>(kept->runs))
+                               .seconds("saved", seconds_of(kept))
+                               .line();
+        hits.pop_back();
+        message.raw("kept", hits);
     }
     if (server) message.raw("server", answer);
     std::fputs(message.line().c_str(), stdout);
@@ -270,7 +330,7 @@ int key_command(int argc, char** argv) {
     if (const auto places = own_meeting_places(std::get<RunOptions>(wrapped).place))
         for (const MeetingPlace* place : places.value().all()) add_near_misses(found, *place, orders.key, parts);
     print_parts(parts, found.names);
-    std::fputs(found.lines.c_str(), stdout);
+    std::fputs((kept_lines(orders) + found.lines).c_str(), stdout);
     return flush_output();
 }
 
@@ -310,14 +370,15 @@ int stats_command(int argc, char** argv) {
             wrappers->time += more.time;
         }
     }
+    const std::optional<Savings> kept = orders.socket.empty() ? savings_of_store(orders) : std::nullopt;
     auto answer = ask_some_server(orders, Message().text("op", "stats").line());
     if (!answer && !wrappers) return fail("cannot " + answer.error().message());
     auto server = answer ? Fields::parse(*answer) : std::nullopt;
     if (answer && (!server || server->has("error"))) return fail("the server does not tell");
     if (orders.json)
-        print_stats_as_json(wrappers, answer ? *answer : std::string(), server);
+        print_stats_as_json(wrappers, kept, answer ? *answer : std::string(), server);
     else
-        print_stats(wrappers, server);
+        print_stats(wrappers, kept, server);
     return flush_output();
 }
 

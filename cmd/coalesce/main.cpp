@@ -25,7 +25,7 @@ namespace {
 
 constexpr Subcommand all_subcommands[] = {
     {"run", run_command},       {"batch", batch_command}, {"key", key_command},     {"status", status_command},
-    {"cancel", cancel_command}, {"stats", stats_command}, {"serve", serve_command},
+    {"cancel", cancel_command}, {"stats", stats_command}, {"cache", cache_command}, {"serve", serve_command},
 };
 
 // Descriptors opened later must not become 0, 1 or 2: a child would get them as

@@ -63,6 +63,28 @@ void define_jobs(CommandLine& line, unsigned& into, const std::string& usually) 
     line.option("-j,--jobs", "N", jobs(into), words.c_str());
 }
 
+void define_dependencies(CommandLine& line, TypedCommand& typed) {
+    const auto take = [&typed](Dependency::Kind kind) {
+        return [&typed, kind](std::string_view name, const std::string& value) -> Result<> {
+            if (value.empty()) return Error{{}, std::string(name) + " is empty"};
+            typed.dependencies.push_back({kind, value});
+            return {};
+        };
+    };
+    line.list(
+        "--depends", "PATH", take(Dependency::Kind::content),
+        "The content of PATH is part of the key.\n"
+        "A file, a directory with all below it, or a quoted pattern with *, ?, [ ] or **. Names, execute bits and "
+        "the text of symbolic links count, owners and times do not. A result is not kept if it changed during "
+        "the run.");
+    line.list("--modtime", "PATH", take(Dependency::Kind::modtime), "Size and time of modification of PATH are.");
+    line.option(
+        "--depends-from", "FILE", filled(typed.depends_from),
+        "The content of every path that FILE lists is.\n"
+        "FILE - is standard input. Paths end with NUL, if there is one in it, or with newlines, as `git ls-files "
+        "-coz --exclude-standard` writes them.");
+}
+
 // What `run` and `key` agree on.
 void define_identity(CommandLine& line, TypedCommand& typed) {
     line.operands(typed.words);
@@ -75,6 +97,36 @@ void define_identity(CommandLine& line, TypedCommand& typed) {
                  "Use TEXT as the key, whatever the command.\n"
                  "It replaces the arguments, the directory, the environment and standard input.");
     define_place(line, typed.run.place);
+    define_dependencies(line, typed);
+}
+
+void define_cache_directory(CommandLine& line, std::string& directory, const char* words) {
+    line.option("--cache-dir", "DIR", filled(directory), words, "COALESCE_CACHE_DIR");
+}
+
+// What is kept, and for how long it is served.
+void define_retention(CommandLine& line, Wish& wish, std::string& cache_directory) {
+    line.option("--ttl", "TIME", time_limit(wish.ttl),
+                "Serve a kept result for TIME after its run; keep one.\n"
+                "A result of the same key that is no older than TIME is printed instead of running. Else the command "
+                "runs, or its run is joined, and the result is kept for TIME: if it succeeded, and was not longer than "
+                "64 MiB. 0 is none.",
+                "COALESCE_TTL");
+    line.option("--max-age", "TIME", duration(wish.max_age),
+                "Only a run that started less than TIME ago will do.\n"
+                "Kept or in flight. Without --ttl nothing is kept. --fresh is a TIME of 0.");
+    line.option("--stale", "TIME", duration(wish.stale),
+                "Serve what is older than TIME, and refresh it behind.\n"
+                "A result older than TIME is printed at once, and a run is started in the background unless there is "
+                "one. Shorter than --ttl. If the refresh fails, the old result stays, and the next is tried after "
+                "TIME.");
+    line.option("--keep-failures", "TIME", time_limit(wish.keep_failures),
+                "Keep, and serve, failures that young as well.\n"
+                "Exit statuses other than 0; never what was killed, timed out, cancelled or could not be started.");
+    define_cache_directory(line, cache_directory,
+                           "Keep results in DIR.\n"
+                           "Who names a directory shares it with all who do, over boots and containers. The default is "
+                           "coalesce in $XDG_CACHE_HOME, or in ~/.cache, for this boot and these namespaces only.");
 }
 
 void define_run(CommandLine& line, TypedCommand& typed) {
@@ -101,6 +153,10 @@ void define_run(CommandLine& line, TypedCommand& typed) {
         return duration(run.orders.grace)(name, value);
     });
     line.flag("--keep-running", orders.keep_running, "Let the run finish when its requesters leave.");
+    define_retention(line, typed.wish, typed.cache_directory);
+    line.flag("--warm", typed.wish.warm,
+              "Print nothing; see that a result is kept. Needs --ttl.\n"
+              "Returns 0 at once, and starts a run in the background if none is kept, or it is stale.");
     line.option("--socket", "PATH", filled(run.socket),
                 "Ask the server at PATH instead.\n"
                 "The command runs there with this directory, environment and umask.",
@@ -213,6 +269,7 @@ void define_key(CommandLine& line, TypedCommand& typed) {
             "Print the key of a command, and why it would not join one that runs.",
             "  coalesce key make docs               its hash and each part of it\n");
     define_identity(line, typed);
+    define_cache_directory(line, typed.cache_directory, "Look for a kept result in DIR.");
 }
 
 void define_status(CommandLine& line, TypedQuestion& typed) {
@@ -241,11 +298,31 @@ void define_stats(CommandLine& line, TypedQuestion& typed) {
     line.flag("--json", typed.json,
               "Print one JSON object.\n"
               "It has joins and saved, in seconds; wrappers, an object with runs, joins and saved; and where a server "
-              "answers, server, what the protocol's stats tells.");
+              "answers, server, what the protocol's stats tells. Where results are kept there is kept, with hits, "
+              "refreshes and saved.");
     line.option("--socket", "PATH", filled(typed.socket),
                 "Count what the server at PATH did only.\n"
                 "Otherwise wrappers count, and the server in the meeting place or the one that COALESCE_SOCKET names.");
+    define_cache_directory(line, typed.cache_directory, "Count hits on results kept in DIR.");
     define_place(line, typed.place);
+}
+
+void define_cache(CommandLine& line, TypedCache& typed) {
+    line.is("cache", "coalesce cache [list|show|forget|clear|clean|limits] [OPTION…] [ID…|-- COMMAND [ARG…]]",
+            "Look at kept results, and forget them.",
+            "  coalesce cache                       what is kept, the youngest first\n"
+            "  coalesce cache show --output -- make docs\n"
+            "  coalesce cache forget 3f9a           the beginning of a key is enough\n");
+    define_identity(line, typed.command);
+    define_cache_directory(line, typed.command.cache_directory, "Results that are kept in DIR.");
+    line.flag("--json", typed.json, "Print one JSON object a result.");
+    line.flag("--output", typed.output, "With show: print its output again, not its facts.");
+    line.option("--max-size", "SIZE", size(typed.max_size),
+                "With limits: keep up to SIZE in all.\nThe default is 1 GiB.");
+    line.option("--max-entry", "SIZE", size(typed.max_entry),
+                "With limits: keep results of up to SIZE.\nThe default is 64 MiB.");
+    line.option("--max-results", "N", number(typed.max_results),
+                "With limits: keep up to N results.\nThe default is 100000.");
 }
 
 void define_serve(CommandLine& line, TypedServe& typed) {
@@ -331,13 +408,16 @@ std::optional<int> read_cancel(int argc, char** argv, TypedQuestion& typed) {
 std::optional<int> read_stats(int argc, char** argv, TypedQuestion& typed) {
     return read(define_stats, argc, argv, typed);
 }
+std::optional<int> read_cache(int argc, char** argv, TypedCache& typed) {
+    return read(define_cache, argc, argv, typed);
+}
 std::optional<int> read_serve(int argc, char** argv, TypedServe& typed) {
     return read(define_serve, argc, argv, typed);
 }
 
 std::vector<CommandText> command_texts() {
-    return {text_of(define_run),    text_of(define_batch), text_of(define_key),  text_of(define_status),
-            text_of(define_cancel), text_of(define_stats), text_of(define_serve)};
+    return {text_of(define_run),    text_of(define_batch), text_of(define_key),   text_of(define_status),
+            text_of(define_cancel), text_of(define_stats), text_of(define_cache), text_of(define_serve)};
 }
 
 }  // namespace coalesce

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <coalesce/batch/batch.h>
+#include <coalesce/kept/tree_state.h>
 #include <coalesce/meeting/requester.h>
 #include <coalesce/serve/server.h>
 
@@ -20,7 +21,21 @@ struct TypedCommand {
     RunOptions run;
     std::optional<std::string> line;  ///< of -c
     bool standard_input = false;
+    Wish wish;
+    std::string cache_directory;  ///< empty: the user's own
+    std::vector<Dependency> dependencies;
+    std::string depends_from;  ///< path of a list; "-" is standard input
     std::vector<std::string> words;
+};
+
+/// What was typed after `cache`.
+struct TypedCache {
+    TypedCommand command;  ///< its words are the operation and ids, too
+    bool json = false;
+    bool output = false;
+    std::uint64_t max_size = 0;  ///< 0: as it is
+    std::uint64_t max_entry = 0;
+    std::uint64_t max_results = 0;
 };
 
 struct TypedBatch {
@@ -34,6 +49,7 @@ struct TypedBatch {
 struct TypedQuestion {
     std::string socket;
     std::string place;
+    std::string cache_directory;  ///< of stats; empty: the user's own
     bool json = false;
     bool watch = false;
     std::vector<std::string> ids;
@@ -52,6 +68,7 @@ struct TypedServe {
 [[nodiscard]] std::optional<int> read_status(int argc, char** argv, TypedQuestion& typed);
 [[nodiscard]] std::optional<int> read_cancel(int argc, char** argv, TypedQuestion& typed);
 [[nodiscard]] std::optional<int> read_stats(int argc, char** argv, TypedQuestion& typed);
+[[nodiscard]] std::optional<int> read_cache(int argc, char** argv, TypedCache& typed);
 [[nodiscard]] std::optional<int> read_serve(int argc, char** argv, TypedServe& typed);
 
 /// The words of all subcommands, in the order in which they are told.

@@ -16,17 +16,11 @@ int run_command(int argc, char** argv) {
     auto wrapped = wrapped_command("run", std::move(typed));
     if (const int* status = std::get_if<int>(&wrapped)) return *status;
     RunOptions& run = std::get<RunOptions>(wrapped);
-    std::optional<MeetingPlaces> places;
-    if (run.socket.empty()) {
-        if (runs_under(run.orders.ancestry, run.orders.key))  // it asks for itself (SPEC F11)
-            return fail(run.orders.title + " would wait for itself");
-        auto opened = MeetingPlaces::open(run.orders.command.surroundings->env, run.place);
-        if (!opened) return fail("cannot " + opened.error().message());
-        places.emplace(std::move(*opened));
-    }
+    if (run.socket.empty() && runs_under(run.orders.ancestry, run.orders.key))  // it asks for itself (SPEC F11)
+        return fail(run.orders.title + " would wait for itself");
     const bool looks_like_a_line = !run.orders.line && run.orders.command.argv.size() == 1 &&
                                    run.orders.command.argv.front().find(' ') != std::string::npos;
-    auto end = request_run(std::move(run), std::move(places));
+    auto end = request_run(std::move(run));
     if (!end) return fail("cannot " + end.error().message());
     if (end->status == 127 && looks_like_a_line) fail("to run a shell line: coalesce run -c LINE");
     if (end->die_of != 0) die_of(end->die_of);

@@ -4,7 +4,10 @@
 #include <coalesce/command/ancestry.h>
 #include <coalesce/command/title.h>
 #include <coalesce/engine/key_hash.h>
+#include <coalesce/kept/kept_flight.h>
+#include <coalesce/kept/store_place.h>
 
+#include <fcntl.h>
 #include <poll.h>
 #include <unistd.h>
 
@@ -36,6 +39,25 @@ Result<std::string> read_to_end(int fd) {
     }
 }
 
+// What the command depends on, as it is now; the list is read once.
+Result<TreeState> state_of(TypedCommand& typed) {
+    if (!typed.depends_from.empty()) {
+        const Descriptor list(typed.depends_from == "-" ? ::dup(STDIN_FILENO)
+                                                        : ::open(typed.depends_from.c_str(), O_RDONLY | O_CLOEXEC));
+        if (!list) return system_error_now("open " + typed.depends_from);
+        auto text = read_to_end(list.get());
+        if (!text) return text.error();
+        const std::vector<Dependency> listed = listed_dependencies(*text);
+        typed.dependencies.insert(typed.dependencies.end(), listed.begin(), listed.end());
+    }
+    return TreeState::take(typed.dependencies);
+}
+
+// A server cannot look at the files; their states are part of its key all the same (SPEC T9).
+void add_states_to_scope(KeyRules& rules) {
+    for (const auto& [what, digest] : rules.states) rules.scope += "\n" + what + " " + digest;
+}
+
 }  // namespace
 
 std::variant<RunOptions, int> wrapped_command(std::string_view subcommand, TypedCommand typed) {
@@ -57,7 +79,17 @@ std::variant<RunOptions, int> wrapped_command(std::string_view subcommand, Typed
         if (!bytes->empty())  // else it gets /dev/null, which has as many bytes
             orders.command.stdin_bytes = std::move(*bytes);
     }
-    if (!run.socket.empty()) {  // the server decides what is the same
+    typed.wish.fresh = run.fresh;
+    if (auto checked = check(typed.wish); !checked) return misuse(subcommand, checked.error().message());
+    if (run.rules.no_share) typed.wish = {};  // nor with who comes later
+    auto state = state_of(typed);
+    if (!state) return fail("cannot " + state.error().message());
+    for (const TreeState::Part& part : state->parts())
+        run.rules.states.emplace_back(part.name, hexadecimal(part.digest));
+    if (!run.socket.empty()) {  // the server decides what is the same, and keeps nothing
+        if (typed.wish.warm) return misuse(subcommand, "--warm is for what is kept, and a server keeps nothing");
+        if (run.verbose && typed.wish.keeps()) fail("not kept: a server keeps nothing");
+        add_states_to_scope(run.rules);
         orders.command.surroundings = std::move(surroundings);
         return run;
     }
@@ -67,9 +99,18 @@ std::variant<RunOptions, int> wrapped_command(std::string_view subcommand, Typed
     if (run.rules.no_share) append_unshared(orders.canonical_words);
     const CanonicalSurroundings canonical(orders.canonical_surroundings);
     orders.key = key_hash({&canonical, orders.canonical_words});
+    if (typed.wish.anything() || subcommand != "run") {
+        orders.command.surroundings = surroundings;
+        orders.program = program_of(orders.command, surroundings->cwd);
+        orders.kept = KeptOrders{
+            .place = store_place(typed.cache_directory, surroundings->env, namespaces_in(surroundings->identity)),
+            .wish = typed.wish};
+    }
+    orders.dependencies = std::move(typed.dependencies);
+    orders.state = std::move(*state);
     orders.ancestry = ancestry_in(surroundings->env);
     enter_flight(surroundings->env, orders.key);
-    surroundings->cwd.clear();  // it is where we are: nothing to enter
+    orders.directory = std::exchange(surroundings->cwd, {});  // it is where we are: nothing to enter
     orders.command.surroundings = std::move(surroundings);
     return run;
 }

@@ -22,6 +22,8 @@ constexpr char kUser = 'w';
 constexpr char kIdentity = 'I';      // a canonical text of its own (identity.h)
 constexpr char kNoNamespaces = 'N';  // present, with no bytes, when they do not count
 constexpr char kUmask = 'u';
+constexpr char kState = 'f';  // what of which file; its digest follows
+constexpr char kStateDigest = 'h';
 constexpr char kScope = 's';
 constexpr char kDirectory = 'd';
 constexpr char kDirectoryItself = 'D';  // "device inode"
@@ -254,6 +256,12 @@ bool append_parts(std::vector<KeyPart>& parts, std::string_view canonical) {
             if (!append_identity_parts(others, field->bytes)) return false;
             continue;
         }
+        if (field->tag == tag::kState) {
+            const auto digest = take_field(canonical);
+            if (!digest || digest->tag != tag::kStateDigest) return false;
+            others.push_back({display_word(field->bytes), std::string(digest->bytes)});
+            continue;
+        }
         auto part = part_of(*field);
         if (!part) return false;
         others.push_back(*std::move(part));
@@ -305,6 +313,10 @@ std::string canonical_surroundings(const Surroundings& surroundings, const KeyRu
     if (rules.ignore_namespaces) append_field(out, tag::kNoNamespaces, {});
     append_field(out, tag::kUmask, octal(surroundings.umask));
     if (!rules.scope.empty()) append_field(out, tag::kScope, rules.scope);
+    for (const auto& [what, digest] : rules.states) {
+        append_field(out, tag::kState, what);
+        append_field(out, tag::kStateDigest, digest);
+    }
     if (rules.key) return out;
     if (!rules.ignore_cwd) {
         append_field(out, tag::kDirectory, surroundings.cwd);
@@ -314,6 +326,18 @@ std::string canonical_surroundings(const Surroundings& surroundings, const KeyRu
         append_spellings(out, surroundings);
     }
     append_env(out, surroundings, rules);
+    return out;
+}
+
+std::string portable_surroundings(std::string_view canonical) {
+    std::string out;
+    while (const auto field = take_field(canonical)) {
+        if (field->tag == tag::kDirectoryItself) continue;
+        if (field->tag == tag::kIdentity)
+            append_field(out, field->tag, without_namespaces(field->bytes));
+        else
+            append_field(out, field->tag, field->bytes);
+    }
     return out;
 }
 

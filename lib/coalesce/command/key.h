@@ -45,6 +45,8 @@ struct KeyRules {
     bool no_share = false;           ///< joins nobody, and nobody joins it: append_unshared()
     std::string scope;               ///< added to the key
     std::optional<std::string> key;  ///< replaces argv, cwd, env and stdin
+    /// States of files that the command depends on (SPEC T9): what was named, and a digest.
+    std::vector<std::pair<std::string, std::string>> states;
     std::optional<uid_t> user;       ///< set by a door that serves several users (K3)
 };
 
@@ -68,6 +70,10 @@ struct IgnoredVariable {
 /// link), that spelling is: compilers and `pwd` show it. This is the one place
 /// that looks at the file system, and only when PWD and cwd differ.
 [[nodiscard]] std::string canonical_surroundings(const Surroundings& surroundings, const KeyRules& rules);
+
+/// The same canonical bytes without what one kernel's numbers name: the namespaces, the root directory, and the
+/// directory's device and inode. For results that are to outlive a boot and a container (SPEC T16).
+[[nodiscard]] std::string portable_surroundings(std::string_view canonical);
 
 /// The canonical bytes of argv and stdin, or of rules.key in their stead.
 [[nodiscard]] std::string canonical_words(const std::vector<std::string>& argv,

@@ -84,6 +84,7 @@ void CommandExecutor::admit(RunCompleter completer, Job job, system_clock::time_
     Run& run = completer.state();
     run.title = job.title;
     run.requested = requested;
+    run.refresh = job.refresh;
     completer.on_cancel([this, id] {
         const auto found = running_.find(id);
         if (found == running_.end()) return void(cancel(id, milliseconds(0)));
@@ -97,8 +98,8 @@ void CommandExecutor::admit(RunCompleter completer, Job job, system_clock::time_
                                                   .refusal = {},
                                                   .started_steady = {}});
     if (no_more_) return land(std::move(active), Outcome::cancelled());
-    if (active->job.retention) {
-        run.retention = active->job.retention;
+    if (!run.retention) run.retention = active->job.retention;
+    if (run.retention) {
         if (auto kept = run.retention->find()) return deliver(std::move(active), std::move(kept));
     }
     if (queue_.empty() && place_free()) return void(launch(id, std::move(active)));

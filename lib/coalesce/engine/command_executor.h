@@ -40,7 +40,8 @@ struct Job {
     unsigned retries = 0;                              ///< further attempts after a failure
     std::chrono::milliseconds grace{10'000};           ///< from TERM to KILL
     std::optional<Child::Launched> launched;           ///< its first process, where that was started already
-    std::shared_ptr<Retention> retention;              ///< becomes its Run's
+    std::shared_ptr<Retention> retention;              ///< becomes its Run's, unless that has one
+    bool refresh = false;                              ///< it runs for a store, since what that has is stale
 };
 
 /// A key to ask with: owns nothing, becomes a Key when its request leads.
@@ -133,6 +134,8 @@ class CommandExecutor {
     [[nodiscard]] Counts counts() const;
     /// Whether that process is a run's or the guard: somebody here waits for its end. Looks at each.
     [[nodiscard]] bool is_own(pid_t pid) const noexcept;
+    /// Of every spool here; as long-lived as this.
+    [[nodiscard]] const SpoolLimits& spool_limits() const noexcept { return options_.spool; }
     [[nodiscard]] const auto& flights() const noexcept { return flights_; }
 
   private:

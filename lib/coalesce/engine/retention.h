@@ -9,6 +9,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 namespace coalesce {
 
@@ -24,6 +25,11 @@ class Retention {
     /// The run is over; nobody has been told. Called for every outcome, also of a run that never started,
     /// but not for a result that came from find().
     virtual void keep(const std::shared_ptr<const RunResult>& result) noexcept = 0;
+
+    /// What came of that, for a reader: "kept for 10m"; empty: nothing worth a word.
+    [[nodiscard]] virtual std::string words() const { return {}; }
+    /// It was to be kept and could not be, which is worth telling unasked.
+    [[nodiscard]] virtual bool failed() const { return false; }
 };
 
 }  // namespace coalesce

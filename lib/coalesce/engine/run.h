@@ -31,6 +31,7 @@ struct Run {
     std::chrono::system_clock::time_point requested;  ///< by the leader
     std::chrono::system_clock::time_point started;    ///< the last attempt
     std::shared_ptr<Spool> spool;                     ///< null before the run has started
+    bool refresh = false;                             ///< it was started for a store
     std::shared_ptr<Retention> retention;             ///< null: nothing is kept of it and nothing kept is asked for
 };
 

@@ -19,6 +19,8 @@ using namespace std::chrono;
 // Requesters wait no longer than this for what is done for the store (T13).
 constexpr milliseconds publishing_max{1000};
 
+constexpr std::string_view not_kept_words = "not kept: ";
+
 Moment earlier(Moment moment, nanoseconds by) {
     moment.wall_ns -= by.count();
     moment.boot_ns -= by.count();
@@ -47,6 +49,12 @@ ProgramIdentity program_of(const Command& command, const std::string& directory)
             .modified_ns = std::int64_t{info.st_mtim.tv_sec} * 1'000'000'000 + info.st_mtim.tv_nsec};
 }
 
+std::shared_ptr<const CanonicalSurroundings> surroundings_in(
+    const StorePlace& place, const std::shared_ptr<const CanonicalSurroundings>& surroundings) {
+    if (!place.shared) return surroundings;
+    return std::make_shared<const CanonicalSurroundings>(portable_surroundings(surroundings->bytes));
+}
+
 Result<std::shared_ptr<const RunResult>> result_of(const KeptStore::Hit& hit, const SpoolLimits& limits) {
     auto spool = hit.entry.replay(limits);
     if (!spool) return spool.error();
@@ -66,12 +74,25 @@ Result<std::shared_ptr<const RunResult>> result_of(const KeptStore::Hit& hit, co
 
 KeptFlight::~KeptFlight() { after_delivery(); }
 
+// What is wrong with it is told where it was to be written.
+bool KeptFlight::open(bool make) {
+    auto opened = access_->open(make);
+    if (!opened && make) not_kept("cannot " + opened.error().message(), true);
+    store_ = opened ? std::move(*opened) : nullptr;
+    return store_ != nullptr;
+}
+
+bool KeptFlight::could_keep(std::uint64_t bytes) {
+    return wish_.keeps() && (store_ || open(true)) && bytes <= store_->limits().entry_bytes;
+}
+
 std::shared_ptr<const RunResult> KeptFlight::find() {
+    if (!served_.reads() || !open(false)) return nullptr;
     // Another process may have kept one since this requester looked. A refresh runs because what is
     // there is too old: only one that is not stale any more spares it the run.
-    Wish wish = wish_;
-    if (refresh_) wish.ttl = wish.stale;
-    const auto hit = store_->find(subject_.key, wish, subject_.program, now());
+    Wish wish = served_;
+    if ((refresh_ || not_stale_) && wish.stale) wish.ttl = wish.stale;
+    const auto hit = store_->find(key_, wish, subject_.program, now());
     if (!hit) return nullptr;
     auto result = result_of(*hit, *limits_);
     return result ? std::move(*result) : nullptr;
@@ -81,39 +102,46 @@ std::string KeptFlight::why_not(const RunResult& result) const {
     const Outcome& outcome = result.outcome;
     const bool started = outcome.kind == Outcome::Kind::exited && (outcome.code < 125 || outcome.code > 127);
     if (!started || (!outcome.success() && !wish_.keep_failures)) return outcome.describe();
-    const std::uint64_t most = store_->limits().entry_bytes;
-    if (result.spool->size() > most) return format_size(result.spool->size()) + ", the limit is " + format_size(most);
     if (!result.spool->whole() || !result.spool->replayable()) return "its output is past the replay limit";
     return {};
 }
 
 void KeptFlight::not_kept(std::string why, bool failed) {
-    words_ = "not kept: " + std::move(why);
+    words_ = std::string(not_kept_words) + std::move(why);
     failed_ = failed;
 }
 
 void KeptFlight::keep(const std::shared_ptr<const RunResult>& result) noexcept {
     try {
-        if (refresh_ && !result->outcome.success()) store_->note_failed_refresh(subject_.key, now());
         if (!wish_.keeps()) return;
-        if (std::string why = why_not(*result); !why.empty()) return not_kept(std::move(why));
-        kept_for_ = result->outcome.success() ? *wish_.ttl : std::min(*wish_.ttl, *wish_.keep_failures);
-        if (!subject_.dependencies.empty()) {
-            const auto until = steady_clock::now() + publishing_max;
-            const auto state =
-                TreeState::take_unless(subject_.dependencies, [until] { return steady_clock::now() > until; });
-            if (!state) return not_kept(state.error().message());
-            if (!state.value()) {
-                late_ = result;
-                return;
-            }
-            if (const auto changed = TreeState::first_change(subject_.state, *state.value()))
-                return not_kept(*changed + " changed during the run");
-        }
-        write(*result);
+        publish(result);
+        // Whatever kept it from being one: what is stale stays so, and is not tried again at each hit.
+        if (refresh_ && (!result->outcome.success() || (words_.starts_with(not_kept_words) && !failed_)) && open(false))
+            store_->note_failed_refresh(key_, now());
     } catch (const std::exception&) {  // no memory: it counts as not kept
         publication_.reset();
     }
+}
+
+void KeptFlight::publish(const std::shared_ptr<const RunResult>& result) {
+    if (std::string why = why_not(*result); !why.empty()) return not_kept(std::move(why));
+    if (!open(true)) return;
+    if (const std::uint64_t most = store_->limits().entry_bytes; result->spool->size() > most)
+        return not_kept(format_size(result->spool->size()) + ", the limit is " + format_size(most));
+    kept_for_ = result->outcome.success() ? *wish_.ttl : std::min(*wish_.ttl, *wish_.keep_failures);
+    if (!subject_.dependencies.empty()) {
+        const auto until = steady_clock::now() + publishing_max;
+        const auto state =
+            TreeState::take_unless(subject_.dependencies, [until] { return steady_clock::now() > until; });
+        if (!state) return not_kept(state.error().message());
+        if (!state.value()) {
+            late_ = result;
+            return;
+        }
+        if (const auto changed = TreeState::first_change(subject_.state, *state.value()))
+            return not_kept(*changed + " changed during the run");
+    }
+    write(*result);
 }
 
 void KeptFlight::write(const RunResult& result) {
@@ -128,8 +156,8 @@ void KeptFlight::write(const RunResult& result) {
     facts.title = subject_.title;
     facts.directory = subject_.directory;
     facts.salt = new_salt();
-    facts.parts = digests_of(subject_.parts, facts.salt);
-    auto prepared = store_->prepare(subject_.key, *result.spool, facts, kept_for_);
+    facts.parts = digests_of(explain(subject_.surroundings->bytes, subject_.words), facts.salt);
+    auto prepared = store_->prepare(key_, *result.spool, facts, kept_for_);
     if (!prepared) return not_kept(reason_of(prepared.error(), *store_), true);
     publication_ = std::move(*prepared);
     commit();

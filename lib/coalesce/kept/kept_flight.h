@@ -4,7 +4,7 @@
 // It knows what a request wished, finds a result that grants it, and keeps the one that the flight
 // lands with where that is allowed: no signal, no cancellation, a failure only if somebody asked for it,
 // nothing whose dependencies changed meanwhile (SPEC T7, T10). The store never fails a request: what came of
-// it is told by last_words(), for `-v` or for standard error, and nothing else happens (T15, T24).
+// it is told by words(), for `-v` or for standard error, and nothing else happens (T15, T24).
 #pragma once
 
 #include <coalesce/command/command.h>
@@ -17,7 +17,7 @@
 #include <vector>
 
 #include <coalesce/kept/entry.h>
-#include <coalesce/kept/store.h>
+#include <coalesce/kept/store_access.h>
 #include <coalesce/kept/tree_state.h>
 #include <coalesce/kept/wish.h>
 
@@ -28,14 +28,18 @@ namespace coalesce {
 
 /// What a kept result is of, besides its key.
 struct KeptSubject {
-    StoreKey key;
+    std::shared_ptr<const CanonicalSurroundings> surroundings;  ///< as surroundings_in() its store
+    std::string words;
     ProgramIdentity program;
     std::string title;
     std::string directory;
-    std::vector<KeyPart> parts;
     std::vector<Dependency> dependencies;  ///< to look at once more after the run
     TreeState state;                       ///< what they were when the key was made
 };
+
+/// What counts of them in the store there: where it is shared, not what one kernel's numbers name (T16).
+[[nodiscard]] std::shared_ptr<const CanonicalSurroundings> surroundings_in(
+    const StorePlace& place, const std::shared_ptr<const CanonicalSurroundings>& surroundings);
 
 /// What is passed on of an entry, as if its run had just landed.
 [[nodiscard]] Result<std::shared_ptr<const RunResult>> result_of(const KeptStore::Hit& hit, const SpoolLimits& limits);
@@ -43,15 +47,22 @@ struct KeptSubject {
 class KeptFlight final : public Retention {
   public:
     /// `limits` are those of the executor that will hold the spools, and outlive it.
-    KeptFlight(std::shared_ptr<const KeptStore> store, KeptSubject subject, Wish wish, const SpoolLimits& limits)
-        : store_(std::move(store)), subject_(std::move(subject)), wish_(wish), limits_(&limits) {}
+    KeptFlight(std::shared_ptr<StoreAccess> access, KeptSubject subject, Wish wish, const SpoolLimits& limits)
+        : access_(std::move(access)), subject_(std::move(subject)), wish_(wish), served_(wish), limits_(&limits) {}
     ~KeptFlight() override;
 
-    /// Another requester shares the flight: the longest wish decides (T2).
-    void widen(const Wish& wish) noexcept { coalesce::widen(wish_, wish); }
+    /// Another requester shares the flight: the longest wish decides how long its result is kept (T2), and only
+    /// what grants them all is served to them.
+    void share_with(const Wish& wish) noexcept {
+        widen(wish_, wish);
+        narrow(served_, wish);
+    }
+    /// Only what is not stale yet is served: nobody here would start the refresh.
+    void serve_no_stale() noexcept { not_stale_ = true; }
     [[nodiscard]] const Wish& wish() const noexcept { return wish_; }
     /// Whether output of so many bytes could still be kept.
-    [[nodiscard]] bool could_keep(std::uint64_t bytes) const { return bytes <= store_->limits().entry_bytes; }
+    [[nodiscard]] bool could_keep(std::uint64_t bytes);
+    [[nodiscard]] const StorePlace& place() const noexcept { return access_->place(); }
     /// It runs because a hit was stale: if it fails, that is noted (T5).
     void is_refresh() noexcept { refresh_ = true; }
 
@@ -63,21 +74,27 @@ class KeptFlight final : public Retention {
     void after_delivery() noexcept;
 
     /// "kept for 10m", "not kept: exit 3"; empty before the landing, or if nothing was wished.
-    [[nodiscard]] const std::string& last_words() const noexcept { return words_; }
+    [[nodiscard]] std::string words() const override { return words_; }
     /// It was to be kept and could not be written: worth a line on standard error without `-v`.
-    [[nodiscard]] bool failed() const noexcept { return failed_; }
+    [[nodiscard]] bool failed() const override { return failed_; }
 
   private:
+    [[nodiscard]] bool open(bool make);
     [[nodiscard]] std::string why_not(const RunResult& result) const;
+    void publish(const std::shared_ptr<const RunResult>& result);
     void write(const RunResult& result);
     void commit();
     void not_kept(std::string why, bool failed = false);
 
-    std::shared_ptr<const KeptStore> store_;
+    std::shared_ptr<StoreAccess> access_;
+    std::shared_ptr<const KeptStore> store_;  // once it was needed
     KeptSubject subject_;
+    StoreKey key_ = store_key({subject_.surroundings, subject_.words});
     Wish wish_;
+    Wish served_;  // what a kept result has to grant
     const SpoolLimits* limits_;
     bool refresh_ = false;
+    bool not_stale_ = false;
     std::optional<KeptStore::Publication> publication_;
     std::shared_ptr<const RunResult> late_;  // its dependencies could not be looked at in time
     std::chrono::nanoseconds kept_for_{0};

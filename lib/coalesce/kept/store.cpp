@@ -94,7 +94,7 @@ Result<std::optional<KeptStore>> KeptStore::open(StorePlace place, bool make) {
     return std::optional<KeptStore>(KeptStore(std::move(place), std::move(*directory.value())));
 }
 
-StoreKey KeptStore::key_of(const KeyView& key) const {
+StoreKey store_key(const KeyView& key) {
     Digester<sizeof(Digest)> digester;
     digester.add_field(key.surroundings != nullptr ? std::string_view(key.surroundings->bytes) : std::string_view());
     digester.add_field(key.words);
@@ -170,7 +170,7 @@ Result<> KeptStore::write_note(const std::string& name, const Moment& moment) co
     const std::string aside = unnamed();
     const Descriptor file(
         ::openat(directory_.get(), aside.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
-    if (!file) return system_error_now("write " + place_.path() + "/" + name);
+    if (!file || ::fchmod(file.get(), 0600) != 0) return system_error_now("write " + place_.path() + "/" + name);
     const std::string text = text_of(moment);
     const bool written = ::write(file.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size());
     if (written && ::renameat(directory_.get(), aside.c_str(), directory_.get(), name.c_str()) == 0) return {};
@@ -188,7 +188,7 @@ void KeptStore::note_failed_refresh(const StoreKey& key, const Moment& now) cons
 // rename, so whoever may wait does not wait long.
 Result<Descriptor> KeptStore::lock(std::string_view name, bool wait) const {
     Descriptor file(::openat(directory_.get(), lock_file, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
-    if (!file) return system_error_now("lock " + place_.path());
+    if (!file || ::fchmod(file.get(), 0600) != 0) return system_error_now("lock " + place_.path());
     struct flock range {};
     range.l_type = F_WRLCK;
     range.l_whence = SEEK_SET;
@@ -353,7 +353,8 @@ Result<> KeptStore::set_limits(const KeptLimits& limits) const {
     const Descriptor file(::openat(directory_.get(), aside.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
     const std::string text = std::to_string(limits.total_bytes) + " " + std::to_string(limits.entry_bytes) + " " +
                              std::to_string(limits.results) + "\n";
-    if (file && ::write(file.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size()) &&
+    if (file && ::fchmod(file.get(), 0600) == 0 &&
+        ::write(file.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size()) &&
         ::renameat(directory_.get(), aside.c_str(), directory_.get(), limits_file) == 0)
         return {};
     Error error = system_error_now("write " + place_.path() + "/" + limits_file);
@@ -366,7 +367,7 @@ std::optional<KeptStore::Cleaned> KeptStore::clean(const Moment& now, bool now_p
     struct flock whole {};
     whole.l_type = F_WRLCK;
     whole.l_whence = SEEK_SET;
-    if (!last || ::fcntl(last.get(), F_OFD_SETLK, &whole) != 0) return std::nullopt;
+    if (!last || ::fchmod(last.get(), 0600) != 0 || ::fcntl(last.get(), F_OFD_SETLK, &whole) != 0) return std::nullopt;
     struct stat info {};
     char text[32]{};
     if (!now_please && ::fstat(last.get(), &info) == 0 && ::pread(last.get(), text, sizeof text - 1, 0) > 0) {

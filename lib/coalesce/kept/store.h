@@ -46,6 +46,8 @@ struct StoreKey {
     Digest digest{};   ///< of 256 bits: what an entry must agree with (K3)
 };
 
+[[nodiscard]] StoreKey store_key(const KeyView& key);
+
 /// Bounds of a store (T19).
 struct KeptLimits {
     std::uint64_t total_bytes = std::uint64_t{1} << 30;
@@ -135,8 +137,7 @@ class KeptStore {
     std::optional<Cleaned> clean(const Moment& now, bool now_please) const noexcept;
 
     [[nodiscard]] const StorePlace& place() const noexcept { return place_; }
-    /// The name and digest of a key in this store.
-    [[nodiscard]] StoreKey key_of(const KeyView& key) const;
+    [[nodiscard]] int directory() const noexcept { return directory_.get(); }
 
   private:
     KeptStore(StorePlace place, Descriptor directory) : place_(std::move(place)), directory_(std::move(directory)) {}

@@ -12,6 +12,7 @@
 #include <memory>
 
 #include <coalesce/command/command.h>
+#include <coalesce/command/identity.h>
 #include <coalesce/kept/digest.h>
 #include <coalesce/kept/moment.h>
 
@@ -53,8 +54,11 @@ Result<> make_directories(const std::string& path) {
     if (auto made = make_directories(parent); !made) return made;
     if (::stat(parent.c_str(), &info) != 0) return system_error_now("make " + path);
     if (!may_hold_ours(info)) return system_error_of(EPERM, "make " + path + " in another user's directory");
-    if (::mkdir(path.c_str(), 0700) != 0 && errno != EEXIST) return system_error_now("make " + path);
-    return {};
+    if (::mkdir(path.c_str(), 0700) == 0) {
+        ::chmod(path.c_str(), 0700);  // a umask may have closed it even to its owner
+        return {};
+    }
+    return errno == EEXIST ? Result<>() : system_error_now("make " + path);
 }
 
 void remove_store(int base, const char* name) noexcept {
@@ -68,6 +72,14 @@ void remove_store(int base, const char* name) noexcept {
 }
 
 }  // namespace
+
+std::string namespaces_in(std::string_view identity) {
+    std::string namespaces;
+    for (const IdentityPart& part : parts_of_identity(identity).value_or(std::vector<IdentityPart>()))
+        if (part.name.starts_with("namespace"))
+            namespaces += std::string(part.name) + "=" + std::string(part.value) + " ";
+    return namespaces;
+}
 
 StorePlace store_place(std::string_view named, const std::vector<std::string>& env, std::string_view namespaces) {
     if (named.empty()) named = env_value(env, "COALESCE_CACHE_DIR").value_or("");

@@ -26,8 +26,11 @@ struct StorePlace {
     [[nodiscard]] std::string path() const { return base + "/" + name; }
 };
 
+/// The namespaces that an identity (SPEC K1) names, as one text.
+[[nodiscard]] std::string namespaces_in(std::string_view identity);
+
 /// The place that `named` (from --cache-dir, else from COALESCE_CACHE_DIR, else empty) and the
-/// environment give. `namespaces` is the text in which a key names them.
+/// environment give; `namespaces` as namespaces_in() says.
 [[nodiscard]] StorePlace store_place(std::string_view named, const std::vector<std::string>& env,
                                      std::string_view namespaces);
 

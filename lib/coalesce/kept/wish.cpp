@@ -10,6 +10,10 @@ void take_longer(std::optional<std::chrono::milliseconds>& time, std::optional<s
     if (other && (!time || *time < *other)) time = other;
 }
 
+void take_shorter(std::optional<std::chrono::milliseconds>& time, std::optional<std::chrono::milliseconds> other) {
+    if (other && (!time || *time > *other)) time = other;
+}
+
 }  // namespace
 
 Result<> check(Wish& wish) {
@@ -26,6 +30,15 @@ Result<> check(Wish& wish) {
 void widen(Wish& wish, const Wish& other) noexcept {
     take_longer(wish.ttl, other.ttl);
     take_longer(wish.keep_failures, other.keep_failures);
+}
+
+void narrow(Wish& wish, const Wish& other) noexcept {
+    wish.fresh = wish.fresh || !other.reads();
+    take_shorter(wish.ttl, other.ttl);
+    take_shorter(wish.max_age, other.max_age);
+    take_shorter(wish.stale, other.stale);
+    if (!other.keep_failures) wish.keep_failures.reset();
+    if (wish.keep_failures) take_shorter(wish.keep_failures, other.keep_failures);
 }
 
 Verdict judge(const Wish& wish, const KeptTimes& times, const Moment& now) noexcept {

@@ -36,6 +36,10 @@ struct Wish {
 /// How long a result of several requesters is kept: the longest of their times (T2).
 void widen(Wish& wish, const Wish& other) noexcept;
 
+/// What has to be granted where several requesters are served by one result: the strictest of their wishes. Who
+/// is served nothing that was kept says so for all.
+void narrow(Wish& wish, const Wish& other) noexcept;
+
 /// What a wish is held against.
 struct KeptTimes {
     Moment started;

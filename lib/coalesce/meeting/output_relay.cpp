@@ -24,11 +24,11 @@ bool nobody_reads(int error) { return error == EPIPE || error == ECONNRESET || e
 
 }  // namespace
 
-OutputRelay::End OutputRelay::pass(int to, int file, Stretch& stretch) {
-    if (stretch.length >= widen_from) widen(to);
-    while (stretch.length > 0) {
+template <class Move>
+OutputRelay::End OutputRelay::pass_all(int to, std::uint64_t& left, Move move) {
+    while (left > 0) {
         if (Attention::called()) return End::interrupted;
-        const ssize_t moved = move(to, file, stretch);
+        const ssize_t moved = move();
         if (moved < 0 && errno == EINTR) continue;
         if (moved < 0 && errno == EAGAIN) {  // somebody made it non-blocking
             pollfd ready{.fd = to, .events = POLLOUT, .revents = 0};
@@ -44,10 +44,27 @@ OutputRelay::End OutputRelay::pass(int to, int file, Stretch& stretch) {
             return End::refused;
         }
         passed_ += static_cast<std::uint64_t>(moved);
-        stretch.offset += static_cast<std::uint64_t>(moved);
-        stretch.length -= static_cast<std::uint64_t>(moved);
+        left -= static_cast<std::uint64_t>(moved);
     }
     return End::done;
+}
+
+OutputRelay::End OutputRelay::pass(int to, int file, Stretch& stretch) {
+    if (stretch.length >= widen_from) widen(to);
+    return pass_all(to, stretch.length, [&] {
+        const ssize_t moved = move(to, file, stretch);
+        if (moved > 0) stretch.offset += static_cast<std::uint64_t>(moved);
+        return moved;
+    });
+}
+
+OutputRelay::End OutputRelay::pass(int to, std::string_view& bytes) {
+    std::uint64_t left = bytes.size();
+    return pass_all(to, left, [&] {
+        const ssize_t moved = ::write(to, bytes.data(), bytes.size());
+        if (moved > 0) bytes.remove_prefix(static_cast<std::size_t>(moved));
+        return moved;
+    });
 }
 
 void OutputRelay::say(std::string_view text) {

@@ -26,6 +26,8 @@ class OutputRelay {
 
     /// Moves `stretch` of `file` to descriptor 1 or 2, and shortens it by what has been moved.
     End pass(int to, int file, Stretch& stretch);
+    /// The same with bytes that are in memory.
+    End pass(int to, std::string_view& bytes);
     /// Says it on stderr; what cannot be said there is lost.
     void say(std::string_view text);
 
@@ -34,6 +36,8 @@ class OutputRelay {
     [[nodiscard]] int error() const noexcept { return error_; }
 
   private:
+    template <class Move>
+    End pass_all(int to, std::uint64_t& left, Move move);
     ssize_t move(int to, int file, const Stretch& stretch);
     void widen(int to);
 

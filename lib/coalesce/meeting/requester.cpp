@@ -27,7 +27,10 @@
 #include <coalesce/meeting/attention.h>
 #include <coalesce/meeting/connection.h>
 #include <coalesce/meeting/flights_above.h>
+#include <coalesce/meeting/kept_answer.h>
 #include <coalesce/meeting/output_relay.h>
+#include <coalesce/meeting/refresh.h>
+#include <coalesce/meeting/supervisor_process.h>
 #include <coalesce/protocol/message.h>
 #include <coalesce/protocol/request_line.h>
 
@@ -50,17 +53,6 @@ constexpr milliseconds hearing{1000};
 
 // What was killed is gone in no time, unless it is frozen, or waits for a disk.
 constexpr seconds end_of_leftovers{10};
-
-// Only what the supervisor was given stays open in it: holding anything else
-// would keep the caller's pipes and locks for as long as the flight lasts.
-bool keep_only(std::vector<int> kept) {
-    std::sort(kept.begin(), kept.end());
-    if (!close_all_but(kept)) return false;
-    ::open("/dev/null", O_RDWR);  // becomes 0, the lowest free
-    ::dup2(0, 1);
-    ::dup2(0, 2);
-    return true;
-}
 
 // Itself and one that asks. Without, it would start the command only to die.
 bool supervisor_has_descriptors() {
@@ -122,6 +114,9 @@ class Requester {
     bool rest(milliseconds pause);
     [[nodiscard]] std::string joining_line() const;
     Result<Descriptor> lead(Descriptor listener);
+    bool serve_kept();
+    void tell_of_keeping(const Fields& message);
+    void keep_without_us(Connection& connection);
     Next converse(Connection& connection);
     std::optional<std::string> next_line(Connection& connection);
     Next on_message(Connection& connection, const Fields& message);
@@ -238,6 +233,7 @@ std::string Requester::joining_line() const {
         .flag("keep_running", options_.orders.keep_running)
         .flag("quiet", quiet_)
         .flag("heir", options_.orders.heir);
+    if (options_.orders.kept) add_kept_orders(message, *options_.orders.kept);
     const std::string& ancestry = options_.orders.ancestry;
     if (looked_above_ || !ancestry.empty()) message.text("on_behalf_of", std::string(nearest_flight(ancestry)));
     return message.line();
@@ -270,6 +266,7 @@ Result<Descriptor> Requester::get_connection() {
             auto way = places_->join_or_lead(options_.orders.key, over_leftovers);
             if (!way) return way.error();
             led_ = std::holds_alternative<MeetingPlaces::Leading>(*way);
+            if (led_ && serve_kept()) break;  // it was made since we looked (SPEC T13)
             if (led_) return lead(std::move(std::get<MeetingPlaces::Leading>(*way).listener));
             if (auto* joined = std::get_if<MeetingPlaces::Joined>(&*way)) return std::move(joined->connection);
             if (std::get<Busy>(*way) == Busy::leftovers) {
@@ -295,19 +292,31 @@ Result<Descriptor> Requester::lead(Descriptor listener) {
         return refused;
     }
     if (supervisor_ > 0) return std::move(ends->one);
-    ::setsid();
-    Attention::forget();
-    ::signal(SIGHUP, SIG_IGN);
-    std::vector<int> kept{listener.get(), ends->other.get()};
-    for (const MeetingPlace* place : places_->all()) kept.push_back(place->directory());
-    if (!keep_only(std::move(kept))) {
-        const Error refused = system_error_now("cannot close what the supervisor is not to hold");
-        places_->own().leave(options_.orders.key);
-        Connection(std::move(ends->other)).send(Message().error("lost", refused.message()).line());
-        ::_exit(125);
-    }
-    supervise(std::move(options_.orders), std::move(*places_), std::move(listener), std::move(ends->other), leader);
-    ::_exit(0);
+    become_supervisor(std::move(options_.orders), std::move(*places_), std::move(listener), std::move(ends->other),
+                      leader);
+}
+
+// True: we have ended with what was kept. Our place is given back before we tell anybody.
+bool Requester::serve_kept() {
+    if (!options_.orders.kept) return false;
+    auto found = find_kept(options_.orders);
+    if (!found) return false;
+    places_->own().leave(options_.orders.key);
+    end_ = pass_on_kept(options_, *found, relay_);
+    if (found->hit.verdict.refresh) start_refresh(options_.orders, options_.place);
+    return ended_ = true;
+}
+
+// Our reader is gone; the run is to go on for the store (SPEC T8).
+void Requester::keep_without_us(Connection& connection) {
+    if (options_.orders.kept && options_.orders.kept->wish.keeps())
+        connection.send(Message().text("op", "keep").line());
+}
+
+// What came of the wish to keep: with -v, and always where the store could not be written (SPEC T15, T24).
+void Requester::tell_of_keeping(const Fields& message) {
+    const std::string words = message.text("keeping");
+    if (!words.empty() && (options_.verbose || message.flag("keeping_failed"))) say(words);
 }
 
 int Requester::poll_timeout() const {
@@ -352,6 +361,7 @@ Requester::Next Requester::converse(Connection& connection) {
         if (ended_) return Next::ended;
         if (ready == 0) continue;
         if ((watched[1].revents & POLLERR) != 0 || (watched[1].revents != 0 && ::isatty(STDOUT_FILENO) == 0)) {
+            keep_without_us(connection);
             end_of_signal(SIGPIPE);
             return Next::ended;
         }
@@ -409,6 +419,7 @@ Requester::Next Requester::on_message(Connection& connection, const Fields& mess
     } else if (event == "exit") {
         const std::string words = message.text("message");
         if (!words.empty()) relay_.say(words);
+        tell_of_keeping(message);
         supervisors_end_ = message.number("requesters") > 1 ? end_of_supervisor : end_of_supervisor_alone;
         if (options_.verbose)
             say("shared with " + counted_others(message.number("requesters") - 1) + ", ran for " +
@@ -439,6 +450,7 @@ bool Requester::pass_on(Connection& connection, const Fields& message, int to) {
             case OutputRelay::End::done:
                 return true;
             case OutputRelay::End::reader_gone:
+                keep_without_us(connection);
                 end_of_signal(SIGPIPE);
                 return false;
             case OutputRelay::End::refused:
@@ -558,8 +570,21 @@ bool Requester::waits_for_itself() {
 
 }  // namespace
 
-Result<RunEnd> request_run(RunOptions options, std::optional<MeetingPlaces> places) {
-    return Requester(std::move(options), std::move(places)).run();
+Result<RunEnd> request_run(RunOptions options) {
+    if (!options.socket.empty()) return Requester(std::move(options), std::nullopt).run();
+    if (options.orders.kept) {
+        // Before anything else is opened: most who ask for what is kept are served by it.
+        const auto found = find_kept(options.orders);
+        if (found || options.orders.kept->wish.warm) {
+            OutputRelay relay;
+            const RunEnd end = found ? pass_on_kept(options, *found, relay) : RunEnd{};
+            if (!found || found->hit.verdict.refresh) start_refresh(options.orders, options.place);
+            return end;
+        }
+    }
+    auto places = MeetingPlaces::open(options.orders.command.surroundings->env, options.place);
+    if (!places) return places.error();
+    return Requester(std::move(options), std::move(*places)).run();
 }
 
 }  // namespace coalesce

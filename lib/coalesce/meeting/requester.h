@@ -39,7 +39,7 @@ struct RunEnd {
     int die_of = 0;
 };
 
-/// Without places a server is asked, at options.socket.
-Result<RunEnd> request_run(RunOptions options, std::optional<MeetingPlaces> places);
+/// Answers from what is kept, or by a flight in the meeting place; with options.socket by the server there.
+Result<RunEnd> request_run(RunOptions options);
 
 }  // namespace coalesce

@@ -33,11 +33,14 @@ constexpr milliseconds heirs_latest{1000};
 // Cleaners of /tmp count in days.
 constexpr hours touched_each{12};
 
+constexpr milliseconds store_looked_at_each{200};
+
 // A wrapper that is connected, or somebody who only looks.
 struct Wrapper final : Client {
     using Client::Client;
     bool asked = false;                       // to join
     std::optional<std::string> on_behalf_of;  // none: it did not say, and nobody has looked
+    std::optional<KeptOrders> kept;           // its wish
 };
 
 Wrapper& wrapper_of(Client& client) { return static_cast<Wrapper&>(client); }
@@ -69,6 +72,11 @@ class Supervisor {
     void on_line(Wrapper& wrapper, std::string_view line);
     void ask(Wrapper& wrapper, const Fields& request);
     void admit(Wrapper& wrapper, RequestTerms terms, bool fresh);
+    RunTicket submit(const std::optional<KeptOrders>& kept, bool fresh);
+    [[nodiscard]] bool too_old(const KeptOrders& kept) const;
+    std::shared_ptr<Keeping> new_keeping(const std::optional<KeptOrders>& kept, bool looked);
+    void keep_for_the_store(Wrapper& wrapper);
+    void look_at_store();
     void count_savings(const RunResult& result);
     void tell_key(Wrapper& wrapper);
     void tell_waiters(Wrapper& wrapper);
@@ -85,10 +93,13 @@ class Supervisor {
     CommandExecutor executor_;
     Reception reception_;
     Entrance entrance_;
-    Timer stays_young_{loop_};  // to those who remove old files
+    Timer stays_young_{loop_};          // to those who remove old files
+    std::optional<Timer> store_watch_;  // while a run goes on for the store
     std::optional<Timer> heirs_;
     steady_clock::time_point begun_ = steady_clock::now();
-    bool left_ = false;  // the meeting place: who comes now is told to try again
+    bool looked_ = true;                              // whoever leads has looked at the store
+    std::vector<std::shared_ptr<Keeping>> keepings_;  // of all flights: what is left to do for them comes last
+    bool left_ = false;                               // the meeting place: who comes now is told to try again
 };
 
 Supervisor::Supervisor(FlightOrders orders, MeetingPlaces places, Descriptor listener)
@@ -138,10 +149,12 @@ void Supervisor::run(Descriptor leader, pid_t leader_pid) {
     Wrapper& first = receive(std::move(leader), ::geteuid(), leader_pid);
     first.asked = true;
     if (!orders_.ancestry.empty()) first.on_behalf_of = nearest_flight(orders_.ancestry);
+    first.kept = orders_.kept;
     admit(first, {.keep_running = orders_.keep_running, .quiet = !orders_.verbose}, false);
     stays_young_.in_background();
     stays_young_.start(touched_each, touched_each, [this] { places_.own().touch(orders_.key); });
     loop_.run();
+    for (const auto& keeping : keepings_) keeping->after_delivery();
     places_.sweep();  // when nobody waits for it
 }
 
@@ -161,9 +174,10 @@ void Supervisor::on_line(Wrapper& wrapper, std::string_view line) {
     if (op == "status") return tell_status(reception_, wrapper, {});
     if (op == "key") return tell_key(wrapper);
     if (op == "waiters") return tell_waiters(wrapper);
+    if (op == "keep") return keep_for_the_store(wrapper);
     if (op == "cancel") return (void)cancel_flight(reception_, wrapper, {}, request->text("flight"));
     reception_.refuse(wrapper, {}, "bad_request",
-                      "a wrapper's flight takes join, signal, status, key, waiters and cancel");
+                      "a wrapper's flight takes join, signal, keep, status, key, waiters and cancel");
 }
 
 void Supervisor::ask(Wrapper& wrapper, const Fields& request) {
@@ -173,24 +187,79 @@ void Supervisor::ask(Wrapper& wrapper, const Fields& request) {
         return wrapper.session->finish();
     }
     if (request.has("on_behalf_of")) wrapper.on_behalf_of = request.text("on_behalf_of");
+    wrapper.kept = kept_orders_in(request);
     if (heirs_ && request.flag("heir") && steady_clock::now() - begun_ < heirs_latest)
         heirs_->start(heirs_idle, [this] { executor_.hold(false); });
     admit(wrapper, {.keep_running = request.flag("keep_running"), .quiet = request.flag("quiet")},
           request.flag("fresh"));
 }
 
-// All requests here are for one command: who was led to this socket has its key.
-void Supervisor::admit(Wrapper& wrapper, RequestTerms terms, bool fresh) {
+// All requests here are for one command: who was led to this socket has its key. What they wish of the
+// store belongs to the flight, from before it has its turn.
+RunTicket Supervisor::submit(const std::optional<KeptOrders>& kept, bool fresh) {
+    const bool looked = std::exchange(looked_, false);
     RunTicket ticket = executor_.submit(RequestKey{surroundings_, orders_.canonical_words},
-                                        [this] {
+                                        [this, kept, looked] {
                                             return Job{.command = orders_.command,
                                                        .line = orders_.line,
                                                        .title = orders_.title,
                                                        .timeout = orders_.timeout,
                                                        .grace = orders_.grace,
-                                                       .launched = std::exchange(launched_, std::nullopt)};
+                                                       .launched = std::exchange(launched_, std::nullopt),
+                                                       .retention = kept ? new_keeping(kept, looked) : nullptr,
+                                                       .refresh = kept && kept->refresh};
                                         },
                                         {.fresh = fresh});
+    std::shared_ptr<Retention>& retention = ticket.state().retention;
+    if (retention && !ticket.leader())
+        static_cast<Keeping&>(*retention).add(kept);
+    else if (!retention && kept)
+        retention = new_keeping(kept, looked);
+    return ticket;
+}
+
+std::shared_ptr<Keeping> Supervisor::new_keeping(const std::optional<KeptOrders>& kept, bool looked) {
+    if (!orders_.program) orders_.program = program_of(orders_.command, orders_.directory);
+    auto keeping = std::make_shared<Keeping>(KeptSubject{.surroundings = surroundings_,
+                                                         .words = orders_.canonical_words,
+                                                         .program = *orders_.program,
+                                                         .title = orders_.title,
+                                                         .directory = orders_.directory,
+                                                         .dependencies = orders_.dependencies,
+                                                         .state = orders_.state},
+                                             executor_.spool_limits(), looked);
+    keeping->add(kept);
+    keepings_.push_back(keeping);
+    return keeping;
+}
+
+// A run that started earlier than a request would have it is not joined (SPEC T3).
+bool Supervisor::too_old(const KeptOrders& kept) const {
+    const Run* const run = executor_.flights().find_state(KeyView(surroundings_, orders_.canonical_words));
+    if (run == nullptr || !run->spool || !kept.wish.max_age) return false;
+    return system_clock::now() - run->started > *kept.wish.max_age;
+}
+
+// Its reader is gone, and the run is to go on for as long as what it has written can be kept (SPEC T8).
+void Supervisor::keep_for_the_store(Wrapper& wrapper) {
+    reception_.keep_for_the_store(wrapper);
+    if (!store_watch_) store_watch_.emplace(loop_);
+    store_watch_->in_background();
+    store_watch_->start(store_looked_at_each, store_looked_at_each, [this] { look_at_store(); });
+}
+
+void Supervisor::look_at_store() {
+    std::vector<FlightId> in_vain;
+    executor_.flights().for_each([&](const Key&, const auto& view) {
+        const Run& run = view.state;
+        auto* const keeping = static_cast<Keeping*>(run.retention.get());
+        if (run.spool && (keeping == nullptr || !keeping->could_keep(run.spool->size()))) in_vain.push_back(view.id);
+    });
+    for (const FlightId id : in_vain) reception_.keep_no_more_for_the_store(id);
+}
+
+void Supervisor::admit(Wrapper& wrapper, RequestTerms terms, bool fresh) {
+    RunTicket ticket = submit(wrapper.kept, fresh || (wrapper.kept && too_old(*wrapper.kept)));
     terms.title = orders_.title;
     terms.hash = orders_.key;
     terms.output = Request::Output::fd;

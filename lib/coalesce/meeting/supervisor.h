@@ -22,6 +22,7 @@
 #include <string>
 
 #include <coalesce/io/descriptor.h>
+#include <coalesce/meeting/keeping.h>
 #include <coalesce/meeting/meeting_places.h>
 
 namespace coalesce {
@@ -38,10 +39,15 @@ struct FlightOrders {
     std::chrono::milliseconds stall{60'000};  ///< for a requester that reads nothing while others wait
     std::uint64_t replay_bytes = std::uint64_t{1} << 30;
     std::string spool_directory;
-    bool keep_running = false;  ///< the leader's: let the run finish when it leaves
-    std::string ancestry;       ///< the flights under which the leader asks, if any
-    bool verbose = false;       ///< the leader's: it wants to hear of the start
-    bool heir = false;          ///< takes over after a dead supervisor: others are on their way
+    bool keep_running = false;               ///< the leader's: let the run finish when it leaves
+    std::string ancestry;                    ///< the flights under which the leader asks, if any
+    bool verbose = false;                    ///< the leader's: it wants to hear of the start
+    std::string directory;                   ///< the working directory's name, for a reader
+    std::vector<Dependency> dependencies;    ///< files, whose states are in the key
+    TreeState state;                         ///< what those were
+    std::optional<ProgramIdentity> program;  ///< what is executed, where the leader has looked
+    std::optional<KeptOrders> kept;          ///< nothing is kept nor served, unless a joiner wishes so
+    bool heir = false;                       ///< takes over after a dead supervisor: others are on their way
 };
 
 /// Descriptors that a supervisor keeps for itself and the run's pipes and files. Where the

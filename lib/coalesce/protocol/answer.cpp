@@ -56,6 +56,8 @@ std::string exit_line(const RunResult& result, const Delivered& delivered) {
         message.number("exit", result.outcome.status());
     if (const std::string_view code = code_of(result.outcome); !code.empty())
         message.text("code", code).text("message", last_words(result.outcome, delivered.command));
+    if (!delivered.keeping.empty())
+        message.text("keeping", delivered.keeping).flag("keeping_failed", delivered.keeping_failed);
     return message.flag("joined", delivered.joined)
         .number("requesters", static_cast<std::int64_t>(delivered.requesters))
         .seconds("duration", std::chrono::duration<double>(result.duration).count())
@@ -63,7 +65,7 @@ std::string exit_line(const RunResult& result, const Delivered& delivered) {
 }
 
 std::string flight_object(const Run& run, const FlightStatus& status) {
-    const char* const state = run.phase == Run::Phase::running  ? "running"
+    const char* const state = run.phase == Run::Phase::running  ? (run.refresh ? "refreshing" : "running")
                               : run.phase == Run::Phase::ending ? "ending"
                                                                 : "queued";
     std::string line = Message()

@@ -25,7 +25,9 @@ struct Delivered {
     bool joined = false;
     std::size_t requesters = 1;
     bool with_output = true;
-    bool gave_up = false;  ///< stopped waiting (--wait): status 75
+    bool gave_up = false;      ///< stopped waiting (--wait): status 75
+    std::string keeping = {};  ///< what came of the wish to keep it, for a reader
+    bool keeping_failed = false;
 };
 
 class Rendering {

@@ -37,11 +37,14 @@ std::vector<Requester*> followers_of(const LiveFlight& flight) {
 }
 
 Delivered delivered(const Requester& requester, const Landing<RunResult>& landing) {
+    const Retention* const retention = requester.ticket ? requester.ticket.state().retention.get() : nullptr;
     return {.id = requester.id,
             .command = requester.title(),
             .joined = requester.joined,
             .requesters = landing.requesters,
-            .with_output = requester.output == Request::Output::whole};
+            .with_output = requester.output == Request::Output::whole,
+            .keeping = retention != nullptr ? retention->words() : std::string(),
+            .keeping_failed = retention != nullptr && retention->failed()};
 }
 
 // The final message is the last.
@@ -170,9 +173,20 @@ void Reception::follow(Requester& requester) {
         session.send(started_line(requester.id, run, requester.joined, requester.flight->waiting));
         if (session.gone()) return;
     }
+    begin_output(requester, run.spool);
+}
+
+// It was kept, and nothing runs: all of it is there.
+void Reception::follow_kept(Requester& requester, const Landing<RunResult>& landing) {
+    Session& session = *requester.client->session;
+    if (!session.gone()) begin_output(requester, landing.value->spool);
+}
+
+void Reception::begin_output(Requester& requester, const std::shared_ptr<Spool>& spool) {
+    Session& session = *requester.client->session;
     RequesterExtras& extras = requester.need_extras();
     if (requester.output == Request::Output::stream) {
-        auto rendering = std::make_unique<StreamRendering>(run.spool, requester.id, [&session] { session.wake(); });
+        auto rendering = std::make_unique<StreamRendering>(spool, requester.id, [&session] { session.wake(); });
         extras.stream = rendering.get();
         return session.send(std::move(rendering));
     }
@@ -184,7 +198,7 @@ void Reception::follow(Requester& requester) {
             end(requester, requester.extras->landing);  // else the landing is on its way
     };
     extras.relay =
-        std::make_unique<DescriptorRelay>(loop_, session, requester.client->pace, run.spool, requester.id, all_is_sent);
+        std::make_unique<DescriptorRelay>(loop_, session, requester.client->pace, spool, requester.id, all_is_sent);
     extras.relay->pump();
 }
 
@@ -195,10 +209,15 @@ void Reception::landed(Requester& requester, const Landing<RunResult>& landing) 
         loop_.post([this, &requester] { kept_.erase(requester.place); });
     else if (!landing.value)
         refuse_landing(requester, landing);
-    else if (requester.extras && requester.extras->relay && !requester.extras->relay->finished())
-        requester.extras->landing = landing;
-    else
-        end(requester, landing);
+    else {
+        if (landing.value->kept && takes_output_as_it_comes(requester) && !requester.following())
+            follow_kept(requester, landing);
+        if (requester.over) return;
+        if (requester.extras && requester.extras->relay && !requester.extras->relay->finished())
+            requester.extras->landing = landing;
+        else
+            end(requester, landing);
+    }
 }
 
 void Reception::refuse_landing(Requester& requester, const Landing<RunResult>& landing) {
@@ -277,7 +296,12 @@ void Reception::part(Requester& requester) {
 // somebody keeps it already, and one is enough.
 bool Reception::keep(Requester& requester) {
     LiveFlight* const flight = requester.flight;
-    if (flight == nullptr || std::exchange(flight->kept, true)) return false;
+    if (flight == nullptr) return false;
+    if (flight->keeper != nullptr) {
+        flight->keeper->for_the_store = flight->keeper->for_the_store && requester.for_the_store;
+        return false;
+    }
+    flight->keeper = &requester;
     stop_output(requester);
     Client& client = *std::exchange(requester.client, nullptr);
     client.forget(requester);
@@ -288,6 +312,21 @@ bool Reception::keep(Requester& requester) {
     --client.unanswered;
     served(client);
     return true;
+}
+
+void Reception::keep_for_the_store(Client& client) {
+    for (Requester& requester : client.requesters)
+        if (requester.waiting && !requester.keep_running) requester.keep_running = requester.for_the_store = true;
+}
+
+void Reception::keep_no_more_for_the_store(FlightId id) {
+    LiveFlight* const flight = find(id);
+    if (flight == nullptr || flight->over || flight->keeper == nullptr || !flight->keeper->for_the_store) return;
+    Requester& requester = *std::exchange(flight->keeper, nullptr);
+    detach(requester);
+    requester.ticket = {};
+    forget_unstarted(id);
+    loop_.post([this, &requester] { kept_.erase(requester.place); });
 }
 
 // Whoever is over may still be on the stack.

@@ -96,6 +96,11 @@ class Reception {
     /// The request gets no result; that this is its last message is the caller's to know.
     void refuse(Client& client, std::string_view id, std::string_view code, const std::string& why);
 
+    /// The client's request goes on without it when it goes, but only for what may be kept of it.
+    void keep_for_the_store(Client& client);
+    /// Nothing of that flight can be kept any more: whoever is gone and waited for that has left.
+    void keep_no_more_for_the_store(FlightId id);
+
     // --- flights
 
     [[nodiscard]] CommandExecutor& executor() noexcept { return executor_; }
@@ -115,6 +120,8 @@ class Reception {
     void detach(Requester& requester);
     void started(FlightId id);
     void follow(Requester& requester);
+    void follow_kept(Requester& requester, const Landing<RunResult>& landing);
+    void begin_output(Requester& requester, const std::shared_ptr<Spool>& spool);
     void stalled(FlightId id);
     void drain_or_refuse(Requester& requester);
     void look_for_progress(LiveFlight& flight);

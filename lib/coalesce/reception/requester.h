@@ -64,8 +64,9 @@ struct Requester : detail::Links {  // in its flight's list
     bool joined = false;
     bool waiting = false;
     bool keep_running = false;
-    bool quiet = false;  ///< no word of the start
-    bool over = false;   ///< it has been told its end, and is to be buried
+    bool for_the_store = false;  ///< keeps it for that alone
+    bool quiet = false;          ///< no word of the start
+    bool over = false;           ///< it has been told its end, and is to be buried
 
     /// The command as it wrote it, while it has a ticket.
     [[nodiscard]] const std::string& title() const noexcept {
@@ -120,7 +121,7 @@ struct LiveFlight {
     const Run* run = nullptr;                  ///< valid as long as ref
     detail::LinkedList<Requester> requesters;  ///< in the order of joining
     std::size_t waiting = 0;                   ///< of them: those who have not gone
-    bool kept = false;                         ///< somebody who has gone wanted it to go on
+    Requester* keeper = nullptr;               ///< has gone, and wanted it to go on
     bool stalled = false;           ///< its output went past the replay limit: those who want the whole have been told
     bool over = false;              ///< it has landed
     std::optional<Timer> progress;  ///< once it was stalled: until it is looked who has read nothing

@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: MIT
+// coalesce cache: the kept results, to look at and to forget (SPEC T23).
+
+#include <coalesce/command/duration.h>
+#include <coalesce/command/size.h>
+#include <coalesce/command/title.h>
+#include <coalesce/kept/store.h>
+#include <coalesce/meeting/kept_answer.h>
+#include <coalesce/protocol/message.h>
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <variant>
+#include <string>
+#include <vector>
+
+#include "commands.h"
+#include "complain.h"
+#include "options.h"
+#include "wrapped_command.h"
+
+namespace coalesce {
+namespace {
+
+using namespace std::chrono;
+
+constexpr int id_columns = 12;
+
+std::string ago(nanoseconds time) { return format_duration(duration_cast<milliseconds>(time)); }
+
+nanoseconds age_at(const EntryFacts& facts, const Moment& moment) {
+    return age_of(facts.ended, moment).value_or(nanoseconds(0));
+}
+
+// What was asked for is not there: no failure of ours.
+int not_there(const std::string& sentence) {
+    fail(sentence);
+    return 1;
+}
+
+Message facts_of(const KeptStore::Listed& kept, const Moment& moment) {
+    const EntryFacts& facts = kept.entry.facts();
+    Message message;
+    message.text("key", kept.name)
+        .seconds("age", duration<double>(age_at(facts, moment)).count())
+        .seconds("left", duration<double>(kept.left).count())
+        .number("exit", facts.exit_status)
+        .seconds("started", static_cast<double>(facts.started.wall_ns) / 1e9)
+        .seconds("duration", duration<double>(facts.duration).count())
+        .number("size", static_cast<std::int64_t>(kept.entry.output_bytes()))
+        .text("directory", facts.directory)
+        .text("command", facts.title);
+    return message;
+}
+
+int list(const KeptStore& store, bool json) {
+    const Moment moment = now();
+    std::string table = json ? "" : "KEY               AGE     LEFT EXIT      RAN       SIZE  COMMAND\n";
+    for (const KeptStore::Listed& kept : store.list(moment)) {
+        const EntryFacts& facts = kept.entry.facts();
+        if (json) {
+            table += facts_of(kept, moment).line();
+            continue;
+        }
+        char columns[128];
+        std::snprintf(columns, sizeof columns, "%-*.*s %8s %8s %4d %8s %10s  ", id_columns, id_columns,
+                      kept.name.c_str(), ago(age_at(facts, moment)).c_str(),
+                      kept.left > nanoseconds(0) ? ago(kept.left).c_str() : "-", facts.exit_status,
+                      ago(facts.duration).c_str(), format_size(kept.entry.output_bytes()).c_str());
+        table += columns + facts.title + "\n";
+    }
+    std::fputs(table.c_str(), stdout);
+    return flush_output();
+}
+
+// Which key an id means: a whole name, or the beginning of one alone.
+std::variant<std::string, int> key_named(const KeptStore& store, const std::string& id) {
+    std::vector<std::string> found;
+    for (const KeptStore::Listed& kept : store.list(now()))
+        if (kept.name.starts_with(id) && std::find(found.begin(), found.end(), kept.name) == found.end())
+            found.push_back(kept.name);
+    if (found.size() == 1) return found.front();
+    if (found.empty()) return not_there("nothing is kept under " + title(id));
+    return not_there(title(id) + " is the beginning of " + std::to_string(found.size()) + " keys");
+}
+
+bool write_all(int to, std::string_view bytes) {
+    while (!bytes.empty()) {
+        const ssize_t wrote = ::write(to, bytes.data(), bytes.size());
+        if (wrote < 0 && errno == EINTR) continue;
+        if (wrote <= 0) return false;
+        bytes.remove_prefix(static_cast<std::size_t>(wrote));
+    }
+    return true;
+}
+
+int show_output(const Entry& entry) {
+    std::string block;
+    for (const Entry::Piece& piece : entry.pieces()) {
+        const int to = piece.stream == Stream::out ? STDOUT_FILENO : STDERR_FILENO;
+        for (std::uint64_t done = 0; done < piece.length; done += block.size()) {
+            block.resize(std::min<std::uint64_t>(piece.length - done, 1 << 16));
+            const ssize_t got =
+                ::pread(entry.file(), block.data(), block.size(), static_cast<off_t>(piece.offset + done));
+            if (got <= 0) return fail("a kept result could not be read");
+            block.resize(static_cast<std::size_t>(got));
+            if (!write_all(to, block))
+                return errno == EPIPE ? 128 + SIGPIPE : fail("cannot write: " + std::string(std::strerror(errno)));
+        }
+    }
+    return 0;
+}
+
+int show(const KeptStore& store, const std::string& name, bool output, bool json) {
+    const Moment moment = now();
+    for (const KeptStore::Listed& kept : store.list(moment)) {
+        if (kept.name != name) continue;
+        if (output) return show_output(kept.entry);
+        const EntryFacts& facts = kept.entry.facts();
+        if (json) {
+            std::fputs(facts_of(kept, moment).line().c_str(), stdout);
+            return flush_output();
+        }
+        std::printf(
+            "key        %s\ncommand    %s\ndirectory  %s\nexit       %d\nage        %s\nleft       %s\nran        %s\n"
+            "output     %s\n",
+            kept.name.c_str(), facts.title.c_str(), title(facts.directory).c_str(), facts.exit_status,
+            ago(age_at(facts, moment)).c_str(), kept.left > nanoseconds(0) ? ago(kept.left).c_str() : "-",
+            ago(facts.duration).c_str(), format_size(kept.entry.output_bytes()).c_str());
+        std::string parts;
+        for (const PartDigest& part : facts.parts) parts += (parts.empty() ? "" : "; ") + part.name;
+        std::printf("made of    %s\n", parts.c_str());
+        return flush_output();
+    }
+    return not_there("nothing is kept under " + name);
+}
+
+int set_limits(const KeptStore& store, const TypedCache& typed) {
+    KeptLimits limits = store.limits();
+    const KeptLimits before = limits;
+    if (typed.max_size != 0) limits.total_bytes = typed.max_size;
+    if (typed.max_entry != 0) limits.entry_bytes = typed.max_entry;
+    if (typed.max_results != 0) limits.results = typed.max_results;
+    if (limits.total_bytes != before.total_bytes || limits.entry_bytes != before.entry_bytes ||
+        limits.results != before.results)
+        if (auto set = store.set_limits(limits); !set) return fail("cannot " + set.error().message());
+    std::printf("all results  %s\na result     %s\nresults      %llu\n", format_size(limits.total_bytes).c_str(),
+                format_size(limits.entry_bytes).c_str(), static_cast<unsigned long long>(limits.results));
+    return flush_output();
+}
+
+int clean(const KeptStore& store) {
+    const auto cleaned = store.clean(now(), true);
+    if (!cleaned) return fail("another process is cleaning " + store.place().path());
+    std::printf("removed %zu, %s\n", cleaned->removed, format_size(cleaned->bytes).c_str());
+    return flush_output();
+}
+
+// The keys that the words after show and forget mean: ids, or after `--` or -c one command.
+std::variant<std::vector<std::string>, int> keys_of(const KeptStore& store, TypedCache& typed, bool command) {
+    std::vector<std::string> keys;
+    if (command) {
+        auto wrapped = wrapped_command("cache", std::move(typed.command));
+        if (const int* status = std::get_if<int>(&wrapped)) return *status;
+        keys.push_back(store_key_of(std::get<RunOptions>(wrapped).orders).name);
+        return keys;
+    }
+    for (const std::string& id : typed.command.words) {
+        auto key = key_named(store, id);
+        if (const int* status = std::get_if<int>(&key)) return *status;
+        keys.push_back(std::get<std::string>(key));
+    }
+    if (keys.empty()) return misuse("cache", "which result? an id, or -- and a command");
+    return keys;
+}
+
+constexpr std::string_view operations[] = {"list", "show", "forget", "clear", "clean", "limits"};
+
+}  // namespace
+
+int cache_command(int argc, char** argv) {
+    std::string operation = "list";
+    bool named = false;
+    if (argc > 1 && std::find(std::begin(operations), std::end(operations), argv[1]) != std::end(operations)) {
+        operation = argv[1];
+        named = true;
+        argv[1] = argv[0];
+        --argc;
+        ++argv;
+    }
+    TypedCache typed;
+    if (const auto status = read_cache(argc, argv, typed)) return *status;
+    const std::vector<std::string>& words = typed.command.words;
+    const bool takes_words = operation == "show" || operation == "forget";
+    const auto before_words = static_cast<std::size_t>(argc) - words.size() - 1;
+    const bool command = typed.command.line || (!words.empty() && argv[before_words] == std::string_view("--"));
+    if (!takes_words && (!words.empty() || typed.command.line))
+        return misuse("cache", !words.empty() && !named ? "there is no operation '" + words.front() + "'"
+                                                        : operation + " takes no command, and no id");
+    if (operation == "show" && !command && words.size() > 1) return misuse("cache", "show takes one id");
+
+    auto own = own_surroundings();
+    if (!own) return fail("cannot " + own.error().message());
+    const StorePlace place = store_place(typed.command.cache_directory, own->env, namespaces_in(own_identity()));
+    auto opened =
+        KeptStore::open(place, operation == "limits" && typed.max_size + typed.max_entry + typed.max_results > 0);
+    if (!opened) return fail("cannot " + opened.error().message());
+    if (!opened.value()) {
+        if (takes_words) return not_there("nothing is kept in " + place.path());
+        return 0;
+    }
+    const KeptStore& store = *opened.value();
+    if (operation == "list") return list(store, typed.json);
+    if (operation == "limits") return set_limits(store, typed);
+    if (operation == "clean") return clean(store);
+    if (operation == "clear") {
+        if (auto cleared = store.clear(now()); !cleared) return fail("cannot " + cleared.error().message());
+        return 0;
+    }
+    auto keys = keys_of(store, typed, command);
+    if (const int* status = std::get_if<int>(&keys)) return *status;
+    for (const std::string& key : std::get<std::vector<std::string>>(keys)) {
+        if (operation == "show") return show(store, key, typed.output, typed.json);
+        if (auto forgotten = store.forget(key, now()); !forgotten) return fail("cannot " + forgotten.error().message());
+    }
+    return 0;
+}
+
+}  // namespace coalesce

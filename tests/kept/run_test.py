@@ -1,0 +1,565 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""coalesce run with what is kept: SPEC T1–T22, T24, T28, by side effects."""
+
+import json
+import os
+import signal
+import subprocess
+import unittest
+
+from sandbox import Test, main, mode_of
+
+COUNTED = "echo run >>runs; echo out; echo err >&2"
+
+
+class Asking(Test):
+    def test_T1_who_does_not_ask_is_served_nothing_and_leaves_nothing(self):
+        for _ in range(2):
+            self.box.run("-c", COUNTED)
+        self.assertEqual(self.box.runs(), 2)
+        self.box.run("--ttl", "1h", "-c", COUNTED)
+        self.box.run("-c", COUNTED)
+        self.assertEqual(self.box.runs(), 4)
+        self.assertFalse(os.path.exists(self.box.path("home/.local")))
+
+    def test_T1_without_it_no_file_of_the_store_is_opened(self):
+        os.makedirs(self.box.path("home/.cache"))
+        os.mkfifo(self.box.path("home/.cache/coalesce"))  # whoever opened that would hang
+        self.assertEqual(self.box.run("-c", "echo out"), (0, "out\n", ""))
+
+    def test_T2_T14_a_hit_is_exact_and_runs_nothing(self):
+        first = self.box.run("--ttl", "1h", "-c", COUNTED)
+        self.assertEqual(first, (0, "out\n", "err\n"))
+        self.assertEqual(self.box.run("--ttl", "1h", "-c", COUNTED), first)
+        self.assertEqual(self.box.runs(), 1)
+
+    def test_T2_the_readers_time_decides(self):
+        self.box.run("--ttl", "1h", "-c", COUNTED)
+        self.box.age(10)
+        self.box.run("--ttl", "11s", "-c", COUNTED)
+        self.assertEqual(self.box.runs(), 1)
+        self.box.run("--ttl", "9s", "-c", COUNTED)
+        self.assertEqual(self.box.runs(), 2)
+
+    def test_T2_a_joiners_wish_is_enough_and_outlives_it(self):
+        gate = self.box.gate()
+        line = f"{COUNTED}; read x <{gate}"
+        leader = self.box.start("run", "-c", line)
+        self.assertEqual(leader.stdout.readline(), b"out\n")
+        joiner = self.box.start("run", "--ttl", "1h", "-c", line)
+        self.assertEqual(joiner.stdout.readline(), b"out\n")
+        joiner.send_signal(signal.SIGINT)
+        joiner.communicate()
+        with open(gate, "w") as file:
+            file.write("\n")
+        leader.communicate()
+        self.box.nothing_in_flight()
+        self.assertEqual(self.box.run("--ttl", "1h", "-c", line), (0, "out\n", "err\n"))
+        self.assertEqual(self.box.runs(), 1)
+
+    def test_T2_zero_is_none_and_the_variable_is_the_default(self):
+        self.box.run("--ttl", "0", "-c", COUNTED)
+        self.assertEqual(self.box.entries(), [])
+        for _ in range(2):
+            self.box.run("-c", COUNTED, env={"COALESCE_TTL": "1h"})
+        self.assertEqual(self.box.runs(), 2)
+        self.box.run("--ttl", "0", "-c", COUNTED, env={"COALESCE_TTL": "1h"})
+        self.assertEqual(self.box.runs(), 3)
+
+    def test_T3_max_age_counts_from_the_start_and_keeps_nothing(self):
+        self.box.run("--max-age", "1h", "-c", COUNTED)
+        self.assertEqual(self.box.entries(), [])
+        self.box.run("--ttl", "1h", "-c", COUNTED)
+        self.box.age(10, also_started=100)
+        self.box.run("--max-age", "2m", "-c", COUNTED)
+        self.assertEqual(self.box.runs(), 2)
+        self.box.run("--max-age", "1m", "-c", COUNTED)
+        self.assertEqual(self.box.runs(), 3)
+
+    def test_T3_a_live_run_that_started_earlier_is_not_joined(self):
+        gate = self.box.gate()
+        line = f"echo run >>runs; echo out; read x <{gate}"
+        leader = self.box.start("run", "-c", line)
+        self.assertEqual(leader.stdout.readline(), b"out\n")
+        plain = self.box.start("run", "--max-age", "1h", "-v", "-c", line)
+        self.assertEqual(plain.stdout.readline(), b"out\n")
+        young = [self.box.start("run", "--max-age", "1ms", "-v", "-c", line) for _ in range(2)]
+        for process in young:  # told that it waits before anything is released
+            self.assertIn(b"waiting", process.stderr.readline())
+        for _ in range(2):
+            with open(gate, "w") as file:
+                file.write("\n")
+            if leader.poll() is None:
+                leader.communicate()
+                self.assertEqual(young[0].stdout.readline(), b"out\n")
+        for process in (plain, *young):
+            process.communicate()
+        self.assertEqual(self.box.runs(), 2)
+
+    def test_F7_fresh_with_ttl_reads_nothing_and_keeps(self):
+        self.box.run("--ttl", "1h", "-c", COUNTED)
+        self.box.run("--ttl", "1h", "--fresh", "-c", COUNTED)
+        self.assertEqual(self.box.runs(), 2)
+        self.box.run("--ttl", "1h", "-c", COUNTED)
+        self.assertEqual(self.box.runs(), 2)
+
+    def test_T28_wrong_uses_are_told(self):
+        for words, said in (
+            (("--stale", "5s"), "--stale needs --ttl"),
+            (("--ttl", "5s", "--stale", "5s"), "--stale must be shorter than --ttl"),
+            (("--warm",), "--warm needs --ttl"),
+            (("--keep-failures", "5s"), "--keep-failures needs --ttl"),
+            (("--ttl", "soon"), "--ttl"),
+        ):
+            status, out, err = self.box.run(*words, "true")
+            self.assertEqual((status, out), (125, ""))
+            self.assertIn(said, err)
+
+
+class Refreshing(Test):
+    def ask(self, line, *more):
+        return self.box.run("--ttl", "1h", "--stale", "10s", *more, "-c", line)
+
+    def test_T4_a_stale_hit_is_served_at_once_and_refreshed_once(self):
+        gate = self.box.gate()
+        line = f"echo run >>runs; wc -l <runs; [ $(wc -l <runs) = 1 ] || read x <{gate}"
+        self.assertEqual(self.ask(line)[1], "1\n")
+        self.box.age(11)
+        # The refresh is held, so whoever waited for it would hang here; and holds no descriptor of ours.
+        answers = [self.ask(line) for _ in range(5)]
+        self.assertEqual(answers, [(0, "1\n", "")] * 5)
+        with open(gate, "w") as file:
+            file.write("\n")
+        self.box.nothing_in_flight()
+        self.assertEqual(self.ask(line)[1], "2\n")
+        self.assertEqual(self.box.runs(), 2)
+
+    def test_T4_a_refresh_shows_and_can_be_joined_and_cancelled(self):
+        gate = self.box.gate()
+        line = f"echo run >>runs; wc -l <runs; [ $(wc -l <runs) = 1 ] || read x <{gate}"
+        self.ask(line)
+        self.box.age(11)
+        self.ask(line)
+        while not self.box.status():
+            pass
+        self.assertEqual(self.box.status()[0]["state"], "refreshing")
+        joiner = self.box.start("run", "-c", line)
+        self.assertEqual(joiner.stdout.readline(), b"2\n")
+        self.assertEqual(self.box.call("cancel", self.box.status()[0]["id"])[0], 0)
+        self.assertEqual(joiner.wait(), 125)
+        self.box.nothing_in_flight()
+        self.assertEqual(self.ask(line)[1], "1\n")
+
+    def test_T4_it_has_the_stdin_directory_and_environment_of_who_started_it(self):
+        line = "cat; pwd; echo $X; echo run >>runs"
+        ask = lambda: self.box.run("--stdin", "--ttl", "1h", "--stale", "10s", "-c", line, input=b"in\n", env={"X": "x"})
+        first = ask()
+        self.assertEqual(first[1], f"in\n{self.box.work}\nx\n")
+        self.box.age(11)
+        self.assertEqual(ask(), first)
+        while self.box.runs() < 2:
+            pass
+        self.box.nothing_in_flight()
+        self.assertEqual(ask(), first)
+        self.assertEqual(self.box.runs(), 2)
+
+    def test_T5_a_refresh_that_fails_leaves_the_old_result_and_counts_as_tried(self):
+        line = "echo run >>runs; echo good; [ $(wc -l <runs) = 1 ]"
+        self.assertEqual(self.ask(line)[0], 0)
+        self.box.age(11)
+        self.assertEqual(self.ask(line), (0, "good\n", ""))
+        while self.box.runs() < 2:
+            pass
+        self.box.nothing_in_flight()
+        for _ in range(3):
+            self.assertEqual(self.ask(line), (0, "good\n", ""))
+            self.box.nothing_in_flight()
+        self.assertEqual(self.box.runs(), 2)
+        self.box.age(11)
+        self.assertEqual(self.ask(line), (0, "good\n", ""))
+        while self.box.runs() < 3:
+            pass
+
+    def test_T6_warm_prints_nothing_and_returns_at_once(self):
+        gate = self.box.gate()
+        line = f"echo run >>runs; echo out; read x <{gate}"
+        warm = lambda *more: self.box.run("--warm", "--ttl", "1h", *more, "-c", line)
+        self.assertEqual(warm(), (0, "", ""))
+        self.assertEqual(warm(), (0, "", ""))
+        with open(gate, "w") as file:
+            file.write("\n")
+        self.box.nothing_in_flight()
+        self.assertEqual(self.box.runs(), 1)
+        self.assertEqual(self.box.out("--ttl", "1h", "-c", line), "out\n")
+        self.assertEqual(warm(), (0, "", ""))
+        self.assertEqual(self.box.status(), [])
+        self.assertEqual(warm("--fresh"), (0, "", ""))
+        with open(gate, "w") as file:
+            file.write("\n")
+        self.box.nothing_in_flight()
+        self.assertEqual(self.box.runs(), 2)
+
+
+class What(Test):
+    def test_T7_failures_are_kept_apart_and_only_if_asked(self):
+        line = "echo run >>runs; echo no; exit 3"
+        for expected in (1, 2):
+            self.assertEqual(self.box.run("--ttl", "1h", "-c", line)[0], 3)
+            self.assertEqual(self.box.runs(), expected)
+        keeping = lambda time: self.box.run("--ttl", "1h", "--keep-failures", time, "-c", line)
+        self.assertEqual(keeping("1m"), (3, "no\n", ""))
+        self.assertEqual(keeping("1m"), (3, "no\n", ""))
+        self.assertEqual(self.box.runs(), 3)
+        self.box.run("--ttl", "1h", "-c", line)
+        self.assertEqual(self.box.runs(), 4)
+        self.box.age(61)
+        keeping("1m")
+        self.assertEqual(self.box.runs(), 5)
+
+    def test_T7_what_did_not_end_by_itself_is_never_kept(self):
+        keep = ("--ttl", "1h", "--keep-failures", "1h", "-v")
+        for words, status in (
+            (("-c", "kill -TERM $$"), 128 + signal.SIGTERM),
+            (("--timeout", "0.01", "sleep", "100"), 124),
+            (("/no/such",), 127),
+            (("/etc/passwd",), 126),
+            (("-c", "exit 127"), 127),
+        ):
+            result = self.box.run(*keep, *words)
+            self.assertEqual(result[0], status, words)
+            self.assertIn("not kept: ", result[2])
+            self.assertEqual(self.box.entries(), [])
+
+    def test_T8_a_reader_that_goes_away_leaves_and_the_run_goes_on_for_the_store(self):
+        gate = self.box.gate()
+        line = f"echo run >>runs; echo out; read x <{gate}; echo more"
+        process = self.box.start("run", "--ttl", "1h", "-c", line)
+        self.assertEqual(process.stdout.readline(), b"out\n")
+        process.stdout.close()
+        another = self.box.start("run", "-c", line)  # sees that the run lives on
+        self.assertEqual(another.stdout.readline(), b"out\n")
+        another.send_signal(signal.SIGTERM)
+        another.wait()
+        if process.poll() is None:
+            with open(gate, "w") as file:
+                file.write("\n")
+        process.wait()
+        self.box.nothing_in_flight()
+
+    def test_T11_a_result_is_of_the_program_that_made_it(self):
+        tool = self.box.file("tool", "#!/bin/sh\necho run >>runs; echo one\n", 0o755)
+        ask = lambda: self.box.out("--ttl", "1h", "./tool")
+        self.assertEqual([ask(), ask()], ["one\n", "one\n"])
+        self.assertEqual(self.box.runs(), 1)
+        os.unlink(tool)
+        self.box.file("tool", "#!/bin/sh\necho run >>runs; echo two\n", 0o755)
+        self.assertEqual(ask(), "two\n")
+
+    def test_T12_what_is_asked_of_the_store_is_no_part_of_the_key(self):
+        self.box.run("--ttl", "1h", "-c", COUNTED)
+        for words in (
+            ("--ttl", "2h"),
+            ("--max-age", "1h"),
+            ("--ttl", "1h", "--stale", "1m"),
+            ("--ttl", "1h", "--keep-failures", "1h"),
+            ("--ttl", "1h", "--wait", "5", "--timeout", "9"),
+        ):
+            self.assertEqual(self.box.run(*words, "-c", COUNTED), (0, "out\n", "err\n"))
+        self.assertEqual(self.box.runs(), 1)
+
+    def test_T13_who_asks_on_completion_is_served_by_it(self):
+        line = f"{COUNTED}; : "
+        first = self.box.start("run", "--ttl", "1h", "-c", line)
+        first.communicate()  # its end is told after the result is there
+        self.assertEqual(self.box.run("--ttl", "1h", "-c", line)[1], "out\n")
+        self.assertEqual(self.box.runs(), 1)
+
+    def test_T14_bytes_streams_and_large_output(self):
+        line = "printf 'a\\0b\\377'; printf 'no newline' >&2; head -c 3000000 /dev/zero; exit 0"
+        first = self.box.run("--ttl", "1h", "-c", line)
+        self.assertEqual(len(first[1]), 3000004)
+        self.assertEqual(self.box.run("--ttl", "1h", "-c", line), first)
+
+    def test_T14_a_hit_ends_like_a_run_when_nobody_reads(self):
+        line = "head -c 3000000 /dev/zero"
+        self.box.run("--ttl", "1h", "-c", line)
+        process = self.box.start("run", "--ttl", "1h", "-c", line)
+        process.stdout.read(10)
+        process.stdout.close()
+        self.assertEqual(process.wait(), -signal.SIGPIPE)
+        self.assertEqual(process.stderr.read(), b"")
+
+
+class Store(Test):
+    def test_T15_what_cannot_be_written_is_said_and_fails_nothing(self):
+        os.makedirs(self.box.path("home/.cache"))
+        with open(self.box.path("home/.cache/coalesce"), "w"):
+            pass
+        status, out, err = self.box.run("--ttl", "1h", "-c", COUNTED)
+        self.assertEqual((status, out), (0, "out\n"))
+        self.assertEqual(err.replace("err\n", "", 1).count("\n"), 1)
+        self.assertIn("not kept: ", err)
+
+    def test_T15_a_full_disk(self):
+        mount = self.box.path("small")
+        os.mkdir(mount)
+        if os.geteuid() != 0 or subprocess.call(
+            ["mount", "-t", "tmpfs", "-o", "size=64k,mode=0700", "none", mount], stderr=subprocess.DEVNULL
+        ):
+            self.skipTest("T15 a full disk: no mount")
+        self.addCleanup(subprocess.call, ["umount", "-l", mount])
+        status, out, err = self.box.run("--ttl", "1h", "--cache-dir", mount, "-c", "head -c 200000 /dev/zero")
+        self.assertEqual((status, len(out)), (0, 200000))
+        self.assertIn("No space left on device", err)
+        self.assertEqual(self.box.entries(mount), [])
+        self.assertEqual(self.box.run("--ttl", "1h", "--cache-dir", mount, "-c", COUNTED)[0], 0)
+        self.assertEqual(len(self.box.entries(mount)), 1)
+
+    def test_T15_a_damaged_entry_is_removed_and_run_again(self):
+        self.box.run("--ttl", "1h", "-c", COUNTED)
+        (path,) = self.box.entries()
+        with open(path, "rb") as file:
+            whole = file.read()
+        for spoilt in (b"", whole[:100], whole[:-1], whole[:300] + b"x" + whole[301:], os.urandom(len(whole))):
+            before = self.box.runs()
+            with open(path, "wb") as file:
+                file.write(spoilt)
+            self.assertEqual(self.box.run("--ttl", "1h", "-c", COUNTED), (0, "out\n", "err\n"))
+            self.assertEqual(self.box.runs(), before + 1)
+
+    def test_T16_where_it_is(self):
+        self.box.run("--ttl", "1h", "true")
+        (path,) = self.box.entries()
+        self.assertEqual(mode_of(path), 0o600)
+        self.assertEqual(mode_of(os.path.dirname(path)), 0o700)
+        for name, words, env in (
+            ("xdg/coalesce", (), {"XDG_CACHE_HOME": self.box.path("xdg")}),
+            ("named", ("--cache-dir", self.box.path("named")), {}),
+            ("variable", (), {"COALESCE_CACHE_DIR": self.box.path("variable")}),
+            ("work/relative", ("--cache-dir", "relative"), {"COALESCE_CACHE_DIR": "/nowhere"}),
+        ):
+            self.box.run("--ttl", "1h", *words, "true", env=env)
+            self.assertEqual(len(self.box.entries(self.box.path(name))), 1, name)
+        self.assertEqual(len(self.box.entries()), 1)
+
+    def test_T16_whatever_the_umask(self):
+        self.box.run("--ttl", "1h", "-c", "umask; echo x", umask=0o777)
+        directories = [os.path.dirname(path) for path in self.box.entries()]
+        self.assertEqual([mode_of(path) for path in directories], [0o700])
+        modes = {mode_of(os.path.join(directories[0], name)) for name in os.listdir(directories[0])}
+        self.assertEqual(modes, {0o600})
+
+    def test_T16_a_named_directory_serves_other_namespaces(self):
+        unshare = ["unshare", "-mu"]
+        if os.geteuid() != 0 or subprocess.call([*unshare, "true"], stderr=subprocess.DEVNULL):
+            self.skipTest("T16 other namespaces: no unshare")
+        from sandbox import COALESCE
+
+        def elsewhere(*words):
+            return subprocess.run(
+                [*unshare, COALESCE, "run", "--ttl", "1h", *words, "-c", COUNTED],
+                cwd=self.box.work, env=self.box.env, capture_output=True, check=True,
+            ).stdout
+
+        self.box.run("--ttl", "1h", "-c", COUNTED)
+        elsewhere()
+        self.assertEqual(self.box.runs(), 2)
+        named = ("--cache-dir", self.box.path("named"))
+        self.box.run("--ttl", "1h", *named, "-c", COUNTED)
+        self.assertEqual(elsewhere(*named), b"out\n")
+        self.assertEqual(self.box.runs(), 3)
+
+    def test_T16_below_another_users_home_nothing_is_made(self):
+        if os.geteuid() != 0:
+            self.skipTest("T16 another user's home: no root")
+        os.chown(self.box.path("home"), 65534, 65534)
+        status, out, err = self.box.run("--ttl", "1h", "-c", COUNTED)
+        self.assertEqual((status, out), (0, "out\n"))
+        self.assertIn("not kept: ", err)
+        self.assertEqual(os.listdir(self.box.path("home")), [])
+
+    def test_T19_one_that_is_too_long_is_not_kept(self):
+        self.box.call("cache", "limits", "--max-entry", "100K")
+        status, out, err = self.box.run("--ttl", "1h", "-v", "-c", "head -c 200000 /dev/zero")
+        self.assertEqual((status, len(out)), (0, 200000))
+        self.assertIn("the limit is 100 KiB", err)
+        self.assertEqual(self.box.entries(), [])
+
+    def test_T21_forgotten_during_the_run_is_not_kept(self):
+        for how in (("forget",), ("clear",)):
+            with self.subTest(how=how):
+                gate = self.box.gate("gate-" + how[0])
+                line = f"echo out; read x <{gate}"
+                self.box.run("--ttl", "1h", "true")  # there is a store
+                process = self.box.start("run", "--ttl", "1h", "-v", "-c", line)
+                self.assertEqual(process.stdout.readline(), b"out\n")
+                self.assertEqual(self.box.call("cache", *how, *(("-c", line) if how == ("forget",) else ()))[0], 0)
+                with open(gate, "w") as file:
+                    file.write("\n")
+                _, err = process.communicate()
+                self.assertIn(b"forgotten", err)
+                self.assertIn("nothing is kept", self.box.call("cache", "show", "-c", line)[2])
+
+    def test_T22_no_secret_lies_on_disk(self):
+        self.box.run("--ttl", "1h", "--stdin", "-c", "cat >/dev/null; echo out", input=b"s3cret-in",
+                     env={"TOKEN": "s3cret-env"})
+        for path in self.box.entries():
+            with open(path, "rb") as file:
+                self.assertNotIn(b"s3cret", file.read())
+        self.assertEqual(len(self.box.entries()), 1)
+
+    def test_T24_what_happened_is_said_with_v(self):
+        _, _, err = self.box.run("--ttl", "1h", "-v", "-c", COUNTED)
+        self.assertIn("kept for 1h", err)
+        self.box.age(250)
+        _, _, err = self.box.run("--ttl", "1h", "-v", "-c", COUNTED)
+        self.assertIn("kept result of ", err)
+        self.assertIn("4m 10s old", err)
+        _, _, err = self.box.run("--ttl", "1h", "--stale", "1s", "-v", "-c", COUNTED)
+        self.assertIn("refreshing", err)
+        _, _, err = self.box.run("--ttl", "1h", "-v", "-c", "exit 3")
+        self.assertIn("not kept: exit 3", err)
+
+
+class Depending(Test):
+    def test_T9_files_are_parts_of_the_key(self):
+        self.box.file("a", "1")
+        ask = lambda *more: self.box.run("--ttl", "1h", *(more or ("--depends", "a")), "-c", COUNTED)
+        ask()
+        ask()
+        self.assertEqual(self.box.runs(), 1)
+        self.box.file("a", "2")
+        ask()
+        self.assertEqual(self.box.runs(), 2)
+        self.box.file("a", "1")
+        ask()
+        self.assertEqual(self.box.runs(), 2)
+        os.unlink(os.path.join(self.box.work, "a"))
+        ask()
+        self.assertEqual(self.box.runs(), 3)
+
+    def test_T9_two_states_are_two_flights(self):
+        gate = self.box.gate()
+        line = f"echo run >>runs; echo out; read x <{gate}"
+        self.box.file("a", "1")
+        one = self.box.start("run", "--depends", "a", "-c", line)
+        self.assertEqual(one.stdout.readline(), b"out\n")
+        self.box.file("a", "2")
+        other = self.box.start("run", "--depends", "a", "-c", line)
+        self.assertEqual(other.stdout.readline(), b"out\n")
+        self.assertEqual(self.box.runs(), 2)
+
+    def test_T9_modtime_and_lists(self):
+        path = self.box.file("a", "1")
+        os.utime(path, (1000, 1000))
+        ask = lambda: self.box.run("--ttl", "1h", "--modtime", "a", "-c", COUNTED)
+        ask()
+        self.box.file("a", "2")
+        os.utime(path, (1000, 1000))
+        ask()
+        self.assertEqual(self.box.runs(), 1)
+        os.utime(path, (1000, 1001))
+        ask()
+        self.assertEqual(self.box.runs(), 2)
+        listed = lambda text: self.box.run("--ttl", "1h", "--depends-from", "-", "-c", COUNTED, input=text)
+        listed(b"a\0")
+        listed(b"a\0")
+        self.assertEqual(self.box.runs(), 3)
+        self.box.file("list", "a\n")
+        self.box.run("--ttl", "1h", "--depends-from", "list", "-c", COUNTED)
+        self.assertEqual(self.box.runs(), 3)
+        self.box.file("a", "3")
+        listed(b"a\0")
+        self.assertEqual(self.box.runs(), 4)
+
+    def test_T9_equal_work_trees_share_with_ignore_cwd(self):
+        for tree in ("one", "two"):
+            self.box.file(f"{tree}/src/a", "1")
+        ask = lambda tree: self.box.run(
+            "--ttl", "1h", "--ignore-cwd", "--depends", "src", "-c", f"echo run >>{self.box.work}/runs",
+            cwd=os.path.join(self.box.work, tree))
+        ask("one")
+        ask("two")
+        self.assertEqual(self.box.runs(), 1)
+        self.box.file("two/src/b", "")
+        ask("two")
+        self.assertEqual(self.box.runs(), 2)
+
+    def test_T9_what_cannot_be_read_is_refused(self):
+        status, _, err = self.box.run("--depends", "/dev/null", "true")
+        self.assertEqual(status, 125)
+        self.assertIn("/dev/null", err)
+
+    def test_T10_what_changed_during_the_run_is_not_kept(self):
+        self.box.file("src/a", "1")
+        status, out, err = self.box.run("--ttl", "1h", "-v", "--depends", "src", "-c", "echo 2 >src/a; echo out")
+        self.assertEqual((status, out), (0, "out\n"))
+        self.assertIn("not kept: src/a changed during the run", err)
+        self.assertEqual(self.box.entries(), [])
+
+
+class Seeing(Test):
+    def test_T23_list_show_forget_clear(self):
+        self.box.run("--ttl", "1h", "-c", COUNTED)
+        self.box.run("--ttl", "1h", "-c", "echo other")
+        _, out, _ = self.box.call("cache")
+        rows = out.splitlines()
+        self.assertEqual(rows[0].split(), "KEY AGE LEFT EXIT RAN SIZE COMMAND".split())
+        self.assertTrue(rows[1].endswith("echo other"), out)
+        _, out, _ = self.box.call("cache", "list", "--json")
+        facts = [json.loads(line) for line in out.splitlines()]
+        self.assertEqual([fact["command"] for fact in facts], ["echo other", COUNTED])
+        self.assertEqual(facts[1]["exit"], 0)
+        self.assertEqual(self.box.call("cache", "show", "--output", "-c", COUNTED), (0, "out\n", "err\n"))
+        self.assertIn("exit       0", self.box.call("cache", "show", facts[1]["key"][:8])[1])
+        self.assertEqual(self.box.call("cache", "forget", facts[1]["key"][:8])[0], 0)
+        status, _, err = self.box.call("cache", "show", facts[1]["key"])
+        self.assertEqual(status, 1)
+        self.assertIn("nothing is kept", err)
+        self.assertEqual(len(self.box.entries()), 1)
+        self.assertEqual(self.box.call("cache", "clear"), (0, "", ""))
+        self.assertEqual(self.box.entries(), [])
+
+    def test_T23_wrong_uses_are_told(self):
+        for words, said in (
+            (("nonsense",), "there is no operation 'nonsense'"),
+            (("forget",), "which result?"),
+            (("clear", "x"), "takes no command, and no id"),
+            (("show", "a", "b"), "one id"),
+        ):
+            status, _, err = self.box.call("cache", *words)
+            self.box.run("--ttl", "1h", "true")
+            status, _, err = self.box.call("cache", *words)
+            self.assertEqual(status, 125, words)
+            self.assertIn(said, err)
+
+    def test_T19_clean_and_limits(self):
+        for number in range(5):
+            self.box.run("--ttl", "1h", "-c", f"echo {number}")
+        self.assertIn("1 GiB", self.box.call("cache", "limits")[1])
+        self.assertIn("results      3", self.box.call("cache", "limits", "--max-results", "3")[1])
+        self.assertIn("removed", self.box.call("cache", "clean")[1])
+        self.assertLessEqual(len(self.box.entries()), 3)
+        self.box.age(3601)
+        self.box.call("cache", "clean")
+        self.assertEqual(self.box.entries(), [])
+
+    def test_T25_key_says_what_is_kept(self):
+        self.assertIn("not kept", self.box.call("key", "-c", COUNTED)[1])
+        self.box.run("--ttl", "1h", "-c", COUNTED, env={"CI_JOB_ID": "1"})
+        self.box.age(250)
+        self.assertIn("kept: 4m 10s old, exit 0", self.box.call("key", "-c", COUNTED, env={"CI_JOB_ID": "1"})[1])
+        self.assertIn("not served: ", self.box.call("key", "-c", COUNTED, env={"CI_JOB_ID": "2"})[1])
+        self.assertIn("differs in environment: CI_JOB_ID",
+                      self.box.call("key", "-c", COUNTED, env={"CI_JOB_ID": "2"})[1])
+
+    def test_T26_stats_count_hits_and_refreshes(self):
+        for _ in range(3):
+            self.box.run("--ttl", "1h", "-c", COUNTED)
+        stats = json.loads(self.box.call("stats", "--json")[1])
+        self.assertEqual(stats["kept"]["hits"], 2)
+
+
+if __name__ == "__main__":
+    main()

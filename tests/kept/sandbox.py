@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: MIT
+"""Kept results, end to end: the real binary with a home, a place and a cache of its own.
+
+Nothing here sleeps. A result grows old by having its times rewritten on disk; a command that
+must be under way is held on a FIFO, and is known to be there by what it wrote first; a run in the
+background is waited for by the lock on the file that it holds, or by `status`.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import stat
+import struct
+import subprocess
+import sys
+import tempfile
+import unittest
+
+COALESCE = os.environ["COALESCE"]
+NOT_TRIED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../not_tried")
+
+HEADER = 256
+CHECKSUM_AT = 224
+TIMES_AT = 80  # started wall, started boot, ended wall, ended boot: nanoseconds
+
+
+def checksum(data):
+    return hashlib.blake2b(data, digest_size=16).digest()
+
+
+class Sandbox:
+    def __init__(self):
+        self.directory = tempfile.mkdtemp(prefix="coalesce-kept-")
+        for name in ("home", "runtime", "work"):
+            os.mkdir(self.path(name), 0o700)
+        self.work = self.path("work")
+        self.env = {
+            "PATH": os.environ["PATH"],
+            "HOME": self.path("home"),
+            "XDG_RUNTIME_DIR": self.path("runtime"),
+            "LC_ALL": "C",
+        }
+        for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS"):
+            if name in os.environ:
+                self.env[name] = os.environ[name]
+        self.started = []
+
+    def close(self):
+        for process in self.started:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def path(self, name):
+        return os.path.join(self.directory, name)
+
+    def file(self, name, text="", mode=0o644):
+        path = os.path.join(self.work, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w") as file:
+            file.write(text)
+        os.chmod(path, mode)
+        return path
+
+    def read(self, name):
+        with contextlib.suppress(FileNotFoundError):
+            with open(os.path.join(self.work, name)) as file:
+                return file.read()
+        return ""
+
+    def runs(self, name="runs"):
+        return self.read(name).count("\n")
+
+    def start(self, *words, stdin=subprocess.DEVNULL, cwd=None, env=None, **more):
+        process = subprocess.Popen(
+            [COALESCE, *words],
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=cwd or self.work,
+            env={**self.env, **(env or {})},
+            **more,
+        )
+        self.started.append(process)
+        return process
+
+    def call(self, *words, input=None, **more):
+        """Exit status, stdout and stderr."""
+        process = self.start(*words, stdin=subprocess.PIPE if input is not None else subprocess.DEVNULL, **more)
+        out, err = process.communicate(input)
+        return process.returncode, out.decode("latin-1"), err.decode("latin-1")
+
+    def run(self, *words, **more):
+        return self.call("run", *words, **more)
+
+    def out(self, *words, **more):
+        status, out, err = self.run(*words, **more)
+        assert (status, err) == (0, ""), (status, err)
+        return out
+
+    def entries(self, below=None):
+        """Paths of the kept results."""
+        found = []
+        for directory, _, files in os.walk(below or self.path("home/.cache/coalesce")):
+            found += [os.path.join(directory, name) for name in files if len(name.removesuffix(".f")) == 32]
+        return sorted(found)
+
+    def age(self, seconds, below=None, also_started=0):
+        """Makes all that is kept, and the notes of failed refreshes, that much older."""
+        by = int(seconds * 1e9)
+        for path in self.entries(below):
+            info = os.stat(path)
+            with open(path, "r+b") as file:
+                header = bytearray(file.read(HEADER))
+                times = [time - by for time in struct.unpack_from("<4q", header, TIMES_AT)]
+                times[0] -= int(also_started * 1e9)
+                times[1] -= int(also_started * 1e9)
+                struct.pack_into("<4q", header, TIMES_AT, *times)
+                header[CHECKSUM_AT : CHECKSUM_AT + 16] = checksum(bytes(header[:CHECKSUM_AT]))
+                file.seek(0)
+                file.write(header)
+            os.utime(path, ns=(info.st_atime_ns, info.st_mtime_ns - by))
+        for directory, _, files in os.walk(below or self.path("home/.cache/coalesce")):
+            for name in files:
+                if name.endswith(".t"):
+                    with open(os.path.join(directory, name), "r+") as file:
+                        wall, boot, boot_id = file.read().split()
+                        file.seek(0)
+                        file.truncate()
+                        file.write(f"{int(wall) - by} {int(boot) - by} {boot_id}\n")
+
+    def gate(self, name="gate"):
+        """A FIFO that holds whoever reads it; opened by writing."""
+        path = os.path.join(self.work, name)
+        os.mkfifo(path)
+        return path
+
+    def status(self):
+        _, out, _ = self.call("status", "--json")
+        return [json.loads(line) for line in out.splitlines()]
+
+    def nothing_in_flight(self):
+        """Waits until no wrapper's flight is live."""
+        while self.status():
+            pass
+
+
+class Test(unittest.TestCase):
+    def setUp(self):
+        self.box = Sandbox()
+        self.addCleanup(self.box.close)
+
+
+def main():
+    program = unittest.main(exit=False)
+    for _, why in program.result.skipped:
+        subprocess.run([NOT_TRIED, *why.split(": ", 1)], check=False)
+    sys.exit(not program.result.wasSuccessful())
+
+
+def mode_of(path):
+    return stat.S_IMODE(os.lstat(path).st_mode)
