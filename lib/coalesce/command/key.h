@@ -47,7 +47,7 @@ struct KeyRules {
     std::optional<std::string> key;  ///< replaces argv, cwd, env and stdin
     /// States of files that the command depends on (SPEC T9): what was named, and a digest.
     std::vector<std::pair<std::string, std::string>> states;
-    std::optional<uid_t> user;       ///< set by a door that serves several users (K3)
+    std::optional<uid_t> user;  ///< set by a door that serves several users (K3)
 };
 
 /// A variable that is no part of a key unless --only-env names it.

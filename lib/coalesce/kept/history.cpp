@@ -64,9 +64,9 @@ Bucket read_bucket(const Descriptor& file, off_t at) {
     return bucket;
 }
 
-std::uint32_t median(std::array<std::uint32_t, remembered_runs> times, std::size_t count) {
-    std::sort(times.begin(), times.begin() + static_cast<std::ptrdiff_t>(count));
-    return times[count / 2];
+std::uint32_t median(std::vector<std::uint32_t>& times) {
+    std::sort(times.begin(), times.end());
+    return times[times.size() / 2];
 }
 
 std::string default_path(const std::vector<std::string>& env) {
@@ -110,14 +110,13 @@ std::optional<Usually> History::find(const Checksum& command) const noexcept {
     for (const Record& record : read_bucket(file, bucket_of(command))) {
         if (record.command != command || record.used == 0) continue;
         for (const bool succeeded : {true, false}) {
-            std::array<std::uint32_t, remembered_runs> times{};
-            std::size_t count = 0;
+            std::vector<std::uint32_t> times;
             for (std::size_t run = 0; run < remembered_runs; ++run)
                 if (record.milliseconds[run] != 0 && ((record.succeeded >> run & 1) != 0) == succeeded)
-                    times[count++] = record.milliseconds[run];
-            if (count > 0)
-                return Usually{.time = std::chrono::milliseconds(median(times, count)),
-                               .runs = static_cast<unsigned>(count)};
+                    times.push_back(record.milliseconds[run]);
+            if (!times.empty())
+                return Usually{.time = std::chrono::milliseconds(median(times)),
+                               .runs = static_cast<unsigned>(times.size())};
         }
     }
     return std::nullopt;
