@@ -176,7 +176,7 @@ void Supervisor::on_line(Wrapper& wrapper, std::string_view line) {
     if (op == "waiters") return tell_waiters(wrapper);
     if (op == "keep") return keep_for_the_store(wrapper);
     if (op == "cancel") return (void)cancel_flight(reception_, wrapper, {}, request->text("flight"));
-    reception_.refuse(wrapper, {}, "bad_request",
+    reception_.refuse(wrapper, {}, request ? "unknown_op" : "bad_json",
                       "a wrapper's flight takes join, signal, keep, status, key, waiters and cancel");
 }
 
