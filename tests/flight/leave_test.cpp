@@ -384,3 +384,117 @@ SCENARIO("F5: a detached membership keeps the run going", "[flight]") {
     executor.run_all();
     CHECK(log.lines == Lines{"watching: = 1"});
 }
+
+SCENARIO("F5: a run that is kept is asked when the last one leaves, and goes on", "[flight]") {
+    GIVEN("a kept run with one requester") {
+        ManualExecutor executor;
+        auto group = std::make_unique<Group<int, int>>(executor);
+        Runs<> runs;
+        Log log;
+        int alone = 0, stopped = 0;
+        auto one = group->join(1, runs.start());
+        auto& completer = runs.completers[0];
+        completer.on_cancel([&] { ++stopped; });
+        completer.keep([&] { ++alone; });
+
+        WHEN("it leaves") {
+            one.leave();
+            THEN("the run is asked at once, is not cancelled, and can still be joined") {
+                CHECK(alone == 1);
+                CHECK(stopped == 0);
+                CHECK(completer.joinable());
+            }
+            AND_WHEN("another joins, and leaves as well") {
+                auto two = group->join(1, runs.start());
+                CHECK(runs.completers.size() == 1);
+                two.leave();
+                THEN("it is asked again") { CHECK(alone == 2); }
+            }
+            AND_WHEN("the run lets go of it") {
+                completer.let_go();
+                THEN("it is cancelled") {
+                    CHECK(stopped == 1);
+                    CHECK(!completer.joinable());
+                }
+            }
+            AND_WHEN("it is cancelled for everyone") {
+                group->cancel(1);
+                THEN("the run is told, once") {
+                    completer.let_go();
+                    CHECK(stopped == 1);
+                }
+            }
+            AND_WHEN("the group ends") {
+                group.reset();
+                THEN("the run is told") { CHECK(stopped == 1); }
+            }
+            AND_WHEN("it lands") {
+                completer.value(1);
+                THEN("its key is free, and nobody is asked or told any more") {
+                    completer.let_go();
+                    CHECK(group->empty());
+                    CHECK(alone == 1);
+                    CHECK(stopped == 0);
+                }
+            }
+        }
+        WHEN("the run lets go while somebody waits") {
+            completer.let_go();
+            THEN("nothing happens until the last one leaves") {
+                CHECK(stopped == 0);
+                one.leave();
+                CHECK(stopped == 1);
+                CHECK(alone == 0);
+            }
+        }
+    }
+    GIVEN("a kept run whose callback joins, leaves and keeps anew") {
+        ManualExecutor executor;
+        Group<int, int> group(executor);
+        Runs<> runs;
+        std::vector<std::string> told;
+        auto one = group.join(1, runs.start());
+        auto& completer = runs.completers[0];
+        completer.keep([&, name = std::string("first")] {
+            told.push_back(name);
+            if (told.size() == 1) group.join(1, runs.start()).leave();
+            completer.keep([&] { told.emplace_back("second"); });
+            told.push_back(name);
+        });
+        WHEN("the last one leaves") {
+            one.leave();
+            THEN("each of them is told, and the callback outlives its replacement") {
+                CHECK(told == std::vector<std::string>{"first", "first", "first", "first"});
+                group.join(1, runs.start()).leave();
+                CHECK(told.back() == "second");
+            }
+        }
+    }
+}
+
+SCENARIO("F9: a run that was closed to joiners may be opened again", "[flight]") {
+    GIVEN("a closed run") {
+        ManualExecutor executor;
+        Group<int, int> group(executor);
+        Runs<> runs;
+        auto one = group.join(1, runs.start());
+        runs.completers[0].close_to_joiners();
+        WHEN("it is opened") {
+            runs.completers[0].open_to_joiners();
+            auto two = group.join(1, runs.start());
+            THEN("who asks joins it") { CHECK(two.id() == one.id()); }
+        }
+        WHEN("somebody asked before it was opened") {
+            auto two = group.join(1, runs.start());
+            runs.completers[0].open_to_joiners();
+            auto three = group.join(1, runs.start());
+            THEN("the run that was promised stays, and who asks now joins the first") {
+                CHECK(two.id() != one.id());
+                CHECK(three.id() == one.id());
+                runs.land(1);
+                executor.run_all();
+                CHECK(runs.started == 2);
+            }
+        }
+    }
+}

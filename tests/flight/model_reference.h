@@ -46,7 +46,7 @@ class Reference {
         long leader;
         bool listed = false, stored_start = false, started = false, starting = false, begun = false, landed = false,
              settled = false, cancelled = false, closed = false, completed = false, dropped = false, on_cancel = false,
-             delivery_posted = false, cancelled_delivery_posted = false;
+             kept = false, delivery_posted = false, cancelled_delivery_posted = false;
         int predecessor = -1, successor = -1;
         long joined = 0;
         std::string outcome = {};
@@ -123,6 +123,14 @@ class Reference {
             case Kind::kClose:
                 flights_[at(flight_led_by(number(0)))].closed = true;
                 return;
+            case Kind::kOpen:
+                flights_[at(flight_led_by(number(0)))].closed = false;
+                return;
+            case Kind::kKeep:
+                return keep(flight_led_by(number(0)));
+            case Kind::kLetGo:
+                let_go(flight_led_by(number(0)));
+                return expect(Kind::kReturned, {});
             case Kind::kQueue:
                 flights_[at(flight_led_by(number(0)))].begun = false;
                 return;
@@ -288,6 +296,18 @@ class Reference {
         if (flights_[at(flight)].cancelled) tasks_.push_back({Task::kLateCancel, flight});
     }
 
+    void keep(int flight) {
+        if (!flights_[at(flight)].landed) flights_[at(flight)].kept = true;
+    }
+
+    void let_go(int number) {
+        Flight& flight = flights_[at(number)];
+        if (!flight.kept) return;
+        flight.kept = false;
+        const bool alone = flight.settled || flight.waiting.empty();
+        if (alone && !flight.landed) request_cancel(number);
+    }
+
     void cancel(int group, int key) {
         const int live = listed(group, key);
         long told = 0;
@@ -425,10 +445,12 @@ class Reference {
     void member_gone(int flight) {
         ++groups_[at(flights_[at(flight)].group)].leaves;
         if (!flights_[at(flight)].waiting.empty()) return;
-        if (flights_[at(flight)].started)
-            request_cancel(flight);
-        else
+        if (!flights_[at(flight)].started)
             never_start(flight);
+        else if (flights_[at(flight)].kept)
+            tell_run(Kind::kAlone, flight);
+        else
+            request_cancel(flight);
     }
 
     void never_start(int number) {
@@ -474,9 +496,13 @@ class Reference {
     void call_on_cancel(int flight) {
         if (!flights_[at(flight)].on_cancel) return;
         flights_[at(flight)].on_cancel = false;
+        tell_run(Kind::kCancelled, flight);
+    }
+
+    void tell_run(Kind what, int flight) {
         const int outer = current_;
         current_ = -1;
-        event(Kind::kCancelled, {flights_[at(flight)].leader});
+        event(what, {flights_[at(flight)].leader});
         current_ = outer;
     }
 

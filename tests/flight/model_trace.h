@@ -24,6 +24,9 @@ enum class Kind {
     kError,
     kDropCompleter,
     kClose,
+    kOpen,
+    kKeep,
+    kLetGo,
     kQueue,
     kBegin,
     kOnCancel,
@@ -42,6 +45,7 @@ enum class Kind {
     kStart,
     kCall,
     kCancelled,
+    kAlone,
     kCallbackGone,
     kStartGone,
     kEnd,
@@ -49,11 +53,11 @@ enum class Kind {
 
 inline const char* name(Kind kind) {
     static constexpr const char* kNames[] = {
-        "join",          "then",       "leave",          "drop",       "detach",      "stop",
-        "value",         "error",      "drop-completer", "close",      "queue",       "begin",
-        "on-cancel",     "stop-token", "cancel",         "cancel-id",  "forget",      "step",
-        "destroy-group", "look",       "-> joined",      "-> threw",   "-> returned", "START",
-        "CALL",          "CANCELLED",  "CALLBACK-GONE",  "START-GONE", "end"};
+        "join",          "then",           "leave",         "drop",       "detach",      "stop",   "value",
+        "error",         "drop-completer", "close",         "open",       "keep",        "let-go", "queue",
+        "begin",         "on-cancel",      "stop-token",    "cancel",     "cancel-id",   "forget", "step",
+        "destroy-group", "look",           "-> joined",     "-> threw",   "-> returned", "START",  "CALL",
+        "CANCELLED",     "ALONE",          "CALLBACK-GONE", "START-GONE", "end"};
     return kNames[static_cast<std::size_t>(kind)];
 }
 

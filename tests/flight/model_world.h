@@ -297,10 +297,21 @@ class World {
     void tell_completer(std::size_t index) {
         Running& running = *running_[index];
         const long leader = running.leader;
-        switch (below(6)) {
+        switch (below(10)) {
             case 0:
                 note(Kind::kClose, {leader});
                 return running.completer.close_to_joiners();
+            case 4:
+                note(Kind::kOpen, {leader});
+                return running.completer.open_to_joiners();
+            case 5:
+            case 6:
+                note(Kind::kKeep, {leader});
+                return running.completer.keep([this, leader] { event(Kind::kAlone, {leader}); });
+            case 7:
+                note(Kind::kLetGo, {leader});
+                running.completer.let_go();
+                return note(Kind::kReturned, {});
             case 1:
                 note(Kind::kQueue, {leader});
                 return running.completer.queue();

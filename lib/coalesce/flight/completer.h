@@ -4,9 +4,9 @@
 // Whoever runs holds exactly one, and lands the flight with it: a value or an
 // exception, once. Dropping it lands the flight as std::broken_promise, so a
 // run that forgets to answer hangs nobody. The run hears through it that
-// everybody has left, and may close itself to further joiners. It outlives the
-// group if it must, and then does nothing. Delivery is always posted, so a run
-// may complete inside its own start.
+// everybody has left, and may close itself to further joiners, or keep itself for
+// somebody whom the group does not know. It outlives the group if it must, and then
+// does nothing. Delivery is always posted, so a run may complete inside its own start.
 #pragma once
 
 #include <coalesce/flight/flight.h>
@@ -81,6 +81,15 @@ class [[nodiscard]] Completer {
 
     /// Nobody joins from now on; who asks gets the next flight. Those who wait are unaffected.
     void close_to_joiners() noexcept { flight_->close_to_joiners(); }
+    /// Takes that back. A next flight that somebody has asked for meanwhile stays.
+    void open_to_joiners() noexcept { flight_->open_to_joiners(); }
+
+    /// From now on the last waiter's leaving does not cancel the run: it can still be joined,
+    /// and `on_alone` is called, here and now, each time. A cancel() and the group's end
+    /// are as always. Replaces an earlier callback.
+    void keep(UniqueFunction<void()> on_alone) { flight_->keep(std::move(on_alone)); }
+    /// Takes that back: cancels the run if nobody waits.
+    void let_go() noexcept { flight_->let_go(); }
 
     /// The run stands in a queue and has not begun: fresh requests may still
     /// share it, until begin().
@@ -95,7 +104,7 @@ class [[nodiscard]] Completer {
     /// How many wait now.
     [[nodiscard]] std::size_t waiters() const noexcept { return flight_->waiting(); }
 
-    /// Called once, when the run is for nobody any more: the last waiter left,
+    /// Called once, when the run is for nobody any more: the last waiter left and it is not kept,
     /// the flight was cancelled, or the group is gone. Posted if that has already
     /// happened; never called after the landing. Replaces an earlier callback.
     void on_cancel(UniqueFunction<void()> callback) { flight_->on_cancel(std::move(callback)); }

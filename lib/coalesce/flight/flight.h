@@ -255,6 +255,7 @@ class alignas(16) Flight : public FlightBase, public Links {  // its address lea
     [[nodiscard]] bool wanted() const noexcept { return !waiting_.empty() && !settled_; }
 
     void close_to_joiners() noexcept { closed_ = true; }
+    void open_to_joiners() noexcept { closed_ = false; }
     void queue() noexcept { begun_ = false; }
     void begin() noexcept { begun_ = true; }
 
@@ -265,6 +266,14 @@ class alignas(16) Flight : public FlightBase, public Links {  // its address lea
         table_->executor.post([self = Ref<Flight>(this)] {
             if (!self->landed_) self->call_on_cancel();
         });
+    }
+
+    void keep(UniqueFunction<void()> on_alone) {
+        if (!landed_) on_alone_ = std::make_shared<UniqueFunction<void()>>(std::move(on_alone));
+    }
+
+    void let_go() noexcept {
+        if (const auto dropped = std::move(on_alone_); dropped && waiting_count_ == 0) request_cancel();
     }
 
     [[nodiscard]] std::stop_token stop_token() {
@@ -333,10 +342,12 @@ class alignas(16) Flight : public FlightBase, public Links {  // its address lea
         ++table_->stats.leaves;
         if (--waiting_count_ > 0) return;
         const Ref<Flight> self(this);
-        if (started_)
-            request_cancel();
-        else
+        if (!started_)
             never_start();
+        else if (on_alone_)
+            call_on_alone();
+        else
+            request_cancel();
     }
 
     /// Nobody is left to start it for.
@@ -355,6 +366,7 @@ class alignas(16) Flight : public FlightBase, public Links {  // its address lea
         const Ref<Flight> self(this);
         landed_ = true;
         const UniqueFunction<void()> dropped = std::move(on_cancel_);
+        const auto dropped_with_it = std::move(on_alone_);
         ++table_->stats.landings;
         const Ref<Flight> following = listed_ ? table_->depart(*this) : Ref<Flight>{};
         settle(joined_);
@@ -389,6 +401,12 @@ class alignas(16) Flight : public FlightBase, public Links {  // its address lea
         UniqueFunction<void()> callback = std::move(on_cancel_);
         if (callback) callback();
         stop_source_.request_stop();
+    }
+
+    void call_on_alone() noexcept {
+        const FlightScope on_nobodys_behalf{FlightRef()};
+        const auto callback = on_alone_;  // which it may replace
+        if (*callback) (*callback)();
     }
 
     struct Delivery {
@@ -466,6 +484,7 @@ class alignas(16) Flight : public FlightBase, public Links {  // its address lea
     Ref<Flight> successor_;
     Start start_;
     UniqueFunction<void()> on_cancel_;
+    std::shared_ptr<UniqueFunction<void()>> on_alone_;  // null: it is not kept. May be called from within itself
     std::stop_source stop_source_{std::nostopstate};
     Landing<T> landing_;
     [[no_unique_address]] State state_{};
