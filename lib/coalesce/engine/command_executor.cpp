@@ -1,64 +1,17 @@
 // SPDX-License-Identifier: MIT
 #include <coalesce/engine/command_executor.h>
 
-#include <signal.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <system_error>
+#include <span>
 #include <utility>
+#include <vector>
 
-#include <coalesce/command/shell_line.h>
+#include <coalesce/engine/process_source.h>
 #include <coalesce/io/loop.h>
-#include <coalesce/io/unnamed_file.h>
 
 namespace coalesce {
-namespace {
 
 using namespace std::chrono;
-
-// A file rather than a pipe: it needs no feeding while the command runs, and a
-// command that does not read it costs nothing. Sealed, since the child's
-// descriptor could write.
-Result<Descriptor> input_file(const std::string& bytes) {
-    auto file = make_unnamed_file("the command's input");
-    if (!file) return file;
-    std::size_t done = 0;
-    while (done < bytes.size()) {
-        const ssize_t wrote = ::write(file->get(), bytes.data() + done, bytes.size() - done);
-        if (wrote < 0 && errno == EINTR) continue;
-        if (wrote < 0) return system_error_now("keep the command's input");
-        done += static_cast<std::size_t>(wrote);
-    }
-    ::lseek(file->get(), 0, SEEK_SET);
-    seal(file->get());
-    return file;
-}
-
-Outcome refusal_of(const Child::Start& start, const Command& command) {
-    const std::string why = std::error_code(start.error, std::system_category()).message();
-    switch (start.failed) {
-        case Started::Step::directory:
-            return Outcome::refused(start.error, "cannot enter " + command.surroundings->cwd + ": " + why);
-        case Started::Step::execute:
-            return Outcome::not_started(start.error, "cannot run " + display({command.argv.front()}) + ": " + why);
-        case Started::Step::input:
-            return Outcome::refused(start.error, "cannot open /dev/null: " + why);
-        case Started::Step::descriptors:
-            return Outcome::refused(start.error,
-                                    "cannot keep our descriptors from " + display({command.argv.front()}) + ": " + why);
-        default:
-            return Outcome::refused(start.error, "cannot start a process: " + why);
-    }
-}
-
-bool short_of_resources(const Child::Start& start) {
-    return (start.failed == Started::Step::spawn || start.failed == Started::Step::input) &&
-           (start.error == EAGAIN || start.error == ENOMEM || start.error == EMFILE || start.error == ENFILE);
-}
-
-}  // namespace
 
 CommandExecutor::CommandExecutor(Loop& loop, Options options)
     : loop_(loop),
@@ -76,7 +29,8 @@ CommandExecutor::~CommandExecutor() {
     on_landed_ = {};
     on_stalled_ = {};
     // A ticket's holder may have the spool still, and read on.
-    for (const auto& [id, active] : running_) active->completer.state().spool->on_room({});
+    for (const auto& [id, active] : running_)
+        if (active->source) active->completer.state().spool->on_room({});
 }
 
 void CommandExecutor::admit(RunCompleter completer, Job job, system_clock::time_point requested) {
@@ -86,14 +40,15 @@ void CommandExecutor::admit(RunCompleter completer, Job job, system_clock::time_
     run.requested = requested;
     run.refresh = job.refresh;
     completer.on_cancel([this, id] {
-        const auto found = running_.find(id);
-        if (found == running_.end()) return void(cancel(id, milliseconds(0)));
-        found->second->abandoned = true;
-        cancel(id, found->second->job.grace);
+        Active* const active = live(id);
+        if (active != nullptr) active->abandoned = true;
+        cancel(id, active != nullptr ? active->job.grace : milliseconds(0));
     });
     auto active = std::make_unique<Active>(Active{.completer = std::move(completer),
                                                   .job = std::move(job),
-                                                  .child = {},
+                                                  .source = {},
+                                                  .membership = {},
+                                                  .result = {},
                                                   .timeout = {},
                                                   .refusal = {},
                                                   .started_steady = {}});
@@ -125,85 +80,106 @@ void CommandExecutor::start_queued() {
 // False: for want of resources it went back to the queue, until another run ends.
 bool CommandExecutor::launch(FlightId id, std::unique_ptr<Active> active) {
     active->completer.begin();
+    if (options_.sharing != nullptr && !active->membership) {
+        ask(id, std::move(active));
+        return true;
+    }
+    auto source = process(*active);
+    return start(id, std::move(active), std::move(source));
+}
+
+std::unique_ptr<RunSource> CommandExecutor::process(Active& active) {
+    return std::make_unique<ProcessSource>(loop_, options_, line_programs_, active.job);
+}
+
+// With its place: as likely as not it will be run here.
+void CommandExecutor::ask(FlightId id, std::unique_ptr<Active> active) {
+    Active& asking = *active;
+    asking.completer.state().phase = Run::Phase::asking;
+    running_.emplace(id, std::move(active));
+    places_.take(id);
+    asking.membership =
+        options_.sharing->ask(id, asking.job,
+                              {.run_here =
+                                   [this, id] {
+                                       if (auto asked = take_asked(id)) {
+                                           auto source = process(*asked);
+                                           start(id, std::move(asked), std::move(source));
+                                       }
+                                   },
+                               .follow =
+                                   [this, id](std::unique_ptr<RunSource> source) {
+                                       if (auto asked = take_asked(id)) {
+                                           asked->elsewhere = true;
+                                           start(id, std::move(asked), std::move(source));
+                                           start_queued();  // it needs no place
+                                       }
+                                   },
+                               .nobody_else = [this, id] { nobody_else(id); },
+                               .over = [this, id](Outcome outcome) { refuse(id, std::move(outcome)); }});
+}
+
+std::unique_ptr<CommandExecutor::Active> CommandExecutor::take_asked(FlightId id) {
+    const Active* const active = live(id);
+    return active != nullptr && !active->source ? take_running(id) : nullptr;
+}
+
+// False: for want of resources it went back to the queue, until another run ends.
+bool CommandExecutor::start(FlightId id, std::unique_ptr<Active> active, std::unique_ptr<RunSource> source) {
     Run& run = active->completer.state();
     run.spool = std::make_shared<Spool>(spool_limits_);
     run.started = system_clock::now();
     active->started_steady = steady_clock::now();
-    Child::Start start = start_child(id, *active);
-    if (!start.child) {
-        // With others running, their end will bring the resources back.
-        if (short_of_resources(start) && places_.working() > 0) {
-            active->ending = Ending::none;
-            run.spool.reset();  // the next start has its own
-            active->completer.queue();
-            queue_.emplace(id, std::move(active));
-            return false;
-        }
-        ++active->attempts;
-        Outcome refused =
-            active->ending == Ending::refused ? std::move(active->refusal) : refusal_of(start, active->job.command);
-        land(std::move(active), std::move(refused));
-        return true;
+    auto refusal = source->start({[this, active = active.get(), id](Stream stream, std::span<const char> bytes) {
+                                      on_output(*active, id, stream, bytes);
+                                  },
+                                  [this, id](Outcome outcome) { on_ended(id, std::move(outcome)); }});
+    // With others running, their end will bring the resources back.
+    if (refusal && refusal->for_want && places_.working() > 0) {
+        run.phase = Run::Phase::queued;
+        run.spool.reset();  // the next start has its own
+        active->completer.queue();
+        queue_.emplace(id, std::move(active));
+        return false;
     }
     ++active->attempts;
-    ++runs_;
+    if (active->membership) active->completer.keep([this, id] { alone(id); });
     run.phase = Run::Phase::running;
-    run.pid = start.child->pid();
-    active->child = std::move(start.child);
-    run.spool->on_room([child = active->child.get()] { child->resume(); });
-    if (active->job.timeout) {
-        if (!active->timeout) active->timeout.emplace(loop_);
-        active->timeout->start(*active->job.timeout,
-                               [this, active = active.get()] { end(*active, Ending::timed_out, active->job.grace); });
+    if (refusal) {
+        land(std::move(active), std::move(refusal->outcome));
+        return true;
+    }
+    run.pid = source->pid();
+    run.spool->on_room([source = source.get()] { source->resume(); });
+    active->source = std::move(source);
+    if (!active->elsewhere) {
+        ++runs_;
+        places_.take(id);
+        if (active->job.timeout) {
+            if (!active->timeout) active->timeout.emplace(loop_);
+            active->timeout->start(*active->job.timeout,
+                                   [this, id, grace = active->job.grace] { end(id, Ending::timed_out, grace); });
+        }
     }
     running_.emplace(id, std::move(active));
-    places_.take(id);
     if (on_started_) on_started_(id);
     return true;
 }
 
-Child::Start CommandExecutor::start_child(FlightId id, Active& active) {
-    const Command& command = active.job.command;
-    const Surroundings& surroundings = *command.surroundings;
-    const auto events = [this, &active, id] {
-        return Child::Events{
-            [this, &active, id](Stream stream, std::span<const char> bytes) { on_output(active, id, stream, bytes); },
-            [this, id](Outcome outcome) { on_ended(id, std::move(outcome)); }};
-    };
-    if (active.job.launched) return Child::adopt(loop_, std::exchange(active.job.launched, {}).value(), events());
-    Descriptor input;
-    if (command.stdin_bytes) {
-        auto file = input_file(*command.stdin_bytes);
-        if (!file) {
-            active.ending = Ending::refused;
-            active.refusal = Outcome::refused(file.error().code.value(), file.error().message());
-            return {nullptr, Started::Step::spawn, file.error().code.value()};
-        }
-        input = std::move(*file);
-    }
-    const auto start = [&](const std::vector<std::string>& argv, const std::vector<std::string>& env,
-                           const char* path) {
-        Program program{.argv = argv,
-                        .env = env,
-                        .path = path,
-                        .umask = surroundings.umask,
-                        .hook = options_.in_child,
-                        .guard = options_.guard};
-        const bool own = surroundings.cwd == options_.directory && surroundings.directory == options_.directory_itself;
-        if (!surroundings.cwd.empty() && !own) program.directory = surroundings.cwd.c_str();
-        return Child::start(loop_, program, input, events());
-    };
-    if (active.job.line) {
-        if (const auto direct = line_programs_.find(*active.job.line, command.surroundings)) {
-            Child::Start started = start(direct->argv, *direct->env, direct->path.c_str());
-            // What cannot be executed is the shell's to explain, in its own words.
-            active.direct = static_cast<bool>(started.child);
-            if (started.child || started.failed != Started::Step::execute) return started;
-        }
-    }
-    if (active.job.line && active.job.line->find_first_of("-+") == 0)  // or the shell takes it as its own options
-        return start({command.argv[0], "-c", "--", *active.job.line}, surroundings.env, nullptr);
-    return start(command.argv, surroundings.env, nullptr);
+// Between two tries it stands in the queue. What is over is about to land.
+CommandExecutor::Active* CommandExecutor::going_on(FlightId id) const {
+    const auto queued = queue_.find(id);
+    return queued != queue_.end() ? queued->second.get() : live(id);
+}
+
+void CommandExecutor::alone(FlightId id) {
+    if (Active* const active = going_on(id)) active->membership->alone();
+}
+
+// Who has joined meanwhile stays, and there will be a next time to ask.
+void CommandExecutor::nobody_else(FlightId id) {
+    Active* const active = going_on(id);
+    if (active != nullptr && active->completer.waiters() == 0) active->completer.let_go();
 }
 
 void CommandExecutor::on_output(Active& active, FlightId id, Stream stream, std::span<const char> bytes) {
@@ -217,31 +193,39 @@ void CommandExecutor::on_output(Active& active, FlightId id, Stream stream, std:
     if (spool.replayable()) return;
     active.completer.close_to_joiners();
     if (!spool.full() || active.ending == Ending::cancelled) return;
-    active.child->pause();
+    active.source->pause();
     if (on_stalled_) on_stalled_(id);
 }
 
-void CommandExecutor::end(Active& active, Ending ending, milliseconds grace) {
-    if (active.ending == Ending::none) active.ending = ending;
+CommandExecutor::Active* CommandExecutor::live(FlightId id) const {
+    const auto found = running_.find(id);
+    return found == running_.end() ? nullptr : found->second.get();
+}
+
+std::unique_ptr<CommandExecutor::Active> CommandExecutor::take_running(FlightId id) {
+    auto node = running_.extract(id);
+    places_.give_back(id);
+    return std::move(node.mapped());
+}
+
+void CommandExecutor::end(FlightId id, Ending ending, milliseconds grace, Outcome refusal) {
+    Active& active = *live(id);
+    if (!active.source)  // nothing runs yet
+        return land(take_running(id), ending == Ending::refused ? std::move(refusal) : Outcome::cancelled());
+    if (active.ending == Ending::none) {
+        active.ending = ending;
+        active.refusal = std::move(refusal);
+    }
     active.completer.state().phase = Run::Phase::ending;
     if (ending != Ending::timed_out || active.attempts > active.job.retries) active.completer.close_to_joiners();
-    if (ending != Ending::timed_out) active.child->resume();
-    active.child->terminate(grace);
+    if (ending != Ending::timed_out) active.source->resume();
+    active.source->terminate(grace);
 }
 
 void CommandExecutor::on_ended(FlightId id, Outcome outcome) {
-    auto node = running_.extract(id);
-    std::unique_ptr<Active> active = std::move(node.mapped());
-    places_.give_back(id);
+    std::unique_ptr<Active> active = take_running(id);
     if (active->timeout) active->timeout->stop();
     active->completer.state().spool->on_room({});  // the spool may outlive what it would resume
-    if (active->direct && active->ending == Ending::none) {
-        // The shell would have stayed its parent, and have had something to say.
-        ShellEnd end = end_as_shell_would(outcome);
-        outcome = std::move(end.outcome);
-        auto kept = active->completer.state().spool->append(Stream::err, end.notice);
-        if (!kept) outcome = Outcome::refused(kept.error().code.value(), "cannot " + kept.error().message());
-    }
     switch (active->ending) {
         case Ending::none:
             break;
@@ -258,8 +242,9 @@ void CommandExecutor::on_ended(FlightId id, Outcome outcome) {
     const bool may_retry = active->ending == Ending::none || active->ending == Ending::timed_out;
     // Output that someone may have passed on cannot be taken back.
     const bool kept_whole = active->completer.state().spool->replayable();
-    if (!outcome.success() && may_retry && kept_whole && !no_more_ && active->attempts <= active->job.retries) {
-        active->child.reset();
+    if (!outcome.success() && may_retry && kept_whole && !no_more_ && !active->elsewhere &&
+        active->attempts <= active->job.retries) {
+        active->source.reset();
         active->ending = Ending::none;
         active->completer.state().phase = Run::Phase::queued;
         queue_.emplace(id, std::move(active));  // its old number: before all who came later
@@ -270,6 +255,7 @@ void CommandExecutor::on_ended(FlightId id, Outcome outcome) {
 
 void CommandExecutor::land(std::unique_ptr<Active> active, Outcome outcome) {
     Run& run = active->completer.state();
+    const bool shared = active->membership && run.phase != Run::Phase::asking;
     run.phase = Run::Phase::ending;
     run.pid = -1;
     if (run.spool) run.spool->close();
@@ -284,7 +270,24 @@ void CommandExecutor::land(std::unique_ptr<Active> active, Outcome outcome) {
                   .duration = active->attempts > 0 ? steady_clock::now() - active->started_steady : nanoseconds(0),
                   .attempts = active->attempts});
     if (run.retention) run.retention->keep(result);
+    if (shared) return conclude(id, std::move(active), std::move(result));
     deliver(std::move(active), std::move(result));
+}
+
+// Those elsewhere first. Until they are told the flight stays in the table, and can be joined.
+void CommandExecutor::conclude(FlightId id, std::unique_ptr<Active> active, std::shared_ptr<const RunResult> result) {
+    active->source.reset();
+    Sharing::Membership& membership = *active->membership;
+    const RunResult& told = *result;
+    active->result = std::move(result);
+    concluding_.emplace(id, std::move(active));
+    start_queued();
+    membership.conclude(told, [this, id] {
+        auto concluded = concluding_.extract(id);
+        if (!concluded) return;
+        auto landing = std::move(concluded.mapped()->result);
+        deliver(std::move(concluded.mapped()), std::move(landing));
+    });
 }
 
 void CommandExecutor::deliver(std::unique_ptr<Active> active, std::shared_ptr<const RunResult> result) {
@@ -302,22 +305,19 @@ bool CommandExecutor::cancel(FlightId id, milliseconds grace) {
         land(std::move(waiting.mapped()), Outcome::cancelled());
         return true;
     }
-    const auto found = running_.find(id);
-    if (found == running_.end()) return flights_.cancel(id) > 0;  // it waits behind another run
-    end(*found->second, Ending::cancelled, grace);
+    if (concluding_.contains(id)) return true;
+    if (live(id) == nullptr) return flights_.cancel(id) > 0;  // it waits behind another run
+    end(id, Ending::cancelled, grace);
     return true;
 }
 
 void CommandExecutor::refuse(FlightId id, Outcome refusal) {
-    const auto found = running_.find(id);
-    if (found == running_.end()) return;
-    found->second->refusal = std::move(refusal);
-    end(*found->second, Ending::refused, milliseconds(0));
+    if (live(id) != nullptr) end(id, Ending::refused, milliseconds(0), std::move(refusal));
 }
 
 std::shared_ptr<Spool> CommandExecutor::spool_of(FlightId id) const {
-    const auto found = running_.find(id);
-    return found == running_.end() ? nullptr : found->second->completer.state().spool;
+    const Active* const active = live(id);
+    return active == nullptr ? nullptr : active->completer.state().spool;
 }
 
 void CommandExecutor::hold(bool held) {
@@ -341,16 +341,17 @@ void CommandExecutor::cancel_all(milliseconds grace) {
 }
 
 void CommandExecutor::signal(FlightId id, int number) {
-    const auto found = running_.find(id);
-    if (found != running_.end()) found->second->child->signal(number);
+    const Active* const active = live(id);
+    if (active != nullptr && active->source) active->source->signal(number);
 }
 
 CommandExecutor::Counts CommandExecutor::counts() const { return {queue_.size(), running_.size(), runs_}; }
 
 bool CommandExecutor::is_own(pid_t pid) const noexcept {
     if (options_.guard != nullptr && options_.guard->pid() == pid) return true;
-    return std::any_of(running_.begin(), running_.end(),
-                       [pid](const auto& running) { return running.second->child->pid() == pid; });
+    return std::any_of(running_.begin(), running_.end(), [pid](const auto& running) {
+        return running.second->source && running.second->source->pid() == pid;
+    });
 }
 
 CommandExecutor::Loan CommandExecutor::lend_place_of(FlightId id) {

@@ -2,13 +2,12 @@
 // CommandExecutor: command flights on the primitive, under a limit of runs.
 //
 // One Group is the one table of what is in flight (SPEC L5). This class gives its
-// flights a process: a queue in the order of first requests (F12), a child, its
-// spool, timeout, retries and cancellation. It delivers nothing itself: a
-// requester holds a ticket, reads the spool, and learns the result when the
-// flight lands.
+// flights a run: a queue in the order of first requests (F12), a source of output, a
+// spool, timeout, retries and cancellation. What the source is, a process or a run
+// that is followed elsewhere, is RunSource's. It delivers nothing itself: a requester
+// holds a ticket, reads the spool, and learns the result when the flight lands.
 #pragma once
 
-#include <coalesce/command/command.h>
 #include <coalesce/command/key.h>
 #include <coalesce/flight/group.h>
 
@@ -16,33 +15,21 @@
 #include <cstddef>
 #include <map>
 #include <memory>
-#include <optional>
 #include <string>
 #include <unordered_map>
 
+#include <coalesce/engine/executor_options.h>
+#include <coalesce/engine/job.h>
 #include <coalesce/engine/line_program.h>
 #include <coalesce/engine/places.h>
 #include <coalesce/engine/run.h>
-#include <coalesce/io/child.h>
+#include <coalesce/engine/run_source.h>
+#include <coalesce/engine/sharing.h>
 #include <coalesce/io/watch.h>
 
 namespace coalesce {
 
 class Loop;
-
-/// What a flight is to run, and how. Made only for the request that leads.
-struct Job {
-    Command command;
-    /// Set when the command is a shell line: it may then be executed directly.
-    std::optional<std::string> line;
-    std::string title;
-    std::optional<std::chrono::milliseconds> timeout;  ///< of one attempt (F10)
-    unsigned retries = 0;                              ///< further attempts after a failure
-    std::chrono::milliseconds grace{10'000};           ///< from TERM to KILL
-    std::optional<Child::Launched> launched;           ///< its first process, where that was started already
-    std::shared_ptr<Retention> retention;              ///< becomes its Run's, unless that has one
-    bool refresh = false;                              ///< it runs for a store, since what that has is stale
-};
 
 /// A key to ask with: owns nothing, becomes a Key when its request leads.
 struct RequestKey {
@@ -54,18 +41,7 @@ struct RequestKey {
 
 class CommandExecutor {
   public:
-    struct Options {
-        unsigned jobs = 1;  ///< runs at a time; 0: no limit
-        SpoolLimits spool;
-        std::string shell = "/bin/sh";
-        ChildHook in_child;      ///< for every child, between its fork and its exec
-        Guard* guard = nullptr;  ///< ends what runs when this process is gone; outlives the executor
-        /// This process's own directory, if a command that is to run there may inherit
-        /// it: then it need not be reachable by its name.
-        std::string directory;
-        /// What that name led to at the start: by now it may be another's.
-        std::optional<DirectoryIdentity> directory_itself;
-    };
+    using Options = ExecutorOptions;
     struct Counts {
         std::size_t queued = 0;
         std::size_t running = 0;
@@ -113,7 +89,7 @@ class CommandExecutor {
     /// Sends a signal to a running command's process group.
     void signal(FlightId id, int number);
 
-    /// Called when a run has a process and a spool.
+    /// Called when a run has a source and a spool.
     void on_started(UniqueFunction<void(FlightId)> on_started) { on_started_ = std::move(on_started); }
     /// Called with what a flight lands with, before another takes its place and before
     /// anybody can ask for its key anew. For a command that cannot be started that is
@@ -143,24 +119,35 @@ class CommandExecutor {
     struct Active {
         RunCompleter completer;
         Job job;
-        std::unique_ptr<Child> child;
+        std::unique_ptr<RunSource> source;                // while it runs
+        std::unique_ptr<Sharing::Membership> membership;  // once it was asked about
+        std::shared_ptr<const RunResult> result;          // while it is concluded
         std::optional<Timer> timeout;
         Ending ending = Ending::none;
         Outcome refusal;  // with Ending::refused
         std::chrono::steady_clock::time_point started_steady;
         unsigned attempts = 0;
         bool abandoned = false;  // everybody has left
-        bool direct = false;     // a shell line that was executed without the shell
+        bool elsewhere = false;  // it is followed, not run here
     };
 
     void admit(RunCompleter completer, Job job, std::chrono::system_clock::time_point requested);
     void start_queued();
     bool launch(FlightId id, std::unique_ptr<Active> active);
-    Child::Start start_child(FlightId id, Active& active);
+    void ask(FlightId id, std::unique_ptr<Active> active);
+    [[nodiscard]] std::unique_ptr<Active> take_asked(FlightId id);
+    bool start(FlightId id, std::unique_ptr<Active> active, std::unique_ptr<RunSource> source);
+    [[nodiscard]] std::unique_ptr<RunSource> process(Active& active);
+    void alone(FlightId id);
+    void nobody_else(FlightId id);
     void on_output(Active& active, FlightId id, Stream stream, std::span<const char> bytes);
     void on_ended(FlightId id, Outcome outcome);
-    void end(Active& active, Ending ending, std::chrono::milliseconds grace);
+    void end(FlightId id, Ending ending, std::chrono::milliseconds grace, Outcome refusal = {});
+    [[nodiscard]] Active* live(FlightId id) const;
+    [[nodiscard]] Active* going_on(FlightId id) const;
+    [[nodiscard]] std::unique_ptr<Active> take_running(FlightId id);
     void land(std::unique_ptr<Active> active, Outcome outcome);
+    void conclude(FlightId id, std::unique_ptr<Active> active, std::shared_ptr<const RunResult> result);
     void deliver(std::unique_ptr<Active> active, std::shared_ptr<const RunResult> result);
     [[nodiscard]] bool place_free() const noexcept;
 
@@ -168,8 +155,9 @@ class CommandExecutor {
     const Options options_;
     const std::shared_ptr<const SpoolLimits> spool_limits_;  // of spools that may outlive us
     LinePrograms line_programs_;
-    std::map<FlightId, std::unique_ptr<Active>> queue_;  // ordered: first request first
-    std::unordered_map<FlightId, std::unique_ptr<Active>> running_;
+    std::map<FlightId, std::unique_ptr<Active>> queue_;                 // ordered: first request first
+    std::unordered_map<FlightId, std::unique_ptr<Active>> running_;     // and those that are asked about
+    std::unordered_map<FlightId, std::unique_ptr<Active>> concluding_;  // over; who shares them is told
     Places places_;
     std::uint64_t runs_ = 0;
     bool starting_ = false;

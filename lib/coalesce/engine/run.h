@@ -24,7 +24,7 @@
 namespace coalesce {
 
 struct Run {
-    enum class Phase { queued, running, ending };
+    enum class Phase { queued, asking, running, ending };  ///< asking: whether it runs here or elsewhere
     Phase phase = Phase::queued;
     pid_t pid = -1;                                   ///< while a process is there
     std::string title;                                ///< the command as a person reads it

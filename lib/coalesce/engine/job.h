@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: MIT
+// Job: what a flight is to run, and how.
+#pragma once
+
+#include <coalesce/command/command.h>
+
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include <coalesce/engine/retention.h>
+#include <coalesce/io/child.h>
+
+namespace coalesce {
+
+/// Made only for the request that leads.
+struct Job {
+    Command command;
+    /// Set when the command is a shell line: it may then be executed directly.
+    std::optional<std::string> line;
+    std::string title;
+    std::optional<std::chrono::milliseconds> timeout;  ///< of one attempt (F10)
+    unsigned retries = 0;                              ///< further attempts after a failure
+    std::chrono::milliseconds grace{10'000};           ///< from TERM to KILL
+    std::optional<Child::Launched> launched;           ///< its first process, where that was started already
+    std::shared_ptr<Retention> retention;              ///< becomes its Run's, unless that has one
+    bool refresh = false;                              ///< it runs for a store, since what that has is stale
+};
+
+}  // namespace coalesce
