@@ -52,6 +52,9 @@ class Sandbox:
             if process.poll() is None:
                 process.kill()
                 process.wait()
+            for pipe in (process.stdin, process.stdout, process.stderr):
+                if pipe:
+                    pipe.close()
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def path(self, name):
