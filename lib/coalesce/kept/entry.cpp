@@ -20,6 +20,7 @@ constexpr std::size_t mark_at = 240;  // the one place that is written later, so
 constexpr std::size_t checksum_at = mark_at - sizeof(Checksum);
 constexpr std::uint64_t order_bytes_max = 1 << 24;
 constexpr std::uint64_t facts_bytes_max = 1 << 24;
+constexpr std::int64_t time_max = std::int64_t{1} << 62;  // past the year 2100; the difference of two is a number, too
 constexpr std::uint32_t error_stream_bit = std::uint32_t{1} << 31;
 
 // Fixed fields in a fixed order, whatever machine wrote them.
@@ -138,6 +139,11 @@ std::optional<Header> decode(std::string_view bytes) {
     reader.array(header.output);
     reader.array(header.rest);
     if (header.order_bytes > order_bytes_max || header.facts_bytes > facts_bytes_max) return std::nullopt;
+    for (const Moment& moment : {facts.started, facts.ended})
+        for (const std::int64_t time : {moment.wall_ns, moment.boot_ns})
+            if (time <= -time_max || time >= time_max) return std::nullopt;
+    // It is added to what others spared, at most twice as much.
+    if (facts.duration.count() < 0 || facts.duration.count() > time_max / 2) return std::nullopt;
     return header;
 }
 
