@@ -43,8 +43,8 @@ using namespace std::chrono;
 // for ever.
 constexpr int bereavements_max = 3;
 
-// A supervisor that has served everybody ends at once; one that still serves others, or was
-// stopped, is not waited for.
+// A supervisor that has served everybody ends at once; one that still serves others, syncs
+// what it keeps, or was stopped, is not waited for.
 constexpr milliseconds end_of_supervisor_alone{1000};
 constexpr milliseconds end_of_supervisor{20};
 
@@ -420,7 +420,8 @@ Requester::Next Requester::on_message(Connection& connection, const Fields& mess
         const std::string words = message.text("message");
         if (!words.empty()) relay_.say(words);
         tell_of_keeping(message);
-        supervisors_end_ = message.number("requesters") > 1 ? end_of_supervisor : end_of_supervisor_alone;
+        const bool has_more_to_do = message.number("requesters") > 1 || message.has("keeping");
+        supervisors_end_ = has_more_to_do ? end_of_supervisor : end_of_supervisor_alone;
         if (options_.verbose)
             say("shared with " + counted_others(message.number("requesters") - 1) + ", ran for " +
                 format_duration(milliseconds(static_cast<std::int64_t>(message.seconds("duration") * 1000))));
