@@ -155,8 +155,8 @@ void define_run(CommandLine& line, TypedCommand& typed) {
     line.flag("--keep-running", orders.keep_running, "Let the run finish when its requesters leave.");
     define_retention(line, typed.wish, typed.cache_directory);
     line.flag("--warm", typed.wish.warm,
-              "Print nothing; see that a result is kept. Needs --ttl.\n"
-              "Returns 0 at once, and starts a run in the background if none is kept, or it is stale.");
+              "Print nothing; see that a result is kept.\n"
+              "Needs --ttl. Returns 0 at once, and starts a run in the background if none is kept, or it is stale.");
     line.option("--socket", "PATH", filled(run.socket),
                 "Ask the server at PATH instead.\n"
                 "The command runs there with this directory, environment and umask.",

@@ -57,6 +57,7 @@ Sandbox::Sandbox() {
     ::chmod(path("reports").c_str(), 01777);
     env = {{"PATH", "/usr/local/bin:/usr/bin:/bin"},
            {"XDG_RUNTIME_DIR", path("runtime")},
+           {"XDG_CACHE_HOME", path("cache")},
            {"C", tested_program()},
            {"ASAN_OPTIONS", "detect_leaks=0:log_path=" + path("reports/asan")},
            {"UBSAN_OPTIONS", "print_stacktrace=1:log_path=" + path("reports/ubsan")}};
