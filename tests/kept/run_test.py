@@ -8,7 +8,7 @@ import signal
 import subprocess
 import unittest
 
-from sandbox import Test, main, mode_of
+from sandbox import COALESCE, Test, main, mode_of
 
 COUNTED = "echo run >>runs; echo out; echo err >&2"
 
@@ -133,6 +133,38 @@ class Refreshing(Test):
             file.write("\n")
         self.box.nothing_in_flight()
         self.assertEqual(self.ask(line)[1], "2\n")
+        self.assertEqual(self.box.runs(), 2)
+
+    def test_T4_fifty_stale_hits_at_once_are_one_refresh(self):
+        gate = self.box.gate()
+        line = f"echo run >>runs; wc -l <runs; [ $(wc -l <runs) = 1 ] || read x <{gate}"
+        self.assertEqual(self.ask(line)[1], "1\n")
+        self.box.age(11)
+        words = ("run", "--ttl", "1h", "--stale", "10s", "-c", line)
+        crowd = [self.box.start(*words) for _ in range(50)]
+        for process in crowd:
+            self.assertEqual((process.communicate(), process.returncode), ((b"1\n", b""), 0))
+        with open(gate, "w") as file:
+            file.write("\n")
+        self.box.nothing_in_flight()
+        self.assertEqual(self.box.runs(), 2)
+
+    def test_T4_a_substitution_returns_while_the_refresh_runs(self):
+        gate = self.box.gate()
+        line = f"echo run >>runs; wc -l <runs; [ $(wc -l <runs) = 1 ] || read x <{gate}"
+        self.ask(line)
+        self.box.age(11)
+        # The shell reads to the end of the pipe, so whoever held its other end would hold it, too.
+        script = 'x=$("$0" run --ttl 1h --stale 10s -c "$1" 2>&1); echo "got $x"'
+        said = subprocess.run(["sh", "-c", script, COALESCE, line], cwd=self.box.work, env=self.box.env,
+                              stdin=subprocess.DEVNULL, capture_output=True, check=True).stdout
+        self.assertEqual(said, b"got 1\n")
+        while not self.box.status():  # it is under way, and held
+            pass
+        self.assertEqual(self.box.status()[0]["state"], "refreshing")
+        with open(gate, "w") as file:
+            file.write("\n")
+        self.box.nothing_in_flight()
         self.assertEqual(self.box.runs(), 2)
 
     def test_T4_a_refresh_shows_and_can_be_joined_and_cancelled(self):
@@ -354,8 +386,6 @@ class Store(Test):
         unshare = ["unshare", "-mu"]
         if os.geteuid() != 0 or subprocess.call([*unshare, "true"], stderr=subprocess.DEVNULL):
             self.skipTest("T16 other namespaces: no unshare")
-        from sandbox import COALESCE
-
         def elsewhere(*words):
             return subprocess.run(
                 [*unshare, COALESCE, "run", "--ttl", "1h", *words, "-c", COUNTED],

@@ -195,12 +195,15 @@ TEST_CASE("T9: a list ends its paths with NUL if there is one, else with newline
     REQUIRE(by_line.size() == 2);
     CHECK(by_line[0].path == "a b");
     CHECK(by_line[1].path == "c");
+    CHECK(listed_dependencies("c\na b\nc\n") == by_line);  // git's order tells what is staged
     Tree tree;
     tree.file("*", "x");
     const std::string before = state(listed_dependencies("*\n"));
     tree.file("other", "y");
     CHECK(state(listed_dependencies("*\n")) == before);  // no pattern
     CHECK(before.find("depends-from ") == 0);
+    fs::create_symlink("circle", "circle");
+    CHECK(state(listed_dependencies("circle\n")).find("error") == std::string::npos);
 }
 
 TEST_CASE("T10: the first path that changed is named", "[kept]") {

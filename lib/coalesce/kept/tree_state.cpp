@@ -41,7 +41,8 @@ Result<std::vector<std::string>> names_in(DIR* directory, const std::string& pat
     return names;
 }
 
-bool gone(int error) { return error == ENOENT || error == ENOTDIR; }
+// Links that lead in circles lead nowhere: that is a state, which their text tells.
+bool gone(int error) { return error == ENOENT || error == ENOTDIR || error == ELOOP; }
 
 std::string below(const std::string& directory, const std::string& name) {
     if (directory.empty()) return name;
@@ -222,6 +223,11 @@ std::vector<Dependency> listed_dependencies(std::string_view list) {
         if (length > 0) dependencies.push_back({Dependency::Kind::listed, std::string(list.substr(0, length))});
         list.remove_prefix(std::min(length + 1, list.size()));
     }
+    // git lists what is not in its index before what is, and twice what is in conflict: neither
+    // is a difference between two work trees.
+    std::sort(dependencies.begin(), dependencies.end(),
+              [](const Dependency& one, const Dependency& other) { return one.path < other.path; });
+    dependencies.erase(std::unique(dependencies.begin(), dependencies.end()), dependencies.end());
     return dependencies;
 }
 

@@ -35,7 +35,8 @@ struct Dependency {
     bool operator==(const Dependency&) const = default;
 };
 
-/// The paths in a list that ends each with NUL, if there is one in it, else with a newline.
+/// The paths in a list that ends each with NUL, if there is one in it, else with a newline. In
+/// whatever order, and however often, it has them: sorted, each once.
 [[nodiscard]] std::vector<Dependency> listed_dependencies(std::string_view list);
 
 class TreeState {
