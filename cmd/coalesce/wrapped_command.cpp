@@ -95,8 +95,7 @@ std::variant<RunOptions, int> wrapped_command(std::string_view subcommand, Typed
     }
     surroundings->identity = own_identity();  // the supervisor will be our child
     orders.canonical_surroundings = canonical_surroundings(*surroundings, run.rules);
-    orders.canonical_words = canonical_words(orders.command.argv, orders.command.stdin_bytes, run.rules);
-    if (run.rules.no_share) append_unshared(orders.canonical_words);
+    orders.canonical_words = words_of_key(orders.command.argv, orders.command.stdin_bytes, run.rules);
     const CanonicalSurroundings canonical(orders.canonical_surroundings);
     orders.key = key_hash({&canonical, orders.canonical_words});
     if (typed.wish.anything() || subcommand != "run") {

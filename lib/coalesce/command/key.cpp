@@ -363,6 +363,13 @@ void append_unshared(std::string& words) {
                  std::to_string(::getpid()) + " " + std::to_string(random) + " " + std::to_string(++count));
 }
 
+std::string words_of_key(const std::vector<std::string>& argv, const std::optional<std::string>& stdin_bytes,
+                         const KeyRules& rules) {
+    std::string words = canonical_words(argv, stdin_bytes, rules);
+    if (rules.no_share) append_unshared(words);
+    return words;
+}
+
 void append_canonical_line(std::string& out, std::string_view shell, std::string_view line) {
     append_field(out, tag::kArgument, shell);
     append_field(out, tag::kArgument, "-c");

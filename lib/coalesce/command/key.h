@@ -83,6 +83,10 @@ struct IgnoredVariable {
 /// nobody, but is a flight like any other.
 void append_unshared(std::string& words);
 
+/// The words of a request's key: canonical_words(), unshared if the rules say so.
+[[nodiscard]] std::string words_of_key(const std::vector<std::string>& argv,
+                                       const std::optional<std::string>& stdin_bytes, const KeyRules& rules);
+
 /// Appends the bytes of canonical_words({shell, "-c", line}, nullopt, {}) without building vectors.
 void append_canonical_line(std::string& out, std::string_view shell, std::string_view line);
 

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: MIT
+#include <coalesce/engine/command_runner.h>
+
+#include <unistd.h>
+
+#include <optional>
+#include <system_error>
+#include <utility>
+
+#include <coalesce/command/identity.h>
+#include <coalesce/command/title.h>
+#include <coalesce/engine/job_count.h>
+
+namespace coalesce {
+namespace {
+
+std::shared_ptr<const Surroundings> surroundings_here() {
+    auto own = own_surroundings();
+    if (!own) throw std::system_error(own.error().code, own.error().doing);
+    own->identity = own_identity();
+    return std::make_shared<const Surroundings>(std::move(*own));
+}
+
+// Appends what the extent's bytes are, in memory or in the spool's file.
+bool append_bytes(std::string& text, const Extent& extent) {
+    if (extent.file < 0) {
+        text += extent.bytes;
+        return true;
+    }
+    const std::size_t before = text.size();
+    text.resize(before + extent.length);
+    for (std::size_t done = 0; done < extent.length;) {
+        const ssize_t got = ::pread(extent.file, text.data() + before + done, extent.length - done,
+                                    static_cast<off_t>(extent.offset + done));
+        if (got <= 0) return false;
+        done += static_cast<std::size_t>(got);
+    }
+    return true;
+}
+
+}  // namespace
+
+CommandRunner::CommandRunner(Loop& loop, KeyRules rules)
+    : CommandRunner(loop, std::move(rules), {.jobs = available_processors()}) {}
+
+CommandRunner::CommandRunner(Loop& loop, KeyRules rules, CommandExecutor::Options options)
+    : rules_(std::move(rules)),
+      surroundings_(surroundings_here()),
+      canonical_(std::make_shared<const CanonicalSurroundings>(canonical_surroundings(*surroundings_, rules_))),
+      executor_(loop, std::move(options)) {}
+
+RunTicket CommandRunner::run(std::vector<std::string> argv, JoinOptions options) {
+    Job job;
+    job.title = title(argv);
+    job.command.argv = std::move(argv);
+    return submit(std::move(job), std::move(options));
+}
+
+RunTicket CommandRunner::run_line(std::string line, JoinOptions options) {
+    Job job;
+    job.title = title(line);
+    job.command.argv = {"/bin/sh", "-c", line};
+    job.line = std::move(line);
+    return submit(std::move(job), std::move(options));
+}
+
+RunTicket CommandRunner::submit(Job job, JoinOptions options) {
+    const std::string words = words_of_key(job.command.argv, std::nullopt, rules_);
+    job.command.surroundings = surroundings_;
+    return executor_.submit(
+        RequestKey{canonical_, words}, [job = std::move(job)]() mutable { return std::move(job); }, std::move(options));
+}
+
+std::string output_of(const RunResult& result, Stream stream) {
+    std::string text;
+    if (!result.spool || !result.spool->whole()) return text;
+    SpoolReader reader(*result.spool);
+    while (const auto piece = reader.next()) {
+        if (piece->stream == stream && !append_bytes(text, piece->extent)) return {};
+        reader.advance(piece->extent.length);
+    }
+    return text;
+}
+
+}  // namespace coalesce

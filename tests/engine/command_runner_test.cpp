@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: MIT
+// The short face of the engine: keys are made by the rules of `coalesce run` (SPEC K1, K2).
+#include <coalesce/engine/command_runner.h>
+
+#include <coalesce/io/loop.h>
+
+#include <algorithm>
+#include <list>
+#include <string>
+#include <vector>
+
+#include "../catch.h"
+
+using namespace coalesce;
+
+TEST_CASE("F1, K1: equal arguments are one run, others run beside it", "[runner]") {
+    Loop loop;
+    CommandRunner runner(loop);
+    std::vector<std::string> told;
+    std::list<RunTicket> tickets;
+    const auto ask = [&](RunTicket ticket) {
+        tickets.push_back(std::move(ticket));
+        tickets.back().then([&told](const Landing<RunResult>& landing) {
+            told.push_back(output_of(*landing.value, Stream::out) + "|" + output_of(*landing.value, Stream::err) + "|" +
+                           landing.value->outcome.describe() + "|" + landing.value->title);
+        });
+    };
+    ask(runner.run({"sh", "-c", "echo out; echo err >&2; exit 3"}));
+    ask(runner.run({"sh", "-c", "echo out; echo err >&2; exit 3"}));
+    CHECK(tickets.front().id() == tickets.back().id());
+    ask(runner.run({"echo", "a b"}));
+    ask(runner.run({"echo", "a", "b"}));
+    CHECK(runner.executor().flights().size() == 3);
+    loop.run();
+    REQUIRE(told.size() == 4);
+    CHECK(runner.executor().counts().runs == 3);
+    const std::string failed = "out\n|err\n|exit 3|sh -c 'echo out; echo err >&2; exit 3'";
+    CHECK(std::count(told.begin(), told.end(), failed) == 2);
+}
+
+TEST_CASE("B1: a line is the shell's", "[runner]") {
+    Loop loop;
+    CommandRunner runner(loop);
+    std::string told;
+    RunTicket ticket = runner.run_line("echo $((6 * 7)) | cat");
+    ticket.then([&](const Landing<RunResult>& landing) { told = output_of(*landing.value, Stream::out); });
+    loop.run();
+    CHECK(told == "42\n");
+}
+
+TEST_CASE("K2: rules decide what is the same", "[runner]") {
+    Loop loop;
+    SECTION("no_share") {
+        CommandRunner runner(loop, {.no_share = true});
+        RunTicket one = runner.run({"true"});
+        RunTicket two = runner.run({"true"});
+        CHECK(one.id() != two.id());
+        loop.run();
+    }
+    SECTION("key") {
+        CommandRunner runner(loop, {.key = "same"});
+        RunTicket one = runner.run({"true"});
+        RunTicket two = runner.run({"false"});
+        CHECK(one.id() == two.id());
+        loop.run();
+    }
+}
+
+TEST_CASE("F3: output that lies in a file is read from there", "[runner]") {
+    Loop loop;
+    CommandRunner runner(loop);
+    std::size_t bytes = 0;
+    RunTicket ticket = runner.run({"head", "-c", "3000000", "/dev/zero"});
+    ticket.then([&](const Landing<RunResult>& landing) { bytes = output_of(*landing.value, Stream::out).size(); });
+    loop.run();
+    CHECK(bytes == 3'000'000);
+}
