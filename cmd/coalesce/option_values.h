@@ -36,6 +36,12 @@ CommandLine::Take number(Number& into) {
     };
 }
 
+/// The same; it may be left out.
+template <class Number>
+CommandLine::Take number(std::optional<Number>& into) {
+    return [&into](std::string_view name, const std::string& value) { return number(into.emplace())(name, value); };
+}
+
 /// What a function makes of the text, which says itself what was wrong with it.
 template <class Parse, class Into>
 CommandLine::Take parsed(Parse parse, Into& into) {

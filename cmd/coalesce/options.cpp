@@ -169,6 +169,10 @@ void define_run(CommandLine& line, TypedCommand& typed) {
                 "Drop who reads nothing for TIME past that limit.\n"
                 "With an error, and only while others wait for the same command. The default is 60 seconds.");
     line.option("--spool-dir", "DIR", filled(orders.spool_directory), "Keep output in DIR, not in memory.");
+    line.option("--tail", "N", number(run.tail),
+                "Print only the last N lines of each stream.\n"
+                "When the run has ended: those of standard output, then those of standard error. Others who share the "
+                "run are not concerned, and a kept result is whole. 0 prints nothing.");
     line.flag(
         "-v,--verbose", [&run](bool on) { run.verbose = run.orders.verbose = on; },
         "Say on standard error what happens.");

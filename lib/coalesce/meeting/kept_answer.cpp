@@ -1,18 +1,16 @@
 // SPDX-License-Identifier: MIT
 #include <coalesce/meeting/kept_answer.h>
 
-#include <signal.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cstring>
 #include <string>
 #include <utility>
 
 #include <coalesce/command/duration.h>
 #include <coalesce/command/title.h>
 #include <coalesce/meeting/attention.h>
+#include <coalesce/meeting/past_output.h>
 #include <coalesce/meeting/savings.h>
+#include <coalesce/meeting/tail.h>
 
 namespace coalesce {
 namespace {
@@ -31,29 +29,28 @@ void say_where_from(const KeptAnswer& kept, const std::string& what, OutputRelay
               (kept.hit.verdict.refresh ? ", refreshing\n" : "\n"));
 }
 
-OutputRelay::End pass_on(OutputRelay& relay, const Entry& entry, const Entry::Piece& piece) {
-    const int to = piece.stream == Stream::out ? STDOUT_FILENO : STDERR_FILENO;
-    std::string_view bytes = piece.bytes;
-    Stretch stretch{.offset = piece.offset, .length = piece.length};
-    while (true) {
-        const OutputRelay::End end = bytes.empty() ? relay.pass(to, entry.file(), stretch) : relay.pass(to, bytes);
-        if (end != OutputRelay::End::interrupted || Attention::out_of_time()) return end;
-        while (Attention::take_user_signal()) {
-        }
-        if (Attention::called()) return end;
-    }
+Extent extent_of(const Entry& entry, const Entry::Piece& piece) {
+    const bool in_file = piece.bytes.empty();
+    return {.bytes = piece.bytes,
+            .file = in_file ? entry.file() : -1,
+            .offset = piece.offset,
+            .length = in_file ? piece.length : piece.bytes.size()};
 }
 
-RunEnd end_without_all(const RunOptions& options, OutputRelay& relay, OutputRelay::End end, Stream stream) {
-    if (end == OutputRelay::End::reader_gone) return {128 + SIGPIPE, SIGPIPE};
-    if (end == OutputRelay::End::refused) {
-        relay.say(std::string("coalesce: cannot write to standard ") + (stream == Stream::out ? "output" : "error") +
-                  ": " + std::strerror(relay.error()) + "\n");
-        return {125, 0};
+// Nothing: all of it was passed on.
+std::optional<RunEnd> pass_on_all(const RunOptions& options, const Entry& entry, OutputRelay& relay) {
+    std::optional<Tail> tail;
+    if (options.tail) tail.emplace(*options.tail, options.orders.spool_directory);
+    for (const Entry::Piece& piece : entry.pieces()) {
+        const Extent extent = extent_of(entry, piece);
+        if (!tail) {
+            if (const auto end = pass_on_past(piece.stream, extent, options.orders.title, relay)) return end;
+        } else if (auto taken = tail->take(piece.stream, extent); !taken) {
+            relay.say("coalesce: cannot " + taken.error().message() + "\n");
+            return RunEnd{125, 0};
+        }
     }
-    if (const auto number = Attention::take_signal()) return {128 + *number, *number};
-    relay.say("coalesce: gave up waiting for " + options.orders.title + "\n");
-    return {75, 0};
+    return tail ? tail->pass_on(options.orders.title, relay) : std::nullopt;
 }
 
 }  // namespace
@@ -80,9 +77,7 @@ RunEnd pass_on_kept(const RunOptions& options, const KeptAnswer& kept, OutputRel
         Attention::until(steady_clock::now() + std::max(*options.wait, reading));
     }
     if (!warm)
-        for (const Entry::Piece& piece : kept.hit.entry.pieces())
-            if (const auto end = pass_on(relay, kept.hit.entry, piece); end != OutputRelay::End::done)
-                return end_without_all(options, relay, end, piece.stream);
+        if (const auto end = pass_on_all(options, kept.hit.entry, relay)) return *end;
     if (options.verbose) say_where_from(kept, options.orders.title, relay);
     add_savings(kept.store.directory(), {.runs = kept.hit.verdict.refresh ? 1U : 0U,
                                          .joins = warm ? 0U : 1U,

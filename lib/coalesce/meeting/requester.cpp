@@ -31,6 +31,7 @@
 #include <coalesce/meeting/output_relay.h>
 #include <coalesce/meeting/refresh.h>
 #include <coalesce/meeting/supervisor_process.h>
+#include <coalesce/meeting/tail.h>
 #include <coalesce/protocol/message.h>
 #include <coalesce/protocol/request_line.h>
 
@@ -122,6 +123,7 @@ class Requester {
     Next on_message(Connection& connection, const Fields& message);
     void on_supervisors_death();
     bool pass_on(Connection& connection, const Fields& message, int to);
+    bool take_for_tail(int file, Stream stream, const Stretch& stretch);
     bool is_to_leave(Connection& connection);
     bool on_call(Connection& connection);
     void give_up();
@@ -144,6 +146,7 @@ class Requester {
     std::optional<MeetingPlaces> places_;  // none: a server is asked
     bool quiet_;  // no use for word of the start: it is shown, after a second on a terminal, or looked at for a ring
     OutputRelay relay_;
+    std::optional<Tail> tail_;  // of the run that we are at
     RunEnd end_;
     bool ended_ = false;
     bool led_ = false;
@@ -339,6 +342,7 @@ std::optional<std::string> Requester::next_line(Connection& connection) {
 Requester::Next Requester::converse(Connection& connection) {
     bool heard = false;
     heard_by_.reset();
+    if (options_.tail) tail_.emplace(*options_.tail, options_.orders.spool_directory);
     while (true) {
         while (auto line = next_line(connection)) {
             heard = true;
@@ -417,6 +421,11 @@ Requester::Next Requester::on_message(Connection& connection, const Fields& mess
     } else if (event == "left") {
         end_of_signal(Attention::last_signal());
     } else if (event == "exit") {
+        if (tail_)
+            if (const auto end = tail_->pass_on(options_.orders.title, relay_)) {
+                end_with(end->status, end->die_of);
+                return Next::ended;
+            }
         const std::string words = message.text("message");
         if (!words.empty()) relay_.say(words);
         tell_of_keeping(message);
@@ -444,6 +453,7 @@ bool Requester::pass_on(Connection& connection, const Fields& message, int to) {
     }
     Stretch stretch{.offset = static_cast<std::uint64_t>(message.number("offset")),
                     .length = static_cast<std::uint64_t>(message.number("bytes"))};
+    if (tail_) return take_for_tail(connection.file(), to == STDOUT_FILENO ? Stream::out : Stream::err, stretch);
     std::optional<Attention::Restless> restless;
     while (true) {
         if (signal_passed_on_ && !restless) restless.emplace();  // the answer comes while our reader may be stalled
@@ -463,6 +473,15 @@ bool Requester::pass_on(Connection& connection, const Fields& message, int to) {
                 if (on_call(connection) || is_to_leave(connection)) return false;
         }
     }
+}
+
+bool Requester::take_for_tail(int file, Stream stream, const Stretch& stretch) {
+    const auto taken =
+        tail_->take(stream, {.bytes = {}, .file = file, .offset = stretch.offset, .length = stretch.length});
+    if (taken) return true;
+    say("cannot " + taken.error().message());
+    end_with(125);
+    return false;
 }
 
 // Looks at what has come while output cannot be moved: only that we are to leave matters now.

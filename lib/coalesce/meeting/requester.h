@@ -13,10 +13,12 @@
 #include <coalesce/command/result.h>
 
 #include <chrono>
+#include <cstdint>
 #include <optional>
 #include <string>
 
 #include <coalesce/meeting/meeting_places.h>
+#include <coalesce/meeting/run_end.h>
 #include <coalesce/meeting/supervisor.h>
 
 namespace coalesce {
@@ -30,13 +32,7 @@ struct RunOptions {
     bool fresh = false;
     bool verbose = false;
     std::optional<std::chrono::milliseconds> wait;
-};
-
-/// How the wrapper ends: a status, or the signal to die of as the command or the
-/// user's terminal would have it.
-struct RunEnd {
-    int status = 0;
-    int die_of = 0;
+    std::optional<std::uint64_t> tail;  ///< pass on only so many lines of each stream, at the end
 };
 
 /// Answers from what is kept, or by a flight in the meeting place; with options.socket by the server there.
