@@ -92,9 +92,10 @@ class Door:
         with open(self.path("runs"), encoding="ascii") as file:
             return file.read().split()
 
+    # A next run may meet the writer that let the one before go on.
     def line(self, long):
         output = f"head -c {LONG} /dev/zero" if long else "printf out; printf err >&2"
-        return (f"echo $$ >>{self.path('runs')}; read x <{self.gate}; {output}; "
+        return (f"echo $$ >>{self.path('runs')}; until read x <{self.gate}; do :; done; {output}; "
                 f"echo >>{self.path('finished')}; exit 3")
 
     def waiting(self):
