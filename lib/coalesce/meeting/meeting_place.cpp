@@ -204,24 +204,21 @@ std::string MeetingPlace::flight_of(pid_t command) const {
     return {};
 }
 
-void MeetingPlace::look_for_dead(const std::string& own_key) {
-    std::vector<std::string> all = keys();
-    std::erase(all, own_key);
+void MeetingPlace::sweep() {
+    const std::vector<std::string> all = keys();
     if (all.empty()) return;
     const auto own = Numbering::own();
     // Some of them, others each time: of a thousand flights each would look at all others.
     const std::size_t first = static_cast<std::size_t>(::getpid()) % all.size();
+    std::vector<std::string> dead;
     for (std::size_t i = 0; i < std::min(all.size(), swept_at_once); ++i) {
-        std::string& key = all[(first + i) % all.size()];
+        const std::string& key = all[(first + i) % all.size()];
         if (own && runs(key, *own)) continue;
-        if (const auto connection = connect(key); connection && !connection.value()) dead_.push_back(std::move(key));
+        if (const auto connection = connect(key); connection && !connection.value()) dead.push_back(key);
     }
-}
-
-void MeetingPlace::clean_dead() {
-    for (int attempt = 0; attempt < sweep_attempts && !dead_.empty(); ++attempt) {
+    for (int attempt = 0; attempt < sweep_attempts && !dead.empty(); ++attempt) {
         if (attempt > 0) ::poll(nullptr, 0, 2);
-        std::erase_if(dead_, [this](const std::string& key) { return clean(key); });
+        std::erase_if(dead, [this](const std::string& key) { return clean(key); });
     }
 }
 

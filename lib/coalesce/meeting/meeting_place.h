@@ -65,11 +65,9 @@ class MeetingPlace {
 
     /// Removes what a dead supervisor of `key` left; false: something is in the way, still.
     bool clean(const std::string& key);
-    /// Looks for flights other than `own_key` whose supervisor is dead; where there are many, at some, and at
-    /// others the next time.
-    void look_for_dead(const std::string& own_key);
-    /// Cleans those that were found. Waits for what is dying, so for when nobody waits for us.
-    void clean_dead();
+    /// The same of any key; where there are many flights it looks at some, and at others
+    /// the next time.
+    void sweep();
 
     /// Says that a flight is alive to those who remove what is old. Once a day will do.
     void touch(const std::string& key) const noexcept;
@@ -94,7 +92,6 @@ class MeetingPlace {
 
     std::string path_;
     Descriptor directory_;
-    std::vector<std::string> dead_;
 };
 
 }  // namespace coalesce

@@ -114,14 +114,9 @@ std::vector<const MeetingPlace*> MeetingPlaces::all() const {
     return all;
 }
 
-void MeetingPlaces::look_for_dead(const std::string& own_key) {
-    own_.look_for_dead(own_key);
-    if (other_) other_->look_for_dead(own_key);
-}
-
-void MeetingPlaces::clean_dead() {
-    own_.clean_dead();
-    if (other_) other_->clean_dead();
+void MeetingPlaces::sweep() {
+    own_.sweep();
+    if (other_) other_->sweep();
 }
 
 }  // namespace coalesce

@@ -49,9 +49,8 @@ class MeetingPlaces {
 
     /// A connection to a live flight, wherever it is; an empty descriptor: there is none.
     Result<Descriptor> connect(const std::string& key) const;
-    /// Looks for what dead supervisors left, and removes it when nobody waits any more (see MeetingPlace).
-    void look_for_dead(const std::string& own_key);
-    void clean_dead();
+    /// Removes what dead supervisors left.
+    void sweep();
 
   private:
     explicit MeetingPlaces(MeetingPlace own) : own_(std::move(own)) {}

@@ -153,10 +153,9 @@ void Supervisor::run(Descriptor leader, pid_t leader_pid) {
     admit(first, {.keep_running = orders_.keep_running, .quiet = !orders_.verbose}, false);
     stays_young_.in_background();
     stays_young_.start(touched_each, touched_each, [this] { places_.own().touch(orders_.key); });
-    places_.look_for_dead(orders_.key);  // while the command runs: at the end its leader waits for ours
     loop_.run();
     for (const auto& keeping : keepings_) keeping->after_delivery();
-    places_.clean_dead();
+    places_.sweep();  // when nobody waits for it, but perhaps who led
 }
 
 Wrapper& Supervisor::receive(Descriptor connection, uid_t uid, pid_t pid) {
