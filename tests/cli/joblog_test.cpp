@@ -295,7 +295,8 @@ TEST_CASE("B5: what a signal or --halt now has ended is in the joblog, and is ru
 TEST_CASE("B5: -k and blank lines go with --resume, and the summary counts what was skipped", "[batch][joblog]") {
     Sandbox box;
     box.write("log", head + row(2, 0, 0, "echo two"));
-    const Ended ended = box.batch({"-k", "-v", "--resume", "--joblog", "log"}, "echo one\necho two\n\n\necho five\n");
+    const Ended ended =
+        box.batch({"-j1", "-k", "-v", "--resume", "--joblog", "log"}, "echo one\necho two\n\n\necho five\n");
     CHECK(ended.out == "one\nfive\n");
     CHECK_THAT(ended.err, Contains("2 requests, 2 runs, 0 shared, 0 failed, 1 skipped, "));
     CHECK(facts(box.read("log")).back() == "5\t0\t0\techo five");

@@ -456,6 +456,7 @@ struct SupervisorClient {
     bool heard = false;  // anything of that
     bool ended = false;  // the final answer
     bool told_to_leave = false;
+    bool left = false;  // its request has ended so; the connection takes no other
     std::uint64_t unacknowledged = 0;
 };
 
@@ -566,7 +567,7 @@ class SupervisorStorm {
     }
 
     void ask(SupervisorClient& client) {
-        client.asked = true;  // a second time is not heard
+        client.asked = !client.left;  // a second time is not heard
         client.wire.say(Message()
                             .text("op", "join")
                             .flag("fresh", chance_.one_in(4))
@@ -616,6 +617,7 @@ class SupervisorStorm {
         if (event == "left") {
             if (!client.told_to_leave) fail("left unasked: " + line);
             client.asked = false;
+            client.left = true;
             return;
         }
         if (client.ended) fail("after its end: " + line);
