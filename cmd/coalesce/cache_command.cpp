@@ -8,13 +8,8 @@
 #include <coalesce/meeting/kept_answer.h>
 #include <coalesce/protocol/message.h>
 
-#include <signal.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <cstdio>
-#include <cstring>
 #include <variant>
 #include <string>
 #include <vector>
@@ -30,8 +25,6 @@ namespace {
 using namespace std::chrono;
 
 constexpr int id_columns = 12;
-
-std::string ago(nanoseconds time) { return format_duration(duration_cast<milliseconds>(time)); }
 
 nanoseconds age_at(const EntryFacts& facts, const Moment& moment) {
     return age_of(facts.ended, moment).value_or(nanoseconds(0));
@@ -69,9 +62,9 @@ int list(const KeptStore& store, bool json) {
         }
         char columns[128];
         std::snprintf(columns, sizeof columns, "%-*.*s %8s %8s %4d %8s %10s  ", id_columns, id_columns,
-                      kept.name.c_str(), ago(age_at(facts, moment)).c_str(),
-                      kept.left > nanoseconds(0) ? ago(kept.left).c_str() : "-", facts.exit_status,
-                      ago(facts.duration).c_str(), format_size(kept.entry.output_bytes()).c_str());
+                      kept.name.c_str(), format_duration(age_at(facts, moment)).c_str(),
+                      kept.left > nanoseconds(0) ? format_duration(kept.left).c_str() : "-", facts.exit_status,
+                      format_duration(facts.duration).c_str(), format_size(kept.entry.output_bytes()).c_str());
         table += columns + facts.title + "\n";
     }
     std::fputs(table.c_str(), stdout);
@@ -89,31 +82,10 @@ std::variant<std::string, int> key_named(const KeptStore& store, const std::stri
     return not_there(title(id) + " is the beginning of " + std::to_string(found.size()) + " keys");
 }
 
-bool write_all(int to, std::string_view bytes) {
-    while (!bytes.empty()) {
-        const ssize_t wrote = ::write(to, bytes.data(), bytes.size());
-        if (wrote < 0 && errno == EINTR) continue;
-        if (wrote <= 0) return false;
-        bytes.remove_prefix(static_cast<std::size_t>(wrote));
-    }
-    return true;
-}
-
 int show_output(const Entry& entry) {
-    std::string block;
-    for (const Entry::Piece& piece : entry.pieces()) {
-        const int to = piece.stream == Stream::out ? STDOUT_FILENO : STDERR_FILENO;
-        for (std::uint64_t done = 0; done < piece.length; done += block.size()) {
-            block.resize(std::min<std::uint64_t>(piece.length - done, 1 << 16));
-            const ssize_t got =
-                ::pread(entry.file(), block.data(), block.size(), static_cast<off_t>(piece.offset + done));
-            if (got <= 0) return fail("a kept result could not be read");
-            block.resize(static_cast<std::size_t>(got));
-            if (!write_all(to, block))
-                return errno == EPIPE ? 128 + SIGPIPE : fail("cannot write: " + std::string(std::strerror(errno)));
-        }
-    }
-    return 0;
+    OutputRelay relay;
+    const auto end = pass_on_output(entry, entry.facts().title, relay);
+    return end ? end->status : 0;
 }
 
 int show(const KeptStore& store, const std::string& name, bool output, bool json) {
@@ -130,8 +102,9 @@ int show(const KeptStore& store, const std::string& name, bool output, bool json
             "key        %s\ncommand    %s\ndirectory  %s\nexit       %d\nage        %s\nleft       %s\nran        %s\n"
             "output     %s\n",
             kept.name.c_str(), facts.title.c_str(), title(facts.directory).c_str(), facts.exit_status,
-            ago(age_at(facts, moment)).c_str(), kept.left > nanoseconds(0) ? ago(kept.left).c_str() : "-",
-            ago(facts.duration).c_str(), format_size(kept.entry.output_bytes()).c_str());
+            format_duration(age_at(facts, moment)).c_str(),
+            kept.left > nanoseconds(0) ? format_duration(kept.left).c_str() : "-",
+            format_duration(facts.duration).c_str(), format_size(kept.entry.output_bytes()).c_str());
         std::string parts;
         for (const PartDigest& part : facts.parts) parts += (parts.empty() ? "" : "; ") + part.name;
         std::printf("made of    %s\n", parts.c_str());
@@ -204,9 +177,9 @@ int cache_command(int argc, char** argv) {
                                                         : operation + " takes no command, and no id");
     if (operation == "show" && !command && words.size() > 1) return misuse("cache", "show takes one id");
 
-    auto own = own_surroundings();
-    if (!own) return fail("cannot " + own.error().message());
-    const StorePlace place = store_place(typed.command.cache_directory, own->env, namespaces_in(own_identity()));
+    auto found = own_store_place(typed.command.cache_directory);
+    if (!found) return fail("cannot " + found.error().message());
+    const StorePlace& place = *found;
     auto opened =
         KeptStore::open(place, operation == "limits" && typed.max_size + typed.max_entry + typed.max_results > 0);
     if (!opened) return fail("cannot " + opened.error().message());

@@ -77,29 +77,23 @@ constexpr std::chrono::hours ever{24 * 36'500};
 // What is kept of the command, and of the youngest result of the same words under another key, what
 // keeps it from being served (SPEC T25).
 std::string kept_lines(const FlightOrders& orders) {
-    const auto told = [](std::chrono::nanoseconds time) {
-        return format_duration(std::chrono::duration_cast<std::chrono::milliseconds>(time));
-    };
     const Moment moment = now();
-    FlightOrders any = orders;
-    any.kept->wish = {.ttl = ever, .keep_failures = ever};
-    if (const auto kept = find_kept(any)) {
+    if (const auto kept = find_kept(orders, {.ttl = ever, .keep_failures = ever})) {
         const auto left = kept->hit.left;
-        return "kept: " + told(kept->hit.verdict.age) + " old, exit " +
+        return "kept: " + format_duration(kept->hit.verdict.age) + " old, exit " +
                std::to_string(kept->hit.entry.facts().exit_status) + ", " +
                format_size(kept->hit.entry.output_bytes()) +
-               (left.count() > 0 ? ", " + told(left) + " left\n" : ", past its time\n");
+               (left.count() > 0 ? ", " + format_duration(left) + " left\n" : ", past its time\n");
     }
     const auto store = KeptStore::open(orders.kept->place, false);
     if (!store || !store.value()) return "not kept\n";
     const std::string own = store_key_of(orders).name;
+    const auto whole = std::make_shared<const CanonicalSurroundings>(orders.canonical_surroundings);
+    const auto parts = explain(surroundings_in(orders.kept->place, whole)->bytes, orders.canonical_words);
     for (const KeptStore::Listed& other : store.value()->list(moment)) {
         if (other.entry.facts().title != orders.title) continue;
-        const auto whole = std::make_shared<const CanonicalSurroundings>(orders.canonical_surroundings);
         std::string names;
-        for (const std::string& name :
-             differences(other.entry.facts(),
-                         explain(surroundings_in(orders.kept->place, whole)->bytes, orders.canonical_words)))
+        for (const std::string& name : differences(other.entry.facts(), parts))
             names += (names.empty() ? "" : "; ") + name;
         if (other.name == own) names = "the program, which is another than the one that made it";
         return "not kept\nnot served: " + other.name.substr(0, id_columns) + " differs in " + names + "\n";
@@ -256,10 +250,9 @@ std::string as_duration(double seconds) {
 
 // Nothing where there is no store.
 std::optional<Savings> savings_of_store(const TypedQuestion& orders) {
-    const auto own = own_surroundings();
-    if (!own) return std::nullopt;
-    const auto store =
-        KeptStore::open(store_place(orders.cache_directory, own.value().env, namespaces_in(own_identity())), false);
+    auto place = own_store_place(orders.cache_directory);
+    if (!place) return std::nullopt;
+    const auto store = KeptStore::open(std::move(*place), false);
     if (!store || !store.value()) return std::nullopt;
     return read_savings(store.value()->directory());
 }
@@ -294,24 +287,18 @@ void print_stats_as_json(const std::optional<Savings>& wrappers, const std::opti
         .number("joins",
                 static_cast<std::int64_t>(wrappers ? wrappers->joins : 0) + (server ? server->number("joins") : 0))
         .seconds("saved", seconds_of(wrappers) + (server ? server->seconds("saved") : 0));
-    if (wrappers) {
-        std::string ours = Message()
-                               .number("runs", static_cast<std::int64_t>(wrappers->runs))
-                               .number("joins", static_cast<std::int64_t>(wrappers->joins))
-                               .seconds("saved", seconds_of(wrappers))
-                               .line();
-        ours.pop_back();
-        message.raw("wrappers", ours);
-    }
-    if (kept) {
-        std::string hits = Message()
-                               .number("hits", static_cast<std::int64_t>(kept->joins))
-                               .number("refreshes", static_cast<std::int64_t>(kept->runs))
-                               .seconds("saved", seconds_of(kept))
-                               .line();
-        hits.pop_back();
-        message.raw("kept", hits);
-    }
+    if (wrappers)
+        message.raw("wrappers", Message()
+                                    .number("runs", static_cast<std::int64_t>(wrappers->runs))
+                                    .number("joins", static_cast<std::int64_t>(wrappers->joins))
+                                    .seconds("saved", seconds_of(wrappers))
+                                    .object());
+    if (kept)
+        message.raw("kept", Message()
+                                .number("hits", static_cast<std::int64_t>(kept->joins))
+                                .number("refreshes", static_cast<std::int64_t>(kept->runs))
+                                .seconds("saved", seconds_of(kept))
+                                .object());
     if (server) message.raw("server", answer);
     std::fputs(message.line().c_str(), stdout);
 }

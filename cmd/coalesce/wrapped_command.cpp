@@ -60,6 +60,12 @@ void add_states_to_scope(KeyRules& rules) {
 
 }  // namespace
 
+Result<StorePlace> own_store_place(const std::string& named) {
+    auto own = own_surroundings();
+    if (!own) return own.error();
+    return store_place(named, own->env, namespaces_in(own_identity()));
+}
+
 std::variant<RunOptions, int> wrapped_command(std::string_view subcommand, TypedCommand typed) {
     if (typed.line && !typed.words.empty())
         return misuse(subcommand, "-c LINE takes no command besides; there is '" + typed.words.front() + "'");

@@ -2,6 +2,7 @@
 // What `run` and `key` make of a command line: a command with its surroundings and its key.
 #pragma once
 
+#include <coalesce/kept/store_place.h>
 #include <coalesce/meeting/requester.h>
 
 #include <variant>
@@ -13,5 +14,8 @@ namespace coalesce {
 /// What was asked, with its key computed unless that is for a server to do; or the exit
 /// status when that is the end of it: a mistake that has been explained.
 [[nodiscard]] std::variant<RunOptions, int> wrapped_command(std::string_view subcommand, TypedCommand typed);
+
+/// The store that this process's requests look at; `named` is its directory, empty: the user's own.
+[[nodiscard]] Result<StorePlace> own_store_place(const std::string& named);
 
 }  // namespace coalesce

@@ -107,6 +107,11 @@ class Door:
         flights.sort(key=lambda flight: flight["state"] == "queued")
         return [flight["requesters"] for flight in flights]
 
+    def cancel(self):
+        with self.connect() as client:
+            flight = client.ask({"op": "status"})["flights"][0]["id"]
+            client.ask({"op": "cancel", "flight": flight})
+
     def open_gate(self):
         with open(self.gate, "w", encoding="ascii") as gate:  # until the command is there
             gate.write("\n")
@@ -130,11 +135,6 @@ class ServerDoor(Door):
         request = {"line": self.line(long), "output": "fd", **terms}
         send(client, request, bytewise)
         return client
-
-    def cancel(self):
-        with self.connect() as client:
-            flight = client.ask({"op": "status"})["flights"][0]["id"]
-            client.ask({"op": "cancel", "flight": flight})
 
 
 class WrapperDoor(Door):
@@ -178,11 +178,6 @@ class WrapperDoor(Door):
             return bool(self.sockets()) and self.connect().close() is None
         except OSError:
             return False
-
-    def cancel(self):
-        with self.connect() as client:
-            flight = client.ask({"op": "status"})["flights"][0]["id"]
-            client.ask({"op": "cancel", "flight": flight})
 
 
 def send(client, request, bytewise):

@@ -406,11 +406,10 @@ ProgressFacts Batch::progress() const {
 
 std::string Batch::closing_words() const {
     const BatchSummary sums = results_.summary();
-    const auto shown = [](nanoseconds time) { return format_duration(duration_cast<milliseconds>(time)); };
     const auto passed_over = intake_.passed_over();
     return fmt::format("{} requests, {} runs, {} shared, {} failed, {}{} in all, {} saved", sums.requests, sums.runs,
                        sums.shared, sums.failed, passed_over ? fmt::format("{} skipped, ", *passed_over) : "",
-                       shown(sums.wall), shown(sums.saved));
+                       format_duration(sums.wall), format_duration(sums.saved));
 }
 
 BatchEnd Batch::end() const {

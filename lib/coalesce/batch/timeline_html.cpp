@@ -11,6 +11,7 @@
 #include <utility>
 
 #include <coalesce/command/utf8.h>
+#include <coalesce/protocol/answer.h>
 #include <coalesce/protocol/message.h>
 
 namespace coalesce {
@@ -65,24 +66,11 @@ std::string script_string(std::string_view text) {
     return out += '"';
 }
 
-std::string_view name(Outcome::Kind kind) {
-    switch (kind) {
-        case Outcome::Kind::exited:
-            return "exited";
-        case Outcome::Kind::signalled:
-            return "signalled";
-        case Outcome::Kind::timed_out:
-            return "timed_out";
-        case Outcome::Kind::not_started:
-            return "not_started";
-        case Outcome::Kind::refused:
-            return "refused";
-        case Outcome::Kind::cancelled:
-            return "cancelled";
-        case Outcome::Kind::lost:
-            break;
-    }
-    return "lost";
+// How it ended: the protocol's word, where that has one.
+std::string_view kind_of(const Outcome& outcome) {
+    const std::string_view code = code_of(outcome);
+    if (!code.empty()) return code;
+    return outcome.kind == Outcome::Kind::signalled ? "signalled" : "exited";
 }
 
 // One JSON object, its members in a fixed order. A member that has its usual
@@ -106,7 +94,7 @@ std::string line_of(const RequestRecord& record, bool with_command) {
     if (record.attempts > 1) number("attempts", record.attempts);
     line.number("status", record.outcome.status());
     if (!record.outcome.success())
-        line.raw("kind", script_string(name(record.outcome.kind)))
+        line.raw("kind", script_string(kind_of(record.outcome)))
             .raw("result", script_string(record.outcome.describe()));
     if (!record.id.empty()) line.raw("id", script_string(record.id));
     if (with_command) line.raw("command", script_string(record.command));

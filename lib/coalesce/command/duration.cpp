@@ -54,9 +54,10 @@ Result<std::chrono::milliseconds> parse_duration(std::string_view text) {
     return not_a_duration(text);
 }
 
-std::string format_duration(std::chrono::milliseconds duration) {
-    if (duration.count() < 0) return "-" + format_duration(-duration);
-    const auto ms = static_cast<std::uint64_t>(duration.count());
+std::string format_duration(std::chrono::nanoseconds duration) {
+    const auto whole = std::chrono::duration_cast<std::chrono::milliseconds>(duration);
+    if (whole.count() < 0) return "-" + format_duration(-whole);
+    const auto ms = static_cast<std::uint64_t>(whole.count());
     if (ms == 0) return "0s";
     if (ms < kSecond) return std::to_string(ms) + "ms";
     if (ms < kMinute) return seconds_and_tenth(ms);

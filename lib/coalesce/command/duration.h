@@ -20,7 +20,7 @@ namespace coalesce {
 /// another unit, more than 100 years.
 [[nodiscard]] Result<std::chrono::milliseconds> parse_duration(std::string_view text);
 
-/// Short, for people, at most two units: "250ms", "1.5s", "2m 3s", "1h 5m", "2d 3h".
-[[nodiscard]] std::string format_duration(std::chrono::milliseconds duration);
+/// Short, for people, to the millisecond, at most two units: "250ms", "1.5s", "2m 3s", "1h 5m", "2d 3h".
+[[nodiscard]] std::string format_duration(std::chrono::nanoseconds duration);
 
 }  // namespace coalesce

@@ -171,7 +171,7 @@ void KeptFlight::commit() {
     }
     switch (done.value()) {
         case KeptStore::Publishing::kept:
-            words_ = "kept for " + format_duration(duration_cast<milliseconds>(kept_for_));
+            words_ = "kept for " + format_duration(kept_for_);
             return;
         case KeptStore::Publishing::busy:
             return;  // once more when nobody waits

@@ -30,9 +30,7 @@ void add_kept_orders(Message& message, const KeptOrders& orders) {
         .bytes("base", orders.place.base)
         .text("store", orders.place.name)
         .flag("shared", orders.place.shared);
-    std::string object = kept.line();
-    object.pop_back();  // the newline
-    message.raw("kept", object);
+    message.raw("kept", kept.object());
 }
 
 std::optional<KeptOrders> kept_orders_in(const Fields& message) {

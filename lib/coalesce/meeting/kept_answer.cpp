@@ -20,12 +20,10 @@ using namespace std::chrono;
 // Who would not wait for a run at all still reads what there is.
 constexpr milliseconds reading{1000};
 
-std::string told(nanoseconds time) { return format_duration(duration_cast<milliseconds>(time)); }
-
 void say_where_from(const KeptAnswer& kept, const std::string& what, OutputRelay& relay) {
     const EntryFacts& facts = kept.hit.entry.facts();
-    relay.say("coalesce: kept result of " + what + ", " + told(kept.hit.verdict.age) + " old, made in " +
-              title(std::string_view(facts.directory)) + " (ran " + told(facts.duration) + ")" +
+    relay.say("coalesce: kept result of " + what + ", " + format_duration(kept.hit.verdict.age) + " old, made in " +
+              title(std::string_view(facts.directory)) + " (ran " + format_duration(facts.duration) + ")" +
               (kept.hit.verdict.refresh ? ", refreshing\n" : "\n"));
 }
 
@@ -37,36 +35,41 @@ Extent extent_of(const Entry& entry, const Entry::Piece& piece) {
             .length = in_file ? piece.length : piece.bytes.size()};
 }
 
-// Nothing: all of it was passed on.
-std::optional<RunEnd> pass_on_all(const RunOptions& options, const Entry& entry, OutputRelay& relay) {
-    std::optional<Tail> tail;
-    if (options.tail) tail.emplace(*options.tail, options.orders.spool_directory);
-    for (const Entry::Piece& piece : entry.pieces()) {
-        const Extent extent = extent_of(entry, piece);
-        if (!tail) {
-            if (const auto end = pass_on_past(piece.stream, extent, options.orders.title, relay)) return end;
-        } else if (auto taken = tail->take(piece.stream, extent); !taken) {
+// The same of its last lines alone.
+std::optional<RunEnd> pass_on_tail(const RunOptions& options, const Entry& entry, OutputRelay& relay) {
+    Tail tail(*options.tail, options.orders.spool_directory);
+    for (const Entry::Piece& piece : entry.pieces())
+        if (auto taken = tail.take(piece.stream, extent_of(entry, piece)); !taken) {
             relay.say("coalesce: cannot " + taken.error().message() + "\n");
             return RunEnd{125, 0};
         }
-    }
-    return tail ? tail->pass_on(options.orders.title, relay) : std::nullopt;
+    return tail.pass_on(options.orders.title, relay);
 }
 
 }  // namespace
+
+std::optional<RunEnd> pass_on_output(const Entry& entry, const std::string& title, OutputRelay& relay) {
+    for (const Entry::Piece& piece : entry.pieces())
+        if (const auto end = pass_on_past(piece.stream, extent_of(entry, piece), title, relay)) return end;
+    return std::nullopt;
+}
 
 StoreKey store_key_of(const FlightOrders& orders) {
     const auto whole = std::make_shared<const CanonicalSurroundings>(orders.canonical_surroundings);
     return store_key({surroundings_in(orders.kept->place, whole), orders.canonical_words});
 }
 
-std::optional<KeptAnswer> find_kept(const FlightOrders& orders) {
-    if (!orders.kept || !orders.kept->wish.reads()) return std::nullopt;
+std::optional<KeptAnswer> find_kept(const FlightOrders& orders, const Wish& wish) {
+    if (!wish.reads()) return std::nullopt;
     auto store = KeptStore::open(orders.kept->place, false);
     if (!store || !store.value()) return std::nullopt;
-    auto hit = store.value()->find(store_key_of(orders), orders.kept->wish, *orders.program, now());
+    auto hit = store.value()->find(store_key_of(orders), wish, *orders.program, now());
     if (!hit) return std::nullopt;
     return KeptAnswer{.store = std::move(*store.value()), .hit = std::move(*hit)};
+}
+
+std::optional<KeptAnswer> find_kept(const FlightOrders& orders) {
+    return orders.kept ? find_kept(orders, orders.kept->wish) : std::nullopt;
 }
 
 RunEnd pass_on_kept(const RunOptions& options, const KeptAnswer& kept, OutputRelay& relay) {
@@ -76,8 +79,12 @@ RunEnd pass_on_kept(const RunOptions& options, const KeptAnswer& kept, OutputRel
         Attention::begin();
         Attention::until(steady_clock::now() + std::max(*options.wait, reading));
     }
-    if (!warm)
-        if (const auto end = pass_on_all(options, kept.hit.entry, relay)) return *end;
+    if (!warm) {
+        const Entry& entry = kept.hit.entry;
+        const auto end =
+            options.tail ? pass_on_tail(options, entry, relay) : pass_on_output(entry, options.orders.title, relay);
+        if (end) return *end;
+    }
     if (options.verbose) say_where_from(kept, options.orders.title, relay);
     add_savings(kept.store.directory(), {.runs = kept.hit.verdict.refresh ? 1U : 0U,
                                          .joins = warm ? 0U : 1U,

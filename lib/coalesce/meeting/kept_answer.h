@@ -21,8 +21,14 @@ struct KeptAnswer {
 /// The key of the request's results in its store.
 [[nodiscard]] StoreKey store_key_of(const FlightOrders& orders);
 
-/// What is kept and grants the request's wish; nothing also where the store cannot be read.
+/// What is kept and grants the wish, of a request that has one; nothing also where the store cannot be read.
+[[nodiscard]] std::optional<KeptAnswer> find_kept(const FlightOrders& orders, const Wish& wish);
+/// What grants the request's own; nothing for one that has none.
 [[nodiscard]] std::optional<KeptAnswer> find_kept(const FlightOrders& orders);
+
+/// Passes an entry's output on to our own stdout and stderr. Nothing when that is done; else how we end, which
+/// has been told. `title` names the command.
+[[nodiscard]] std::optional<RunEnd> pass_on_output(const Entry& entry, const std::string& title, OutputRelay& relay);
 
 /// Passes it on to our own stdout and stderr (with --warm: nothing of it), and says how the request ends.
 [[nodiscard]] RunEnd pass_on_kept(const RunOptions& options, const KeptAnswer& kept, OutputRelay& relay);

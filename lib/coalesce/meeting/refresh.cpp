@@ -38,10 +38,9 @@ bool have_it_kept(Descriptor connection, const KeptOrders& kept) {
 
 // Somebody may have made it anew since it was looked at.
 bool is_young(const FlightOrders& orders) {
-    FlightOrders young = orders;
-    Wish& wish = young.kept->wish;
+    Wish wish = orders.kept->wish;
     if (wish.stale) wish.ttl = wish.stale;
-    return find_kept(young).has_value();
+    return find_kept(orders, wish).has_value();
 }
 
 [[noreturn]] void refresh(FlightOrders orders, const std::string& place) {

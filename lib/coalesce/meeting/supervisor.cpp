@@ -237,7 +237,8 @@ std::shared_ptr<Keeping> Supervisor::new_keeping(const std::optional<KeptOrders>
 bool Supervisor::too_old(const KeptOrders& kept) const {
     const Run* const run = executor_.flights().find_state(KeyView(surroundings_, orders_.canonical_words));
     if (run == nullptr || !run->spool || !kept.wish.max_age) return false;
-    return system_clock::now() - run->started > *kept.wish.max_age;
+    const Moment started{.wall_ns = nanoseconds(run->started.time_since_epoch()).count()};
+    return !may_join(kept.wish, started, now());
 }
 
 // Its reader is gone, and the run is to go on for as long as what it has written can be kept (SPEC T8).

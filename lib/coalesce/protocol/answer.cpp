@@ -68,19 +68,17 @@ std::string flight_object(const Run& run, const FlightStatus& status) {
     const char* const state = run.phase == Run::Phase::running  ? (run.refresh ? "refreshing" : "running")
                               : run.phase == Run::Phase::ending ? "ending"
                                                                 : "queued";
-    std::string line = Message()
-                           .text("id", status.name)
-                           .text("key", status.key)
-                           .text("state", state)
-                           .seconds("started", (run.spool ? run.started : run.requested).time_since_epoch())
-                           .number("requesters", static_cast<std::int64_t>(status.waiting))
-                           .number("output", run.spool ? static_cast<std::int64_t>(run.spool->size()) : 0)
-                           .number("pid", run.pid)
-                           .number("supervisor", ::getpid())
-                           .text("command", run.title)
-                           .line();
-    line.pop_back();
-    return line;
+    return Message()
+        .text("id", status.name)
+        .text("key", status.key)
+        .text("state", state)
+        .seconds("started", (run.spool ? run.started : run.requested).time_since_epoch())
+        .number("requesters", static_cast<std::int64_t>(status.waiting))
+        .number("output", run.spool ? static_cast<std::int64_t>(run.spool->size()) : 0)
+        .number("pid", run.pid)
+        .number("supervisor", ::getpid())
+        .text("command", run.title)
+        .object();
 }
 
 }  // namespace coalesce

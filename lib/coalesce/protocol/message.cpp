@@ -75,10 +75,12 @@ Message& Message::error(std::string_view code, std::string_view why) {
     return raw("error", Message().text("code", code).text("message", why).text_ + "}");
 }
 
-std::string Message::line() {
-    text_ += "}\n";
+std::string Message::object() {
+    text_ += '}';
     return std::exchange(text_, "{");
 }
+
+std::string Message::line() { return object() + '\n'; }
 
 // Not by printf: what it takes to print any double costs a supervisor, which does it
 // once, a fiftieth of its time in page faults.

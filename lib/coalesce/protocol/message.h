@@ -38,7 +38,9 @@ class Message {
     Message& raw(std::string_view name, std::string_view value);
     /// The member "error": why something was refused.
     Message& error(std::string_view code, std::string_view why);
-    /// The object and its newline. The message is empty after that.
+    /// The object, to be a member of another. The message is empty after that.
+    [[nodiscard]] std::string object();
+    /// The same and its newline.
     [[nodiscard]] std::string line();
 
   private:

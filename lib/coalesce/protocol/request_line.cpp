@@ -36,9 +36,7 @@ std::string changes_object(const Request& request) {
         else
             changes.raw(inside, "null");
     }
-    std::string line = changes.line();
-    line.pop_back();
-    return line;
+    return changes.object();
 }
 
 }  // namespace

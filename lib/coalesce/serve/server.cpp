@@ -323,8 +323,8 @@ void Server::log_end(const RunResult& result) {
     LiveFlight* const flight = reception_.find(result.run);
     log_.info("flight {} ended after {}, for {}: {}: {}",
               flight == nullptr ? std::string_view("(new)") : short_name(reception_.name_of(*flight)),
-              format_duration(duration_cast<milliseconds>(result.duration)), flight == nullptr ? 1 : flight->waiting,
-              result.outcome.describe(), for_the_log(result.title));
+              format_duration(result.duration), flight == nullptr ? 1 : flight->waiting, result.outcome.describe(),
+              for_the_log(result.title));
     if (result.outcome.kind == Outcome::Kind::cancelled) return;  // spared nobody a run
     saved_ += result.duration * static_cast<std::int64_t>(reception_.joiners_of(result.run));
 }
