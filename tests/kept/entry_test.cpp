@@ -155,6 +155,19 @@ TEST_CASE("T17: nor is one that was cut or made longer anywhere", "[kept]") {
     CHECK_FALSE(file.read());
 }
 
+TEST_CASE("T17: to sync an entry takes nothing from its time", "[kept]") {
+    const EntryFile file({{Stream::out, std::string(200'000, 'x')}});
+    const Descriptor opened = file.open(O_RDWR);
+    const timespec times[2] = {{.tv_sec = 2'000'000'000, .tv_nsec = 1}, {.tv_sec = 4'000'000'000, .tv_nsec = 2}};
+    REQUIRE(::futimens(opened.get(), times) == 0);
+    REQUIRE(sync_entry(opened.get()));
+    struct stat info {};
+    REQUIRE(::fstat(opened.get(), &info) == 0);
+    CHECK(info.st_atim.tv_sec == times[0].tv_sec);
+    CHECK(info.st_mtim.tv_sec == times[1].tv_sec);
+    CHECK(info.st_mtim.tv_nsec == times[1].tv_nsec);
+}
+
 TEST_CASE("T17: long output is checked each time until it has been synced", "[kept]") {
     const EntryFile file({{Stream::out, std::string(200'000, 'x')}});
     const std::string whole = file.bytes();

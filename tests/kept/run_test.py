@@ -416,6 +416,19 @@ class Store(Test):
         self.assertIn("the limit is 100 KiB", err)
         self.assertEqual(self.box.entries(), [])
 
+    def test_T17_long_output_is_kept_for_its_time_once_it_has_been_synced(self):
+        line = "echo run >>runs; head -c 200000 /dev/zero"
+        self.box.run("--ttl", "1h", "-c", line)
+        caches = self.box.path("home/.cache/coalesce")
+        (store,) = os.listdir(caches)
+        while not os.path.exists(os.path.join(caches, store, "cleaned")):  # which comes after the sync
+            pass
+        (kept,) = map(json.loads, self.box.call("cache", "--json")[1].splitlines())
+        self.assertEqual(kept["size"], 200000)
+        self.assertGreater(kept["left"], 0)
+        self.assertEqual(len(self.box.out("--ttl", "1h", "-c", line)), 200000)
+        self.assertEqual(self.box.runs(), 1)
+
     def test_T21_forgotten_during_the_run_is_not_kept(self):
         for how in (("forget",), ("clear",)):
             with self.subTest(how=how):

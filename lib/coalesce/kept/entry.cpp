@@ -379,11 +379,16 @@ Result<> write_entry(int file, Spool& spool, const EntryFacts& facts) {
 
 Result<> sync_entry(int file) {
     std::string header(header_bytes, '\0');
-    if (::fdatasync(file) != 0 || !read_fully(file, 0, header.data(), header.size()))
+    struct stat before {};
+    if (::fstat(file, &before) != 0 || ::fdatasync(file) != 0 || !read_fully(file, 0, header.data(), header.size()))
         return system_error_now("sync a result");
     FileWriter writer(file);
     writer.seek(mark_at);
-    return writer.append(synced_mark(header));
+    const auto written = writer.append(synced_mark(header));
+    // Its times say until when it is kept, and when it was used last.
+    const timespec times[2] = {before.st_atim, before.st_mtim};
+    if (::futimens(file, times) != 0) return system_error_now("sync a result");
+    return written;
 }
 
 }  // namespace coalesce

@@ -114,7 +114,7 @@ class Entry {
 inline constexpr std::uint64_t checked_always_bytes = 64 * 1024;
 
 /// Writes a file's bytes to the disk and marks it, so that long output need not be checked at each
-/// hit. Slow; for when nobody waits. `file` is open for writing.
+/// hit; its times stay as they are. Slow; for when nobody waits. `file` is open for writing.
 Result<> sync_entry(int file);
 
 }  // namespace coalesce
