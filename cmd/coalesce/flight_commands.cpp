@@ -49,15 +49,14 @@ struct NearMisses {
 void add_near_misses(NearMisses& found, const MeetingPlace& place, const std::string& own_key,
                      const std::vector<KeyPart>& own) {
     for (const std::string& key : place.keys()) {
-        if (auto live = place.connect(key); !live || !*live) continue;  // a leftover
-        const std::string id = key.substr(0, id_columns);
+        const auto answer = ask_flight(place.connect(key), Message().text("op", "key").line());
+        const auto fields = answer ? Fields::parse(*answer) : std::nullopt;
+        if (!fields || !fields->has("flight")) continue;  // a leftover, or over meanwhile
+        const std::string id = fields->text("flight").substr(0, id_columns);
         if (key == own_key) {
             found.lines += "in flight: would join " + id + "\n";
             continue;
         }
-        const auto answer = ask_flight(place.connect(key), Message().text("op", "key").line());
-        const auto fields = answer ? Fields::parse(*answer) : std::nullopt;
-        if (!fields) continue;
         const auto surroundings = from_base64(fields->text("surroundings"));
         const auto words = from_base64(fields->text("words"));
         if (!surroundings || !words) continue;

@@ -3,7 +3,9 @@
 and what it is owed as process 1 (row 10).
 """
 
+import array
 import contextlib
+import fcntl
 import os
 import select
 import shutil
@@ -11,6 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import termios
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "server"))
@@ -51,8 +54,8 @@ class Guard(harness.ServerTest):
         self.lines = os.fdopen(reader, "r")
         self.addCleanup(self.lines.close)
 
-    def batch(self, line, **options):
-        process = subprocess.Popen([harness.COALESCE, "batch"], env=self.env, cwd=self.directory, stdin=subprocess.PIPE,
+    def batch(self, line, *words, **options):
+        process = subprocess.Popen([harness.COALESCE, "batch", *words], env=self.env, cwd=self.directory, stdin=subprocess.PIPE,
                                    stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
         self.addCleanup(process.stderr.close)
         self.addCleanup(process.stdout.close)
@@ -131,6 +134,16 @@ class Guard(harness.ServerTest):
         os.close(guard)
         self.assertFalse(select.select(handles, [], [], 0)[0])
         signal.pidfd_send_signal(handles[0], signal.SIGKILL)
+
+    def test_dry_run(self):
+        """F13: a dry run starts nothing, and no guard either"""
+        process = self.batch(self.line, "--dry-run")
+        unread = array.array("i", [1])
+        while unread[0] > 0:  # it takes its lines when all that it needs is there
+            fcntl.ioctl(process.stdin, termios.FIONREAD, unread)
+        self.assertEqual(children_of(process.pid), [])
+        process.stdin.close()
+        self.assertEqual((process.wait(), len(process.stdout.readlines())), (0, 1))
 
     def test_strangers(self):
         """F13: what belongs to no run of ours is not ended with it"""

@@ -9,6 +9,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <string>
 
@@ -217,6 +218,66 @@ SCENARIO("R9: a place that was named is made, and taken as it is", "[wrapper]") 
     gate.open();
     CHECK(leader.wait().status == 0);
     CHECK(joiner.wait().status == 0);
+    CHECK_FALSE(std::filesystem::exists(box.place()));
+}
+
+SCENARIO("R9: --place wins over COALESCE_PLACE, for every command that meets there", "[wrapper]") {
+    // Of one command a flight is in each; what is asked for the one is told of the one.
+    Sandbox box;
+    const std::string option = box.path("by-option");
+    const std::string variable = box.path("by-variable");
+    box.env["COALESCE_PLACE"] = variable;
+    Gate here(box, "here");
+    Gate there(box, "there");
+    const auto request = [&](const std::string& gate, std::vector<std::string> options) {
+        for (const char* word : {"--ignore-env", "GATE", "-c", "echo run >>runs; cat \"$GATE\""})
+            options.emplace_back(word);
+        return box.request(options, {.env = {"GATE=" + gate}});
+    };
+    auto in_variable = request("there", {});
+    there.wait_for_command();
+    auto in_option = request("here", {"--place", option});
+    here.wait_for_command();
+    CHECK(box.lines_of("runs") == 2);
+    auto joiner = request("nowhere", {"--place", option});
+
+    const auto in_place = [&](const std::string& subcommand, std::vector<std::string> more) {
+        more.insert(more.begin(), {subcommand, "--place", option});
+        return box.coalesce(more);
+    };
+    std::string told;
+    while (told.find("\"requesters\":2") == std::string::npos) told = in_place("status", {"--json"}).out;
+    CHECK(std::count(told.begin(), told.end(), '\n') == 1);
+    const std::string id = told.substr(told.find("\"id\":\"") + 6, 12);
+    const std::string other = box.until_requesters(1).id.substr(0, 12);
+    REQUIRE(id != other);
+
+    const std::vector<std::string> same{"--ignore-env", "GATE", "-c", "echo run >>runs; cat \"$GATE\""};
+    CHECK(in_place("key", same).out.find("in flight: would join " + id + "\n") != std::string::npos);
+    CHECK(in_place("key", same).out.find(other) == std::string::npos);
+
+    CHECK(in_place("cancel", {other}).status == 125);
+    CHECK(box.coalesce({"cancel", id}).status == 125);
+    CHECK(in_place("cancel", {id}).status == 0);
+    CHECK(in_option.wait().status == 125);
+    CHECK(joiner.wait().status == 125);
+    CHECK(box.until_requesters(1).id.substr(0, 12) == other);
+
+    there.open();
+    CHECK(in_variable.wait().status == 0);
+    here.open();
+    Gate again(box, "again");
+    auto leader = request("again", {"--place", option});
+    again.wait_for_command();
+    auto sharer = request("again", {"--place", option});
+    told.clear();
+    while (told.find("\"requesters\":2") == std::string::npos) told = in_place("status", {"--json"}).out;
+    again.open();
+    CHECK(leader.wait().status == 0);
+    CHECK(sharer.wait().status == 0);
+    box.wait_for_all();
+    CHECK(in_place("stats", {}).out.find(" 1 joins of 1 shared runs") != std::string::npos);
+    CHECK(box.coalesce({"stats"}).out.find(" 0 joins of 0 shared runs") != std::string::npos);
     CHECK_FALSE(std::filesystem::exists(box.place()));
 }
 

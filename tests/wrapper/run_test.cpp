@@ -15,6 +15,9 @@
 
 namespace {
 
+// After which a requester goes (SPEC R5).
+constexpr std::array ending_signals{SIGINT, SIGTERM, SIGHUP, SIGQUIT};
+
 struct Pipe : Ends {
     Pipe() {
         int ends[2];
@@ -208,12 +211,12 @@ SCENARIO("R4: --stdin feeds it to the command and makes it part of the key", "[w
 }
 
 SCENARIO("R5: alone, a signal is for the command, and what it still says is relayed", "[wrapper]") {
-    for (const int number : {SIGINT, SIGTERM, SIGHUP}) {
+    for (const int number : ending_signals) {
         CAPTURE(number);
         Sandbox box;
         Gate gate(box, "gate");
         auto process = box.request(
-            {"sh", "-c", "trap 'echo bye; exit 3' INT TERM HUP; echo x >gate; while :; do sleep 0.01; done"});
+            {"sh", "-c", "trap 'echo bye; exit 3' INT TERM HUP QUIT; echo x >gate; while :; do sleep 0.01; done"});
         CHECK(read_file(box.path("gate")) == "x\n");
         process.kill(number);
         const Ended ended = process.wait();
@@ -223,7 +226,7 @@ SCENARIO("R5: alone, a signal is for the command, and what it still says is rela
 }
 
 SCENARIO("R5: a command that dies of the signal takes the wrapper with it", "[wrapper]") {
-    for (const int number : {SIGINT, SIGTERM, SIGHUP}) {
+    for (const int number : ending_signals) {
         Sandbox box;
         Gate gate(box, "gate");
         auto process = box.request({"cat", "gate"});
@@ -235,7 +238,7 @@ SCENARIO("R5: a command that dies of the signal takes the wrapper with it", "[wr
 }
 
 SCENARIO("R5: a signal reaches a stopped command, too", "[wrapper]") {
-    for (const int number : {SIGINT, SIGTERM, SIGHUP}) {
+    for (const int number : ending_signals) {
         CAPTURE(number);
         Sandbox box;
         Gate gate(box, "gate");
@@ -278,12 +281,12 @@ SCENARIO("R5: a signal told twice at once is one, so that the command can clean 
 }
 
 SCENARIO("R5: with others waiting a signalled requester leaves at once and disturbs nobody", "[wrapper]") {
-    for (const int number : {SIGINT, SIGTERM, SIGHUP}) {
+    for (const int number : ending_signals) {
         for (const bool leader_goes : {true, false}) {
             CAPTURE(number, leader_goes);
             Sandbox box;
             Gate gate(box, "gate");
-            const std::vector<std::string> words{"-c", "trap 'echo hit' INT TERM HUP; cat gate; echo done"};
+            const std::vector<std::string> words{"-c", "trap 'echo hit' INT TERM HUP QUIT; cat gate; echo done"};
             auto leader = box.request(words);
             gate.wait_for_command();
             auto joiner = box.request(words);

@@ -6,6 +6,8 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <memory>
+#include <optional>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -111,7 +113,7 @@ class Batch {
     Loop loop_;
     OnceMemory once_;
     CommandExecutor executor_;
-    Guard::Watched guarded_;
+    std::optional<Guard::Watched> guarded_;
     Reaper orphans_;
     Progress progress_;
     Results results_;
@@ -134,7 +136,6 @@ class Batch {
 Batch::Batch(BatchOptions options, Surroundings own, Ledger ledger, std::optional<EarlierJobs> earlier)
     : options_(std::move(options)),
       executor_(loop_, options_.executor),
-      guarded_(loop_, *options_.executor.guard),
       orphans_(loop_, [this](pid_t pid) { return executor_.is_own(pid); }),
       progress_(loop_, options_.progress.value_or(progress_is_seen()) && !options_.dry_run,
                 [this] { return progress(); }),
@@ -151,6 +152,7 @@ Batch::Batch(BatchOptions options, Surroundings own, Ledger ledger, std::optiona
                [this](const std::optional<Error>& error) { input_over(error); }}),
       halt_(options_.halt),
       knows_enough_(!halt_.counts_requests()) {
+    if (options_.executor.guard != nullptr) guarded_.emplace(loop_, *options_.executor.guard);
     executor_.hold(!knows_enough_);
     executor_.on_stalled([this](FlightId run) { results_.stalled(run, leader_of(run)); });
     executor_.on_landed([this](FlightId run) {
@@ -428,9 +430,13 @@ Result<BatchEnd> run_batch(BatchOptions options) {
     own->identity = own_identity();
     options.executor.directory = own->cwd;
     options.executor.directory_itself = own->directory;
-    auto guard = Guard::start();  // before there is anything else that it would hold as well
-    if (!guard) return guard.error();
-    options.executor.guard = guard->get();
+    std::unique_ptr<Guard> guard;
+    if (!options.dry_run) {             // which starts nothing that could be left behind
+        auto started = Guard::start();  // before there is anything else that it would hold as well
+        if (!started) return started.error();
+        guard = std::move(*started);
+        options.executor.guard = guard.get();
+    }
     std::optional<EarlierJobs> earlier;
     if (options.resume) {
         if (options.joblog.empty()) return Error{{}, "resume without a joblog: --joblog names it"};

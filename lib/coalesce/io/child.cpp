@@ -251,8 +251,8 @@ void Child::land() {
 void Child::signal(int number) noexcept {
     if (reaped_) return;
     ::kill(-pid_, number);
-    // As timeout(1) does.
-    if (number == SIGTERM || number == SIGINT || number == SIGHUP) ::kill(-pid_, SIGCONT);
+    // As timeout(1) does: who is told to end has to run for that.
+    if (number == SIGTERM || number == SIGINT || number == SIGHUP || number == SIGQUIT) ::kill(-pid_, SIGCONT);
 }
 
 void Child::terminate(std::chrono::milliseconds grace) {

@@ -279,12 +279,19 @@ void Supervisor::count_savings(const RunResult& result) {
                 {.runs = 1, .joins = joins, .time = result.duration * static_cast<std::int64_t>(joins)});
 }
 
+// With what the flight is called that a plain request would join, or else the one before it.
 void Supervisor::tell_key(Wrapper& wrapper) {
+    LiveFlight* shown = nullptr;
+    executor_.flights().for_each([&](const Key&, const auto& view) {
+        if (shown == nullptr || view.joinable) shown = reception_.find(view.id);
+    });
     std::string surroundings;
     std::string words;
     append_base64(surroundings, orders_.canonical_surroundings);
     append_base64(words, orders_.canonical_words);
-    wrapper.session->send(Message().text("surroundings", surroundings).text("words", words).line());
+    Message answer;
+    if (shown != nullptr) answer.text("flight", reception_.name_of(*shown));
+    wrapper.session->send(answer.text("surroundings", surroundings).text("words", words).line());
 }
 
 // Asked by who may be about to close a ring; so only then it is looked for what wrappers
