@@ -15,6 +15,7 @@ import socket
 import stat
 import subprocess
 import tempfile
+import time
 import unittest
 
 COALESCE = os.environ["COALESCE"]
@@ -224,6 +225,24 @@ class Server:
         self.process.send_signal(number)
         return self.process.wait()
 
+    def left_running(self):
+        """The command lines that name something of this test's directory."""
+        lines = []
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                with open(f"/proc/{pid}/cmdline", errors="replace") as file:
+                    lines.append(file.read().replace("\0", " "))
+            except OSError:  # it has gone meanwhile
+                pass
+        return [line for line in lines if self.directory in line]
+
+    def await_all_gone(self):
+        """A test leaves no process behind: of what it starts, all has been told to end by now."""
+        deadline = time.monotonic() + 60
+        while left := self.left_running():
+            if time.monotonic() > deadline:
+                self.test.fail(f"left running: {left}")
+
     def clean(self):
         alive = self.process.poll() is None
         if alive:
@@ -240,6 +259,7 @@ class Server:
         if alive:
             self.test.assertEqual(self.process.returncode, 0, log)
         self.notify.close()
+        self.await_all_gone()
         shutil.rmtree(self.directory, ignore_errors=True)
 
 

@@ -69,7 +69,7 @@ class Supervisor {
   private:
     std::optional<Child::Launched> launch() const;
     Wrapper& receive(Descriptor connection, uid_t uid, pid_t pid);
-    void on_line(Wrapper& wrapper, std::string_view line);
+    void on_line(Wrapper& wrapper, std::string_view line, bool too_long);
     void ask(Wrapper& wrapper, const Fields& request);
     void admit(Wrapper& wrapper, RequestTerms terms, bool fresh);
     RunTicket submit(const std::optional<KeptOrders>& kept, bool fresh);
@@ -115,7 +115,8 @@ Supervisor::Supervisor(FlightOrders orders, MeetingPlaces places, Descriptor lis
                                   .replay_bytes = orders_.replay_bytes},
                         .in_child = record_.hook()}),
       reception_(loop_, executor_, {.stall = orders_.stall, .grace = orders_.grace},
-                 {.on_line = [this](Client& client, std::string_view line, bool) { on_line(wrapper_of(client), line); },
+                 {.on_line = [this](Client& client, std::string_view line,
+                                    bool too_long) { on_line(wrapper_of(client), line, too_long); },
                   .on_served = [](Client& client) { client.session->finish(); },
                   .on_over = [this](FlightId) { leave_if_over(); }}),
       entrance_(
@@ -165,7 +166,8 @@ Wrapper& Supervisor::receive(Descriptor connection, uid_t uid, pid_t pid) {
     return wrapper;
 }
 
-void Supervisor::on_line(Wrapper& wrapper, std::string_view line) {
+void Supervisor::on_line(Wrapper& wrapper, std::string_view line, bool too_long) {
+    if (too_long) return refuse_too_long(reception_, wrapper);
     if (line.empty()) return wrapper.pace.acknowledge();
     const auto request = Fields::parse(line);
     const std::string op = request ? request->text("op") : "";

@@ -13,6 +13,11 @@ bool is_for_the_command_alone(int signal) { return signal == SIGUSR1 || signal =
 
 }  // namespace
 
+void refuse_too_long(Reception& reception, Client& client) {
+    reception.refuse(client, {}, "too_long",
+                     "a request is at most " + std::to_string(request_bytes_max >> 20) + " MiB long");
+}
+
 void tell_status(Reception& reception, Client& client, std::string_view id) {
     std::string flights;
     reception.executor().flights().for_each([&](const Key&, const auto& view) {

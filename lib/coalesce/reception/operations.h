@@ -12,6 +12,9 @@
 
 namespace coalesce {
 
+/// A line that no request can be: it was cut, and the rest of it is passed over.
+void refuse_too_long(Reception& reception, Client& client);
+
 /// The live flights that the client may see, oldest first.
 void tell_status(Reception& reception, Client& client, std::string_view id);
 

@@ -219,9 +219,7 @@ void Server::receive(Descriptor connection, const ucred& credentials) {
 
 void Server::on_line(Peer& peer, std::string_view line, bool too_long) {
     if (peer.refused) return peer.session->finish();
-    if (too_long)
-        return reception_.refuse(peer, {}, "too_long",
-                                 "a request is at most " + std::to_string(request_bytes_max >> 20) + " MiB long");
+    if (too_long) return refuse_too_long(reception_, peer);
     if (line.empty()) return peer.pace.acknowledge();
     if (line.find_first_not_of(" \t\r") == std::string_view::npos || !understands(peer, line)) return;
     if (peer.speaks == Peer::Speaks::lines) {
