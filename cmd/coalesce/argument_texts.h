@@ -30,6 +30,7 @@ inline constexpr ArgumentText argument_texts[] = {
     {"SIZE", ArgumentText::Kind::anything},
     {"TEXT", ArgumentText::Kind::anything},
     {"LINE", ArgumentText::Kind::anything},
+    {"URL", ArgumentText::Kind::anything},
 };
 
 /// The entry for a word; a definition with another word does not compile.

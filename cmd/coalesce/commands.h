@@ -17,6 +17,7 @@ int cache_command(int argc, char** argv);
 int serve_command(int argc, char** argv);
 int key_command(int argc, char** argv);
 int status_command(int argc, char** argv);
+int cluster_command(int argc, char** argv);
 int cancel_command(int argc, char** argv);
 int stats_command(int argc, char** argv);
 

@@ -24,8 +24,9 @@ namespace coalesce {
 namespace {
 
 constexpr Subcommand all_subcommands[] = {
-    {"run", run_command},       {"batch", batch_command}, {"key", key_command},     {"status", status_command},
-    {"cancel", cancel_command}, {"stats", stats_command}, {"cache", cache_command}, {"serve", serve_command},
+    {"run", run_command},       {"batch", batch_command},   {"key", key_command},
+    {"status", status_command}, {"cancel", cancel_command}, {"stats", stats_command},
+    {"cache", cache_command},   {"serve", serve_command},   {"cluster", cluster_command},
 };
 
 // Descriptors opened later must not become 0, 1 or 2: a child would get them as

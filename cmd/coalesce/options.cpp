@@ -329,6 +329,17 @@ void define_cache(CommandLine& line, TypedCache& typed) {
                 "With limits: keep up to N results.\nThe default is 100000.");
 }
 
+void define_cluster(CommandLine& line, TypedCluster& typed) {
+    line.is("cluster", "coalesce cluster check [OPTION…]",
+            "Look whether an engine is fit for machines to share runs at.",
+            "  coalesce cluster check --cluster redis://coalesce@10.0.0.5?password=FILE\n");
+    line.operands(typed.words);
+    line.option("--cluster", "URL", filled(typed.url),
+                "The engine: redis://[USER@]HOST[:PORT].\n"
+                "Or redis+unix:///PATH. See MANY MACHINES.",
+                "COALESCE_CLUSTER");
+}
+
 void define_serve(CommandLine& line, TypedServe& typed) {
     line.is("serve", "coalesce serve [OPTION…]", "Answer requests on a unix socket.",
             "  coalesce serve --socket /run/user/1000/c.sock &\n"
@@ -415,13 +426,17 @@ std::optional<int> read_stats(int argc, char** argv, TypedQuestion& typed) {
 std::optional<int> read_cache(int argc, char** argv, TypedCache& typed) {
     return read(define_cache, argc, argv, typed);
 }
+std::optional<int> read_cluster(int argc, char** argv, TypedCluster& typed) {
+    return read(define_cluster, argc, argv, typed);
+}
 std::optional<int> read_serve(int argc, char** argv, TypedServe& typed) {
     return read(define_serve, argc, argv, typed);
 }
 
 std::vector<CommandText> command_texts() {
-    return {text_of(define_run),    text_of(define_batch), text_of(define_key),   text_of(define_status),
-            text_of(define_cancel), text_of(define_stats), text_of(define_cache), text_of(define_serve)};
+    return {text_of(define_run),    text_of(define_batch),   text_of(define_key),
+            text_of(define_status), text_of(define_cancel),  text_of(define_stats),
+            text_of(define_cache),  text_of(define_cluster), text_of(define_serve)};
 }
 
 }  // namespace coalesce

@@ -60,6 +60,12 @@ struct TypedServe {
     std::string place;
 };
 
+/// What was typed after `cluster`.
+struct TypedCluster {
+    std::string url;
+    std::vector<std::string> words;
+};
+
 /// Each reads the options of a subcommand; argv[0] is its name. Returns an exit status
 /// when that is the end of it: --help was given, or a mistake that has been explained.
 [[nodiscard]] std::optional<int> read_run(int argc, char** argv, TypedCommand& typed);
@@ -69,6 +75,7 @@ struct TypedServe {
 [[nodiscard]] std::optional<int> read_cancel(int argc, char** argv, TypedQuestion& typed);
 [[nodiscard]] std::optional<int> read_stats(int argc, char** argv, TypedQuestion& typed);
 [[nodiscard]] std::optional<int> read_cache(int argc, char** argv, TypedCache& typed);
+[[nodiscard]] std::optional<int> read_cluster(int argc, char** argv, TypedCluster& typed);
 [[nodiscard]] std::optional<int> read_serve(int argc, char** argv, TypedServe& typed);
 
 /// The words of all subcommands, in the order in which they are told.

@@ -3,6 +3,7 @@
 
 #include <CLI/Version.hpp>
 #include <fmt/format.h>
+#include <hiredis/hiredis.h>
 #include <nlohmann/json.hpp>
 #include <sodium.h>
 #include <spdlog/version.h>
@@ -12,11 +13,12 @@
 namespace coalesce {
 
 std::string library_versions() {
-    return fmt::format("libuv {}, libsodium {}, CLI11 " CLI11_VERSION
+    return fmt::format("libuv {}, libsodium {}, hiredis {}.{}.{}, CLI11 " CLI11_VERSION
                        ", fmt {}.{}.{}, spdlog {}.{}.{}, nlohmann-json {}.{}.{}",
-                       Loop::library_version(), sodium_version_string(), FMT_VERSION / 10000, FMT_VERSION / 100 % 100,
-                       FMT_VERSION % 100, SPDLOG_VER_MAJOR, SPDLOG_VER_MINOR, SPDLOG_VER_PATCH,
-                       NLOHMANN_JSON_VERSION_MAJOR, NLOHMANN_JSON_VERSION_MINOR, NLOHMANN_JSON_VERSION_PATCH);
+                       Loop::library_version(), sodium_version_string(), HIREDIS_MAJOR, HIREDIS_MINOR, HIREDIS_PATCH,
+                       FMT_VERSION / 10000, FMT_VERSION / 100 % 100, FMT_VERSION % 100, SPDLOG_VER_MAJOR,
+                       SPDLOG_VER_MINOR, SPDLOG_VER_PATCH, NLOHMANN_JSON_VERSION_MAJOR, NLOHMANN_JSON_VERSION_MINOR,
+                       NLOHMANN_JSON_VERSION_PATCH);
 }
 
 }  // namespace coalesce

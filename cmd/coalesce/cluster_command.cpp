@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: MIT
+// coalesce cluster check: is the engine there, and is it fit (SPEC M8)?
+
+#include <coalesce/cluster/check.h>
+#include <coalesce/cluster/secret.h>
+#include <coalesce/command/text.h>
+#include <coalesce/io/loop.h>
+
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "commands.h"
+#include "complain.h"
+#include "options.h"
+
+namespace coalesce {
+namespace {
+
+// Enough to tell two secrets apart, and nothing of either.
+std::string fingerprint(const Secret& secret) { return secret.name_of("fingerprint", {}).substr(0, 8); }
+
+int check(const std::string& text) {
+    auto url = EngineUrl::parse(text);
+    if (!url) return fail(url.error().message());
+    EngineReport report;
+    auto secret = Secret::read(url->secret_file);
+    if (secret)
+        report.findings.emplace_back(
+            "secret", "its fingerprint is " + fingerprint(*secret) + ", on every machine that is to share");
+    else
+        report.faults.push_back("cannot " + secret.error().message());
+    std::string password;
+    if (!url->password_file.empty()) {
+        auto read = read_private_file(url->password_file, "password", 1);
+        if (!read) return fail("cannot " + read.error().message());
+        password = std::move(*read);
+    }
+    const EngineAccess access{std::move(*url), std::move(password)};
+    const auto loop = std::make_unique<Loop>();
+    EngineReport engine = check_engine(*loop, access);
+    report.findings.insert(report.findings.end(), engine.findings.begin(), engine.findings.end());
+    report.faults.insert(report.faults.end(), engine.faults.begin(), engine.faults.end());
+    for (const auto& [what, how] : report.findings) std::printf("%-14s %s\n", what.c_str(), visible(how).c_str());
+    if (const int status = flush_output(); status != 0) return status;
+    for (const std::string& fault : report.faults) fail(fault);
+    return report.faults.empty() ? 0 : 125;
+}
+
+}  // namespace
+
+int cluster_command(int argc, char** argv) {
+    TypedCluster typed;
+    // The operation stands before the options, as cache's does.
+    const bool named = argc > 1 && argv[1][0] != '-';
+    const std::string operation = named ? argv[1] : "";
+    if (named) {
+        argv[1] = argv[0];
+        --argc;
+        ++argv;
+    }
+    if (const auto status = read_cluster(argc, argv, typed)) return *status;
+    if (!typed.words.empty()) return misuse("cluster", "unexpected argument '" + typed.words.front() + "'");
+    if (operation != "check")
+        return misuse("cluster", named ? "there is no operation '" + operation + "'" : "what of it? check");
+    if (typed.url.empty()) return misuse("cluster", "which engine? --cluster URL, or COALESCE_CLUSTER");
+    return check(typed.url);
+}
+
+}  // namespace coalesce

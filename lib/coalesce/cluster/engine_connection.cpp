@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: MIT
+#include <coalesce/cluster/engine_connection.h>
+
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <string_view>
+#include <utility>
+
+#include <coalesce/io/loop.h>
+#include <coalesce/io/spawn.h>
+#include <coalesce/io/unix_socket.h>
+
+namespace coalesce {
+namespace {
+
+// A proxy's %h and %p, as ssh has them; %% is a %.
+std::string filled_in(const EngineUrl& url) {
+    std::string line;
+    for (std::size_t at = 0; at < url.proxy.size(); ++at) {
+        const char next = at + 1 < url.proxy.size() ? url.proxy[at + 1] : '\0';
+        if (url.proxy[at] != '%' || (next != 'h' && next != 'p' && next != '%')) {
+            line += url.proxy[at];
+            continue;
+        }
+        ++at;
+        line += next == 'h' ? url.host : next == 'p' ? std::to_string(url.port) : "%";
+    }
+    return line;
+}
+
+std::vector<std::string> own_environment() {
+    std::vector<std::string> entries;
+    for (char** entry = environ; *entry != nullptr; ++entry) entries.emplace_back(*entry);
+    return entries;
+}
+
+// What waits for messages only would never hear that the other side is gone.
+void prepare(int socket) {
+    const auto set = [socket](int level, int option, int value) {
+        ::setsockopt(socket, level, option, &value, sizeof value);
+    };
+    set(IPPROTO_TCP, TCP_NODELAY, 1);
+    set(SOL_SOCKET, SO_KEEPALIVE, 1);
+    set(IPPROTO_TCP, TCP_KEEPIDLE, 5);
+    set(IPPROTO_TCP, TCP_KEEPINTVL, 2);
+    set(IPPROTO_TCP, TCP_KEEPCNT, 3);
+}
+
+Error lost(const EngineUrl& url, const std::string& why) {
+    return {{}, "reach the engine " + url.address() + ": " + why};
+}
+Error lost(const EngineUrl& url, int error) { return system_error_of(error, "reach the engine " + url.address()); }
+
+}  // namespace
+
+// It ends with us: by the end of its socket, or else by force. Its words go where ours go.
+struct EngineConnection::Proxy {
+    explicit Proxy(Started started) : process(std::move(started)) {}
+    ~Proxy() {
+        ::kill(-process.pid, SIGKILL);
+        while (::waitpid(process.pid, nullptr, 0) < 0 && errno == EINTR) {
+        }
+    }
+    Started process;
+};
+
+EngineConnection::EngineConnection(Loop& loop, const EngineUrl& url, Events events)
+    : loop_(loop), url_(url), events_(std::move(events)) {
+    begin();
+}
+
+EngineConnection::~EngineConnection() {
+    *alive_ = false;
+    watch_.reset();
+    socket_.reset();
+}
+
+void EngineConnection::begin() {
+    if (!url_.path.empty()) {
+        auto socket = connect_to(url_.path);
+        if (!socket) return fail_later(lost(url_, socket.error().code.value()));
+        return use(std::move(*socket), true);
+    }
+    if (!url_.proxy.empty()) {
+        auto ends = connected_pair();
+        if (!ends) return fail_later(ends.error());
+        const std::vector<std::string> argv{"/bin/sh", "-c", filled_in(url_)};
+        const std::vector<std::string> env = own_environment();
+        Started started = spawn({.argv = argv,
+                                 .env = env,
+                                 .umask = 077,
+                                 .standard_input = ends->other.get(),
+                                 .standard_output = ends->other.get(),
+                                 .standard_error = STDERR_FILENO});
+        if (started.pid < 0) return fail_later(lost(url_, started.error));
+        proxy_ = std::make_unique<Proxy>(std::move(started));
+        ::fcntl(ends->one.get(), F_SETFL, O_NONBLOCK);
+        return use(std::move(ends->one), true);
+    }
+    lookup_.emplace(loop_, url_.host, url_.port, [this](Result<std::vector<SocketAddress>> found) {
+        if (!found) return fail(found.error());
+        addresses_ = std::move(*found);
+        std::reverse(addresses_.begin(), addresses_.end());
+        try_next();
+    });
+}
+
+void EngineConnection::try_next() {
+    int error = ECONNREFUSED;
+    while (!addresses_.empty()) {
+        const SocketAddress address = addresses_.back();
+        addresses_.pop_back();
+        Descriptor socket(::socket(address.address.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+        if (!socket) {
+            error = errno;
+            continue;
+        }
+        prepare(socket.get());
+        int status = 0;
+        do {
+            status = ::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address.address), address.length);
+        } while (status != 0 && errno == EINTR);
+        if (status == 0 || errno == EINPROGRESS) return use(std::move(socket), status == 0);
+        error = errno;
+    }
+    fail(lost(url_, error));
+}
+
+void EngineConnection::use(Descriptor socket, bool connected) {
+    watch_.reset();
+    socket_ = std::move(socket);
+    connecting_ = !connected;
+    auto watch = Watch::start_in_background(loop_, socket_.get(), Readiness::either, [this] { on_ready(); });
+    if (!watch) return fail_later(watch.error());
+    watch_ = std::move(*watch);
+}
+
+void EngineConnection::send(std::span<const std::string> words) {
+    append_request(unsent_, words);
+    flush();
+}
+
+void EngineConnection::send(std::span<const std::string_view> words) {
+    append_request(unsent_, words);
+    flush();
+}
+
+// What is said in one turn goes out in one write.
+void EngineConnection::flush() {
+    if (watch_ && !connecting_ && !ended_) watch_.resume(Readiness::either);
+}
+
+void EngineConnection::on_ready() {
+    if (connecting_ && !finish_connecting()) return;
+    if (!write()) return;
+    const std::shared_ptr<bool> alive = alive_;
+    if (!read() || !*alive || ended_) return;
+    watch_.resume(unsent() > 0 ? Readiness::either : Readiness::readable);
+}
+
+bool EngineConnection::finish_connecting() {
+    int error = 0;
+    socklen_t size = sizeof error;
+    ::getsockopt(socket_.get(), SOL_SOCKET, SO_ERROR, &error, &size);
+    if (error == 0) {
+        connecting_ = false;
+        return true;
+    }
+    if (addresses_.empty())
+        fail(lost(url_, error));
+    else
+        try_next();
+    return false;
+}
+
+bool EngineConnection::write() {
+    if (unsent() == 0) return true;
+    while (unsent() > 0) {
+        const ssize_t wrote = ::send(socket_.get(), unsent_.data() + sent_, unsent(), MSG_NOSIGNAL);
+        if (wrote < 0 && errno == EINTR) continue;
+        if (wrote < 0 && errno == EAGAIN) return true;
+        if (wrote < 0) {
+            fail(lost(url_, errno));
+            return false;
+        }
+        sent_ += static_cast<std::size_t>(wrote);
+    }
+    unsent_.clear();
+    sent_ = 0;
+    const std::shared_ptr<bool> alive = alive_;
+    if (events_.on_sent) events_.on_sent();
+    return *alive && !ended_;
+}
+
+// One buffer a turn, so that a flood from here does not keep the others waiting.
+bool EngineConnection::read() {
+    const std::span<char> buffer = loop_.read_buffer();
+    ssize_t got = 0;
+    do {
+        got = ::recv(socket_.get(), buffer.data(), buffer.size(), 0);
+    } while (got < 0 && errno == EINTR);
+    if (got < 0 && errno == EAGAIN) return true;
+    if (got <= 0) {
+        fail(got < 0 ? lost(url_, errno)
+                     : lost(url_, proxy_ ? "the proxy has ended: " + filled_in(url_) : "the connection was closed"));
+        return false;
+    }
+    if (auto fed = reader_.feed(buffer.subspan(0, static_cast<std::size_t>(got))); !fed) {
+        fail(fed.error());
+        return false;
+    }
+    const std::shared_ptr<bool> alive = alive_;
+    while (*alive && !ended_) {
+        auto reply = reader_.next();
+        if (!reply) {
+            fail(reply.error());
+            return false;
+        }
+        if (!reply->has_value()) return true;
+        events_.on_reply(std::move(**reply));
+    }
+    return false;
+}
+
+void EngineConnection::close() noexcept {
+    ended_ = true;
+    watch_.reset();
+    socket_.reset();
+}
+
+void EngineConnection::fail(Error error) {
+    if (ended_) return;
+    close();
+    auto on_ended = std::move(events_.on_ended);
+    on_ended(std::move(error));  // may destroy this
+}
+
+void EngineConnection::fail_later(Error error) {
+    loop_.post([this, alive = alive_, error = std::move(error)]() mutable {
+        if (*alive) fail(std::move(error));
+    });
+}
+
+}  // namespace coalesce

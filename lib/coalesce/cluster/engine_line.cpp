@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: MIT
+#include <coalesce/cluster/engine_line.h>
+
+#include <coalesce/command/text.h>
+
+#include <sodium.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <system_error>
+#include <utility>
+
+#include <coalesce/io/loop.h>
+
+namespace coalesce {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr std::chrono::milliseconds silence_max = 2s;
+constexpr std::chrono::milliseconds backoff_min = 100ms;
+constexpr std::chrono::milliseconds backoff_max = 2s;
+
+// From half of it to one and a half.
+std::chrono::milliseconds jittered(std::chrono::milliseconds delay) {
+    const auto range = static_cast<std::uint32_t>(delay.count());
+    return delay / 2 + std::chrono::milliseconds(randombytes_uniform(range + 1));
+}
+
+// Passing states of an engine. What else it refuses it will refuse again.
+constexpr std::array passing{"LOADING", "READONLY", "OOM",         "MISCONF",    "MASTERDOWN",
+                             "BUSY",    "TRYAGAIN", "CLUSTERDOWN", "NOREPLICAS", "ERR max number of clients"};
+
+}  // namespace
+
+NoAnswer no_answer_of(const RespValue& error) {
+    const bool passes =
+        std::any_of(passing.begin(), passing.end(), [&](const char* word) { return error.text.starts_with(word); });
+    const auto code = passes ? std::errc::resource_unavailable_try_again : std::errc::permission_denied;
+    return {std::make_error_code(code), "use the engine (" + visible(error.text) + ")"};
+}
+
+EngineLine::EngineLine(Loop& loop, const EngineAccess& access, Greeting greeting, Events events)
+    : loop_(loop),
+      access_(access),
+      greeting_(greeting),
+      events_(std::move(events)),
+      silence_(loop),
+      backoff_(loop),
+      next_backoff_(backoff_min) {
+    backoff_.in_background();
+    connect();
+}
+
+EngineLine::~EngineLine() { *alive_ = false; }
+
+void EngineLine::connect() {
+    connection_ = std::make_unique<EngineConnection>(
+        loop_, access_.url,
+        EngineConnection::Events{.on_reply = [this](RespValue reply) { on_reply(std::move(reply)); },
+                                 .on_ended = [this](Error error) { lost(std::move(error)); },
+                                 .on_sent =
+                                     [this] {
+                                         if (up_ && events_.on_sent) events_.on_sent();
+                                     }});
+    greet();
+}
+
+void EngineLine::greet() {
+    const EngineUrl& url = access_.url;
+    const auto say_hello = [this](std::vector<std::string> words, bool last = false) {
+        send(words, [this, last](Result<RespValue> answer) { greeted(std::move(answer), last); });
+    };
+    if (!access_.password.empty()) {
+        if (url.user.empty())
+            say_hello({"AUTH", access_.password});
+        else
+            say_hello({"AUTH", url.user, access_.password});
+    }
+    if (url.database != 0) say_hello({"SELECT", std::to_string(url.database)});
+    const bool last = greeting_ == Greeting::plain;
+    say_hello({"CLIENT", "SETNAME", "coalesce"}, last);
+    if (!last) say_hello({"INFO"}, true);
+}
+
+void EngineLine::greeted(Result<RespValue> answer, bool last) {
+    if (!answer) return;  // lost() has told
+    if (answer->is_error()) {
+        NoAnswer why = no_answer_of(*answer);
+        if (answer->text.starts_with("WRONGPASS") || answer->text.starts_with("NOAUTH"))
+            why.doing = (access_.password.empty() ? "use the engine, which wants a password (password=FILE): "
+                                                  : "use the engine, which does not take the password: ") +
+                        visible(answer->text);
+        else if (answer->text.starts_with("NOPERM"))
+            why.doing = "use the engine: its user lacks a right, which `coalesce cluster check` names";
+        return lost(std::move(why));
+    }
+    if (!last) return;
+    if (greeting_ == Greeting::with_facts) {
+        facts_ = EngineFacts::of(answer->text);
+        if (auto fit = facts_.fit(); !fit) {
+            NoAnswer why = fit.error();
+            why.code = std::make_error_code(std::errc::permission_denied);
+            return lost(std::move(why));
+        }
+    }
+    up_ = true;
+    next_backoff_ = backoff_min;
+    if (events_.on_up) events_.on_up();
+}
+
+void EngineLine::ask(std::span<const std::string> words, Answer answer) {
+    if (!up_) {
+        loop_.post([alive = alive_, answer = std::move(answer)]() mutable {
+            if (*alive) answer(NoAnswer{std::make_error_code(std::errc::not_connected), "reach the engine"});
+        });
+        return;
+    }
+    send(words, std::move(answer));
+}
+
+void EngineLine::say(std::span<const std::string> words) {
+    if (up_) connection_->send(words);
+}
+
+void EngineLine::send(std::span<const std::string> words, Answer answer) {
+    connection_->send(words);
+    awaited_.push_back(std::move(answer));
+    if (awaited_.size() == 1) await_answer();
+}
+
+// Each answer shows that the engine is there, so silence is counted from the last one.
+void EngineLine::await_answer() {
+    silence_.start(silence_max, [this] {
+        lost({std::make_error_code(std::errc::timed_out),
+              "reach the engine " + access_.url.address() + ": no answer for 2 seconds"});
+    });
+}
+
+void EngineLine::on_reply(RespValue reply) {
+    if (awaited_.empty()) {
+        if (events_.on_message) events_.on_message(std::move(reply));
+        return;
+    }
+    Answer answer = std::move(awaited_.front());
+    awaited_.pop_front();
+    if (awaited_.empty())
+        silence_.stop();
+    else
+        await_answer();
+    answer(std::move(reply));
+}
+
+void EngineLine::lost(NoAnswer why) {
+    const std::shared_ptr<bool> alive = alive_;
+    up_ = false;
+    silence_.stop();
+    connection_->close();  // and not destroyed here: we may be inside its events
+    loop_.post([old = std::move(connection_)] {});
+    backoff_.start(jittered(next_backoff_), [this] { connect(); });
+    next_backoff_ = std::min(next_backoff_ * 2, backoff_max);
+    auto unanswered = std::exchange(awaited_, {});
+    for (Answer& answer : unanswered) {
+        answer(NoAnswer{why});
+        if (!*alive) return;
+    }
+    if (events_.on_down) events_.on_down(why);
+}
+
+}  // namespace coalesce
