@@ -4,7 +4,7 @@
 # copyright file, which names whatever the program was linked with.
 
 # Whose code is in a static program, as Debian calls it. Each brings its notice.
-set(linked libuv1-dev libsodium-dev libcli11-dev libfmt-dev libspdlog-dev nlohmann-json3-dev libc6-dev libstdc++6)
+set(linked libuv1-dev libsodium-dev libhiredis-dev libcli11-dev libfmt-dev libspdlog-dev nlohmann-json3-dev libc6-dev libstdc++6)
 
 function(run)
   execute_process(COMMAND ${ARGN} COMMAND_ERROR_IS_FATAL ANY)

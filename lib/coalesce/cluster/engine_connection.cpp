@@ -180,6 +180,11 @@ bool EngineConnection::finish_connecting() {
     return false;
 }
 
+Error EngineConnection::broken(int error) const {
+    if (proxy_) return lost(url_, "the proxy has ended: " + filled_in(url_));
+    return error != 0 ? lost(url_, error) : lost(url_, "the connection was closed");
+}
+
 bool EngineConnection::write() {
     if (unsent() == 0) return true;
     while (unsent() > 0) {
@@ -187,7 +192,7 @@ bool EngineConnection::write() {
         if (wrote < 0 && errno == EINTR) continue;
         if (wrote < 0 && errno == EAGAIN) return true;
         if (wrote < 0) {
-            fail(lost(url_, errno));
+            fail(broken(errno));
             return false;
         }
         sent_ += static_cast<std::size_t>(wrote);
@@ -208,8 +213,7 @@ bool EngineConnection::read() {
     } while (got < 0 && errno == EINTR);
     if (got < 0 && errno == EAGAIN) return true;
     if (got <= 0) {
-        fail(got < 0 ? lost(url_, errno)
-                     : lost(url_, proxy_ ? "the proxy has ended: " + filled_in(url_) : "the connection was closed"));
+        fail(broken(got < 0 ? errno : 0));
         return false;
     }
     if (auto fed = reader_.feed(buffer.subspan(0, static_cast<std::size_t>(got))); !fed) {

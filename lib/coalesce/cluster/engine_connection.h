@@ -62,6 +62,7 @@ class EngineConnection {
     bool finish_connecting();
     bool write();
     bool read();
+    [[nodiscard]] Error broken(int error) const;
     void flush();
     void fail(Error error);
     void fail_later(Error error);

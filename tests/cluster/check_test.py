@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: MIT
+"""M8: `coalesce cluster check`, whose words are enough to mend what it finds."""
+
+import os
+import shutil
+import socket
+import subprocess
+import threading
+import unittest
+
+import sandbox
+
+RIGHTS = ("+auth +ping +info +client|setname +eval +time +hmget +hset +del +exists +pttl +pexpire +zadd +zrem"
+          " +zremrangebyscore +zcard +zrange +xadd +xread +xrevrange +publish +subscribe +unsubscribe +scan").split()
+
+
+class Check(sandbox.Test):
+    def check(self, url, **more):
+        return self.box.host(f"host{len(os.listdir(self.box.directory))}").call("cluster", "check", "--cluster", url, **more)
+
+    def acl(self, engine, *rights):
+        engine.ask("ACL", "SETUSER", "john", "reset", "on", ">geheim", *rights)
+        self.box.file("password", "geheim\n", 0o600)
+        return (f"redis+unix://john@{engine.socket}?secret={self.box.secret}"
+                f"&password={self.box.path('password')}")
+
+    def test_a_good_engine(self):
+        engine = self.box.engine()
+        status, out, err = self.check(self.box.url(engine))
+        self.assertEqual((status, err), (0, ""), out)
+        for word in ("Redis", "round trip", "persistence", "fingerprint", "ACL SETUSER", "all play as they should",
+                     "grants nothing for another"):
+            self.assertIn(word, out)
+        # M40: nothing is left of it.
+        self.assertEqual(engine.ask("DBSIZE"), 0)
+
+    def test_the_variable_names_it_too(self):
+        engine = self.box.engine("--appendonly", "yes")
+        status, out, err = self.box.host().call("cluster", "check", env={"COALESCE_CLUSTER": self.box.url(engine)})
+        self.assertEqual((status, err), (0, ""), out)
+        self.assertIn("append-only", out)
+        self.assertNotIn("grants nothing", out)
+
+    def test_equal_secrets_have_one_fingerprint(self):
+        engine = self.box.engine()
+        def fingerprint(secret):
+            self.box.file("secret", secret, 0o600)
+            return self.check(self.box.url(engine))[1].splitlines()[0]
+        self.assertEqual(fingerprint("s" * 32), fingerprint("s" * 32 + "\n"))
+        self.assertNotEqual(fingerprint("s" * 32), fingerprint("t" * 32))
+
+    def test_no_engine(self):
+        status, _, err = self.check(f"redis+unix://{self.box.path('none')}?secret={self.box.secret}")
+        self.assertEqual(status, 125)
+        self.assertIn(self.box.path("none"), err)
+
+    def test_no_secret_and_a_secret_for_all(self):
+        engine = self.box.engine()
+        status, out, err = self.check(f"redis+unix://{engine.socket}")
+        self.assertEqual(status, 125)
+        self.assertIn("secret=FILE", err)
+        self.assertIn("Redis", out)  # the rest is looked at all the same
+        os.chmod(self.box.secret, 0o644)
+        status, _, err = self.check(self.box.url(engine))
+        self.assertEqual(status, 125)
+        self.assertIn("chmod o= " + self.box.secret, err)
+
+    def test_M6_an_engine_that_evicts(self):
+        engine = self.box.engine("--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
+        status, _, err = self.check(self.box.url(engine))
+        self.assertEqual(status, 125)
+        self.assertIn("CONFIG SET maxmemory-policy noeviction", err)
+        engine.ask("CONFIG", "SET", "maxmemory-policy", "noeviction")
+        self.assertEqual(self.check(self.box.url(engine))[0], 0)
+
+    def test_M6_a_replica(self):
+        engine = self.box.engine("--replicaof", "127.0.0.1", "1")
+        status, _, err = self.check(self.box.url(engine))
+        self.assertEqual(status, 125)
+        self.assertIn("primary", err)
+
+    def test_M6_an_old_engine(self):
+        info = b"redis_version:6.0.16\r\nrole:master\r\nmaxmemory_policy:noeviction\r\nuptime_in_seconds:9\r\n"
+        with fake_engine(self.box.path("fake"), lambda word: b"$%d\r\n%s\r\n" % (len(info), info) if word == b"INFO" else b"+PONG\r\n"):
+            status, _, err = self.check(f"redis+unix://{self.box.path('fake')}?secret={self.box.secret}")
+        self.assertEqual(status, 125)
+        self.assertIn("6.0.16", err)
+        self.assertIn("7.0", err)
+
+    def test_what_is_no_engine(self):
+        with fake_engine(self.box.path("fake"), lambda word: b"HTTP/1.1 400 Bad Request\r\n\r\n"):
+            status, _, err = self.check(f"redis+unix://{self.box.path('fake')}?secret={self.box.secret}")
+        self.assertEqual(status, 125)
+        self.assertIn("understand", err)
+
+    def test_passwords(self):
+        engine = self.box.engine("--requirepass", "geheim")
+        status, _, err = self.check(self.box.url(engine))
+        self.assertEqual(status, 125)
+        self.assertIn("password=FILE", err)
+        password = self.box.file("password", "falsch\n", 0o600)
+        status, _, err = self.check(self.box.url(engine, f"&password={password}"))
+        self.assertEqual(status, 125)
+        self.assertIn("does not take the password", err)
+        self.assertNotIn("falsch", err)
+        self.box.file("password", "geheim\n", 0o600)
+        self.assertEqual(self.check(self.box.url(engine, f"&password={password}"))[0], 0)
+        os.chmod(password, 0o604)
+        status, _, err = self.check(self.box.url(engine, f"&password={password}"))
+        self.assertEqual(status, 125)
+        self.assertIn("chmod o= " + password, err)
+
+    def test_M39_the_rights_that_it_names_are_enough(self):
+        engine = self.box.engine()
+        url = self.acl(engine, "~coalesce:1:*", "&coalesce:1:*", "-@all", *RIGHTS)
+        status, out, err = self.check(url)
+        self.assertEqual((status, err), (0, ""), out)
+        # And the line that it prints makes such a user.
+        [line] = [line for line in out.splitlines() if "ACL SETUSER" in line]
+        words = line[line.index("ACL SETUSER"):].replace(">PASSWORD", ">geheim").split()
+        self.assertEqual(sorted(words[7:]), sorted(["-@all", *RIGHTS]))
+        engine.ask("ACL", "DELUSER", "john")
+        self.assertEqual(engine.ask(*words), "OK")
+        self.assertEqual(self.check(url)[0], 0)
+
+    def test_M39_each_right_that_is_missing_is_named(self):
+        engine = self.box.engine()
+        for missing in RIGHTS:
+            if missing == "+auth":  # everybody may
+                continue
+            url = self.acl(engine, "~coalesce:1:*", "&coalesce:1:*", "-@all",
+                           *(right for right in RIGHTS if right != missing))
+            status, _, err = self.check(url)
+            self.assertEqual(status, 125, missing)
+            self.assertIn(f"john lacks rights: {missing};", err)
+            for key in engine.ask("KEYS", "*"):
+                self.assertGreaterEqual(engine.ask("PTTL", key), 0, missing)  # M40
+        for what in ("~coalesce:1:*", "&coalesce:1:*"):
+            rights = [right for right in ("~coalesce:1:*", "&coalesce:1:*") if right != what]
+            status, _, err = self.check(self.acl(engine, *rights, "-@all", *RIGHTS))
+            self.assertEqual(status, 125)
+            self.assertIn(what, err.split("; on the engine")[0])
+
+    def test_M3_what_is_wrong_with_a_URL(self):
+        for url, word in (("rediss://e", "proxy="), ("redis://e?colour=red", "colour"), ("redis://:geheim@e", "password=FILE")):
+            status, _, err = self.check(url)
+            self.assertEqual(status, 125)
+            self.assertIn(word, err)
+            self.assertNotIn("geheim", err)
+
+    def test_misuse(self):
+        host = self.box.host()
+        for words, word in ((("cluster",), "check"), (("cluster", "look"), "'look'"), (("cluster", "check"), "COALESCE_CLUSTER"),
+                            (("cluster", "check", "x"), "'x'")):
+            status, _, err = host.call(*words)
+            self.assertEqual(status, 125)
+            self.assertIn(word, err)
+
+    def test_M5_TLS_by_a_proxy(self):
+        for tool in ("socat", "openssl"):
+            if not shutil.which(tool):
+                self.skipTest(f"M5: TLS by a proxy: there is no {tool}")
+        engine = self.box.engine()
+        for name in ("right", "other"):
+            subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=engine.test", "-days", "1",
+                            "-addext", "subjectAltName=DNS:engine.test", "-keyout", self.box.path(name + ".key"),
+                            "-out", self.box.path(name + ".crt")], check=True, capture_output=True)
+        server = subprocess.Popen(
+            ["socat", "-d", "-d", f"OPENSSL-LISTEN:0,bind=127.0.0.1,fork,reuseaddr,verify=0,cert={self.box.path('right.crt')},key={self.box.path('right.key')}",
+             f"UNIX-CONNECT:{engine.socket}"], stderr=subprocess.PIPE, text=True)
+        self.box.started.append(server)
+        port = next(line for line in server.stderr if "listening on" in line).rsplit(":", 1)[1].strip()
+        threading.Thread(target=server.stderr.read, daemon=True).start()
+
+        def check(ca, name):
+            return self.check(f"redis://127.0.0.1:{port}?secret={self.box.secret}&proxy=socat STDIO "
+                              f"OPENSSL:%h:%p,cafile={self.box.path(ca)},commonname={name} 2>/dev/null")
+        self.assertEqual(check("right.crt", "engine.test")[0], 0)
+        for ca, name in (("other.crt", "engine.test"), ("right.crt", "other.test")):
+            status, _, err = check(ca, name)
+            self.assertEqual(status, 125)
+            self.assertIn("proxy has ended", err)
+
+
+class fake_engine:
+    """Answers each word with what it is given, on one connection after another."""
+
+    def __init__(self, path, answer):
+        self.answer = answer
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.listener.bind(path)
+        self.listener.listen()
+        self.thread = threading.Thread(target=self.serve)
+
+    def __enter__(self):
+        self.thread.start()
+
+    def __exit__(self, *_):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.thread.join()
+        self.listener.close()
+
+    def serve(self):
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            with connection, connection.makefile("rb") as file:
+                while line := file.readline():
+                    words = []
+                    for _ in range(int(line[1:])):
+                        words.append(file.read(int(file.readline()[1:]) + 2)[:-2])
+                    try:
+                        connection.sendall(self.answer(words[0]))
+                    except OSError:
+                        break
+
+
+if __name__ == "__main__":
+    sandbox.main()

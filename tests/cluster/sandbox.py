@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: MIT
+"""Machines that meet at an engine: a redis-server of the test's own, and hosts that share nothing but that.
+
+A host here is a place, a home and a name of its own. Nothing sleeps: the engine says on its standard
+output when it takes connections, commands are held on FIFOs and counted by what they leave behind.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import unittest
+
+COALESCE = os.environ["COALESCE"]
+NOT_TRIED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../not_tried")
+
+
+class Engine:
+    """A redis-server on a socket, and on no port unless one is asked for."""
+
+    def __init__(self, directory, *options, name="redis"):
+        if not shutil.which("redis-server"):
+            raise unittest.SkipTest("the cluster: there is no redis-server")
+        self.directory = directory
+        self.socket = os.path.join(directory, name + ".sock")
+        self.process = None
+        self.start(*options)
+
+    def start(self, *options):
+        self.process = subprocess.Popen(
+            ["redis-server", "--port", "0", "--unixsocket", self.socket, "--dir", self.directory, "--save", "",
+             "--logfile", "", *options],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+        for line in self.process.stdout:
+            if "accept connections" in line:
+                return
+        raise AssertionError(f"redis-server ended with {self.process.wait()}")
+
+    def stop(self, number=signal.SIGTERM):
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+            self.process.send_signal(signal.SIGCONT)
+        self.process.wait()
+        self.process.stdout.close()
+
+    def ask(self, *words):
+        with Redis(self.socket) as client:
+            return client.ask(*words)
+
+
+class Redis:
+    """A client that asks and waits."""
+
+    def __init__(self, path):
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.socket.connect(path)
+        self.file = self.socket.makefile("rb")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.file.close()
+        self.socket.close()
+
+    def say(self, *words):
+        parts = [word if isinstance(word, bytes) else str(word).encode() for word in words]
+        self.socket.sendall(b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(p), p) for p in parts))
+
+    def hear(self):
+        line = self.file.readline()
+        kind, rest = line[:1], line[1:-2]
+        if kind == b"+":
+            return rest.decode()
+        if kind == b"-":
+            return RuntimeError(rest.decode())
+        if kind == b":":
+            return int(rest)
+        if kind == b"$":
+            return None if rest == b"-1" else self.file.read(int(rest) + 2)[:-2]
+        if kind == b"*":
+            return None if rest == b"-1" else [self.hear() for _ in range(int(rest))]
+        raise ConnectionError(line)
+
+    def ask(self, *words):
+        self.say(*words)
+        return self.hear()
+
+
+class Host:
+    """What one machine has for itself."""
+
+    def __init__(self, box, name):
+        self.box = box
+        self.name = name
+        self.directory = os.path.join(box.directory, name)
+        os.mkdir(self.directory, 0o700)
+        for below in ("home", "runtime"):
+            os.mkdir(os.path.join(self.directory, below), 0o700)
+        self.env = {
+            "PATH": os.environ["PATH"],
+            "HOME": os.path.join(box.directory, "home"),
+            "XDG_CONFIG_HOME": os.path.join(self.directory, "home"),
+            "XDG_RUNTIME_DIR": os.path.join(self.directory, "runtime"),
+            "HOSTNAME": name,
+            "LC_ALL": "C",
+        }
+        for variable in ("ASAN_OPTIONS", "UBSAN_OPTIONS"):
+            if variable in os.environ:
+                self.env[variable] = os.environ[variable]
+
+    def start(self, *words, stdin=subprocess.DEVNULL, env=None, stdout=subprocess.PIPE, **more):
+        process = subprocess.Popen([COALESCE, *words], stdin=stdin, stdout=stdout, stderr=subprocess.PIPE,
+                                   cwd=self.box.work, env={**self.env, **(env or {})}, **more)
+        self.box.started.append(process)
+        return process
+
+    def call(self, *words, input=None, **more):
+        """Exit status, stdout and stderr."""
+        process = self.start(*words, stdin=subprocess.PIPE if input is not None else subprocess.DEVNULL, **more)
+        out, err = process.communicate(input)
+        return process.returncode, out.decode("latin-1"), err.decode("latin-1")
+
+
+class Sandbox:
+    def __init__(self):
+        self.directory = tempfile.mkdtemp(prefix="coalesce-cluster-")
+        self.work = self.path("work")
+        for name in ("work", "home"):
+            os.mkdir(self.path(name), 0o700)
+        self.started = []
+        self.engines = []
+        self.secret = self.file("secret", "s" * 32, 0o600)
+
+    def close(self):
+        for process in self.started:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+            for pipe in (process.stdin, process.stdout, process.stderr):
+                if pipe:
+                    pipe.close()
+        for engine in self.engines:
+            engine.stop()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def path(self, name):
+        return os.path.join(self.directory, name)
+
+    def engine(self, *options, name="redis"):
+        self.engines.append(Engine(self.directory, *options, name=name))
+        return self.engines[-1]
+
+    def url(self, engine, parameters=""):
+        return f"redis+unix://{engine.socket}?secret={self.secret}{parameters}"
+
+    def host(self, name="one"):
+        return Host(self, name)
+
+    def file(self, name, text="", mode=0o644):
+        path = os.path.join(self.directory, name)
+        with open(path, "w") as file:
+            file.write(text)
+        os.chmod(path, mode)
+        return path
+
+    def read(self, name):
+        with contextlib.suppress(FileNotFoundError):
+            with open(os.path.join(self.work, name)) as file:
+                return file.read()
+        return ""
+
+    def gate(self, name):
+        """A FIFO that holds whoever reads it; opened by writing."""
+        path = os.path.join(self.work, name)
+        os.mkfifo(path)
+        return path
+
+
+class Test(unittest.TestCase):
+    def setUp(self):
+        self.box = Sandbox()
+        self.addCleanup(self.box.close)
+
+
+def main():
+    program = unittest.main(exit=False)
+    for _, why in program.result.skipped:
+        subprocess.run([NOT_TRIED, *why.split(": ", 1)], check=False)
+    sys.exit(not program.result.wasSuccessful())
