@@ -10,6 +10,7 @@ to be in by `status`; the command is known to wait by the FIFO that it reads. No
     a resets            with something unread, so that the door finds the connection reset
     a half-closes | signals N | sends TEXT | floods
     a connects          without asking for anything
+    x cancels N | x notes N   the N-th of the flights, the running one first; `cancels noted` finds none
     gate opens          the command, which waits there, goes on
     a hears WHAT        its next message but for output and "started"; `exit 3` with all of the output
     status N            so many wait for the flight that is running
@@ -123,10 +124,19 @@ CASES = [
     Case("R5 USR1 of the only one is for the command",
          "a asks; a signals 10; a hears signalled; a hears signal 10", 1),
     Case("O2 whoever cancels it ends it for all",
-         "a asks; b asks; x cancels; a hears cancelled; b hears cancelled", 1,
+         "a asks; b asks; x cancels 1; a hears cancelled; b hears cancelled", 1,
          "coalesce: …: cancelled\n", modes=("fd", "stream")),
     Case("O2 whoever cancels it ends it for all who want the whole",
-         "a asks; b asks; x cancels; a hears cancelled; b hears cancelled", 1, "cancelled", modes=("whole",)),
+         "a asks; b asks; x cancels 1; a hears cancelled; b hears cancelled", 1, "cancelled", modes=("whole",)),
+    Case("O2 of two runs the one is cancelled that the id names, the first",
+         "a asks; b asks fresh; x cancels 1; a hears cancelled; gate opens; b hears exit 3", 2,
+         "coalesce: …: cancelled\n", modes=("fd", "stream")),
+    Case("O2 of two runs the one is cancelled that the id names, the second",
+         "a asks; b asks fresh; x cancels 2; b hears error cancelled; gate opens; a hears exit 3", 1,
+         "…: cancelled"),
+    Case("O2 an id names no later run",
+         "a asks; x notes 1; gate opens; a hears exit 3; b asks; x cancels noted; status 1; gate opens; "
+         "b hears exit 3", 2),
     Case("S5 a line that is no request harms nobody",
          "a asks; x connects; x sends {no JSON at all; x hears error bad_json; gate opens; "
          "a hears exit 3", 1,
@@ -201,10 +211,9 @@ class Door:
     def waiting(self):
         return [flight["requesters"] for flight in self.flights()]
 
-    def cancel(self):
+    def cancel(self, flight):
         with self.connect() as client:
-            flight = client.ask({"op": "status"})["flights"][0]["id"]
-            client.ask({"op": "cancel", "flight": flight})
+            return client.ask({"op": "cancel", "flight": flight})
 
     def open_gate(self):
         with open(self.gate, "w", encoding="ascii") as gate:  # until the command is there
@@ -310,6 +319,7 @@ class Play:
         self.asked = {}  # name → the length of the output it is to get
         self.answers = {}  # name → how many other answers it is to hear besides
         self.half_closed = set()
+        self.noted = None
 
     def play(self, steps):
         for step in steps.split("; "):
@@ -344,8 +354,13 @@ class Play:
                 self.test.assertEqual(len(file.read()), 1 if verb == "finishes" else 0)
         elif verb in ("asks", "begins"):
             self.ask(who, words)
+        elif verb == "notes":
+            self.noted = self.door.flights()[int(words[1]) - 1]["id"]
+        elif words == ["cancels", "noted"]:
+            self.test.assertEqual(self.door.cancel(self.noted)["error"]["code"], "no_such_flight")
         elif verb == "cancels":
-            self.door.cancel()
+            flight = self.door.flights()[int(words[1]) - 1]["id"]
+            self.test.assertEqual(self.door.cancel(flight), {"event": "cancelled"})
         elif verb == "connects":
             self.clients[who] = self.door.connect()
         else:

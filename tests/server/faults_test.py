@@ -352,6 +352,21 @@ os.execv(sys.argv[3], sys.argv[3:])
         for words in (": exit 3: ", "No such file", "killed by KILL"):
             self.assertEqual(log.count(words), 1, log)
 
+    def test_o0_what_others_wrote_forges_no_line_of_the_log_and_steers_no_terminal(self):
+        server = self.serve("--log-level", "debug")
+        client = server.client()
+        nasty = "\x1b]0;owned\x07\x9b\n2026-01-01T00:00:00.000 info forged\r"
+        for request in ({"line": f": '{nasty}'"}, {"argv": [nasty]}, {"argv": ["echo", nasty]},
+                        {"argv": ["true"], "cwd": "/" + nasty}, {"line": f"exit 3 # {nasty}"}, {"op": nasty},
+                        {"op": "cancel", "flight": nasty}, {"argv": ["/bin/" + nasty], "id": nasty}):
+            client.ask(request)
+        with open(server.log, "rb") as file:
+            lines = file.read().decode("utf-8").splitlines(keepends=True)
+        self.assertGreater(len(lines), 8)
+        for line in lines:
+            self.assertRegex(line, r"\A\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3} (debug|info|warning|error) [^\x00-\x1f\x7f-\x9f]*\n\Z")
+        self.assertFalse([line for line in lines if line.startswith("2026-01-01T00:00:00.000")])
+
 
 class Stalls(ServerTest):
     """F9: one who reads nothing past the replay limit does not hold up those who ask for the same."""

@@ -4,6 +4,7 @@
 waits, and the server goes on."""
 
 import json
+import json
 import os
 import resource
 import shutil
@@ -240,10 +241,44 @@ except OSError:
 sys.stdout.write(s.makefile().read())
 """
 
-    def start_as(self, uid, server, request):
-        script = server.file("ask.py")
+    # Asks in mode fd, does to the file that it is handed whatever it can, and says what that was.
+    FORGE = """
+import mmap, os, socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.connect(sys.argv[1])
+s.sendall(sys.argv[2].encode() + b"\\n")
+fds = []
+while not fds:
+    fds = socket.recv_fds(s, 65536, 1)[1]
+path = f"/proc/self/fd/{fds[0]}"
+
+def attempt(what, *arguments):
+    try:
+        return what(*arguments)
+    except (OSError, ValueError):
+        return None
+
+opened = [fd for fd in (attempt(os.open, path, flags) for flags in (os.O_RDWR, os.O_WRONLY, os.O_RDWR | os.O_TRUNC)) if fd is not None]
+if os.geteuid() != 0:  # who is root needs no leave
+    attempt(os.chmod, path, 0o666)
+    opened += [fd for fd in (attempt(os.open, path, os.O_RDWR),) if fd is not None]
+    print("opened", len(opened))
+for fd in [*fds, *opened]:
+    for size in (0, 7):
+        if attempt(os.ftruncate, fd, size) is None and os.fstat(fd).st_size <= 7:
+            print("truncated")
+    if os.geteuid() != 0:
+        if attempt(os.pwrite, fd, b"forged", 0) is not None or attempt(mmap.mmap, fd, 7) is not None:
+            print("written")
+print("tried", flush=True)
+while s.recv(65536):
+    pass
+"""
+
+    def start_as(self, uid, server, request, text=None):
+        script = server.file("ask.py" if text is None else "forge.py")
         with open(script, "w") as file:
-            file.write(self.ASK)
+            file.write(text or self.ASK)
         return subprocess.Popen(["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", os.path.realpath(sys.executable),
                                  "-I", script, server.path, request], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
@@ -272,6 +307,24 @@ sys.stdout.write(s.makefile().read())
         server = self.serve("--allow-user", str(OTHER))
         self.assertIn('"stdout":"hi\\n"', self.as_user(OTHER, server, "echo hi"))
         self.assertIn('"code":"not_allowed"', self.as_user(THIRD, server, "echo hi"))
+
+    def test_k3_a_file_that_was_handed_over_cannot_be_changed_for_those_who_read_it_too(self):
+        server = self.serve("--allow-user", str(OTHER))
+        for uid in (OTHER, 0):
+            gate = server.gate(f"gate{uid}")
+            line = f"yes | head -c 3000000; {gate.wait}; echo end"
+            forger = self.start_as(uid, server, json.dumps({"line": line, "output": "fd"}), self.FORGE)
+            self.assertEqual(forger.stdout.readline(), "opened 0\n" if uid != 0 else "tried\n")
+            if uid != 0:
+                self.assertEqual(forger.stdout.readline(), "tried\n")
+            reader = self.start_as(uid, server, json.dumps({"line": line}))
+            while not any(flight["requesters"] == 2 for flight in server.status()):
+                pass
+            gate.let()
+            answer = json.loads(reader.communicate()[0])
+            self.assertTrue(answer["stdout"] == "y\n" * 1500000 + "end\n", len(answer["stdout"]))
+            forger.kill()
+            forger.communicate()
 
     def test_users_never_share_and_see_nothing_of_each_other(self):
         server = self.serve("--allow-user", str(OTHER), "--allow-user", str(THIRD))

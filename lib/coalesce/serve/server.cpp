@@ -18,6 +18,7 @@
 #include <coalesce/command/ancestry.h>
 #include <coalesce/command/duration.h>
 #include <coalesce/command/insistence.h>
+#include <coalesce/command/text.h>
 #include <coalesce/engine/key_hash.h>
 #include <coalesce/io/guard.h>
 #include <coalesce/io/loop.h>
@@ -321,8 +322,8 @@ void Server::log_end(const RunResult& result) {
     LiveFlight* const flight = reception_.find(result.run);
     log_.info("flight {} ended after {}, for {}: {}: {}",
               flight == nullptr ? std::string_view("(new)") : short_name(reception_.name_of(*flight)),
-              format_duration(result.duration), flight == nullptr ? 1 : flight->waiting, result.outcome.describe(),
-              for_the_log(result.title));
+              format_duration(result.duration), flight == nullptr ? 1 : flight->waiting,
+              visible(result.outcome.describe()), for_the_log(result.title));
     if (result.outcome.kind == Outcome::Kind::cancelled) return;  // spared nobody a run
     saved_ += result.duration * static_cast<std::int64_t>(reception_.joiners_of(result.run));
 }
