@@ -177,7 +177,7 @@ int cache_command(int argc, char** argv) {
                                                         : operation + " takes no command, and no id");
     if (operation == "show" && !command && words.size() > 1) return misuse("cache", "show takes one id");
 
-    auto found = own_store_place(typed.command.cache_directory);
+    auto found = own_store_place(typed.command.cache_directory, typed.command.ruled.rules);
     if (!found) return fail("cannot " + found.error().message());
     const StorePlace& place = *found;
     auto opened =

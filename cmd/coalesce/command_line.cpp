@@ -183,6 +183,39 @@ CommandLine::Read CommandLine::refuse_value_of_switch(const CLI::Option& option)
     return refuse("option " + names.back() + " takes no argument");
 }
 
+const CommandLine::Defined* CommandLine::find(std::string_view name) const {
+    for (const Defined& defined : defined_)
+        for (const std::string& long_name : defined.option->get_lnames())
+            if (long_name == name) return &defined;
+    return nullptr;
+}
+
+bool CommandLine::has(std::string_view name) const { return find(name) != nullptr; }
+
+bool CommandLine::may_be_repeated(std::string_view name) const {
+    const Defined* const defined = find(name);
+    return defined != nullptr && defined->option->get_multi_option_policy() == CLI::MultiOptionPolicy::TakeAll;
+}
+
+Result<> CommandLine::supply(std::string_view name, const std::vector<std::string>& values, std::string_view origin) {
+    const Defined* const defined = find(name);
+    if (defined == nullptr) return {};
+    const auto wrong = [&](const std::string& sentence) { return Error{{}, std::string(origin) + ": " + sentence}; };
+    const bool all = may_be_repeated(name);
+    if (!all && !defined->option->results().empty()) return {};
+    if (!all && values.size() != 1) return wrong(std::string(name) + " has one value");
+    for (const std::string& value : values) {
+        if (defined->take_switch) {
+            if (value != "true" && value != "false")
+                return wrong(std::string(name) + ": '" + value + "' is not true or false");
+            defined->take_switch(value == "true");
+        } else if (auto taken = defined->take(name, value); !taken) {
+            return wrong(taken.error().message());
+        }
+    }
+    return {};
+}
+
 CommandText CommandLine::text() const {
     const auto [synopsis, brief] = parted(app_->get_description());
     CommandText text{app_->get_name(), synopsis, brief, app_->get_footer(), {}, text_of(*app_->get_help_ptr())};

@@ -79,6 +79,16 @@ class CommandLine {
     enum class Read { done, help_wanted, refused };
     [[nodiscard]] Read read(int argc, char** argv);
 
+    /// After read(): takes values from elsewhere for the option of that name (without dashes), unless it was given
+    /// or has its variable; of one that may be repeated they add to what was given. `origin` is where they were
+    /// written, and begins the error. Nothing is done where there is no such option.
+    [[nodiscard]] Result<> supply(std::string_view name, const std::vector<std::string>& values,
+                                  std::string_view origin);
+
+    /// Whether an option of that name is there, and whether it may be repeated.
+    [[nodiscard]] bool has(std::string_view name) const;
+    [[nodiscard]] bool may_be_repeated(std::string_view name) const;
+
     /// The words, from CLI11's options.
     [[nodiscard]] CommandText text() const;
 
@@ -88,6 +98,7 @@ class CommandLine {
         std::function<void(bool)> take_switch;
         Take take;
     };
+    [[nodiscard]] const Defined* find(std::string_view name) const;
     CLI::Option* add(const char* names, const char* argument, Take take, const char* words);
     Read take_given(const Defined& defined) const;
     Read refuse(const std::string& sentence) const;

@@ -2,16 +2,18 @@
 #include "complain.h"
 
 #include <coalesce/command/text.h>
+#include <coalesce/io/own_program.h>
 
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
-
-#include <coalesce/command/text.h>
+#include <optional>
 
 namespace coalesce {
 
@@ -35,6 +37,49 @@ ChildHook allow_many_descriptors() {
     static const rlimit before = raise_descriptor_limit();
     if (before.rlim_cur == before.rlim_max) return {};
     return {[](const void* limit) noexcept { ::setrlimit(RLIMIT_NOFILE, static_cast<const rlimit*>(limit)); }, &before};
+}
+
+namespace {
+
+using Disposition = void (*)(int);
+Disposition of_pipe = SIG_DFL;  // as we found them
+Disposition of_file_size = SIG_DFL;
+Disposition of_children = SIG_DFL;
+
+}  // namespace
+
+void prepare_process() {
+    of_pipe = ::signal(SIGPIPE, SIG_IGN);
+    of_file_size =
+        ::signal(SIGXFSZ, SIG_IGN);  // past a limit on files a write is refused, and one request ends, not all
+    // Ignored, as some parents leave it, the kernel would throw exit statuses away.
+    of_children = ::signal(SIGCHLD, SIG_DFL);
+    // Descriptors opened later must not become 0, 1 or 2: a child would get them as its own. What was closed
+    // stays unusable: the wrong direction makes each use fail.
+    for (int fd = 0; fd <= 2; ++fd)
+        if (::fcntl(fd, F_GETFD) < 0 && ::open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) != fd) ::_exit(125);
+}
+
+int become(const std::vector<std::string>& argv) {
+    const std::string& word = argv.front();
+    const char* const path = std::getenv("PATH");
+    const auto program = word.find('/') != std::string::npos
+                             ? std::optional(word)
+                             : find_other_program(word, path == nullptr ? "/bin:/usr/bin" : path);
+    if (!program) {
+        fail("there is no program " + word);
+        return 127;
+    }
+    ::signal(SIGPIPE, of_pipe);
+    ::signal(SIGXFSZ, of_file_size);
+    ::signal(SIGCHLD, of_children);
+    std::vector<char*> words;
+    for (const std::string& one : argv) words.push_back(const_cast<char*>(one.c_str()));
+    words.push_back(nullptr);
+    ::execvp(program->c_str(), words.data());  // which hands a script without #! to the shell
+    const int error = errno;
+    fail("cannot execute " + *program + ": " + std::strerror(error));
+    return error == ENOENT ? 127 : 126;
 }
 
 void die_of(int signal) {

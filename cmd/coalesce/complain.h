@@ -4,6 +4,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include <coalesce/io/spawn.h>
 
@@ -23,6 +24,13 @@ int flush_output();
 /// Lifts the limit of open descriptors as far as it goes: children, pipes and
 /// their watches take some five each. The hook gives a child the old limit back.
 [[nodiscard]] ChildHook allow_many_descriptors();
+
+/// How this process takes signals, and that descriptors 0, 1 and 2 are there.
+void prepare_process();
+
+/// Becomes the command, which takes signals as if we had never been: for one that is not to be shared. Returns why
+/// not, 126 or 127, after saying so. A link of its name to this program is passed over.
+int become(const std::vector<std::string>& argv);
 
 /// Ends this process by the signal, as if it had never been caught.
 [[noreturn]] void die_of(int signal);

@@ -4,6 +4,7 @@
 #include <coalesce/command/duration.h>
 #include <coalesce/command/key.h>
 #include <coalesce/command/size.h>
+#include <coalesce/command/text.h>
 #include <coalesce/protocol/base64.h>
 #include <coalesce/protocol/message.h>
 #include <coalesce/io/terminal.h>
@@ -249,7 +250,7 @@ std::string as_duration(double seconds) {
 
 // Nothing where there is no store.
 std::optional<Savings> savings_of_store(const TypedQuestion& orders) {
-    auto place = own_store_place(orders.cache_directory);
+    auto place = own_store_place(orders.cache_directory, {});
     if (!place) return std::nullopt;
     const auto store = KeptStore::open(std::move(*place), false);
     if (!store || !store.value()) return std::nullopt;
@@ -307,6 +308,7 @@ void print_stats_as_json(const std::optional<Savings>& wrappers, const std::opti
 int key_command(int argc, char** argv) {
     TypedCommand typed;
     if (const auto status = read_key(argc, argv, typed)) return *status;
+    const std::vector<Setting> by_rules = typed.ruled.applying;
     const auto wrapped = wrapped_command("key", std::move(typed));
     if (const int* status = std::get_if<int>(&wrapped)) return *status;
     const auto& orders = std::get<RunOptions>(wrapped).orders;
@@ -316,6 +318,8 @@ int key_command(int argc, char** argv) {
     if (const auto places = own_meeting_places(std::get<RunOptions>(wrapped).place))
         for (const MeetingPlace* place : places.value().all()) add_near_misses(found, *place, orders.key, parts);
     print_parts(parts, found.names);
+    for (const Setting& setting : by_rules)
+        std::printf("rule\t%s\t%s\n", visible(text_of(setting)).c_str(), setting.origin.text().c_str());
     std::fputs((kept_lines(orders) + found.lines).c_str(), stdout);
     return flush_output();
 }

@@ -4,8 +4,6 @@
 #include <coalesce/flight/spare_blocks.h>
 #include "versions.h"
 
-#include <fcntl.h>
-#include <signal.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -24,17 +22,10 @@ namespace coalesce {
 namespace {
 
 constexpr Subcommand all_subcommands[] = {
-    {"run", run_command},       {"batch", batch_command},   {"key", key_command},
-    {"status", status_command}, {"cancel", cancel_command}, {"stats", stats_command},
-    {"cache", cache_command},   {"serve", serve_command},   {"cluster", cluster_command},
+    {"run", run_command},       {"batch", batch_command},     {"key", key_command},     {"status", status_command},
+    {"cancel", cancel_command}, {"stats", stats_command},     {"cache", cache_command}, {"rules", rules_command},
+    {"serve", serve_command},   {"cluster", cluster_command},
 };
-
-// Descriptors opened later must not become 0, 1 or 2: a child would get them as
-// its own. What was closed stays unusable: the wrong direction makes each use fail.
-void fill_standard_descriptors() {
-    for (int fd = 0; fd <= 2; ++fd)
-        if (::fcntl(fd, F_GETFD) < 0 && ::open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) != fd) ::_exit(125);
-}
 
 // The commonest slip is to leave out `run`.
 int unknown_command(const std::string& word) {
@@ -58,6 +49,7 @@ int print(const std::string& text) {
 }
 
 int dispatch(int argc, char** argv) {
+    if (argc > 0 && masquerades(argv[0])) return masquerade(argc, argv);
     const std::string first = argc > 1 ? argv[1] : "";
     if (const Subcommand* const named = subcommand_named(first)) return named->run(argc - 1, argv + 1);
     if (const Subcommand* const named = argc == 3 && first == "help" ? subcommand_named(argv[2]) : nullptr) {
@@ -98,9 +90,6 @@ int status_of(int argc, char** argv) {
 }  // namespace coalesce
 
 int main(int argc, char** argv) {
-    ::signal(SIGPIPE, SIG_IGN);
-    ::signal(SIGXFSZ, SIG_IGN);  // past a limit on files a write is refused, and one request ends, not all
-    ::signal(SIGCHLD, SIG_DFL);  // ignored, as some parents leave it, the kernel would throw exit statuses away
-    coalesce::fill_standard_descriptors();
+    coalesce::prepare_process();
     coalesce::end_process(coalesce::status_of(argc, argv));
 }

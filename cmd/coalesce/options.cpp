@@ -63,6 +63,12 @@ void define_jobs(CommandLine& line, unsigned& into, const std::string& usually) 
     line.option("-j,--jobs", "N", jobs(into), words.c_str());
 }
 
+void define_no_config(CommandLine& line, ObeyedRules& ruled) {
+    line.flag("--no-config", ruled.off,
+              "Obey no rules file.\n"
+              "Nor the one that COALESCE_CONFIG names. See RULES.");
+}
+
 void define_dependencies(CommandLine& line, TypedCommand& typed) {
     const auto take = [&typed](Dependency::Kind kind) {
         return [&typed, kind](std::string_view name, const std::string& value) -> Result<> {
@@ -98,6 +104,7 @@ void define_identity(CommandLine& line, TypedCommand& typed) {
                  "It replaces the arguments, the directory, the environment and standard input.");
     define_place(line, typed.run.place);
     define_dependencies(line, typed);
+    define_no_config(line, typed.ruled);
 }
 
 void define_cache_directory(CommandLine& line, std::string& directory, const char* words) {
@@ -340,6 +347,16 @@ void define_cluster(CommandLine& line, TypedCluster& typed) {
                 "COALESCE_CLUSTER");
 }
 
+void define_rules_question(CommandLine& line, TypedRules& typed) {
+    line.is("rules", "coalesce rules [OPTION…] [-- COMMAND [ARG…]]",
+            "Print the rules that are obeyed, or what they say of a command.",
+            "  coalesce rules                       the files, and all that they say\n"
+            "  coalesce rules -- cargo test         what holds for it here, and from which line\n");
+    line.operands(typed.words);
+    line.option("-c,--command", "LINE", text(typed.line), "Of LINE, a shell line, instead of a command.");
+    define_no_config(line, typed.ruled);
+}
+
 void define_serve(CommandLine& line, TypedServe& typed) {
     line.is("serve", "coalesce serve [OPTION…]", "Answer requests on a unix socket.",
             "  coalesce serve --socket /run/user/1000/c.sock &\n"
@@ -391,12 +408,50 @@ CommandText text_of(Definition<Typed> define) {
     return line.text();
 }
 
+// Before any of it is obeyed all of it is looked at, by options of their own.
+Result<> obey_rules(CommandLine& line, ObeyedRules& ruled, std::vector<std::string> words) {
+    if (ruled.off) return {};
+    auto rules = own_rules();
+    if (!rules) return rules.error();
+    ruled.rules = std::move(*rules);
+    if (ruled.rules.empty()) return {};
+    TypedCommand nobodys;
+    CommandLine every_option(CommandLine::Words::left_out);
+    define_run(every_option, nobodys);
+    if (auto checked = check_rules(ruled.rules, every_option); !checked) return checked;
+    if (const Setting* const directory = last(ruled.rules.cache, "directory"))
+        if (auto supplied = line.supply("cache-dir", directory->values, directory->origin.text()); !supplied)
+            return supplied;
+    find_applying(ruled, std::move(words), every_option);
+    auto shared = supply_settings(ruled.applying, line);
+    if (!shared) return shared.error();
+    ruled.apart = !*shared;
+    return {};
+}
+
+Result<> obey(CommandLine& line, TypedCommand& typed) {
+    return obey_rules(line, typed.ruled, typed.line ? words_of_line(*typed.line) : typed.words);
+}
+Result<> obey(CommandLine& line, TypedCache& typed) { return obey(line, typed.command); }
+Result<> obey(CommandLine& line, TypedRules& typed) {
+    return obey_rules(line, typed.ruled, typed.line ? words_of_line(*typed.line) : typed.words);
+}
+Result<> obey(CommandLine& line, TypedQuestion&) {
+    ObeyedRules of_no_command;
+    return line.has("cache-dir") ? obey_rules(line, of_no_command, {}) : Result<>();
+}
+Result<> obey(CommandLine&, TypedBatch&) { return {}; }
+Result<> obey(CommandLine&, TypedServe&) { return {}; }
+Result<> obey(CommandLine&, TypedCluster&) { return {}; }
+
 template <class Typed>
 std::optional<int> read(Definition<Typed> define, int argc, char** argv, Typed& typed) {
     CommandLine line(CommandLine::Words::left_out);
     define(line, typed);
     switch (line.read(argc, argv)) {
         case CommandLine::Read::done:
+            if (auto obeyed = obey(line, typed); !obeyed)
+                return fail((obeyed.error().code ? "cannot " : "") + obeyed.error().message());
             return std::nullopt;
         case CommandLine::Read::refused:
             return 125;
@@ -429,14 +484,17 @@ std::optional<int> read_cache(int argc, char** argv, TypedCache& typed) {
 std::optional<int> read_cluster(int argc, char** argv, TypedCluster& typed) {
     return read(define_cluster, argc, argv, typed);
 }
+std::optional<int> read_rules_question(int argc, char** argv, TypedRules& typed) {
+    return read(define_rules_question, argc, argv, typed);
+}
 std::optional<int> read_serve(int argc, char** argv, TypedServe& typed) {
     return read(define_serve, argc, argv, typed);
 }
 
 std::vector<CommandText> command_texts() {
-    return {text_of(define_run),    text_of(define_batch),   text_of(define_key),
-            text_of(define_status), text_of(define_cancel),  text_of(define_stats),
-            text_of(define_cache),  text_of(define_cluster), text_of(define_serve)};
+    return {text_of(define_run),     text_of(define_batch), text_of(define_key),   text_of(define_status),
+            text_of(define_cancel),  text_of(define_stats), text_of(define_cache), text_of(define_rules_question),
+            text_of(define_cluster), text_of(define_serve)};
 }
 
 }  // namespace coalesce

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "command_line.h"
+#include "obeyed_rules.h"
 
 namespace coalesce {
 
@@ -26,6 +27,14 @@ struct TypedCommand {
     std::vector<Dependency> dependencies;
     std::string depends_from;  ///< path of a list; "-" is standard input
     std::vector<std::string> words;
+    ObeyedRules ruled;  ///< what the user's rules have added
+};
+
+/// What was typed after `rules`.
+struct TypedRules {
+    std::optional<std::string> line;  ///< of -c
+    std::vector<std::string> words;
+    ObeyedRules ruled;
 };
 
 /// What was typed after `cache`.
@@ -67,7 +76,8 @@ struct TypedCluster {
 };
 
 /// Each reads the options of a subcommand; argv[0] is its name. Returns an exit status
-/// when that is the end of it: --help was given, or a mistake that has been explained.
+/// when that is the end of it: --help was given, or a mistake that has been explained. What the
+/// user's rules say of the command is obeyed then.
 [[nodiscard]] std::optional<int> read_run(int argc, char** argv, TypedCommand& typed);
 [[nodiscard]] std::optional<int> read_batch(int argc, char** argv, TypedBatch& typed);
 [[nodiscard]] std::optional<int> read_key(int argc, char** argv, TypedCommand& typed);
@@ -76,6 +86,7 @@ struct TypedCluster {
 [[nodiscard]] std::optional<int> read_stats(int argc, char** argv, TypedQuestion& typed);
 [[nodiscard]] std::optional<int> read_cache(int argc, char** argv, TypedCache& typed);
 [[nodiscard]] std::optional<int> read_cluster(int argc, char** argv, TypedCluster& typed);
+[[nodiscard]] std::optional<int> read_rules_question(int argc, char** argv, TypedRules& typed);
 [[nodiscard]] std::optional<int> read_serve(int argc, char** argv, TypedServe& typed);
 
 /// The words of all subcommands, in the order in which they are told.

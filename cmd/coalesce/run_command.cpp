@@ -1,23 +1,49 @@
 // SPDX-License-Identifier: MIT
-// coalesce run: a command, or the run of the same command that is under way.
+// coalesce run: a command, or the run of the same command that is under way. Also by the command's own name,
+// where a link of that name to this program comes first on PATH.
 
 #include <coalesce/command/ancestry.h>
 #include <coalesce/meeting/requester.h>
+
+#include <unistd.h>
+
+#include <array>
+#include <string>
+#include <string_view>
+#include <vector>
 
 #include "commands.h"
 #include "complain.h"
 #include "wrapped_command.h"
 
 namespace coalesce {
+namespace {
 
-int run_command(int argc, char** argv) {
-    TypedCommand typed;
-    if (const auto status = read_run(argc, argv, typed)) return *status;
+std::string_view last_component(std::string_view path) { return path.substr(path.rfind('/') + 1); }
+
+// The command itself, with our standard input and terminal: nobody else is to have to do with it (SPEC Y4).
+int run_apart(const TypedCommand& typed) {
+    if (typed.run.verbose)
+        for (const Setting& setting : typed.ruled.applying)
+            if (setting.name == "share") fail("not shared: " + text_of(setting) + " in " + setting.origin.text());
+    return become(typed.line ? std::vector<std::string>{"/bin/sh", "-c", *typed.line} : typed.words);
+}
+
+bool has_command(const TypedCommand& typed) { return typed.line.has_value() != !typed.words.empty(); }
+
+// By its own name, what asks for itself is the run that wants the program (SPEC A2).
+enum class Called { as_run, by_name };
+
+int run(TypedCommand typed, Called called) {
+    if (typed.ruled.apart && has_command(typed)) return run_apart(typed);
+    const std::vector<std::string> words = called == Called::by_name ? typed.words : std::vector<std::string>();
     auto wrapped = wrapped_command("run", std::move(typed));
     if (const int* status = std::get_if<int>(&wrapped)) return *status;
     RunOptions& run = std::get<RunOptions>(wrapped);
-    if (run.socket.empty() && runs_under(run.orders.ancestry, run.orders.key))  // it asks for itself (SPEC F11)
+    if (run.socket.empty() && runs_under(run.orders.ancestry, run.orders.key)) {  // it asks for itself (SPEC F11)
+        if (called == Called::by_name) return become(words);
         return fail(run.orders.title + " would wait for itself");
+    }
     const bool looks_like_a_line = !run.orders.line && run.orders.command.argv.size() == 1 &&
                                    run.orders.command.argv.front().find(' ') != std::string::npos;
     auto end = request_run(std::move(run));
@@ -25,6 +51,35 @@ int run_command(int argc, char** argv) {
     if (end->status == 127 && looks_like_a_line) fail("to run a shell line: coalesce run -c LINE");
     if (end->die_of != 0) die_of(end->die_of);
     return end->status;
+}
+
+}  // namespace
+
+int run_command(int argc, char** argv) {
+    TypedCommand typed;
+    if (const auto status = read_run(argc, argv, typed)) return *status;
+    return run(std::move(typed), Called::as_run);
+}
+
+bool masquerades(const char* called_as) {
+    const std::string_view name = last_component(called_as);
+    if (name == "coalesce" || name.empty()) return false;
+    std::array<char, 4096> path;
+    const ssize_t length = ::readlink("/proc/self/exe", path.data(), path.size());
+    return length > 0 && last_component({path.data(), static_cast<std::size_t>(length)}) != name;
+}
+
+int masquerade(int argc, char** argv) {
+    std::vector<std::string> words(argv, argv + argc);
+    words.front() = last_component(words.front());
+    std::vector<std::string> line{"run", "--"};
+    line.insert(line.end(), words.begin(), words.end());
+    std::vector<char*> arguments;
+    for (std::string& word : line) arguments.push_back(word.data());
+    arguments.push_back(nullptr);
+    TypedCommand typed;
+    if (const auto status = read_run(static_cast<int>(line.size()), arguments.data(), typed)) return *status;
+    return typed.ruled.concerned ? run(std::move(typed), Called::by_name) : become(words);
 }
 
 }  // namespace coalesce

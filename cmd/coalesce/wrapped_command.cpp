@@ -60,10 +60,12 @@ void add_states_to_scope(KeyRules& rules) {
 
 }  // namespace
 
-Result<StorePlace> own_store_place(const std::string& named) {
+Result<StorePlace> own_store_place(const std::string& named, const Rules& rules) {
     auto own = own_surroundings();
     if (!own) return own.error();
-    return store_place(named, own->env, namespaces_in(own_identity()));
+    StorePlace place = store_place(named, own->env, namespaces_in(own_identity()));
+    bound_store(place, rules);
+    return place;
 }
 
 std::variant<RunOptions, int> wrapped_command(std::string_view subcommand, TypedCommand typed) {
@@ -110,6 +112,7 @@ std::variant<RunOptions, int> wrapped_command(std::string_view subcommand, Typed
         orders.kept = KeptOrders{
             .place = store_place(typed.cache_directory, surroundings->env, namespaces_in(surroundings->identity)),
             .wish = typed.wish};
+        bound_store(orders.kept->place, typed.ruled.rules);
     }
     orders.dependencies = std::move(typed.dependencies);
     orders.state = std::move(*state);

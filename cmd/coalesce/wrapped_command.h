@@ -16,6 +16,6 @@ namespace coalesce {
 [[nodiscard]] std::variant<RunOptions, int> wrapped_command(std::string_view subcommand, TypedCommand typed);
 
 /// The store that this process's requests look at; `named` is its directory, empty: the user's own.
-[[nodiscard]] Result<StorePlace> own_store_place(const std::string& named);
+[[nodiscard]] Result<StorePlace> own_store_place(const std::string& named, const Rules& rules);
 
 }  // namespace coalesce

@@ -39,6 +39,8 @@ class Crashed {
         ::kill(flight.supervisor, SIGKILL);
         requester.kill(SIGKILL);
         requester.wait();
+        // Its sockets are closed before its children are ours: that it is over is what says so.
+        REQUIRE(::waitpid(flight.supervisor, nullptr, 0) == flight.supervisor);
         box.until([](const auto& all) { return all.empty(); });
         box.write("over", "");
         REQUIRE(box.left_in_place().size() == 2);

@@ -12,6 +12,7 @@
 
 #include <coalesce/command/ancestry.h>
 #include <coalesce/command/canonical.h>
+#include <coalesce/command/text.h>
 
 namespace coalesce {
 namespace {
@@ -259,7 +260,7 @@ bool append_parts(std::vector<KeyPart>& parts, std::string_view canonical) {
         if (field->tag == tag::kState) {
             const auto digest = take_field(canonical);
             if (!digest || digest->tag != tag::kStateDigest) return false;
-            others.push_back({display_word(field->bytes), std::string(digest->bytes)});
+            others.push_back({visible(field->bytes), std::string(digest->bytes)});
             continue;
         }
         auto part = part_of(*field);

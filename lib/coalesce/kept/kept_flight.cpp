@@ -8,7 +8,7 @@
 #include <utility>
 
 #include <coalesce/command/duration.h>
-#include <coalesce/command/shell_line.h>
+#include <coalesce/io/own_program.h>
 #include <coalesce/command/size.h>
 
 namespace coalesce {
@@ -36,7 +36,7 @@ std::string reason_of(const Error& error, const KeptStore& store) {
 ProgramIdentity program_of(const Command& command, const std::string& directory) {
     std::string path = command.argv.front();
     if (path.find('/') == std::string::npos) {
-        const auto found = find_program(path, env_value(command.surroundings->env, "PATH").value_or(""));
+        const auto found = find_other_program(path, env_value(command.surroundings->env, "PATH").value_or(""));
         if (!found) return {};
         path = *found;
     }

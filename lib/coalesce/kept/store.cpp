@@ -344,8 +344,12 @@ KeptLimits KeptStore::limits() const {
     unsigned long long total = 0;
     unsigned long long entry = 0;
     unsigned long long results = 0;
-    if (std::sscanf(text.c_str(), "%llu %llu %llu", &total, &entry, &results) != 3) return {};
-    return {.total_bytes = total, .entry_bytes = entry, .results = results};
+    KeptLimits limits;
+    if (std::sscanf(text.c_str(), "%llu %llu %llu", &total, &entry, &results) == 3)
+        limits = {.total_bytes = total, .entry_bytes = entry, .results = results};
+    limits.total_bytes = place_.total_bytes.value_or(limits.total_bytes);
+    limits.entry_bytes = place_.entry_bytes.value_or(limits.entry_bytes);
+    return limits;
 }
 
 Result<> KeptStore::set_limits(const KeptLimits& limits) const {

@@ -9,6 +9,7 @@
 
 #include <coalesce/command/result.h>
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -19,9 +20,11 @@
 namespace coalesce {
 
 struct StorePlace {
-    std::string base;     ///< the directory as the user knows it
-    std::string name;     ///< of the store below it
-    bool shared = false;  ///< the user named the directory
+    std::string base;                          ///< the directory as the user knows it
+    std::string name;                          ///< of the store below it
+    bool shared = false;                       ///< the user named the directory
+    std::optional<std::uint64_t> total_bytes;  ///< instead of the limits that the store has
+    std::optional<std::uint64_t> entry_bytes;
 
     [[nodiscard]] std::string path() const { return base + "/" + name; }
 };

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: MIT
+#include "obeyed_rules.h"
+
+#include <coalesce/rules/rules_file.h>
+
+#include <limits.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <functional>
+#include <iterator>
+
+#include "option_values.h"
+#include "usage.h"
+
+namespace coalesce {
+namespace {
+
+// The options that a rule may set (SPEC Y3), and `share`, which is none.
+constexpr std::string_view names_of_settings[] = {
+    "match",      "directory",  // for the nearest name only: the reader has taken them
+    "ttl",        "max-age",           "stale", "keep-failures", "depends", "modtime", "ignore-env", "only-env",
+    "ignore-cwd", "ignore-namespaces", "scope", "key",           "timeout", "grace",   "wait",       "keep-running",
+    "pty",        "pty-size",          "class", "verbose",       "share"};
+constexpr std::string_view names_of_cache[] = {"max-size", "max-entry", "directory"};
+constexpr std::string_view names_of_history[] = {"keep"};
+constexpr std::string_view names_of_class[] = {"jobs"};
+
+Error wrong(const Setting& setting, const std::string& sentence) {
+    return {{}, setting.origin.text() + ": " + sentence};
+}
+
+template <class Names>
+Result<> check_name(const Setting& setting, const Names& names) {
+    if (std::find(std::begin(names), std::end(names), setting.name) != std::end(names)) return {};
+    const std::vector<std::string> candidates(std::begin(names), std::end(names));
+    const std::string near = nearest(setting.name, candidates);
+    return wrong(setting,
+                 "there is no setting '" + setting.name + "'" + (near.empty() ? "" : "; did you mean " + near + "?"));
+}
+
+Result<bool> truth(const Setting& setting) {
+    if (setting.values.size() == 1 && setting.values.front() == "true") return true;
+    if (setting.values.size() == 1 && setting.values.front() == "false") return false;
+    return wrong(setting, setting.name + " is true or false");
+}
+
+// As the option has them: names in one list are one value, separated by commas.
+std::vector<std::string> values_of(const Setting& setting) {
+    if (setting.name != "only-env" || !setting.is_list) return setting.values;
+    std::string names;
+    for (const std::string& name : setting.values) names += (names.empty() ? "" : ",") + name;
+    return {names};
+}
+
+template <class Names>
+Result<> check_table(const std::vector<Setting>& table, const Names& names,
+                     const std::function<Result<>(const Setting&)>& check_value) {
+    for (const Setting& setting : table) {
+        if (auto checked = check_name(setting, names); !checked) return checked;
+        if (auto checked = check_value(setting); !checked) return checked;
+    }
+    return {};
+}
+
+Result<> check_one(const Setting& setting, const CommandLine::Take& take) {
+    if (setting.values.size() != 1) return wrong(setting, setting.name + " has one value");
+    if (auto taken = take(setting.name, setting.values.front()); !taken) return wrong(setting, taken.error().message());
+    return {};
+}
+
+// The names that the directory goes by: the system's, and the one by which a shell came here.
+std::vector<std::string> own_directories() {
+    std::vector<std::string> names;
+    char path[PATH_MAX];
+    if (::getcwd(path, sizeof path) != nullptr) names.emplace_back(path);
+    const char* const spelled = std::getenv("PWD");
+    struct stat here {};
+    struct stat there {};
+    if (spelled != nullptr && *spelled == '/' && ::stat(".", &here) == 0 && ::stat(spelled, &there) == 0 &&
+        here.st_dev == there.st_dev && here.st_ino == there.st_ino)
+        names.emplace_back(spelled);
+    return names;
+}
+
+}  // namespace
+
+Result<Rules> own_rules() {
+    return read_rules({.named = std::getenv("COALESCE_CONFIG"),
+                       .config_home = std::getenv("XDG_CONFIG_HOME"),
+                       .home = std::getenv("HOME")});
+}
+
+Result<> check_rules(const Rules& rules, CommandLine& every_option) {
+    for (const CommandRule& rule : rules.commands)
+        for (const Setting& setting : rule.settings)
+            if (auto checked = check_name(setting, names_of_settings); !checked) return checked;
+    for (const CommandRule& rule : rules.commands)
+        if (auto supplied = supply_settings(rule.settings, every_option); !supplied) return supplied.error();
+    std::uint64_t bytes = 0;
+    std::string directory;
+    auto checked = check_table(rules.cache, names_of_cache, [&](const Setting& setting) {
+        return check_one(setting, setting.name == "directory" ? filled(directory) : size(bytes));
+    });
+    if (!checked) return checked;
+    checked = check_table(rules.history, names_of_history, [](const Setting& setting) {
+        auto given = truth(setting);
+        return given ? Result<>() : given.error();
+    });
+    if (!checked) return checked;
+    unsigned jobs = 0;
+    for (const auto& [name, table] : rules.classes)
+        if (checked = check_table(table, names_of_class,
+                                  [&](const Setting& setting) { return check_one(setting, number(jobs)); });
+            !checked)
+            return checked;
+    return {};
+}
+
+void find_applying(ObeyedRules& ruled, std::vector<std::string> words, const CommandLine& every_option) {
+    if (ruled.rules.commands.empty() || words.empty()) return;
+    const char* const home = std::getenv("HOME");
+    const auto rules = concerning(ruled.rules, {std::move(words), own_directories(), home == nullptr ? "" : home});
+    ruled.concerned = !rules.empty();
+    ruled.applying = settings_of(rules, [&](std::string_view name) { return every_option.may_be_repeated(name); });
+}
+
+Result<bool> supply_settings(const std::vector<Setting>& settings, CommandLine& line) {
+    bool shared = true;
+    for (const Setting& setting : settings) {
+        if (setting.name == "share") {
+            auto given = truth(setting);
+            if (!given) return given.error();
+            shared = *given;
+        } else if (auto supplied = line.supply(setting.name, values_of(setting), setting.origin.text()); !supplied) {
+            return supplied.error();
+        }
+    }
+    return shared;
+}
+
+void bound_store(StorePlace& place, const Rules& rules) {
+    if (const Setting* const all = last(rules.cache, "max-size"))
+        (void)size(place.total_bytes.emplace())(all->name, all->values.front());
+    if (const Setting* const one = last(rules.cache, "max-entry"))
+        (void)size(place.entry_bytes.emplace())(one->name, one->values.front());
+}
+
+std::string text_of(const Setting& setting) {
+    std::string text = setting.name + " = ";
+    for (std::size_t i = 0; i < setting.values.size(); ++i) text += (i == 0 ? "" : ", ") + setting.values[i];
+    return text;
+}
+
+}  // namespace coalesce

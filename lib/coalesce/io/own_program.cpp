@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: MIT
+#include <coalesce/io/own_program.h>
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+namespace coalesce {
+
+std::optional<std::string> find_other_program(std::string_view word, std::string_view path) {
+    struct stat self {};
+    const bool known = ::stat("/proc/self/exe", &self) == 0;
+    while (true) {
+        const std::size_t end = std::min(path.find(':'), path.size());
+        std::string file(path.substr(0, end));
+        if (file.empty()) file = ".";  // as execvp(3) reads it
+        file.append("/").append(word);
+        struct stat info {};
+        if (::stat(file.c_str(), &info) == 0 && S_ISREG(info.st_mode) && ::access(file.c_str(), X_OK) == 0 &&
+            !(known && info.st_dev == self.st_dev && info.st_ino == self.st_ino))
+            return file;
+        if (end == path.size()) return std::nullopt;
+        path.remove_prefix(end + 1);
+    }
+}
+
+}  // namespace coalesce

@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: MIT
+// Rules files, `coalesce rules`, and links that masquerade as commands (SPEC Y, A2).
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "../catch.h"
+#include "../not_tried.h"
+#include "sandbox.h"
+
+namespace {
+
+// A sandbox whose user has this configuration.
+class Ruled : public Sandbox {
+  public:
+    explicit Ruled(std::string_view config) {
+        env.erase("COALESCE_CONFIG");
+        env["HOME"] = path("");
+        env["XDG_CONFIG_HOME"] = path("config");
+        ::mkdir(path("config").c_str(), 0700);
+        ::mkdir(path("config/coalesce").c_str(), 0700);
+        configure(config);
+        env["XDG_CACHE_HOME"] = path("cache");
+    }
+    void configure(std::string_view config) {
+        write("config/coalesce/config.toml", config);
+        ::chmod(file().c_str(), 0600);
+    }
+    [[nodiscard]] std::string file() const { return path("config/coalesce/config.toml"); }
+};
+
+}  // namespace
+
+SCENARIO("Y1, Y3: a rule's settings are options", "[wrapper]") {
+    Ruled box("[[command]]\nmatch = 'sh -c *ran*'\nttl = '1h'\n");
+    for (int i = 0; i < 3; ++i) CHECK(box.run({"sh", "-c", "echo x >>ran; echo y"}).out == "y\n");
+    CHECK(box.lines_of("ran") == 1);
+    CHECK(box.run({"sh", "-c", "echo x >>other"}).status == 0);
+    CHECK(box.run({"sh", "-c", "echo x >>other"}).status == 0);
+    CHECK(box.lines_of("other") == 2);
+    // The line has the same words.
+    CHECK(box.run({"-c", "sh -c 'echo x >>ran'; true"}).status == 0);
+}
+
+SCENARIO("Y3: over a rule stands the variable, over that the command line", "[wrapper]") {
+    Ruled box("[[command]]\nmatch = 'true'\nscope = 'rule'\nignore-env = ['A']\n");
+    const auto scope = [&](const std::vector<std::string>& options, const Sandbox::Setting& setting = {}) {
+        std::vector<std::string> words{tested_program(), "key"};
+        words.insert(words.end(), options.begin(), options.end());
+        words.emplace_back("true");
+        const std::string out = box.start(words, setting).wait().out;
+        const std::size_t at = out.find("scope\t");
+        return at == std::string::npos ? "none" : out.substr(at + 6, out.find('\n', at) - at - 6);
+    };
+    CHECK(scope({}) == "rule");
+    CHECK(scope({}, {.env = {"COALESCE_SCOPE=variable"}}) == "variable");
+    CHECK(scope({"--scope", "line"}, {.env = {"COALESCE_SCOPE=variable"}}) == "line");
+    CHECK(scope({"--no-config"}) == "none");
+    // A list adds: both variables are left out of the key.
+    const auto key = [&](const std::string& a, const std::string& b) {
+        return box.start({tested_program(), "key", "--ignore-env", "B", "true"}, {.env = {"A=" + a, "B=" + b}})
+            .wait()
+            .out.substr(0, 32);
+    };
+    CHECK(key("1", "1") == key("2", "2"));
+}
+
+SCENARIO("Y4: share = false becomes the command, with its own standard input", "[wrapper]") {
+    Ruled box("[[command]]\nmatch = 'sh'\nshare = false\n");
+    box.write("in", "typed\n");
+    const std::string script = "cat; ps -o pid= -p $$ >/dev/null 2>&1; echo $$ >>pids; kill -PIPE $$; echo alive";
+    Process process = box.request({"sh", "-c", script}, {.standard_input = box.path("in")});
+    const pid_t pid = process.pid();
+    const Ended ended = process.wait();
+    CHECK(ended.out == "typed\n");
+    CHECK(ended.signal == SIGPIPE);  // which we ignore, and it does not
+    CHECK(box.read("pids") == std::to_string(pid) + "\n");
+    CHECK(box.run({"-c", "sh -c 'exit 3'"}).status == 3);
+    CHECK(box.run({"--no-config", "sh", "-c", "cat"}, {.standard_input = box.path("in")}).out.empty());
+    box.configure(
+        "[[command]]\nmatch = 'nosuchprogram'\nshare = false\n[[command]]\nmatch = './plain'\nshare = false\n");
+    CHECK(box.run({"nosuchprogram"}).status == 127);
+    box.write("plain", "echo plain\n");
+    CHECK(box.run({"./plain"}).status == 126);
+}
+
+SCENARIO("Y5: a wrong rule stops every command, with file and line", "[wrapper]") {
+    Ruled box("");
+    const auto refused = [&](std::string_view config) {
+        box.configure(config);
+        const Ended ended = box.run({"sh", "-c", "echo >>ran"});
+        CHECK(ended.status == 125);
+        CHECK(box.lines_of("ran") == 0);
+        return ended.err.substr(0, ended.err.find('\n'));
+    };
+    const std::string at = "coalesce: " + box.file();
+    CHECK(refused("[[command]]\nmatch = 'x'\ntlt = '1h'\n") == at + ":3: there is no setting 'tlt'; did you mean ttl?");
+    CHECK(refused("[[command]]\nmatch = 'x'\nttl = '1 parsec'\n")
+              .starts_with(at + ":3: ttl: '1 parsec' is not a duration"));
+    CHECK(refused("[[command]]\nmatch = 'x'\nignore-cwd = 'no'\n") == at + ":3: ignore-cwd: 'no' is not true or false");
+    CHECK(refused("[[command]]\nmatch = 'x'\nttl = ['1h', '2h']\n") == at + ":3: ttl has one value");
+    CHECK(refused("[[command]]\nmatch = 'x'\nshare = 'no'\n") == at + ":3: share is true or false");
+    CHECK(refused("[cache]\nmax-size = 'x'\n").starts_with(at + ":2: max-size: "));
+    CHECK(refused("[cache]\nsize = '1G'\n").starts_with(at + ":2: there is no setting 'size'"));
+    CHECK(refused("[history]\nkeep = 3\n") == at + ":2: keep is true or false");
+    CHECK(refused("[class.x]\njobs = 'x'\n").starts_with(at + ":2: jobs: "));
+    CHECK(refused("= 3\n").starts_with(at + ":1: "));
+    box.configure("");
+    ::chmod(box.file().c_str(), 0620);
+    CHECK(box.run({"true"}).err.starts_with(at + ":1: others may write this file"));
+    CHECK(box.run({"--no-config", "true"}).status == 0);
+    CHECK(box.run({"true"}, {.env = {"COALESCE_CONFIG="}}).status == 0);
+    CHECK(box.run({"true"}, {.env = {"COALESCE_CONFIG=" + box.path("none")}}).err ==
+          "coalesce: cannot open " + box.path("none") + ": No such file or directory\n");
+}
+
+SCENARIO("Y5: another user's file is passed over", "[wrapper]") {
+    if (::geteuid() != 0) return not_tried("a rules file of another user: not root");
+    Ruled box("[[command]]\nmatch = 'true'\nscope = 'theirs'\n");
+    REQUIRE(::chown(box.file().c_str(), nobody, nobody) == 0);
+    CHECK(box.start({tested_program(), "key", "true"}).wait().out.find("theirs") == std::string::npos);
+    CHECK(box.coalesce({"rules"}).out == "passed over, since it is another user's: " + box.file() + "\n");
+    // Root's file is obeyed by everybody.
+    REQUIRE(::chown(box.file().c_str(), 0, 0) == 0);
+    CHECK(box.start({tested_program(), "key", "true"}).wait().out.find("theirs") != std::string::npos);
+}
+
+SCENARIO("Y5: key and rules name what applies, and from where", "[wrapper]") {
+    Ruled box(
+        "[[command]]\nmatch = 'make'\ndirectory = '~/**'\nttl = '10m'\ndepends = ['src']\n[cache]\nmax-size = '1G'\n");
+    const std::string depends = "depends = src";
+    const std::string key = box.coalesce({"key", "make", "docs"}).out;
+    CHECK(key.find("rule\tttl = 10m\t" + box.file() + ":4\n") != std::string::npos);
+    CHECK(key.find("rule\t" + depends + "\t" + box.file() + ":5\n") != std::string::npos);
+    CHECK(key.find("depends: src\t") != std::string::npos);
+    const std::string applies = box.coalesce({"rules", "--", "make"}).out;
+    CHECK(applies.find("  " + depends) != std::string::npos);
+    CHECK(applies.find(box.file() + ":4\n") != std::string::npos);
+    CHECK(applies.find("max-size") == std::string::npos);
+    CHECK(box.coalesce({"rules", "-c", "make; x"}).out == applies);
+    CHECK(box.coalesce({"rules", "true"}).out.empty());
+    const std::string all = box.coalesce({"rules"}).out;
+    CHECK(all.starts_with("file " + box.file() + "\nmake in ~/**\n"));
+    CHECK(all.find("[cache]\n  max-size = 1G") != std::string::npos);
+}
+
+SCENARIO("Y6: the store's bounds and place are the configuration's", "[wrapper]") {
+    Ruled box("");
+    box.configure("[cache]\nmax-size = '3M'\nmax-entry = '1K'\ndirectory = '" + box.path("elsewhere") + "'\n");
+    CHECK(box.coalesce({"cache", "limits"}).out == "");
+    CHECK(box.run({"--ttl", "1h", "-v", "sh", "-c", "echo >>ran; seq 300"}).err.find("the limit is 1 KiB") !=
+          std::string::npos);
+    CHECK(box.run({"--ttl", "1h", "sh", "-c", "echo >>short"}).status == 0);
+    CHECK(box.run({"--ttl", "1h", "sh", "-c", "echo >>short"}).status == 0);
+    CHECK(box.lines_of("short") == 1);
+    CHECK(::access(box.path("elsewhere").c_str(), F_OK) == 0);
+    CHECK(::access(box.path("cache").c_str(), F_OK) != 0);
+    CHECK(box.coalesce({"cache", "limits"}).out.find("3 MiB") != std::string::npos);
+    CHECK(box.coalesce({"cache"}).out.find("short") != std::string::npos);
+}
+
+SCENARIO("Y7: a file in the directory at hand decides nothing", "[wrapper]") {
+    Ruled box("");
+    box.write("config.toml", "[[command]]\nmatch = 'true'\nscope = 'cloned'\n");
+    box.write("coalesce.toml", "[[command]]\nmatch = 'true'\nscope = 'cloned'\n");
+    CHECK(box.coalesce({"key", "true"}).out.find("cloned") == std::string::npos);
+    CHECK(box.start({tested_program(), "key", "true"}, {.env = {"COALESCE_CONFIG=config.toml"}})
+              .wait()
+              .out.find("cloned") != std::string::npos);
+}
+
+SCENARIO("A2: a link by another program's name runs it where a rule concerns it", "[wrapper]") {
+    Ruled box("[[command]]\nmatch = 'tool shared'\nttl = '1h'\n[[command]]\nmatch = 'tool apart'\nshare = false\n");
+    ::mkdir(box.path("links").c_str(), 0700);
+    ::mkdir(box.path("bin").c_str(), 0700);
+    REQUIRE(::symlink(tested_program().c_str(), box.path("links/tool").c_str()) == 0);
+    REQUIRE(::symlink(tested_program().c_str(), box.path("links/lost").c_str()) == 0);
+    box.write("bin/tool", "#!/bin/sh\necho x >>ran-$1\necho $1\n[ \"$1\" != nested ] || tool shared\ncat\nexit 4\n");
+    ::chmod(box.path("bin/tool").c_str(), 0700);
+    box.env["PATH"] = box.path("links") + ":" + box.path("bin") + ":/usr/bin:/bin";
+    box.write("in", "typed\n");
+    const auto tool = [&](const std::string& word) {
+        return box.start({"/usr/bin/env", "tool", word}, {.standard_input = box.path("in")}).wait();
+    };
+    GIVEN("a rule") {
+        box.write("bin/tool", "#!/bin/sh\necho x >>ran-$1\necho $1\n");
+        CHECK(tool("shared").out == "shared\n");
+        CHECK(tool("shared").out == "shared\n");
+        CHECK(box.lines_of("ran-shared") == 1);
+        // `run` of it is the same command.
+        CHECK(box.run({"tool", "shared"}).out == "shared\n");
+        CHECK(box.lines_of("ran-shared") == 1);
+    }
+    GIVEN("none") {
+        const Ended ended = tool("plain");
+        CHECK(ended.out == "plain\ntyped\n");
+        CHECK(ended.status == 4);
+        CHECK(tool("apart").out == "apart\ntyped\n");
+        CHECK(tool("nested").out.starts_with("nested\nshared\n"));
+    }
+    CHECK(box.start({"/usr/bin/env", "lost"}).wait().status == 127);
+}
+
+SCENARIO("T11, A2: behind a link it is the program itself whose change is seen", "[wrapper]") {
+    Ruled box("[[command]]\nmatch = 'tool'\nttl = '1h'\n");
+    ::mkdir(box.path("links").c_str(), 0700);
+    ::mkdir(box.path("bin").c_str(), 0700);
+    REQUIRE(::symlink(tested_program().c_str(), box.path("links/tool").c_str()) == 0);
+    box.env["PATH"] = box.path("links") + ":" + box.path("bin") + ":/usr/bin:/bin";
+    box.write("bin/tool", "#!/bin/sh\necho one\n");
+    ::chmod(box.path("bin/tool").c_str(), 0700);
+    CHECK(box.start({"/usr/bin/env", "tool"}).wait().out == "one\n");
+    box.write("bin/tool", "#!/bin/sh\necho another\n");
+    CHECK(box.start({"/usr/bin/env", "tool"}).wait().out == "another\n");
+}
