@@ -1,3 +1,5 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """One table of cases, and all doors go through it: `coalesce serve`, in each of the modes in
 which output is asked for, and the supervisor that a wrapper leaves in the meeting place.
 
