@@ -26,6 +26,7 @@
 
 #include "commands.h"
 #include "complain.h"
+#include "openmetrics.h"
 #include "options.h"
 #include "wrapped_command.h"
 
@@ -273,11 +274,11 @@ void print_stats(const std::optional<Savings>& wrappers, const std::optional<Sav
                     static_cast<long long>(kept->runs), as_duration(seconds_of(kept)).c_str());
     if (server)
         std::printf(
-            "%-9s %lld joins, %lld requests, %lld runs, %s saved; now %lld running, %lld queued, %lld waiting, %lld "
-            "clients\n",
-            "server", of_server("joins"), of_server("requests"), of_server("runs"),
-            as_duration(saved_by_server).c_str(), of_server("running"), of_server("queued"), of_server("waiting"),
-            of_server("clients"));
+            "%-9s %lld joins, %lld requests, %lld runs (%lld failed, %lld timed out), %s saved; now %lld running, %lld "
+            "queued, %lld waiting, %lld clients\n",
+            "server", of_server("joins"), of_server("requests"), of_server("runs"), of_server("failures"),
+            of_server("timeouts"), as_duration(saved_by_server).c_str(), of_server("running"), of_server("queued"),
+            of_server("waiting"), of_server("clients"));
 }
 
 void print_stats_as_json(const std::optional<Savings>& wrappers, const std::optional<Savings>& kept,
@@ -365,7 +366,9 @@ int stats_command(int argc, char** argv) {
     if (!answer && !wrappers) return fail("cannot " + answer.error().message());
     auto server = answer ? Fields::parse(*answer) : std::nullopt;
     if (answer && (!server || server->has("error"))) return fail("the server does not tell");
-    if (orders.json)
+    if (orders.openmetrics)
+        std::fputs(openmetrics(wrappers, kept, server).c_str(), stdout);
+    else if (orders.json)
         print_stats_as_json(wrappers, kept, answer ? *answer : std::string(), server);
     else
         print_stats(wrappers, kept, server);

@@ -311,6 +311,7 @@ void define_stats(CommandLine& line, TypedQuestion& typed) {
               "It has joins and saved, in seconds; wrappers, an object with runs, joins and saved; and where a server "
               "answers, server, what the protocol's stats tells. Where results are kept there is kept, with hits, "
               "refreshes and saved.");
+    line.flag("--openmetrics", typed.openmetrics, "Print it as OpenMetrics, for Prometheus to scrape.");
     line.option("--socket", "PATH", filled(typed.socket),
                 "Count what the server at PATH did only.\n"
                 "Otherwise wrappers count, and the server in the meeting place or the one that COALESCE_SOCKET names.");

@@ -61,6 +61,7 @@ struct TypedQuestion {
     std::string cache_directory;  ///< of stats; empty: the user's own
     bool json = false;
     bool watch = false;
+    bool openmetrics = false;
     std::vector<std::string> ids;
 };
 

@@ -48,14 +48,18 @@ std::string started_line(std::string_view id, const Run& run, bool joined, std::
     return message.line();
 }
 
-std::string exit_line(const RunResult& result, const Delivered& delivered) {
-    Message message = message_to(delivered.id).text("event", "exit");
+void add_end(Message& message, const RunResult& result, const std::string& command) {
     if (result.outcome.kind == Outcome::Kind::signalled)
         message.number("signal", result.outcome.code);
     else
         message.number("exit", result.outcome.status());
     if (const std::string_view code = code_of(result.outcome); !code.empty())
-        message.text("code", code).text("message", last_words(result.outcome, delivered.command));
+        message.text("code", code).text("message", last_words(result.outcome, command));
+}
+
+std::string exit_line(const RunResult& result, const Delivered& delivered) {
+    Message message = message_to(delivered.id).text("event", "exit");
+    add_end(message, result, delivered.command);
     if (!delivered.keeping.empty())
         message.text("keeping", delivered.keeping).flag("keeping_failed", delivered.keeping_failed);
     return message.flag("joined", delivered.joined)

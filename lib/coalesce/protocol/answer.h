@@ -30,6 +30,9 @@ namespace coalesce {
 /// key of one's own that may be another command.
 [[nodiscard]] std::string started_line(std::string_view id, const Run& run, bool joined, std::size_t waiting);
 
+/// Adds how a run ended: "exit" or "signal", and where it did not end by itself "code" and "message".
+void add_end(Message& message, const RunResult& result, const std::string& command);
+
 /// The last line in the modes that send output as it comes.
 [[nodiscard]] std::string exit_line(const RunResult& result, const Delivered& delivered);
 

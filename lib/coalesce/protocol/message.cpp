@@ -114,6 +114,12 @@ std::string_view Fields::raw(std::string_view name) const {
     return value == nullptr ? std::string_view() : *value;
 }
 
+std::vector<std::string> Fields::names() const {
+    std::vector<std::string> names;
+    for (const auto& [name, value] : members_) names.push_back(name);
+    return names;
+}
+
 std::string Fields::text(std::string_view name) const { return json_string_value(raw(name)); }
 
 std::int64_t Fields::number(std::string_view name) const {

@@ -58,6 +58,8 @@ class Fields {
     /// Nothing for what is no JSON object on one line.
     static std::optional<Fields> parse(std::string_view line);
 
+    /// In the order in which they came.
+    [[nodiscard]] std::vector<std::string> names() const;
     [[nodiscard]] bool has(std::string_view name) const { return find(name) != nullptr; }
     /// The member as a string; empty if it is missing or of another type.
     [[nodiscard]] std::string text(std::string_view name) const;

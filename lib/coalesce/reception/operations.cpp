@@ -18,16 +18,24 @@ void refuse_too_long(Reception& reception, Client& client) {
                      "a request is at most " + std::to_string(request_bytes_max >> 20) + " MiB long");
 }
 
-void tell_status(Reception& reception, Client& client, std::string_view id) {
+std::string object_of(const Reception& reception, LiveFlight& flight) {
+    return flight_object(*flight.run,
+                         {.name = reception.name_of(flight), .key = flight.hash, .waiting = flight.waiting});
+}
+
+std::string flights_seen_by(Reception& reception, const Client& client) {
     std::string flights;
     reception.executor().flights().for_each([&](const Key&, const auto& view) {
         LiveFlight* const flight = reception.find(view.id);
         if (flight == nullptr || !may_see(client, flight->uid)) return;
         if (!flights.empty()) flights += ',';
-        flights += flight_object(view.state,
-                                 {.name = reception.name_of(*flight), .key = flight->hash, .waiting = flight->waiting});
+        flights += object_of(reception, *flight);
     });
-    client.session->send(message_to(id).raw("flights", "[" + flights + "]").line());
+    return "[" + flights + "]";
+}
+
+void tell_status(Reception& reception, Client& client, std::string_view id) {
+    client.session->send(message_to(id).raw("flights", flights_seen_by(reception, client)).line());
 }
 
 std::string cancel_flight(Reception& reception, Client& client, std::string_view id, std::string_view name) {

@@ -15,6 +15,12 @@ namespace coalesce {
 /// A line that no request can be: it was cut, and the rest of it is passed over.
 void refuse_too_long(Reception& reception, Client& client);
 
+/// What status tells of one flight, as JSON text.
+[[nodiscard]] std::string object_of(const Reception& reception, LiveFlight& flight);
+
+/// An array of all that the client may see, oldest first, as JSON text.
+[[nodiscard]] std::string flights_seen_by(Reception& reception, const Client& client);
+
 /// The live flights that the client may see, oldest first.
 void tell_status(Reception& reception, Client& client, std::string_view id);
 

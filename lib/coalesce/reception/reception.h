@@ -59,7 +59,7 @@ class Reception {
         /// The connection is gone. Its requesters have left, and are no more.
         UniqueFunction<void(Client& client)> on_gone = {};
         /// A flight has got a process; also that of another attempt.
-        UniqueFunction<void(const LiveFlight& flight)> on_started = {};
+        UniqueFunction<void(LiveFlight& flight)> on_started = {};
         /// A flight is over, and its requesters have yet to be told; find() finds it, if there were any. Also of one
         /// that has never started.
         UniqueFunction<void(FlightId id)> on_over = {};

@@ -28,7 +28,9 @@
 #include <coalesce/reception/entrance.h>
 #include <coalesce/reception/operations.h>
 #include <coalesce/serve/flight_index.h>
+#include <coalesce/serve/flight_watchers.h>
 #include <coalesce/serve/log.h>
+#include <coalesce/serve/run_statistics.h>
 #include <coalesce/serve/server_socket.h>
 #include <coalesce/serve/service_manager.h>
 
@@ -97,6 +99,7 @@ class Server {
     void admit(Peer& peer, Request& request, ResolvedRequest resolved);
     void operate(Peer& peer, const Request& request);
     void cancel(Peer& peer, const Request& request);
+    void leave(Peer& peer, const Request& request);
     void tell_stats(Peer& peer, const std::string& id);
     void finish_if_told(Client& client);
 
@@ -117,6 +120,7 @@ class Server {
     Reaper orphans_;
     FlightIndex running_;
     Reception reception_;
+    FlightWatchers watchers_{reception_};
     Entrance entrance_;
     ServiceManager service_manager_{loop_};
     std::vector<std::unique_ptr<SignalWatch>> signals_;
@@ -125,7 +129,7 @@ class Server {
     std::uint64_t refused_connections_ = 0;  // since that was logged
     std::uint64_t requests_ = 0;
     std::uint64_t joins_ = 0;
-    nanoseconds saved_{0};
+    RunStatistics statistics_;
     bool stopping_ = false;
     Insistence insistence_;
 };
@@ -145,8 +149,13 @@ Server::Server(ServerOptions options, ServerSocket socket, Surroundings own)
                   .on_gone =
                       [this](Client& client) {
                           if (peer_of(client).refused) --refused_users_;
+                          watchers_.remove(client);
                       },
-                  .on_started = [this](const LiveFlight& flight) { running_.add(flight); },
+                  .on_started =
+                      [this](LiveFlight& flight) {
+                          running_.add(flight);
+                          watchers_.started(flight);
+                      },
                   .on_over =
                       [this](FlightId id) {
                           if (const LiveFlight* const flight = reception_.find(id)) running_.remove(*flight);
@@ -300,7 +309,10 @@ void Server::admit(Peer& peer, Request& request, ResolvedRequest resolved) {
     if (ticket.leader()) terms.hash = key_hash(key);
     if (asking && !ticket.landed()) terms.loan = executor_.lend_place_of(asking.id());
     const Requester& requester = reception_.enter(peer, std::move(terms), std::move(ticket));
-    if (requester.joined) ++joins_;
+    if (requester.joined) {
+        ++joins_;
+        if (requester.flight != nullptr) watchers_.joined(*requester.flight);
+    }
     if (!requester.joined && requester.flight != nullptr)
         log_.debug("flight {} of uid {} (pid {}): {}", short_name(reception_.name_of(*requester.flight)), peer.uid,
                    peer.pid, for_the_log(requester.title()));
@@ -324,14 +336,15 @@ void Server::log_end(const RunResult& result) {
               flight == nullptr ? std::string_view("(new)") : short_name(reception_.name_of(*flight)),
               format_duration(result.duration), flight == nullptr ? 1 : flight->waiting,
               visible(result.outcome.describe()), for_the_log(result.title));
-    if (result.outcome.kind == Outcome::Kind::cancelled) return;  // spared nobody a run
-    saved_ += result.duration * static_cast<std::int64_t>(reception_.joiners_of(result.run));
+    statistics_.add(result, reception_.joiners_of(result.run));
+    if (flight != nullptr) watchers_.ended(*flight, result);
 }
 
 // A half-closed connection is closed when it has had its answers; when the server
 // is about to end, so is any other.
 void Server::finish_if_told(Client& client) {
-    if (client.session->input_ended() || (stopping_ && executor_.flights().empty())) client.session->finish();
+    if ((client.session->input_ended() && !watchers_.watches(client)) || (stopping_ && executor_.flights().empty()))
+        client.session->finish();
 }
 
 void Server::operate(Peer& peer, const Request& request) {
@@ -341,15 +354,18 @@ void Server::operate(Peer& peer, const Request& request) {
         tell_status(reception_, peer, request.id);
     else if (request.op == "stats")
         tell_stats(peer, request.id);
+    else if (request.op == "watch")
+        watchers_.add(peer, request.id);
     else if (request.op == "cancel")
         cancel(peer, request);
     else if (request.op == "leave")
-        leave_request(reception_, peer, request.id);
+        leave(peer, request);
     else if (request.op == "signal")
         signal_request(reception_, peer, request.id, request.signal);
     else
-        reception_.refuse(peer, request.id, "unknown_op",
-                          "\"op\" must be ping, status, stats, cancel, leave or signal, not \"" + request.op + "\"");
+        reception_.refuse(
+            peer, request.id, "unknown_op",
+            "\"op\" must be ping, status, stats, watch, cancel, leave or signal, not \"" + request.op + "\"");
 }
 
 void Server::cancel(Peer& peer, const Request& request) {
@@ -357,18 +373,26 @@ void Server::cancel(Peer& peer, const Request& request) {
     if (!name.empty()) log_.info("flight {} cancelled by uid {} (pid {})", short_name(name), peer.uid, peer.pid);
 }
 
+// A watch is left as a request is; whoever asked for one under the id of a request leaves that first.
+void Server::leave(Peer& peer, const Request& request) {
+    if (peer.request_of(request.id) != nullptr || !watchers_.remove(peer, request.id))
+        return leave_request(reception_, peer, request.id);
+    peer.session->send(message_to(request.id).text("event", "left").line());
+    reception_.look_for_served();
+}
+
 void Server::tell_stats(Peer& peer, const std::string& id) {
     const auto counts = executor_.counts();
-    peer.session->send(message_to(id)
-                           .number("requests", static_cast<std::int64_t>(requests_))
-                           .number("joins", static_cast<std::int64_t>(joins_))
-                           .number("runs", static_cast<std::int64_t>(counts.runs))
-                           .number("running", static_cast<std::int64_t>(counts.running))
-                           .number("queued", static_cast<std::int64_t>(counts.queued))
-                           .number("waiting", static_cast<std::int64_t>(reception_.waiting()))
-                           .number("clients", static_cast<std::int64_t>(reception_.clients().size()))
-                           .seconds("saved", duration<double>(saved_).count())
-                           .line());
+    Message message = message_to(id);
+    message.number("requests", static_cast<std::int64_t>(requests_))
+        .number("joins", static_cast<std::int64_t>(joins_))
+        .number("runs", static_cast<std::int64_t>(counts.runs))
+        .number("running", static_cast<std::int64_t>(counts.running))
+        .number("queued", static_cast<std::int64_t>(counts.queued))
+        .number("waiting", static_cast<std::int64_t>(reception_.waiting()))
+        .number("clients", static_cast<std::int64_t>(reception_.clients().size()));
+    statistics_.tell(message);
+    peer.session->send(message.line());
 }
 
 // Running flights finish; what has not started never will.
