@@ -5,9 +5,9 @@
 #include <coalesce/command/key.h>
 #include <coalesce/command/size.h>
 #include <coalesce/command/text.h>
+#include <coalesce/protocol/answer.h>
 #include <coalesce/protocol/base64.h>
 #include <coalesce/protocol/message.h>
-#include <coalesce/io/terminal.h>
 #include <coalesce/command/identity.h>
 #include <coalesce/meeting/ask.h>
 #include <coalesce/meeting/kept_answer.h>
@@ -28,6 +28,7 @@
 #include "complain.h"
 #include "openmetrics.h"
 #include "options.h"
+#include "table.h"
 #include "wrapped_command.h"
 
 namespace coalesce {
@@ -120,30 +121,29 @@ std::vector<std::string_view> flights_of(const std::optional<Fields>& status) {
     return status ? json_elements(status->raw("flights")) : std::vector<std::string_view>();
 }
 
-// The text in at most that many columns; some letters take none, or two: the line may
-// then be shorter, or be wrapped after all.
-std::string_view cut(std::string_view text, std::size_t columns) {
-    const auto begins_letter = [](char byte) { return (static_cast<unsigned char>(byte) & 0xc0) != 0x80; };
-    std::size_t letters = 0;
-    for (std::size_t i = 0; i < text.size(); ++i)
-        if (begins_letter(text[i]) && letters++ == columns) return text.substr(0, i);
-    return text;
+std::string as_duration(double seconds) {
+    return format_duration(std::chrono::milliseconds(static_cast<std::int64_t>(seconds * 1000)));
 }
 
-std::string flight_row(const Fields& flight) {
+// What is left of a run: of one that waits, until it begins (SPEC H3).
+std::string left_of(const Fields& flight, std::chrono::nanoseconds age, const std::optional<Usually>& usually) {
+    if (flight.text("state") == "queued")
+        return flight.has("turn_in") ? as_duration(flight.seconds("turn_in")) : std::string("-");
+    if (!usually) return "-";
+    return usually->exceeded_by(age) ? "late" : format_duration(usually->left(age));
+}
+
+void add_flight(Table& table, const Fields& flight) {
     using namespace std::chrono;
     const double started = flight.seconds("started");
     const double now = duration<double>(system_clock::now().time_since_epoch()).count();
     const auto age = milliseconds(static_cast<std::int64_t>(started > 0 ? (now - started) * 1000 : 0));
-    char facts[128];
-    std::snprintf(facts, sizeof facts, "%-*.*s %-8s %8s %10lld %10s %8lld  ", id_columns, id_columns,
-                  flight.text("id").c_str(), flight.text("state").c_str(), format_duration(age).c_str(),
-                  static_cast<long long>(flight.number("requesters")),
-                  format_size(static_cast<std::uint64_t>(flight.number("output"))).c_str(),
-                  static_cast<long long>(flight.number("pid")));
-    // Nothing cuts a line that goes to a file or a program.
-    const std::size_t columns = terminal_columns(STDOUT_FILENO).value_or(SIZE_MAX);
-    return std::string(cut(facts + flight.text("command"), columns)) + "\n";
+    const auto usually = usually_in(flight);
+    table.add({flight.text("id").substr(0, id_columns), flight.text("state"), format_duration(age),
+               usually ? format_duration(usually->time) : "-", left_of(flight, age, usually),
+               std::to_string(flight.number("requesters")),
+               format_size(static_cast<std::uint64_t>(flight.number("output"))), std::to_string(flight.number("pid")),
+               flight.text("command")});
 }
 
 Result<MeetingPlaces> own_meeting_places(const std::string& named) {
@@ -169,36 +169,34 @@ Result<std::string> ask_some_server(const TypedQuestion& orders, const std::stri
     return std::move(*answer);
 }
 
-void append_flights(std::string& table, const std::string& answer, bool json) {
-    const auto status = Fields::parse(answer);
-    for (const std::string_view flight : flights_of(status)) {
-        if (json)
-            table.append(flight).append("\n");
-        else if (const auto fields = Fields::parse(flight))
-            table += flight_row(*fields);
-    }
-}
-
 int print_status(const TypedQuestion& orders) {
     const std::string question = Message().text("op", "status").line();
-    std::string table;
+    using enum Table::Side;
+    Table table{{"ID", left},   {"STATE", left}, {"AGE"}, {"USUALLY"}, {"LEFT"},
+                {"REQUESTERS"}, {"OUTPUT"},      {"PID"}, {"COMMAND"}};
+    std::string lines;
+    const auto add_flights = [&](const std::string& answer) {
+        const auto status = Fields::parse(answer);
+        for (const std::string_view flight : flights_of(status)) {
+            if (orders.json)
+                lines.append(flight).append("\n");
+            else if (const auto fields = Fields::parse(flight))
+                add_flight(table, *fields);
+        }
+    };
     if (orders.socket.empty()) {
         const auto places = own_meeting_places(orders.place);
         if (!places) return fail("cannot " + places.error().message());
         for (const MeetingPlace* place : places.value().all())
             for (const std::string& key : place->keys())
-                if (const auto answer = ask_flight(place->connect(key), question))
-                    append_flights(table, *answer, orders.json);
+                if (const auto answer = ask_flight(place->connect(key), question)) add_flights(*answer);
     }
-    auto answer = ask_some_server(orders, question);
+    const auto answer = ask_some_server(orders, question);
     if (answer)
-        append_flights(table, *answer, orders.json);
+        add_flights(answer.value());
     else if (!orders.socket.empty())
         return fail("cannot " + answer.error().message());
-    if (!orders.json)
-        std::printf("%-*s %-8s %8s %10s %10s %8s  %s\n", id_columns, "ID", "STATE", "AGE", "REQUESTERS", "OUTPUT",
-                    "PID", "COMMAND");
-    std::fputs(table.c_str(), stdout);
+    std::fputs(orders.json ? lines.c_str() : table.text().c_str(), stdout);
     return flush_output();
 }
 
@@ -243,10 +241,6 @@ std::string cancel_flight(const TypedQuestion& orders, const std::string& id) {
 
 double seconds_of(const std::optional<Savings>& wrappers) {
     return wrappers ? std::chrono::duration<double>(wrappers->time).count() : 0;
-}
-
-std::string as_duration(double seconds) {
-    return format_duration(std::chrono::milliseconds(static_cast<std::int64_t>(seconds * 1000)));
 }
 
 // Nothing where there is no store.

@@ -182,7 +182,9 @@ void define_run(CommandLine& line, TypedCommand& typed) {
                 "run are not concerned, and a kept result is whole. 0 prints nothing.");
     line.flag(
         "-v,--verbose", [&run](bool on) { run.verbose = run.orders.verbose = on; },
-        "Say on standard error what happens.");
+        "Say on standard error what happens.\n"
+        "Where it waits, again each half minute until there is output: for how long the run has gone on, and how long "
+        "it usually takes.");
 }
 
 void define_batch(CommandLine& line, TypedBatch& typed) {
@@ -284,8 +286,8 @@ void define_key(CommandLine& line, TypedCommand& typed) {
 }
 
 void define_status(CommandLine& line, TypedQuestion& typed) {
-    line.is("status", "coalesce status [OPTION…]", "List what is in flight.",
-            "  coalesce status                      id, state, age, requesters, pid …\n");
+    line.is("status", "coalesce status [OPTION…]", "List what is in flight, and how long it will take.",
+            "  coalesce status                      id, state, age, usual time, time left, requesters …\n");
     line.flag("--json", typed.json, "Print one JSON object a flight.");
     line.flag("--watch", typed.watch, "Print it again each second, until interrupted.");
     line.option("--socket", "PATH", filled(typed.socket),

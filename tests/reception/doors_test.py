@@ -266,6 +266,8 @@ class WrapperDoor(Door):
         self.place = self.path("place")
         os.mkdir(self.place, 0o700)
         self.env = {name: value for name, value in os.environ.items() if not name.startswith("COALESCE")}
+        self.env["HOME"] = self.place  # nothing of the user's is looked at
+        self.env.pop("XDG_STATE_HOME", None)
 
     def has_flights(self):
         return bool(self.sockets())

@@ -839,7 +839,7 @@ class Program(ServerTest):
                 self.assertGreater(flight["pid"], 0)
             table = server.run("status").stdout.decode().splitlines()
             self.assertEqual(len(table), 3)
-            for word in ("ID", "STATE", "AGE", "REQUESTERS", "OUTPUT", "PID", "COMMAND"):
+            for word in ("ID", "STATE", "AGE", "USUALLY", "LEFT", "REQUESTERS", "OUTPUT", "PID", "COMMAND"):
                 self.assertIn(word, table[0].upper())
             only = server.run("status", "--json", "--socket", server.path).stdout.splitlines()
             self.assertEqual([json.loads(line)["supervisor"] for line in only], [server.process.pid])

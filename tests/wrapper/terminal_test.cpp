@@ -131,8 +131,9 @@ SCENARIO("R8: after a second a joiner says on a terminal whom it waits for, and 
     leading.type("$C run --only-env= cat gate\n");
     gate.wait_for_command();
     waiting.type("$C run --only-env= cat gate\n");
-    waiting.read_until("coalesce: waiting for cat gate, which has run for ");
-    waiting.read_until(")\r\n");
+    waiting.read_until("coalesce: waiting for cat gate (pid ");
+    waiting.read_until("), which has run for ");
+    waiting.read_until("\r\n");
     gate.open();
     leading.read_until("ready> ");
     waiting.read_until("ready> ");

@@ -24,6 +24,7 @@
 #include <coalesce/io/guard.h>
 #include <coalesce/io/loop.h>
 #include <coalesce/io/reaper.h>
+#include <coalesce/kept/remembered_times.h>
 
 namespace coalesce {
 namespace {
@@ -112,6 +113,7 @@ class Batch {
     const BatchOptions options_;
     Loop loop_;
     OnceMemory once_;
+    RememberedTimes times_{loop_};
     CommandExecutor executor_;
     std::optional<Guard::Watched> guarded_;
     Reaper orphans_;
@@ -153,6 +155,7 @@ Batch::Batch(BatchOptions options, Surroundings own, Ledger ledger, std::optiona
       halt_(options_.halt),
       knows_enough_(!halt_.counts_requests()) {
     if (options_.executor.guard != nullptr) guarded_.emplace(loop_, *options_.executor.guard);
+    executor_.remember_in(times_);
     executor_.hold(!knows_enough_);
     executor_.on_stalled([this](FlightId run) { results_.stalled(run, leader_of(run)); });
     executor_.on_landed([this](FlightId run) {

@@ -342,6 +342,20 @@ std::string portable_surroundings(std::string_view canonical) {
     return out;
 }
 
+std::string canonical_command(std::string_view surroundings, std::string_view words, uid_t own) {
+    constexpr std::string_view lasting{"akdsw"};
+    static_assert(lasting[0] == tag::kArgument && lasting[1] == tag::kReplaced && lasting[2] == tag::kDirectory &&
+                  lasting[3] == tag::kScope && lasting[4] == tag::kUser);
+    std::string out;
+    for (std::string_view half : {words, surroundings})
+        while (const auto field = take_field(half)) {
+            const bool of_own_user = field->tag == tag::kUser && field->bytes == std::to_string(own);
+            if (lasting.find(field->tag) != std::string_view::npos && !of_own_user)
+                append_field(out, field->tag, field->bytes);
+        }
+    return out;
+}
+
 std::string canonical_words(const std::vector<std::string>& argv, const std::optional<std::string>& stdin_bytes,
                             const KeyRules& rules) {
     std::string out;

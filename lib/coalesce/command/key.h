@@ -75,6 +75,11 @@ struct IgnoredVariable {
 /// directory's device and inode. For results that are to outlive a boot and a container (SPEC T16).
 [[nodiscard]] std::string portable_surroundings(std::string_view canonical);
 
+/// What of a key names its command, and not one run of it: argv or rules.key, the directory and the scope, as
+/// canonical bytes. `own` is the user whose commands need no name of theirs. For what is remembered over runs (SPEC
+/// H1).
+[[nodiscard]] std::string canonical_command(std::string_view surroundings, std::string_view words, uid_t own);
+
 /// The canonical bytes of argv and stdin, or of rules.key in their stead.
 [[nodiscard]] std::string canonical_words(const std::vector<std::string>& argv,
                                           const std::optional<std::string>& stdin_bytes, const KeyRules& rules);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include <coalesce/engine/command_executor.h>
 
+#include <signal.h>
+
 #include <algorithm>
 #include <span>
 #include <utility>
@@ -12,6 +14,16 @@
 namespace coalesce {
 
 using namespace std::chrono;
+
+namespace {
+
+bool ended_by_itself(const Outcome& outcome) {
+    return outcome.kind == Outcome::Kind::exited || outcome.kind == Outcome::Kind::signalled;
+}
+
+bool goes_on_after(int signal) { return signal == SIGUSR1 || signal == SIGUSR2 || signal == 0; }
+
+}  // namespace
 
 CommandExecutor::CommandExecutor(Loop& loop, Options options)
     : loop_(loop),
@@ -293,9 +305,12 @@ void CommandExecutor::conclude(FlightId id, std::unique_ptr<Active> active, std:
 void CommandExecutor::deliver(std::unique_ptr<Active> active, std::shared_ptr<const RunResult> result) {
     const FlightId id = active->completer.flight().id();
     auto completer = std::move(active->completer);
+    const bool told = times_ != nullptr && active->attempts > 0 && !active->elsewhere && !active->cut_short &&
+                      ended_by_itself(result->outcome);
     active.reset();
     if (on_over_) on_over_(result);
-    completer.value(std::move(result));
+    completer.value(result);
+    if (told) times_->ran(Flights::key_of(completer.flight()), *result);  // its requesters come first
     if (on_landed_) on_landed_(id);
     start_queued();
 }
@@ -341,8 +356,14 @@ void CommandExecutor::cancel_all(milliseconds grace) {
 }
 
 void CommandExecutor::signal(FlightId id, int number) {
-    const Active* const active = live(id);
-    if (active != nullptr && active->source) active->source->signal(number);
+    Active* const active = live(id);
+    if (active == nullptr || !active->source) return;
+    active->cut_short = active->cut_short || !goes_on_after(number);
+    active->source->signal(number);
+}
+
+std::optional<Usually> CommandExecutor::usually(const FlightRef& flight) const {
+    return times_ == nullptr ? std::nullopt : times_->usually(Flights::key_of(flight));
 }
 
 CommandExecutor::Counts CommandExecutor::counts() const { return {queue_.size(), running_.size(), runs_}; }

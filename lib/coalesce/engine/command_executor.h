@@ -24,6 +24,7 @@
 #include <coalesce/engine/places.h>
 #include <coalesce/engine/run.h>
 #include <coalesce/engine/run_source.h>
+#include <coalesce/engine/run_times.h>
 #include <coalesce/engine/sharing.h>
 #include <coalesce/io/watch.h>
 
@@ -103,11 +104,18 @@ class CommandExecutor {
     /// nobody has read enough of it.
     void on_stalled(UniqueFunction<void(FlightId)> on_stalled) { on_stalled_ = std::move(on_stalled); }
 
+    /// Who remembers how long runs took; outlives this.
+    void remember_in(RunTimes& times) noexcept { times_ = &times; }
+    /// How long earlier runs of one of its flights took, where somebody remembers.
+    [[nodiscard]] std::optional<Usually> usually(const FlightRef& flight) const;
+
     /// A run that waits for another one lends its place under the limit (F12).
     using Loan = Places::Loan;
     [[nodiscard]] Loan lend_place_of(FlightId id);
 
     [[nodiscard]] Counts counts() const;
+    /// How many may run at a time; 0: there is no limit.
+    [[nodiscard]] unsigned jobs() const noexcept { return options_.jobs; }
     /// Whether that process is a run's or the guard: somebody here waits for its end. Looks at each.
     [[nodiscard]] bool is_own(pid_t pid) const noexcept;
     /// Of every spool here; as long-lived as this.
@@ -115,6 +123,7 @@ class CommandExecutor {
     [[nodiscard]] const auto& flights() const noexcept { return flights_; }
 
   private:
+    using Flights = Group<Key, RunResult, Run, KeyHash, KeyEqual>;
     enum class Ending { none, timed_out, cancelled, refused };
     struct Active {
         RunCompleter completer;
@@ -129,6 +138,7 @@ class CommandExecutor {
         unsigned attempts = 0;
         bool abandoned = false;  // everybody has left
         bool elsewhere = false;  // it is followed, not run here
+        bool cut_short = false;  // it was sent a signal that as a rule ends it
     };
 
     void admit(RunCompleter completer, Job job, std::chrono::system_clock::time_point requested);
@@ -159,6 +169,7 @@ class CommandExecutor {
     std::unordered_map<FlightId, std::unique_ptr<Active>> running_;     // and those that are asked about
     std::unordered_map<FlightId, std::unique_ptr<Active>> concluding_;  // over; who shares them is told
     Places places_;
+    RunTimes* times_ = nullptr;
     std::uint64_t runs_ = 0;
     bool starting_ = false;
     bool held_ = false;
@@ -167,7 +178,7 @@ class CommandExecutor {
     UniqueFunction<void(const std::shared_ptr<const RunResult>&)> on_over_;
     UniqueFunction<void(FlightId)> on_landed_;
     UniqueFunction<void(FlightId)> on_stalled_;
-    Group<Key, RunResult, Run, KeyHash, KeyEqual> flights_;  // last: it calls the above while it goes
+    Flights flights_;  // last: it calls the above while it goes
 };
 
 }  // namespace coalesce

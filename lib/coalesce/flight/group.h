@@ -122,6 +122,12 @@ class Group {
         return live && live->joinable() ? &live->state() : nullptr;
     }
 
+    /// The key of a flight, which must be one of a group of this type, and not the flight of a request that was
+    /// refused at once.
+    [[nodiscard]] static const Key& key_of(const FlightRef& flight) noexcept {
+        return static_cast<const Entry&>(*flight.get()).key;
+    }
+
     /// How many keys are in flight.
     [[nodiscard]] std::size_t size() const noexcept { return table_->size(); }
     [[nodiscard]] bool empty() const noexcept { return size() == 0; }

@@ -8,11 +8,14 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdint>
+#include <cstdlib>
 #include <cstring>
+#include <string_view>
+#include <vector>
 
-#include <coalesce/command/command.h>
-#include <coalesce/command/duration.h>
 #include <coalesce/io/descriptor.h>
+#include <coalesce/kept/store_place.h>
 
 namespace coalesce {
 namespace {
@@ -69,39 +72,34 @@ std::uint32_t median(std::vector<std::uint32_t>& times) {
     return times[times.size() / 2];
 }
 
-std::string default_path(const std::vector<std::string>& env) {
-    if (env_value(env, "COALESCE_HISTORY") == "no") return {};
-    const std::string_view state = env_value(env, "XDG_STATE_HOME").value_or("");
-    const std::string_view home = env_value(env, "HOME").value_or("");
+std::string_view variable(const char* name) {
+    const char* const value = std::getenv(name);
+    return value == nullptr ? "" : value;
+}
+
+std::string own_path() {
+    if (variable("COALESCE_HISTORY") == "no") return {};
+    const std::string_view state = variable("XDG_STATE_HOME");
+    const std::string_view home = variable("HOME");
     if (state.starts_with('/')) return std::string(state) + "/coalesce/history";
     return home.starts_with('/') ? std::string(home) + "/.local/state/coalesce/history" : std::string();
 }
 
-// Only below a directory that is ours: root with a user's HOME leaves nothing there.
-bool make_parents(const std::string& path) {
-    const std::size_t slash = path.find_last_of('/');
-    if (slash == std::string::npos || slash == 0) return true;
-    const std::string parent = path.substr(0, slash);
+// Only in a directory that is ours: root with a user's HOME leaves nothing there.
+bool make_directory_of(const std::string& path) {
+    const std::string directory = path.substr(0, path.find_last_of('/'));
     struct stat info {};
-    if (::stat(parent.c_str(), &info) != 0 && (!make_parents(parent) || ::mkdir(parent.c_str(), 0700) != 0))
-        return false;
-    return ::stat(parent.c_str(), &info) == 0 && info.st_uid == ::geteuid();
+    return make_directories(directory) && ::stat(directory.c_str(), &info) == 0 && info.st_uid == ::geteuid();
 }
 
 }  // namespace
 
-std::string Usually::words() const { return (runs == 1 ? "last time " : "usually ") + format_duration(time); }
+History History::of_this_user() { return History(own_path()); }
 
-History::History(const std::vector<std::string>& env) : path_(default_path(env)) {}
-
-Checksum History::name_of(const std::vector<std::string>& argv, std::string_view directory, std::string_view scope,
-                          std::string_view key_text) {
-    Digester<sizeof(Checksum)> digester;
-    digester.add_field(key_text);
-    digester.add_field(scope);
-    digester.add_field(directory);
-    for (const std::string& word : argv) digester.add_field(word);
-    return digester.end();
+Checksum History::name_of(const KeyView& key) {
+    const std::string_view surroundings =
+        key.surroundings == nullptr ? std::string_view() : std::string_view(key.surroundings->bytes);
+    return digest_of<sizeof(Checksum)>(canonical_command(surroundings, key.words, ::geteuid()));
 }
 
 std::optional<Usually> History::find(const Checksum& command) const noexcept {
@@ -123,10 +121,11 @@ std::optional<Usually> History::find(const Checksum& command) const noexcept {
 }
 
 void History::add(const Checksum& command, std::chrono::milliseconds time, bool succeeded) const noexcept {
-    if (path_.empty() || time < remembered_from) return;
+    if (path_.empty()) return;
     Descriptor file = open_file(path_, O_RDWR);
-    if (!file && make_parents(path_)) file = open_file(path_, O_RDWR | O_CREAT);
+    if (!file && make_directory_of(path_)) file = open_file(path_, O_RDWR | O_CREAT);
     if (!file) return;
+    ::fchmod(file.get(), 0600);  // whatever the umask, and whoever widened it
     const off_t at = bucket_of(command);
     Bucket bucket = read_bucket(file, at);
     auto place = std::find_if(bucket.begin(), bucket.end(), [&](const Record& r) { return r.command == command; });

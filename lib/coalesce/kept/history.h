@@ -5,16 +5,17 @@
 // text; never words on disk, and neither environment nor states, since an estimate serves best where
 // those have changed. A record lies in one of eight places that its hash leads to; the least
 // recently used of them goes. Nobody locks: each record has a checksum, and a torn or lost one is a
-// shorter memory. Whatever fails is no estimate, never an error.
+// shorter memory. Whatever fails is no estimate, never an error. Which runs are worth remembering is
+// for who tells of them.
 #pragma once
 
+#include <coalesce/command/key.h>
+
 #include <chrono>
-#include <cstdint>
 #include <optional>
 #include <string>
-#include <string_view>
-#include <vector>
 
+#include <coalesce/engine/run_times.h>
 #include <coalesce/kept/digest.h>
 
 namespace coalesce {
@@ -22,29 +23,19 @@ namespace coalesce {
 /// Shorter runs are not remembered, and touch no file.
 inline constexpr std::chrono::milliseconds remembered_from{1000};
 
-/// What is known of a command.
-struct Usually {
-    std::chrono::milliseconds time{0};  ///< the median of the successful runs, else of the failed ones
-    unsigned runs = 0;                  ///< how many it is taken from; of one it is "last time"
-
-    /// "usually 1m 5s", "last time 1m 5s".
-    [[nodiscard]] std::string words() const;
-};
-
 class History {
   public:
-    /// Below $XDG_STATE_HOME/coalesce, else ~/.local/state/coalesce; remembers nothing where there is neither, or
-    /// where COALESCE_HISTORY is `no`.
-    explicit History(const std::vector<std::string>& env);
-    /// A file by its path; empty: none.
+    /// A file by its path; empty: nothing is remembered.
     explicit History(std::string path) : path_(std::move(path)) {}
+    /// As this process's environment has it: below $XDG_STATE_HOME/coalesce, else ~/.local/state/coalesce; none where
+    /// there is neither, or where COALESCE_HISTORY is `no`.
+    [[nodiscard]] static History of_this_user();
 
-    /// What a command is remembered by.
-    [[nodiscard]] static Checksum name_of(const std::vector<std::string>& argv, std::string_view directory,
-                                          std::string_view scope, std::string_view key_text);
+    /// What a command is remembered by. Of other users' commands, which a server may run, that names them.
+    [[nodiscard]] static Checksum name_of(const KeyView& key);
 
     [[nodiscard]] std::optional<Usually> find(const Checksum& command) const noexcept;
-    /// Adds a run. Cancelled, timed-out and lost ones are not for this.
+    /// Adds a run.
     void add(const Checksum& command, std::chrono::milliseconds time, bool succeeded) const noexcept;
 
   private:

@@ -46,21 +46,6 @@ bool may_hold_ours(const struct stat& parent) {
     return (parent.st_mode & S_ISVTX) != 0 && (parent.st_mode & S_IWOTH) != 0;
 }
 
-Result<> make_directories(const std::string& path) {
-    struct stat info {};
-    if (::stat(path.c_str(), &info) == 0 || path == "/" || path.empty()) return {};
-    const std::size_t slash = path.find_last_of('/');
-    const std::string parent = slash == 0 ? "/" : slash == std::string::npos ? "." : path.substr(0, slash);
-    if (auto made = make_directories(parent); !made) return made;
-    if (::stat(parent.c_str(), &info) != 0) return system_error_now("make " + path);
-    if (!may_hold_ours(info)) return system_error_of(EPERM, "make " + path + " in another user's directory");
-    if (::mkdir(path.c_str(), 0700) == 0) {
-        ::chmod(path.c_str(), 0700);  // a umask may have closed it even to its owner
-        return {};
-    }
-    return errno == EEXIST ? Result<>() : system_error_now("make " + path);
-}
-
 void remove_store(int base, const char* name) noexcept {
     const Descriptor directory(::openat(base, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
     if (!directory) return;
@@ -94,6 +79,21 @@ StorePlace store_place(std::string_view named, const std::vector<std::string>& e
     else
         place.base = "/var/tmp/coalesce-" + std::to_string(::geteuid());
     return place;
+}
+
+Result<> make_directories(const std::string& path) {
+    struct stat info {};
+    if (::stat(path.c_str(), &info) == 0 || path == "/" || path.empty()) return {};
+    const std::size_t slash = path.find_last_of('/');
+    const std::string parent = slash == 0 ? "/" : slash == std::string::npos ? "." : path.substr(0, slash);
+    if (auto made = make_directories(parent); !made) return made;
+    if (::stat(parent.c_str(), &info) != 0) return system_error_now("make " + path);
+    if (!may_hold_ours(info)) return system_error_of(EPERM, "make " + path + " in another user's directory");
+    if (::mkdir(path.c_str(), 0700) == 0) {
+        ::chmod(path.c_str(), 0700);  // a umask may have closed it even to its owner
+        return {};
+    }
+    return errno == EEXIST ? Result<>() : system_error_now("make " + path);
 }
 
 Result<std::optional<Descriptor>> open_store(const StorePlace& place, bool make) {

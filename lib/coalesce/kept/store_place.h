@@ -37,6 +37,10 @@ struct StorePlace {
 [[nodiscard]] StorePlace store_place(std::string_view named, const std::vector<std::string>& env,
                                      std::string_view namespaces);
 
+/// Makes a directory of mode 0700, and what is missing above it; an error in another user's, but for those that are
+/// like /tmp. One that is there is left as it is.
+[[nodiscard]] Result<> make_directories(const std::string& path);
+
 /// Opens the store's directory. No value: there is none, and `make` is not set. An error: it cannot be
 /// made, is not a directory of this user's with mode 0700, or would be made below one of another's.
 [[nodiscard]] Result<std::optional<Descriptor>> open_store(const StorePlace& place, bool make);

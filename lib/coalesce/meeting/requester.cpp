@@ -32,6 +32,7 @@
 #include <coalesce/meeting/refresh.h>
 #include <coalesce/meeting/supervisor_process.h>
 #include <coalesce/meeting/tail.h>
+#include <coalesce/meeting/wait_words.h>
 #include <coalesce/protocol/message.h>
 #include <coalesce/protocol/request_line.h>
 
@@ -99,12 +100,15 @@ bool in_session_of_peer(int connection) {
            ::getsid(peer.pid) == ::getsid(0);
 }
 
+WaitWords::Now this_moment() { return {.steady = steady_clock::now(), .wall = system_clock::now()}; }
+
 class Requester {
   public:
     Requester(RunOptions options, std::optional<MeetingPlaces> places)
         : options_(std::move(options)),
           places_(std::move(places)),
-          quiet_(!options_.verbose && options_.orders.ancestry.empty() && ::isatty(STDERR_FILENO) == 0) {}
+          quiet_(!options_.verbose && options_.orders.ancestry.empty() && ::isatty(STDERR_FILENO) == 0),
+          wait_(options_.verbose) {}
 
     Result<RunEnd> run();
 
@@ -153,26 +157,19 @@ class Requester {
     bool looked_above_ = false;
     pid_t supervisor_ = -1;            // our child, if we led, until it is reaped
     milliseconds supervisors_end_{0};  // for how long it is waited for
-    bool joined_ = false;
-    bool queued_ = false;  // behind a run that cannot be joined
-    bool told_of_wait_ = false;
     bool output_hung_up_ = false;
     Insistence insistence_;
     bool signal_passed_on_ = false;
     std::optional<steady_clock::time_point> heard_by_;  // when what we passed on should have been read
     std::deque<std::string> deferred_;                  // lines that came while we could not move output
     int bereavements_ = 0;                              // supervisors that died before they gave us anything
-    std::int64_t run_pid_ = 0;
-    double run_started_ = 0;
-    std::string run_title_;  // of a joined run it may be another command's, with --key
-    steady_clock::time_point
-        begun_;  // where it matters: a program's first look at the clock takes as long as 40 system calls
+    WaitWords wait_;  // begun where it matters: a program's first look at the clock takes as long as 40 system calls
 };
 
 Result<RunEnd> Requester::run() {
     Attention::begin();
-    if (options_.wait || !quiet_) begun_ = steady_clock::now();
-    if (options_.wait) Attention::until(begun_ + *options_.wait);
+    if (!quiet_) wait_.begin(steady_clock::now());
+    if (options_.wait) Attention::until(steady_clock::now() + *options_.wait);
     if (options_.verbose && places_ && !places_->passed_over().empty())
         say("there is no " + places_->passed_over() + ", which XDG_RUNTIME_DIR names; the meeting place is " +
             places_->own().path());
@@ -323,11 +320,11 @@ void Requester::tell_of_keeping(const Fields& message) {
 }
 
 int Requester::poll_timeout() const {
-    const bool may_tell = (joined_ || queued_) && !told_of_wait_ && relay_.passed() == 0;
-    if (!heard_by_ && !may_tell) return -1;
+    const auto tells = relay_.passed() == 0 ? wait_.due() : std::nullopt;
+    if (!heard_by_ && !tells) return -1;
     auto until = steady_clock::time_point::max();
     if (heard_by_) until = *heard_by_;
-    if (may_tell) until = std::min(until, begun_ + seconds(1));
+    if (tells) until = std::min(until, *tells);
     const auto left = duration_cast<milliseconds>(until - steady_clock::now()) + milliseconds(1);
     return static_cast<int>(std::max(left, milliseconds(0)).count());
 }
@@ -378,14 +375,9 @@ Requester::Next Requester::converse(Connection& connection) {
 }
 
 void Requester::on_time() {
-    if ((!joined_ && !queued_) || told_of_wait_ || steady_clock::now() - begun_ < seconds(1)) return;
-    told_of_wait_ = true;
-    if (::isatty(STDERR_FILENO) == 0) return;
-    if (queued_) return say("waiting for an earlier run of " + options_.orders.title + " to end");
-    const double age = duration<double>(system_clock::now().time_since_epoch()).count() - run_started_;
-    say("waiting for " + run_title_ + ", which has run for " +
-        format_duration(milliseconds(static_cast<std::int64_t>(age * 1000))) + " (pid " + std::to_string(run_pid_) +
-        ")");
+    if (relay_.passed() > 0) return;
+    const std::string words = wait_.say_due(this_moment());
+    if (!words.empty() && (options_.verbose || ::isatty(STDERR_FILENO) != 0)) say(words);
 }
 
 Requester::Next Requester::on_message(Connection& connection, const Fields& message) {
@@ -394,23 +386,13 @@ Requester::Next Requester::on_message(Connection& connection, const Fields& mess
         if (!pass_on(connection, message, event == "stdout" ? STDOUT_FILENO : STDERR_FILENO)) return Next::ended;
         connection.send("\n");
     } else if (event == "started") {
-        joined_ = message.flag("joined");
-        queued_ = false;
-        run_pid_ = message.number("pid");
-        run_started_ = message.seconds("started");
-        run_title_ = message.has("command") ? message.text("command") : options_.orders.title;
-        if (joined_ && refuse_to_wait_for_itself()) return Next::ended;
-        if (options_.verbose && run_pid_ > 0) {
-            const double age = duration<double>(system_clock::now().time_since_epoch()).count() - run_started_;
-            say(joined_ ? "joined " + run_title_ + " (pid " + std::to_string(run_pid_) + "), which has run for " +
-                              format_duration(milliseconds(static_cast<std::int64_t>(age * 1000))) + "; " +
-                              std::to_string(message.number("requesters")) + " wait"
-                        : "started " + run_title_ + " (pid " + std::to_string(run_pid_) + ")");
-        }
+        if (message.flag("joined") && refuse_to_wait_for_itself()) return Next::ended;
+        if (const std::string words = wait_.started(message, options_.orders.title, this_moment()); !words.empty())
+            say(words);
     } else if (event == "waiting") {
-        queued_ = true;
         if (refuse_to_wait_for_itself()) return Next::ended;
-        if (options_.verbose) say("waiting for an earlier run of " + options_.orders.title + " to end");
+        if (const std::string words = wait_.waiting(message, options_.orders.title, this_moment()); !words.empty())
+            say(words);
     } else if (event == "again") {
         return Next::again;
     } else if (message.has("error")) {
@@ -551,7 +533,7 @@ bool Requester::asks_for_itself(const Connection& connection) {
     ancestry = ancestry_of_process(*places_, ::getpid());
     if (ancestry.empty()) return false;
     quiet_ = false;
-    if (begun_ == steady_clock::time_point()) begun_ = steady_clock::now();
+    if (!wait_.begun()) wait_.begin(steady_clock::now());
     if (!runs_under(ancestry, options_.orders.key)) return false;
     refuse_to_wait();
     return true;

@@ -13,11 +13,14 @@
 #include <coalesce/command/ancestry.h>
 #include <coalesce/engine/command_executor.h>
 #include <coalesce/io/loop.h>
+#include <coalesce/kept/remembered_times.h>
 #include <coalesce/meeting/flights_above.h>
 #include <coalesce/meeting/savings.h>
+#include <coalesce/protocol/answer.h>
 #include <coalesce/protocol/base64.h>
 #include <coalesce/protocol/message.h>
 #include <coalesce/reception/entrance.h>
+#include <coalesce/reception/expectations.h>
 #include <coalesce/reception/operations.h>
 
 namespace coalesce {
@@ -90,6 +93,7 @@ class Supervisor {
     std::optional<Child::Launched> launched_;  // before the loop: the command starts while that is made
     Loop loop_;
     std::shared_ptr<const CanonicalSurroundings> surroundings_;
+    RememberedTimes times_{loop_};
     CommandExecutor executor_;
     Reception reception_;
     Entrance entrance_;
@@ -127,6 +131,7 @@ Supervisor::Supervisor(FlightOrders orders, MeetingPlaces places, Descriptor lis
                [this](Descriptor connection, const ucred& peer) {
                    if (peer.uid == ::geteuid() || peer.uid == 0) receive(std::move(connection), peer.uid, peer.pid);
                }}) {
+    executor_.remember_in(times_);
     executor_.on_over([this](const std::shared_ptr<const RunResult>& result) { count_savings(*result); });
     (void)entrance_.open(listener_.get());
 }
@@ -269,7 +274,10 @@ void Supervisor::admit(Wrapper& wrapper, RequestTerms terms, bool fresh) {
     Requester& requester = reception_.enter(wrapper, std::move(terms), std::move(ticket));
     if (requester.following() || requester.ticket.landed()) return;
     requester.quiet = false;  // it will want to know when the wait is over
-    wrapper.session->send(Message().text("event", "waiting").line());
+    std::optional<milliseconds> turn;
+    for (const Expected& expected : expectations(reception_))
+        if (expected.flight == requester.flight) turn = expected.turn;
+    wrapper.session->send(waiting_line({}, turn));
 }
 
 // Before anybody is told: who asks for the sum on completion finds this run in it.

@@ -37,15 +37,41 @@ std::string error_line(std::string_view id, std::string_view code, std::string_v
     return message_to(id).error(code, why).line();
 }
 
-std::string started_line(std::string_view id, const Run& run, bool joined, std::size_t waiting) {
+namespace {
+
+void add_usually(Message& message, const std::optional<Usually>& usually) {
+    if (!usually) return;
+    message.seconds("usual", usually->time).number("usual_runs", usually->runs);
+}
+
+void add_turn(Message& message, std::optional<std::chrono::milliseconds> turn) {
+    if (turn) message.seconds("turn_in", *turn);
+}
+
+}  // namespace
+
+std::string started_line(std::string_view id, const Run& run, const StartFacts& started) {
     Message message = message_to(id)
                           .text("event", "started")
-                          .flag("joined", joined)
+                          .flag("joined", started.joined)
                           .number("pid", run.pid)
                           .seconds("started", run.started.time_since_epoch())
-                          .number("requesters", static_cast<std::int64_t>(waiting));
-    if (joined) message.text("command", run.title);
+                          .number("requesters", static_cast<std::int64_t>(started.waiting));
+    add_usually(message, started.usually);
+    if (started.joined) message.text("command", run.title);
     return message.line();
+}
+
+std::string waiting_line(std::string_view id, std::optional<std::chrono::milliseconds> turn) {
+    Message message = message_to(id).text("event", "waiting");
+    add_turn(message, turn);
+    return message.line();
+}
+
+std::optional<Usually> usually_in(const Fields& message) {
+    if (!message.has("usual")) return std::nullopt;
+    return Usually{.time = std::chrono::milliseconds(static_cast<std::int64_t>(message.seconds("usual") * 1000)),
+                   .runs = static_cast<unsigned>(message.number("usual_runs"))};
 }
 
 void add_end(Message& message, const RunResult& result, const std::string& command) {
@@ -72,17 +98,18 @@ std::string flight_object(const Run& run, const FlightStatus& status) {
     const char* const state = run.phase == Run::Phase::running  ? (run.refresh ? "refreshing" : "running")
                               : run.phase == Run::Phase::ending ? "ending"
                                                                 : "queued";
-    return Message()
-        .text("id", status.name)
+    Message message;
+    message.text("id", status.name)
         .text("key", status.key)
         .text("state", state)
         .seconds("started", (run.spool ? run.started : run.requested).time_since_epoch())
         .number("requesters", static_cast<std::int64_t>(status.waiting))
         .number("output", run.spool ? static_cast<std::int64_t>(run.spool->size()) : 0)
         .number("pid", run.pid)
-        .number("supervisor", ::getpid())
-        .text("command", run.title)
-        .object();
+        .number("supervisor", ::getpid());
+    add_usually(message, status.usually);
+    add_turn(message, status.turn);
+    return message.text("command", run.title).object();
 }
 
 }  // namespace coalesce

@@ -8,10 +8,13 @@
 
 #include <coalesce/engine/run.h>
 
+#include <chrono>
 #include <cstddef>
+#include <optional>
 #include <string>
 #include <string_view>
 
+#include <coalesce/engine/run_times.h>
 #include <coalesce/protocol/message.h>
 #include <coalesce/protocol/rendering.h>
 
@@ -26,9 +29,22 @@ namespace coalesce {
 /// The line that says why a request got no result.
 [[nodiscard]] std::string error_line(std::string_view id, std::string_view code, std::string_view why);
 
+/// What a requester is told of the start, beside the Run.
+struct StartFacts {
+    bool joined = false;
+    std::size_t waiting = 0;
+    std::optional<Usually> usually = {};
+};
+
 /// The line that tells a requester of the start. Who joined is told what it joined: with a
 /// key of one's own that may be another command.
-[[nodiscard]] std::string started_line(std::string_view id, const Run& run, bool joined, std::size_t waiting);
+[[nodiscard]] std::string started_line(std::string_view id, const Run& run, const StartFacts& started);
+
+/// The line that says that a run waits for an earlier one; for how long, if that can be guessed.
+[[nodiscard]] std::string waiting_line(std::string_view id, std::optional<std::chrono::milliseconds> turn);
+
+/// What such a line says of the time that earlier runs took.
+[[nodiscard]] std::optional<Usually> usually_in(const Fields& message);
 
 /// Adds how a run ended: "exit" or "signal", and where it did not end by itself "code" and "message".
 void add_end(Message& message, const RunResult& result, const std::string& command);
@@ -41,6 +57,8 @@ struct FlightStatus {
     std::string_view name;  ///< which no other run has
     std::string_view key;   ///< its hash
     std::size_t waiting = 0;
+    std::optional<Usually> usually = {};
+    std::optional<std::chrono::milliseconds> turn = {};  ///< of one that has not started: until it does, as a guess
 };
 
 /// One element of the answer to "status".

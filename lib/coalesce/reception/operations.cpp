@@ -4,6 +4,7 @@
 #include <signal.h>
 
 #include <coalesce/protocol/answer.h>
+#include <coalesce/reception/expectations.h>
 
 namespace coalesce {
 namespace {
@@ -18,19 +19,22 @@ void refuse_too_long(Reception& reception, Client& client) {
                      "a request is at most " + std::to_string(request_bytes_max >> 20) + " MiB long");
 }
 
-std::string object_of(const Reception& reception, LiveFlight& flight) {
-    return flight_object(*flight.run,
-                         {.name = reception.name_of(flight), .key = flight.hash, .waiting = flight.waiting});
+std::string object_of(const Reception& reception, LiveFlight& flight, std::optional<std::chrono::milliseconds> turn) {
+    return flight_object(*flight.run, {.name = reception.name_of(flight),
+                                       .key = flight.hash,
+                                       .waiting = flight.waiting,
+                                       .usually = reception.usually(flight),
+                                       .turn = turn});
 }
 
 std::string flights_seen_by(Reception& reception, const Client& client) {
     std::string flights;
-    reception.executor().flights().for_each([&](const Key&, const auto& view) {
-        LiveFlight* const flight = reception.find(view.id);
-        if (flight == nullptr || !may_see(client, flight->uid)) return;
+    for (const Expected& expected : expectations(reception)) {
+        LiveFlight& flight = *expected.flight;
+        if (!may_see(client, flight.uid)) continue;
         if (!flights.empty()) flights += ',';
-        flights += object_of(reception, *flight);
-    });
+        flights += object_of(reception, flight, expected.turn);
+    }
     return "[" + flights + "]";
 }
 

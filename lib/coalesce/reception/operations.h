@@ -5,6 +5,8 @@
 // at both doors: which of them a door offers, and how it is asked, is the door's.
 #pragma once
 
+#include <chrono>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -15,8 +17,9 @@ namespace coalesce {
 /// A line that no request can be: it was cut, and the rest of it is passed over.
 void refuse_too_long(Reception& reception, Client& client);
 
-/// What status tells of one flight, as JSON text.
-[[nodiscard]] std::string object_of(const Reception& reception, LiveFlight& flight);
+/// What status tells of one flight, as JSON text; `turn`, of one that waits, as expectations() has it.
+[[nodiscard]] std::string object_of(const Reception& reception, LiveFlight& flight,
+                                    std::optional<std::chrono::milliseconds> turn = {});
 
 /// An array of all that the client may see, oldest first, as JSON text.
 [[nodiscard]] std::string flights_seen_by(Reception& reception, const Client& client);

@@ -170,7 +170,9 @@ void Reception::follow(Requester& requester) {
     Session& session = *requester.client->session;
     if (session.gone()) return;  // and it will part as soon as that is told
     if (!requester.quiet) {
-        session.send(started_line(requester.id, run, requester.joined, requester.flight->waiting));
+        session.send(started_line(
+            requester.id, run,
+            {.joined = requester.joined, .waiting = requester.flight->waiting, .usually = usually(*requester.flight)}));
         if (session.gone()) return;
     }
     begin_output(requester, run.spool);
@@ -350,6 +352,11 @@ LiveFlight* Reception::find(FlightId id) {
 const std::string& Reception::name_of(LiveFlight& flight) const {
     if (flight.name.empty()) flight.name = names_.name_of(flight.hash, flight.id);
     return flight.name;
+}
+
+const std::optional<Usually>& Reception::usually(LiveFlight& flight) const {
+    if (!flight.usually) flight.usually = executor_.usually(flight.ref);
+    return *flight.usually;
 }
 
 void Reception::cancel(LiveFlight& flight) {

@@ -109,6 +109,8 @@ class Reception {
     [[nodiscard]] LiveFlight* find(FlightId id);
     /// What people know the flight by.
     [[nodiscard]] const std::string& name_of(LiveFlight& flight) const;
+    /// How long earlier runs of its command took, where somebody remembers.
+    [[nodiscard]] const std::optional<Usually>& usually(LiveFlight& flight) const;
     /// Ends it for everyone, also one that has yet to begin.
     void cancel(LiveFlight& flight);
     /// How many have joined that flight and still wait: so many runs it spares.

@@ -118,10 +118,11 @@ struct LiveFlight {
     std::string name;  ///< which no other run has; empty until somebody asks
     uid_t uid = 0;     ///< who asked first
     FlightRef ref;
-    const Run* run = nullptr;                  ///< valid as long as ref
-    detail::LinkedList<Requester> requesters;  ///< in the order of joining
-    std::size_t waiting = 0;                   ///< of them: those who have not gone
-    Requester* keeper = nullptr;               ///< has gone, and wanted it to go on
+    const Run* run = nullptr;                       ///< valid as long as ref
+    detail::LinkedList<Requester> requesters;       ///< in the order of joining
+    std::size_t waiting = 0;                        ///< of them: those who have not gone
+    Requester* keeper = nullptr;                    ///< has gone, and wanted it to go on
+    std::optional<std::optional<Usually>> usually;  ///< how long earlier runs took, once that was looked up
     bool stalled = false;           ///< its output went past the replay limit: those who want the whole have been told
     bool over = false;              ///< it has landed
     std::optional<Timer> progress;  ///< once it was stalled: until it is looked who has read nothing

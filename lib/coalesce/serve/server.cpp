@@ -23,6 +23,7 @@
 #include <coalesce/io/guard.h>
 #include <coalesce/io/loop.h>
 #include <coalesce/io/reaper.h>
+#include <coalesce/kept/remembered_times.h>
 #include <coalesce/protocol/answer.h>
 #include <coalesce/protocol/resolved_request.h>
 #include <coalesce/reception/entrance.h>
@@ -115,6 +116,7 @@ class Server {
     spdlog::logger log_;
 
     Loop loop_;
+    RememberedTimes times_{loop_};
     CommandExecutor executor_;
     Guard::Watched guarded_;
     Reaper orphans_;
@@ -171,6 +173,7 @@ Server::Server(ServerOptions options, ServerSocket socket, Surroundings own)
           {.has_room = [this] { return reception_.clients().size() - refused_users_ < options_.clients_max; },
            .on_arrival = [this](Descriptor connection, const ucred& peer) { receive(std::move(connection), peer); },
            .turn_away = [this](Descriptor connection, int error) { turn_away(std::move(connection), error); }}) {
+    executor_.remember_in(times_);
     executor_.on_over([this](const std::shared_ptr<const RunResult>& result) { log_end(*result); });
     for (const int number : {SIGTERM, SIGINT, SIGHUP}) {
         struct sigaction action {};
