@@ -96,9 +96,9 @@ class History(Test):
             self.assertEqual(process.returncode, 0)
         self.assertEqual(json.loads(answers.readline())["exit"], 0)
         for line in lines.values():  # what is told to one door was remembered by another
-            while self.told(line) == "":  # it is written when those who waited have been told
+            while (said := self.told(line)) == "":  # it is written when those who waited have been told
                 pass
-            self.assertRegex(self.told(line), r"^last time \d[\d.]*s$")
+            self.assertRegex(said, r"^last time \d[\d.]*s$")
 
     def test_H1_a_command_is_its_line_directory_scope_and_key_whatever_the_environment(self):
         self.remember("65000", WORK)
