@@ -168,6 +168,8 @@ class Requester {
 
 Result<RunEnd> Requester::run() {
     Attention::begin();
+    // As PID 1 we are given every process whose parent has gone. Ignored like this, the kernel reaps them (SPEC F13).
+    if (::getpid() == 1) ::signal(SIGCHLD, SIG_IGN);
     if (!quiet_) wait_.begin(steady_clock::now());
     if (options_.wait) Attention::until(steady_clock::now() + *options_.wait);
     if (options_.verbose && places_ && !places_->passed_over().empty())

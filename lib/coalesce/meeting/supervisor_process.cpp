@@ -18,6 +18,7 @@ bool leave_forker(std::vector<int> kept) {
     ::setsid();
     Attention::forget();
     ::signal(SIGHUP, SIG_IGN);
+    ::signal(SIGCHLD, SIG_DFL);  // which PID 1 ignores
     std::sort(kept.begin(), kept.end());
     if (!close_all_but(kept)) return false;
     ::open("/dev/null", O_RDWR);  // becomes 0, the lowest free
