@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The manual's chapter AMONG OTHER TOOLS, tried with the tools themselves.
+"""What the manual shows of other tools, tried with the tools themselves.
 
 A test takes its recipe from the page and runs that, with at most a name put in its place, so
 what the manual shows is what works. Which tool is not here is told (tests/not_tried).
@@ -24,16 +24,27 @@ COALESCE = sandbox.COALESCE
 main = sandbox.main
 
 
-def chapter():
+def displays(text):
+    return [block.replace("\\e", "\\").replace("\\-", "-").replace("\\&", "")
+            for block in re.findall(r"^\.Bd -literal.*?\n(.*?)^\.Ed$", text, re.M | re.S)]
+
+
+def chapter(title):
     with open(os.environ["COALESCE_MANUAL"], encoding="utf-8") as file:
-        return re.search(r"^\.Sh AMONG OTHER TOOLS\n(.*?)^\.Sh ", file.read(), re.M | re.S).group(1)
+        return re.search(rf"^\.Sh {title}\n(.*?)^\.Sh ", file.read(), re.M | re.S).group(1)
 
 
 def recipe(tool):
     """What the manual shows under that name."""
-    [item] = re.findall(rf"^\.It (?:Xr )?{re.escape(tool)}(?: \d)?\n(.*?)(?=^\.It |^\.El)", chapter(), re.M | re.S)
-    [text] = re.findall(r"^\.Bd -literal.*?\n(.*?)^\.Ed$", item, re.M | re.S)
-    return text.replace("\\e", "\\").replace("\\-", "-").replace("\\&", "")
+    [item] = re.findall(rf"^\.It Xr {re.escape(tool)} \d\n(.*?)(?=^\.It |^\.El)", chapter("AMONG OTHER TOOLS"), re.M | re.S)
+    [text] = displays(item)
+    return text
+
+
+def rules(title):
+    """The rules file that a chapter shows."""
+    [text] = [text for text in displays(chapter(title)) if text.startswith("[[command]]")]
+    return text
 
 
 def put(text, **places):

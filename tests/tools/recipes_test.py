@@ -9,7 +9,7 @@ import signal
 import subprocess
 
 import recipes
-from recipes import put, recipe
+from recipes import put, recipe, rules
 
 SOURCES = 15
 
@@ -175,6 +175,39 @@ class Jobs(recipes.Test):
         for one in asked:
             self.end(one)
         self.assert_ran_once()
+
+
+class Typed(recipes.Test):
+    def test_prompt(self):
+        self.need("bash", "git")
+        self.end(self.box.shell("git init -q; git symbolic-ref HEAD refs/heads/trunk"))
+        self.box.file("profile", recipe("bash"))
+        shell = subprocess.run(["bash", "--rcfile", "profile", "-i"], cwd=self.box.work, env=self.box.env, check=False,
+                               input="echo typed\n", capture_output=True, text=True)
+        self.assertEqual((shell.returncode, shell.stdout), (0, "typed\n"))
+        self.assertIn("## No commits yet on trunk " + ("#" if os.geteuid() == 0 else "$") + " ", shell.stderr)
+
+    def test_agents(self):
+        """A2, Y1: two agents that know nothing of us, and read different ends of one suite"""
+        self.box.file("src/a", "a\n")
+        self.box.file("tests/b", "b\n")
+        self.box.program("pytest", f"echo tested >>{self.box.work}/runs\n{self.box.hold}\necho a; echo b; exit 1\n")
+        os.makedirs(self.box.path("home/.config/coalesce"))
+        os.makedirs(self.box.path("links"))
+        os.symlink(recipes.COALESCE, self.box.path("links/pytest"))
+        with open(self.box.path("home/.config/coalesce/config.toml"), "w", encoding="utf-8") as file:
+            file.write(rules("AGENTS THAT SHARE A CHECKOUT"))
+        self.box.env["PATH"] = self.box.path("links") + ":" + self.box.env["PATH"]
+        with self.box.holding():
+            asked = [self.box.shell(f"pytest -q | tail -n {lines}", env={**self.box.env, "CLAUDE_CODE_SESSION_ID": str(lines)})
+                     for lines in (1, 2)]
+            self.box.wait_for_requesters(2)
+        self.assertEqual([self.end(one) for one in asked], ["b\n", "a\nb\n"])
+        self.assertEqual(self.end(self.box.shell("pytest -q | head -n 1")), "a\n")  # kept
+        self.assert_ran_once()
+        self.box.file("src/a", "changed\n")
+        self.assertEqual(self.end(self.box.shell("pytest -q"), 1), "a\nb\n")
+        self.assertEqual(self.box.runs(), 2)
 
 
 CONTAINER = ["unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"]

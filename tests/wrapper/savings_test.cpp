@@ -234,7 +234,7 @@ SCENARIO("O1: what a server saved is added", "[wrapper]") {
     const std::string both = box.coalesce({"stats"}).out;
     CHECK(both.find("joins     3\n") == 0);
     CHECK(both.find("\nwrappers  1 joins of 1 shared runs, ") != std::string::npos);
-    CHECK(both.find("\nserver    2 joins, 3 requests, 1 runs, ") != std::string::npos);
+    CHECK(both.find("\nserver    2 joins, 3 requests, 1 runs (0 failed, 0 timed out), ") != std::string::npos);
     server.kill(SIGTERM);
     CHECK(server.wait().status == 0);
 }
