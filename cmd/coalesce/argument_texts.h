@@ -28,6 +28,7 @@ inline constexpr ArgumentText argument_texts[] = {
     {"N", ArgumentText::Kind::anything},
     {"TIME", ArgumentText::Kind::anything},
     {"SIZE", ArgumentText::Kind::anything},
+    {"COLUMNSxLINES", ArgumentText::Kind::anything},
     {"TEXT", ArgumentText::Kind::anything},
     {"LINE", ArgumentText::Kind::anything},
     {"URL", ArgumentText::Kind::anything},

@@ -30,6 +30,7 @@ int batch_command(int argc, char** argv) {
     options.executor.jobs = available_processors();
     if (const auto status = read_batch(argc, argv, typed)) return *status;
     if (typed.tag && typed.format == "json") return misuse("batch", "--tag and --format json exclude each other");
+    options.terminal = terminal_of(typed.terminal);
     options.format = typed.tag ? Format::tagged : typed.format == "json" ? Format::json : Format::text;
     if (auto opened = open_input(typed.input, options); !opened) return fail("cannot " + opened.error().message());
     if (options.read_ahead == 0) options.read_ahead = 1;

@@ -69,6 +69,15 @@ void define_no_config(CommandLine& line, ObeyedRules& ruled) {
               "Nor the one that COALESCE_CONFIG names. See RULES.");
 }
 
+void define_terminal(CommandLine& line, TypedTerminal& terminal) {
+    line.flag("--pty", terminal.wanted,
+              "Give the command a terminal as its outputs.\n"
+              "All it prints comes on standard output. It cannot ask there. See TERMINALS.");
+    line.option("--pty-size", "COLUMNSxLINES", parsed(parse_terminal_size, terminal.size),
+                "With --pty: of that size.\n"
+                "The default is the width of the terminal that is asked from, or 80 columns, and 24 lines.");
+}
+
 void define_dependencies(CommandLine& line, TypedCommand& typed) {
     const auto take = [&typed](Dependency::Kind kind) {
         return [&typed, kind](std::string_view name, const std::string& value) -> Result<> {
@@ -99,6 +108,7 @@ void define_identity(CommandLine& line, TypedCommand& typed) {
               "Read standard input and feed it to the command.\n"
               "It is read to its end and becomes part of the key. Without this option standard input is not read and "
               "the command gets /dev/null.");
+    define_terminal(line, typed.terminal);
     define_rules(line, typed.run.rules,
                  "Use TEXT as the key, whatever the command.\n"
                  "It replaces the arguments, the directory, the environment and standard input.");
@@ -218,6 +228,7 @@ void define_batch(CommandLine& line, TypedBatch& typed) {
     line.option("--shell", "PATH", filled(batch.executor.shell),
                 "Run lines with PATH -c LINE.\n"
                 "The default is /bin/sh.");
+    define_terminal(line, typed.terminal);
     line.option("--timeout", "TIME", time_limit(batch.timeout),
                 "End a run after TIME: 10, 1.5s, 5m.\n"
                 "All who share it get status 124. TERM is sent first, KILL after the grace period.");

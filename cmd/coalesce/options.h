@@ -14,6 +14,7 @@
 
 #include "command_line.h"
 #include "obeyed_rules.h"
+#include "own_terminal.h"
 
 namespace coalesce {
 
@@ -22,6 +23,7 @@ struct TypedCommand {
     RunOptions run;
     std::optional<std::string> line;  ///< of -c
     bool standard_input = false;
+    TypedTerminal terminal;
     Wish wish;
     std::string cache_directory;  ///< empty: the user's own
     std::vector<Dependency> dependencies;
@@ -52,6 +54,7 @@ struct TypedBatch {
     std::string input = "-";  ///< path
     std::string format = "text";
     bool tag = false;
+    TypedTerminal terminal;
 };
 
 /// What was typed after `status`, `cancel` or `stats`.

@@ -78,6 +78,7 @@ std::variant<RunOptions, int> wrapped_command(std::string_view subcommand, Typed
     auto own = own_surroundings();
     if (!own) return fail("cannot " + own.error().message());
     auto surroundings = std::make_shared<Surroundings>(std::move(*own));
+    if (const auto terminal = terminal_of(typed.terminal)) give_terminal(*surroundings, *terminal);
     orders.command.argv = typed.line ? std::vector<std::string>{"/bin/sh", "-c", *typed.line} : std::move(typed.words);
     orders.line = typed.line;
     orders.title = typed.line ? title(*typed.line) : title(orders.command.argv);

@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <iostream>
 #include <map>
@@ -62,6 +63,11 @@ Request in_directory(dev_t device, ino_t inode) {
 Request with_identity(std::string identity) {
     Request r;
     r.surroundings.identity = std::move(identity);
+    return r;
+}
+Request on_terminal(TerminalSize size) {
+    Request r;
+    give_terminal(r.surroundings, size);
     return r;
 }
 Request contained(std::string identity) {
@@ -189,7 +195,8 @@ TEST_CASE("K1: all different commands, all different keys", "[key]") {
         with_rules(keyed("a4:make")), with_rules(ignoring({"A"})), with_rules(ignoring({"A", "B"})),
         with_rules(ignoring({"AB"})), with_rules(ignoring({"*"})), with_rules(only({})), with_rules(only({"HOME"})),
         with_rules(only({"HOME", "LANG"})), with_rules(only({"*"})), with_rules(anywhere()), with_rules(of_user(0)),
-        with_rules(of_user(1000))};
+        with_rules(of_user(1000)), on_terminal({}), on_terminal({.columns = 120, .lines = 24}),
+        on_terminal({.columns = 80, .lines = 25})};
     std::cout << "key matrix: " << requests.size() << " requests, " << requests.size() * (requests.size() - 1) / 2
               << " pairs\n";
     require_all_different(requests);
@@ -571,4 +578,36 @@ TEST_CASE("K4: bytes that are no key are called so", "[key]") {
         REQUIRE(parts.size() == 1);
         CHECK(parts.front().name == "malformed key");
     }
+}
+
+TEST_CASE("P4: beside the terminal's size the variables that tell it do not count, also where they are named",
+          "[key]") {
+    Request terminal = on_terminal({.columns = 120, .lines = 24});
+    Request other = terminal;
+    for (const char* name : {"COLUMNS", "LINES", "PAGER", "GIT_PAGER", "MANPAGER", "SYSTEMD_PAGER"}) {
+        CHECK(env_value(terminal.surroundings.env, name));
+        set_env(other.surroundings.env, name, "other");
+    }
+    CHECK(key_of(other) == key_of(terminal));
+    other.rules = terminal.rules = only({"COL*", "PAGER", "HOME"});
+    CHECK(key_of(other) == key_of(terminal));
+    CHECK(parts_of(terminal) == std::vector<KeyPart>{{"argv", "make docs"},
+                                                     {"umask", "022"},
+                                                     {"terminal", "120x24"},
+                                                     {"directory", "/srv"},
+                                                     {"only environment", "(nothing but what is named)"},
+                                                     {"only environment", "'COL*'"},
+                                                     {"only environment", "HOME"},
+                                                     {"only environment", "PAGER"},
+                                                     {"environment: HOME", "HOME=/root"}});
+    const auto found = differences(parts_of(terminal), parts_of(on_terminal({})));
+    CHECK(std::find(found.begin(), found.end(), "terminal") != found.end());
+}
+
+TEST_CASE("P3: a size is two numbers with an x between, and nothing else", "[key]") {
+    CHECK(parse_terminal_size("120x24").value() == TerminalSize{.columns = 120, .lines = 24});
+    CHECK(text_of(parse_terminal_size("65535x1").value()) == "65535x1");
+    for (const char* wrong : {"", "x", "80", "80x", "x24", "0x24", "80x0", "80x24 ", " 80x24", "80X24", "80x24x1",
+                              "65536x1", "-1x1", "+1x1"})
+        CHECK_FALSE(parse_terminal_size(wrong));
 }

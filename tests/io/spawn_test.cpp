@@ -7,6 +7,8 @@
 #include <sys/wait.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstdio>
 #include <string>
 #include <vector>
 
@@ -194,4 +196,43 @@ TEST_CASE("F13: a large parent's memory is neither copied nor counted", "[spawn]
     const std::vector<char> ballast(200 << 20, 'x');
     for (int i = 0; i < 20; ++i) CHECK(run({"true"}).status == 0);
     CHECK(ballast.back() == 'x');
+}
+
+TEST_CASE("P1: a program that does not lead its session is our child all the same, and leads its group", "[spawn]") {
+    Pipe pipe;
+    const Descriptor null(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+    const auto start = [&](const std::vector<std::string>& argv, const char* directory = nullptr) {
+        const std::vector<std::string> env{"PATH=/usr/bin:/bin"};
+        return spawn({.argv = argv,
+                      .env = env,
+                      .directory = directory,
+                      .umask = 022,
+                      .leads_session = false,
+                      .standard_input = null.get(),
+                      .standard_output = pipe.write_end.get(),
+                      .standard_error = pipe.write_end.get()});
+    };
+    const Started missing = start({"no-such-program"});
+    CHECK(missing.failed == Started::Step::execute);
+    CHECK(missing.error == ENOENT);
+    CHECK(start({"true"}, "/no-such-directory").failed == Started::Step::directory);
+    CHECK(::waitpid(-1, nullptr, WNOHANG) == -1);  // nothing is left of either, nor of who stood between
+    CHECK(errno == ECHILD);
+
+    const Started started = start({"/bin/sh", "-c", "cut -d ' ' -f 4-6 /proc/$$/stat; kill -9 $$"});
+    REQUIRE(started.failed == Started::Step::none);
+    int status = 0;
+    REQUIRE(::waitpid(started.pid, &status, 0) == started.pid);
+    CHECK(WIFSIGNALED(status));
+    CHECK(::waitpid(-1, nullptr, WNOHANG) == -1);
+    pipe.write_end.reset();
+    int parent = 0;
+    int group = 0;
+    int session = 0;
+    const std::string out = drain(pipe.read_end.get());
+    REQUIRE(std::sscanf(out.c_str(), "%d %d %d", &parent, &group, &session) == 3);
+    CHECK(parent == ::getpid());
+    CHECK(group == started.pid);
+    CHECK(session != started.pid);
+    CHECK(session != ::getsid(0));
 }

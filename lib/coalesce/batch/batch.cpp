@@ -431,6 +431,7 @@ Result<BatchEnd> run_batch(BatchOptions options) {
     auto own = own_surroundings();
     if (!own) return own.error();
     own->identity = own_identity();
+    if (options.terminal) give_terminal(*own, *options.terminal);
     options.executor.directory = own->cwd;
     options.executor.directory_itself = own->directory;
     std::unique_ptr<Guard> guard;

@@ -40,6 +40,7 @@ struct BatchOptions {
     std::optional<std::chrono::milliseconds> timeout;
     std::chrono::milliseconds grace{10'000};
     unsigned retries = 0;
+    std::optional<TerminalSize> terminal;  ///< of every command
     std::optional<HaltRule> halt;
     std::string joblog;
     bool joblog_goes_on = false;              ///< behind what is in it

@@ -135,6 +135,11 @@ std::optional<std::string_view> env_value(const std::vector<std::string>& env, s
     return std::nullopt;
 }
 
+void give_terminal(Surroundings& surroundings, TerminalSize size) {
+    surroundings.terminal = size;
+    set_terminal_variables(surroundings.env, size);
+}
+
 void set_env(std::vector<std::string>& env, std::string_view name, std::string_view value) {
     std::string entry;
     entry.reserve(name.size() + value.size() + 1);

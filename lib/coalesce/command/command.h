@@ -17,6 +17,7 @@
 
 #include <coalesce/command/identity.h>
 #include <coalesce/command/result.h>
+#include <coalesce/command/terminal_size.h>
 
 namespace coalesce {
 
@@ -27,6 +28,7 @@ struct Surroundings {
     mode_t umask = 022;
     std::optional<DirectoryIdentity> directory = {};  ///< what cwd leads to
     std::string identity = {};  ///< of the process that will run commands: own_identity(), where a key is made
+    std::optional<TerminalSize> terminal = {};  ///< its outputs are one; nothing: they are pipes
 
     bool operator==(const Surroundings&) const = default;
 };
@@ -44,6 +46,9 @@ struct Command {
 /// as the kernel shows it, which leads nowhere. Reads the umask by setting it and setting it
 /// back, so call it before there are threads.
 [[nodiscard]] Result<Surroundings> own_surroundings();
+
+/// Its outputs are to be a terminal of that size, and its environment says so.
+void give_terminal(Surroundings& surroundings, TerminalSize size);
 
 /// argv as one line for logs and status that can be pasted into a shell: words
 /// are quoted where needed, control characters and bytes that are not UTF-8

@@ -26,6 +26,7 @@ constexpr char kUmask = 'u';
 constexpr char kState = 'f';  // what of which file; its digest follows
 constexpr char kStateDigest = 'h';
 constexpr char kScope = 's';
+constexpr char kTerminal = 't';  // "120x24"
 constexpr char kDirectory = 'd';
 constexpr char kDirectoryItself = 'D';  // "device inode"
 constexpr char kSpelling = 'p';
@@ -126,9 +127,10 @@ const IgnoredVariable* ignored_by_default(std::string_view name) {
 
 // What counts of an environment entry; nothing of one that does not. Naming a variable in
 // only_env overrides the default list, not ignore_env; the ancestry is never part of a
-// key (F11).
-std::optional<std::string_view> counted(std::string_view entry, const KeyRules& rules) {
+// key (F11), nor is what only says a second time how large the terminal is (P4).
+std::optional<std::string_view> counted(std::string_view entry, bool on_terminal, const KeyRules& rules) {
     const std::string_view name = env_name(entry);
+    if (on_terminal && is_terminal_variable(name)) return std::nullopt;
     if (name == kAncestryVariable || matches_any(rules.ignore_env, name)) return std::nullopt;
     if (rules.only_env) return matches_any(*rules.only_env, name) ? std::optional(entry) : std::nullopt;
     const IgnoredVariable* const ignored = ignored_by_default(name);
@@ -138,10 +140,11 @@ std::optional<std::string_view> counted(std::string_view entry, const KeyRules& 
 
 // Sorted by name only and stably: duplicates keep their order, because getenv()
 // sees the first and a shell the last.
-std::vector<std::string_view> counted_variables(const std::vector<std::string>& env, const KeyRules& rules) {
+std::vector<std::string_view> counted_variables(const Surroundings& surroundings, const KeyRules& rules) {
     std::vector<std::string_view> entries;
-    for (const std::string& entry : env)
-        if (const auto what_counts = counted(entry, rules)) entries.push_back(*what_counts);
+    for (const std::string& entry : surroundings.env)
+        if (const auto what_counts = counted(entry, surroundings.terminal.has_value(), rules))
+            entries.push_back(*what_counts);
     std::stable_sort(entries.begin(), entries.end(),
                      [](std::string_view a, std::string_view b) { return env_name(a) < env_name(b); });
     return entries;
@@ -190,7 +193,7 @@ void append_env(std::string& out, const Surroundings& surroundings, const KeyRul
         for (const std::string_view pattern : sorted_unique(*rules.only_env))
             append_field(out, tag::kOnlyPattern, pattern);
     }
-    for (const std::string_view entry : counted_variables(surroundings.env, rules))
+    for (const std::string_view entry : counted_variables(surroundings, rules))
         append_field(out, tag::kVariable, entry);
 }
 
@@ -220,6 +223,8 @@ std::optional<KeyPart> part_of(const CanonicalField& field) {
             return KeyPart{std::string(kDirectoryItself), std::string(field.bytes)};
         case tag::kScope:
             return KeyPart{"scope", display_word(field.bytes)};
+        case tag::kTerminal:
+            return KeyPart{"terminal", std::string(field.bytes)};
         case tag::kDirectory:
             return KeyPart{"directory", display_word(field.bytes)};
         case tag::kSpelling:
@@ -314,6 +319,7 @@ std::string canonical_surroundings(const Surroundings& surroundings, const KeyRu
     if (rules.ignore_namespaces) append_field(out, tag::kNoNamespaces, {});
     append_field(out, tag::kUmask, octal(surroundings.umask));
     if (!rules.scope.empty()) append_field(out, tag::kScope, rules.scope);
+    if (surroundings.terminal) append_field(out, tag::kTerminal, text_of(*surroundings.terminal));
     for (const auto& [what, digest] : rules.states) {
         append_field(out, tag::kState, what);
         append_field(out, tag::kStateDigest, digest);

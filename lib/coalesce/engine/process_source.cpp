@@ -42,6 +42,8 @@ Outcome refusal_of(const Child::Start& start, const Command& command) {
             return Outcome::not_started(start.error, "cannot run " + display({command.argv.front()}) + ": " + why);
         case Started::Step::input:
             return Outcome::refused(start.error, "cannot open /dev/null: " + why);
+        case Started::Step::terminal:
+            return Outcome::refused(start.error, "cannot open a pseudo-terminal: " + why);
         case Started::Step::descriptors:
             return Outcome::refused(start.error,
                                     "cannot keep our descriptors from " + display({command.argv.front()}) + ": " + why);
@@ -50,7 +52,14 @@ Outcome refusal_of(const Child::Start& start, const Command& command) {
     }
 }
 
-bool is_want(int error) { return error == EAGAIN || error == ENOMEM || error == EMFILE || error == ENFILE; }
+// Of pseudo-terminals there are so many: ENOSPC.
+bool is_want(int error) {
+    return error == EAGAIN || error == ENOMEM || error == EMFILE || error == ENFILE || error == ENOSPC;
+}
+
+bool may_be_for_want(Started::Step step) {
+    return step == Started::Step::spawn || step == Started::Step::input || step == Started::Step::terminal;
+}
 
 }  // namespace
 
@@ -71,9 +80,7 @@ std::optional<RunSource::Refusal> ProcessSource::start(Events events) {
     Child::Start started = start_child(input);
     child_ = std::move(started.child);
     if (child_) return std::nullopt;
-    const bool for_want =
-        (started.failed == Started::Step::spawn || started.failed == Started::Step::input) && is_want(started.error);
-    return Refusal{refusal_of(started, job_.command), for_want};
+    return Refusal{refusal_of(started, job_.command), may_be_for_want(started.failed) && is_want(started.error)};
 }
 
 Child::Start ProcessSource::start_child(const Descriptor& input) {
@@ -100,6 +107,7 @@ Child::Start ProcessSource::execute(const std::vector<std::string>& argv, const 
                     .env = env,
                     .path = path,
                     .umask = surroundings.umask,
+                    .terminal = surroundings.terminal,
                     .hook = options_.in_child,
                     .guard = options_.guard};
     const bool own = surroundings.cwd == options_.directory && surroundings.directory == options_.directory_itself;
@@ -108,17 +116,26 @@ Child::Start ProcessSource::execute(const std::vector<std::string>& argv, const 
 }
 
 Child::Events ProcessSource::child_events() {
-    return {[this](Stream stream, std::span<const char> bytes) { events_.on_output(stream, bytes); },
-            [this](Outcome outcome) { on_ended(std::move(outcome)); }};
+    Child::Events events{[this](Stream stream, std::span<const char> bytes) { events_.on_output(stream, bytes); },
+                         [this](Outcome outcome) { on_ended(std::move(outcome)); }};
+    if (job_.command.surroundings->terminal) {
+        questions_.emplace();
+        events.on_output = [this](Stream stream, std::span<const char> bytes) {
+            questions_->filter(bytes, [&](std::span<const char> passed) { events_.on_output(stream, passed); });
+        };
+    }
+    return events;
 }
 
 void ProcessSource::on_ended(Outcome outcome) {
     over_ = true;
+    if (questions_)
+        if (const std::string rest = questions_->rest(); !rest.empty()) events_.on_output(Stream::out, rest);
     if (direct_ && !told_to_end_) {
         // The shell would have stayed its parent, and have had something to say.
         ShellEnd end = end_as_shell_would(outcome);
         outcome = std::move(end.outcome);
-        if (!end.notice.empty()) events_.on_output(Stream::err, end.notice);
+        if (!end.notice.empty()) events_.on_output(questions_ ? Stream::out : Stream::err, end.notice);
     }
     auto on_ended = std::move(events_.on_ended);
     on_ended(std::move(outcome));  // may destroy this

@@ -3,7 +3,8 @@
 //
 // It turns a Job into a process: a shell line without shell syntax is executed directly, with
 // the shell's own last words where the shell would have had some (SPEC B1); input becomes a
-// sealed file; a start that fails names the culprit (F4). What the process does is Child's.
+// sealed file; a start that fails names the culprit (F4); of what is written to a terminal, questions to it are left
+// out (P5). What the process does is Child's.
 #pragma once
 
 #include <memory>
@@ -15,6 +16,7 @@
 #include <coalesce/engine/job.h>
 #include <coalesce/engine/line_program.h>
 #include <coalesce/engine/run_source.h>
+#include <coalesce/io/terminal_questions.h>
 
 namespace coalesce {
 
@@ -45,7 +47,8 @@ class ProcessSource final : public RunSource {
     Job& job_;
     Events events_;
     std::unique_ptr<Child> child_;
-    bool direct_ = false;  // a shell line that is executed without the shell
+    std::optional<TerminalQuestions> questions_;  // where its outputs are a terminal
+    bool direct_ = false;                         // a shell line that is executed without the shell
     bool told_to_end_ = false;
     bool over_ = false;
 };

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include <coalesce/io/loop.h>
+#include <coalesce/io/pseudo_terminal.h>
 
 namespace coalesce {
 namespace {
@@ -69,28 +70,56 @@ Child::Start Child::start(Loop& loop, Program program, const Descriptor& standar
     return adopt(loop, launch(program, standard_input), std::move(events));
 }
 
+namespace {
+
+// What the program writes to: its ends of the two pipes, or twice one terminal.
+struct Outputs {
+    std::array<Descriptor, 2> ends;
+    [[nodiscard]] int out() const noexcept { return ends[0].get(); }
+    [[nodiscard]] int err() const noexcept { return ends[1] ? ends[1].get() : ends[0].get(); }
+};
+
+// False, with errno, where they are not to be had; `read_ends` gets ours.
+bool make_pipes(std::array<Descriptor, 2>& read_ends, Outputs& outputs) {
+    for (std::size_t i = 0; i < read_ends.size(); ++i) {
+        int ends[2];
+        if (::pipe2(ends, O_CLOEXEC) != 0) return false;
+        ::fcntl(ends[0], F_SETFL, O_NONBLOCK);  // of the read end alone
+        read_ends[i] = Descriptor(ends[0]);
+        outputs.ends[i] = Descriptor(ends[1]);
+    }
+    return true;
+}
+
+bool make_terminal(TerminalSize size, std::array<Descriptor, 2>& read_ends, Outputs& outputs) {
+    auto terminal = PseudoTerminal::open(size);
+    if (!terminal) {
+        errno = terminal.error().code.value();
+        return false;
+    }
+    read_ends[0] = std::move(terminal->ours);
+    outputs.ends[0] = std::move(terminal->theirs);
+    return true;
+}
+
+}  // namespace
+
 Child::Launched Child::launch(Program program, const Descriptor& standard_input) {
     Launched launched;
-    std::array<Descriptor, 2> write_ends;
-    for (std::size_t i = 0; i < write_ends.size(); ++i) {
-        int ends[2];
-        if (::pipe2(ends, O_CLOEXEC) != 0) {
-            launched.started.failed = Started::Step::spawn;
-            launched.started.error = errno;
-            return launched;
-        }
-        ::fcntl(ends[0], F_SETFL, O_NONBLOCK);  // of the read end alone
-        launched.outputs[i] = Descriptor(ends[0]);
-        write_ends[i] = Descriptor(ends[1]);
-    }
-    program.standard_input = standard_input ? standard_input.get() : dev_null();
-    if (program.standard_input < 0) {
-        launched.started.failed = Started::Step::input;
+    const auto refused = [&launched](Started::Step step) {
         launched.started.error = errno;
-        return launched;
-    }
-    program.standard_output = write_ends[0].get();
-    program.standard_error = write_ends[1].get();
+        launched.started.failed = step;
+        return std::move(launched);
+    };
+    Outputs outputs;
+    if (program.terminal && !make_terminal(*program.terminal, launched.outputs, outputs))
+        return refused(Started::Step::terminal);
+    if (!program.terminal && !make_pipes(launched.outputs, outputs)) return refused(Started::Step::spawn);
+    program.standard_input = standard_input ? standard_input.get() : dev_null();
+    if (program.standard_input < 0) return refused(Started::Step::input);
+    program.standard_output = outputs.out();
+    program.standard_error = outputs.err();
+    program.leads_session = !program.terminal;
     if (program.guard != nullptr) {
         launched.guarded = program.guard->reserve();
         program.guard_line = launched.guarded.line();
@@ -161,10 +190,12 @@ bool Child::take(Stream stream) {
     const auto buffer = loop_.read_buffer();
     const ssize_t got = ::read(pipe.read_end.get(), buffer.data(), buffer.size());
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) return false;
-    if (got > 0)
+    if (got > 0) {
+        pipe.read_bytes += static_cast<std::uint64_t>(got);
         events_.on_output(stream, buffer.first(static_cast<std::size_t>(got)));
-    else
+    } else {
         pipe.close();
+    }
     return true;
 }
 
@@ -172,10 +203,14 @@ void Child::read(Stream stream) {
     if (take(stream)) settle();
 }
 
-// What a process that is over has left in its pipes, at most what a pipe holds.
+// What a process that is over has left on its way, at most what there is room for: a terminal gives it out in small
+// pieces.
 void Child::read_rest() {
-    for (const Stream stream : {Stream::out, Stream::err})
-        for (int reads = 0; reads < 2; ++reads) take(stream);
+    for (const Stream stream : {Stream::out, Stream::err}) {
+        const std::uint64_t all = pipes_[index_of(stream)].read_bytes + pseudo_terminal_bytes_max;
+        while (pipes_[index_of(stream)].read_bytes < all && take(stream)) {
+        }
+    }
     watch_pipes();
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Child: one running process, its output, and its end.
 //
+// Its output comes through two pipes or, where it is to have one, through a pseudo-terminal, all on stdout.
 // It promises every byte that the process wrote, in the order in which it was
 // read, and then exactly one end. The end is SPEC F8's: the process has exited
 // and both pipes are at end of file; where a grandchild holds a pipe open, once
@@ -16,6 +17,7 @@
 
 #include <array>
 #include <chrono>
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <span>
@@ -51,7 +53,7 @@ class Child {
     /// runs while the loop is made, and must then be adopted.
     struct Launched {
         Started started;
-        std::array<Descriptor, 2> outputs;  ///< the read ends, by stream
+        std::array<Descriptor, 2> outputs;  ///< the read ends, by stream; a terminal has one
         Guard::Place guarded;
     };
     static Launched launch(Program program, const Descriptor& standard_input);
@@ -79,6 +81,7 @@ class Child {
     struct Pipe {
         Descriptor read_end;
         Watch watch;  // declared after the descriptor: it must stop watching first
+        std::uint64_t read_bytes = 0;
         bool open() const noexcept { return static_cast<bool>(read_end); }
         void close() noexcept {
             watch.reset();

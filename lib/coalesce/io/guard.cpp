@@ -37,6 +37,7 @@ std::int64_t since_boot_ms() noexcept {
 
 struct Recorded {
     pid_t group = 0;
+    pid_t session = 0;
     std::int64_t at_ms = 0;
 };
 
@@ -48,18 +49,20 @@ class Search {
   public:
     Search(std::vector<Recorded> recorded, const std::string& mark) : recorded_(std::move(recorded)), mark_(mark) {
         std::sort(recorded_.begin(), recorded_.end(),
-                  [](const Recorded& one, const Recorded& other) { return one.group < other.group; });
+                  [](const Recorded& one, const Recorded& other) { return one.session < other.session; });
     }
 
     [[nodiscard]] bool has(pid_t pid) const {
         const auto facts = ProcessFacts::of(pid);
         if (!facts || !facts->alive()) return false;
         const auto at = std::lower_bound(recorded_.begin(), recorded_.end(), facts->session,
-                                         [](const Recorded& one, pid_t session) { return one.group < session; });
-        if (at == recorded_.end() || at->group != facts->session) return false;
+                                         [](const Recorded& one, pid_t session) { return one.session < session; });
+        if (at == recorded_.end() || at->session != facts->session) return false;
         if (pid == at->group) return is_recorded(*at, *facts);
         // The kernel gives a number to nobody else while a session has it.
-        if (const auto leader = ProcessFacts::of(at->group)) return is_recorded(*at, *leader);
+        const auto leader = ProcessFacts::of(at->group);
+        if (leader && is_recorded(*at, *leader)) return true;
+        if (leader && at->session == at->group) return false;
         const auto entries = environment_of(pid);
         return std::find(entries.begin(), entries.end(), mark_) != entries.end();
     }
@@ -80,6 +83,7 @@ static_assert(std::atomic<std::int64_t>::is_always_lock_free && std::atomic<std:
 
 void Guard::Line::enter() noexcept {
     at_ms.store(since_boot_ms(), std::memory_order_relaxed);
+    session.store(::getsid(0), std::memory_order_relaxed);
     group.store(::getpid(), std::memory_order_release);
 }
 
@@ -141,7 +145,8 @@ void Guard::end_groups() const {
     const std::uint32_t lines = page_->lines.load(std::memory_order_acquire);
     for (std::uint32_t i = 0; i < lines; ++i)
         if (const pid_t group = page_->line[i].group.load(std::memory_order_acquire); group > 1)
-            recorded.push_back({group, page_->line[i].at_ms.load(std::memory_order_relaxed)});
+            recorded.push_back({group, page_->line[i].session.load(std::memory_order_relaxed),
+                                page_->line[i].at_ms.load(std::memory_order_relaxed)});
     if (recorded.empty()) return;
     const Search search(std::move(recorded), mark_);
     for (int look = 0; look < looks_max && kill_each([&](pid_t pid) { return search.has(pid); }); ++look)

@@ -46,9 +46,10 @@ class Guard {
     /// A line of the page.
     struct Line {
         std::atomic<std::int32_t> group;     // 0: none; written last
+        std::atomic<std::int32_t> session;   // the group leader's
         std::atomic<std::int64_t> at_ms;     // since boot: by then the number was the group's
         std::atomic<std::int64_t> deadline;  // not used yet
-        /// In the child, as the leader of its session, before it executes anything.
+        /// In the child, as the leader of its group, before it executes anything.
         void enter() noexcept;
     };
 

@@ -63,6 +63,7 @@ std::vector<ProcessFacts> session_leaders_above(pid_t process) {
         } else {  // it has gone; its session goes on
             found = ProcessFacts::of(process);
             process = found ? found->parent : 0;
+            if (found && process > 0 && ::getsid(process) != session) leaders.push_back(std::move(*found));
         }
     }
     return leaders;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Process facts: what /proc tells of one process, and of the sessions above it.
 //
-// Every command leads a session of its own, so whatever it starts can be told by that,
+// Every command has a session of its own, so whatever it starts can be told by that,
 // whatever environment it has. The walk upwards takes one step a session rather than one a
 // process: most of the processes between a terminal and a command are in one session, and
 // each step reads a file. It ends where a parent is gone, is not ours to see, or is another
@@ -33,7 +33,8 @@ struct ProcessFacts {
 /// The name of this boot of the machine, as the kernel writes it; empty: it is not told.
 [[nodiscard]] std::string boot_id();
 
-/// The leaders of the sessions that `process` runs in, that of its own first.
+/// The leaders of the sessions that `process` runs in, that of its own first. Where one has gone (a command on
+/// a terminal of ours never had another, see spawn.h), whoever has a parent outside of the session stands for it.
 [[nodiscard]] std::vector<ProcessFacts> session_leaders_above(pid_t process);
 
 /// The entries of a process's environment as it was at its start; none where they are not ours to see.

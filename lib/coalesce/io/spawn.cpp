@@ -55,6 +55,8 @@ struct Orders {
     std::vector<char*> argv;
     std::vector<char*> env;
     pid_t parent;
+    char* stack = nullptr;            // of the program's process, where another is between it and us
+    volatile pid_t program_pid = -1;  // then
     const IgnoredRealTimeSignals& real_time = ignored_real_time_signals();
     volatile Started::Step failed = Started::Step::none;
     volatile int error = 0;
@@ -156,7 +158,10 @@ RUNS_IN_THE_CHILD int child_main(void* argument) {
     const Program& program = orders.program;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != orders.parent) _exit(127);  // it died before the line above could take effect
-    setsid();
+    if (program.leads_session)
+        setsid();
+    else
+        setpgid(0, 0);
     if (program.guard_line != nullptr) program.guard_line->enter();
     if (program.hook.call != nullptr) program.hook.call(program.hook.argument);
     reset_signals(orders.real_time);
@@ -187,19 +192,50 @@ RUNS_IN_THE_CHILD int child_main(void* argument) {
     _exit(127);
 }
 
-// One stack a thread, kept: while the child is on it the thread is suspended.
-char* top_of_child_stack() {
+// Makes the session, and starts the program in it as a child of our parent's. Suspended until that has called exec.
+RUNS_IN_THE_CHILD int session_main(void* argument) {
+    auto& orders = *static_cast<Orders*>(argument);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != orders.parent) _exit(127);
+    setsid();
+    orders.program_pid = clone(child_main, orders.stack, CLONE_VM | CLONE_VFORK | CLONE_PARENT | SIGCHLD, &orders);
+    if (orders.program_pid < 0) {
+        orders.error = errno;
+        orders.failed = Started::Step::spawn;
+    }
+    _exit(0);
+}
+
+// Two stacks a thread, kept: while a child is on one the thread is suspended.
+char* top_of_child_stacks() {
     struct Stack {
         void* base = MAP_FAILED;
         ~Stack() {
-            if (base != MAP_FAILED) munmap(base, child_stack_bytes);
+            if (base != MAP_FAILED) munmap(base, 2 * child_stack_bytes);
         }
     };
     thread_local Stack stack;
     if (stack.base == MAP_FAILED)  // the first time, or there was no memory
-        stack.base =
-            mmap(nullptr, child_stack_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
-    return stack.base == MAP_FAILED ? nullptr : static_cast<char*>(stack.base) + child_stack_bytes;
+        stack.base = mmap(nullptr, 2 * child_stack_bytes, PROT_READ | PROT_WRITE,
+                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+    return stack.base == MAP_FAILED ? nullptr : static_cast<char*>(stack.base) + 2 * child_stack_bytes;
+}
+
+void reap(pid_t pid) {
+    while (waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {  // it has called _exit, or is about to
+    }
+}
+
+// Started by way of a process that is gone by now: the program's own stands in `started`.
+void take_program(Orders& orders, Started& started) {
+    reap(started.pid);
+    started.pid = orders.program_pid;
+    if (started.pid > 0) {
+        started.pidfd = Descriptor(static_cast<int>(syscall(SYS_pidfd_open, started.pid, 0U)));
+    } else if (orders.failed == Started::Step::none) {  // somebody killed it
+        orders.failed = Started::Step::spawn;
+        orders.error = ESRCH;
+    }
 }
 
 }  // namespace
@@ -216,12 +252,14 @@ Started spawn(const Program& program) {
     list_candidates(program, storage, orders.candidates);
     if (program.guard != nullptr) set_mark(orders.env, program.guard->mark());
 
-    char* const stack = top_of_child_stack();
+    char* const stack = top_of_child_stacks();
     if (stack == nullptr) {
         started.failed = Started::Step::spawn;
         started.error = ENOMEM;
         return started;
     }
+    orders.stack = stack - child_stack_bytes;
+    int (*const first)(void*) = program.leads_session ? child_main : session_main;
     // No handler of ours may run in the child: it would run on our memory.
     sigset_t all;
     sigset_t before;
@@ -229,9 +267,9 @@ Started spawn(const Program& program) {
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int pidfd = -1;
     constexpr int flags = CLONE_VM | CLONE_VFORK | SIGCHLD;
-    started.pid = clone(child_main, stack, flags | CLONE_PIDFD, &orders, &pidfd);
+    started.pid = clone(first, stack, flags | CLONE_PIDFD, &orders, &pidfd);
     if (started.pid < 0 && (errno == EINVAL || errno == ENOSYS || errno == EPERM))  // no pidfds here
-        started.pid = clone(child_main, stack, flags, &orders);
+        started.pid = clone(first, stack, flags, &orders);
     const int error = errno;
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
 
@@ -241,11 +279,11 @@ Started spawn(const Program& program) {
         return started;
     }
     started.pidfd = Descriptor(pidfd);
+    if (!program.leads_session) take_program(orders, started);
     if (orders.failed != Started::Step::none) {
         started.failed = orders.failed;
         started.error = orders.error;
-        while (waitpid(started.pid, nullptr, 0) < 0 && errno == EINTR) {  // it has called _exit, or is about to
-        }
+        if (started.pid > 0) reap(started.pid);
         started.pid = -1;
     }
     return started;

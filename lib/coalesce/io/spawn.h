@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: MIT
-// spawn: starts a program in a session of its own.
+// spawn: starts a program in a session and a process group of its own, which it leads both.
+//
+// But a program whose outputs are a terminal must not lead the session, or the terminal would become its
+// controlling one as soon as somebody opened it by name: then a process between it and us makes
+// the session, and is gone when it has executed. It is our child all the same.
 //
 // The child gets descriptors 0, 1 and 2 and no other, default signal handling,
 // an empty signal mask, and is killed when this thread's process dies
@@ -14,9 +18,11 @@
 
 #include <sys/types.h>
 
+#include <optional>
 #include <string>
 #include <vector>
 
+#include <coalesce/command/terminal_size.h>
 #include <coalesce/io/descriptor.h>
 #include <coalesce/io/guard.h>
 
@@ -36,6 +42,8 @@ struct Program {
     const char* path = nullptr;           ///< the file to execute; null: look argv[0] up as execvp does
     const char* directory = nullptr;      ///< null: this process's own
     mode_t umask = 022;
+    std::optional<TerminalSize> terminal;  ///< its outputs are to be one; for who makes those, and then sets the next
+    bool leads_session = true;             ///< false: who made its session is gone
     int standard_input = -1;
     int standard_output = -1;
     int standard_error = -1;
@@ -49,7 +57,7 @@ struct Started {
     pid_t pid = -1;
     /// Readable once the process has exited; close-on-exec. None where the kernel has none.
     Descriptor pidfd;
-    enum class Step { none, spawn, input, descriptors, directory, execute } failed = Step::none;
+    enum class Step { none, spawn, input, terminal, descriptors, directory, execute } failed = Step::none;
     int error = 0;  ///< errno of that step
 };
 

@@ -78,9 +78,12 @@ void FlightRecorder::record_this_process() const noexcept {
     timespec now{};
     ::clock_gettime(CLOCK_BOOTTIME, &now);
     char text[record_bytes_max];
-    const int length =
-        std::snprintf(text, sizeof text, "%s/%d/%lld", numbering_->text().c_str(), static_cast<int>(::getpid()),
-                      milliseconds_of(now.tv_sec, now.tv_nsec) - numbering_->ahead_ms());
+    const int pid = ::getpid();
+    const int session = ::getsid(0);
+    char in_session[16] = "";
+    if (session != pid) std::snprintf(in_session, sizeof in_session, ".%d", session);
+    const int length = std::snprintf(text, sizeof text, "%s/%d%s/%lld", numbering_->text().c_str(), pid, in_session,
+                                     milliseconds_of(now.tv_sec, now.tv_nsec) - numbering_->ahead_ms());
     if (length < 0 || static_cast<std::size_t>(length) >= sizeof text) return;
     if (::symlinkat(text, directory_, name_.c_str()) == 0 || errno != EEXIST) return;
     ::unlinkat(directory_, name_.c_str(), 0);  // of an earlier run of this flight, which is over
@@ -99,8 +102,13 @@ std::optional<FlightRecord> FlightRecord::read(int directory, const char* name) 
     const char* const pid_end = all.data() + before_time;
     FlightRecord record;
     record.numbering = all.substr(0, before_pid);
-    if (std::from_chars(all.data() + before_pid + 1, pid_end, record.pid).ptr != pid_end ||
-        std::from_chars(pid_end + 1, end, record.at_ms).ptr != end || record.pid <= 1 || record.pid > largest_pid)
+    const char* after_pid = std::from_chars(all.data() + before_pid + 1, pid_end, record.pid).ptr;
+    record.session = record.pid;
+    if (after_pid != pid_end && *after_pid == '.')
+        after_pid = std::from_chars(after_pid + 1, pid_end, record.session).ptr;
+    const auto is_pid = [](pid_t pid) { return pid > 1 && pid <= largest_pid; };
+    if (after_pid != pid_end || std::from_chars(pid_end + 1, end, record.at_ms).ptr != end || !is_pid(record.pid) ||
+        !is_pid(record.session))
         return std::nullopt;
     return record;
 }

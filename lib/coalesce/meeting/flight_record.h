@@ -54,6 +54,7 @@ class FlightRecorder {
 
 struct FlightRecord {
     pid_t pid = 0;
+    pid_t session = 0;  ///< the same, unless another has made it
     std::string numbering;
     long long at_ms = 0;  ///< of the machine's clock since boot: by then `pid` was the flight's
 

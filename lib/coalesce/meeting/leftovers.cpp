@@ -21,7 +21,7 @@ struct Search {
         const auto facts = ProcessFacts::of(pid);
         if (!facts || !facts->alive()) return false;
         if (pid == record.pid) return is_recorded(record, *facts, own);
-        return facts->session == record.pid && (leader_is_there || names_flight(pid, key));
+        return facts->session == record.session && (leader_is_there || names_flight(pid, key));
     }
 };
 
@@ -33,8 +33,8 @@ Leftovers end_leftovers(const FlightRecord& record, const std::string& key) {
     Search search{.record = record, .key = key, .own = *own};
     if (const auto leader = ProcessFacts::of(record.pid)) {
         // The kernel gives a number to nobody else while a group or a session has it.
-        if (!is_recorded(record, *leader, *own)) return Leftovers::none;
-        search.leader_is_there = true;
+        search.leader_is_there = is_recorded(record, *leader, *own);
+        if (!search.leader_is_there && record.session == record.pid) return Leftovers::none;
     }
     return kill_each([&search](pid_t pid) { return search.has(pid); }) ? Leftovers::dying : Leftovers::none;
 }

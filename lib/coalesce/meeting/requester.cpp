@@ -75,6 +75,7 @@ std::string server_request(const RunOptions& options, bool quiet) {
     request.cwd = orders.command.surroundings->cwd;
     request.env = orders.command.surroundings->env;
     request.umask = orders.command.surroundings->umask;
+    request.terminal = orders.command.surroundings->terminal;
     request.stdin_bytes = orders.command.stdin_bytes;
     request.key = options.rules.key;
     request.scope = options.rules.scope;

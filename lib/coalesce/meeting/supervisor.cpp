@@ -141,9 +141,12 @@ Supervisor::Supervisor(FlightOrders orders, MeetingPlaces places, Descriptor lis
 std::optional<Child::Launched> Supervisor::launch() const {
     if (orders_.heir || orders_.line || orders_.command.stdin_bytes) return std::nullopt;
     const Surroundings& surroundings = *orders_.command.surroundings;
-    return Child::launch(
-        {.argv = orders_.command.argv, .env = surroundings.env, .umask = surroundings.umask, .hook = record_.hook()},
-        Descriptor());
+    return Child::launch({.argv = orders_.command.argv,
+                          .env = surroundings.env,
+                          .umask = surroundings.umask,
+                          .terminal = surroundings.terminal,
+                          .hook = record_.hook()},
+                         Descriptor());
 }
 
 void Supervisor::run(Descriptor leader, pid_t leader_pid) {

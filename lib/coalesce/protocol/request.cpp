@@ -254,6 +254,18 @@ void read_output(const Value& value, Reading& reading) {
     reading.request.output = found->second;
 }
 
+void read_pty(const Value& value, Reading& reading) {
+    if (flag_of(value)) reading.request.terminal.emplace();
+}
+
+// Behind the one above.
+void read_pty_size(const Value& value, Reading& reading) {
+    if (!reading.request.terminal) value.refuse("is for \"pty\":true");
+    auto size = parse_terminal_size(bytes_of(value, Form::text));
+    if (!size) value.refuse("must be a size such as \"120x24\"");
+    reading.request.terminal = *size;
+}
+
 // The simple ones: read into a member of Request.
 template <auto member, Form form>
 void read_word(const Value& value, Reading& reading) {
@@ -302,6 +314,8 @@ constexpr Field fields[] = {
     {"env", read_env<Form::text>},
     {"env_base64", read_env<Form::base64>},
     {"umask", read_number<&R::umask, 0777>},
+    {"pty", read_pty},
+    {"pty_size", read_pty_size},
     {"stdin", read_bytes<&R::stdin_bytes, Form::text>},
     {"stdin_base64", read_bytes<&R::stdin_bytes, Form::base64>},
     {"output", read_output},

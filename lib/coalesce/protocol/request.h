@@ -9,6 +9,7 @@
 #pragma once
 
 #include <coalesce/command/result.h>
+#include <coalesce/command/terminal_size.h>
 
 #include <chrono>
 #include <optional>
@@ -41,6 +42,7 @@ struct Request {
     bool ignore_namespaces = false;
     bool no_share = false;
     std::optional<unsigned> umask;
+    std::optional<TerminalSize> terminal;  ///< its outputs are one
     bool fresh = false;
     std::optional<std::chrono::milliseconds> timeout;
     std::optional<std::chrono::milliseconds> wait;

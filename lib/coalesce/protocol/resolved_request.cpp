@@ -47,7 +47,8 @@ ResolvedRequest resolve(Request& request, const std::shared_ptr<const Surroundin
     ResolvedRequest resolved{.job = std::move(defaults)};
     Command& command = resolved.job.command;
     command.surroundings = base;
-    if (request.env || request.cwd || request.umask || !request.env_changes.empty()) {
+    const auto terminal = request.terminal ? request.terminal : base->terminal;
+    if (request.env || request.cwd || request.umask || !request.env_changes.empty() || terminal != base->terminal) {
         auto own = std::make_shared<Surroundings>(*base);
         if (request.env) own->env = std::move(*request.env);
         if (request.cwd) {
@@ -56,6 +57,7 @@ ResolvedRequest resolve(Request& request, const std::shared_ptr<const Surroundin
         }
         if (request.umask) own->umask = *request.umask;
         if (!request.env_changes.empty()) change_env(own->env, request);
+        if (terminal) give_terminal(*own, *terminal);
         command.surroundings = std::move(own);
     }
     if (request.line) {
