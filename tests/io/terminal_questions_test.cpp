@@ -111,7 +111,7 @@ const std::vector<std::string> shown{"plain text, 5n 6n c",
                                      "\x1b[3S",
                                      "\x1b[>4;2m",
                                      "\x1b[1;1;2;2$v",
-                                    
+
                                      "\x1b(B",
                                      "\x1b(0",
                                      "\x1b#8",
