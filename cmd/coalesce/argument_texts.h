@@ -29,6 +29,7 @@ inline constexpr ArgumentText argument_texts[] = {
     {"TIME", ArgumentText::Kind::anything},
     {"SIZE", ArgumentText::Kind::anything},
     {"COLUMNSxLINES", ArgumentText::Kind::anything},
+    {"NAME[:N]", ArgumentText::Kind::anything},
     {"TEXT", ArgumentText::Kind::anything},
     {"LINE", ArgumentText::Kind::anything},
     {"URL", ArgumentText::Kind::anything},

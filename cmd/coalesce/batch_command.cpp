@@ -3,9 +3,13 @@
 
 #include <coalesce/batch/batch.h>
 #include <coalesce/engine/job_count.h>
+#include <coalesce/meeting/class_turns.h>
+#include <coalesce/meeting/meeting_places.h>
 
 #include <fcntl.h>
 #include <unistd.h>
+
+#include <cstdlib>
 
 #include "commands.h"
 #include "complain.h"
@@ -22,6 +26,15 @@ Result<> open_input(const std::string& path, BatchOptions& options) {
     return {};
 }
 
+// Where wrappers meet.
+Result<MeetingPlace> place_of_classes() {
+    auto own = own_surroundings();
+    if (!own) return own.error();
+    const char* const named = std::getenv("COALESCE_PLACE");
+    auto places = MeetingPlaces::open(own->env, named == nullptr ? "" : named);
+    return places ? places->for_classes() : places.error();
+}
+
 }  // namespace
 
 int batch_command(int argc, char** argv) {
@@ -35,6 +48,8 @@ int batch_command(int argc, char** argv) {
     if (auto opened = open_input(typed.input, options); !opened) return fail("cannot " + opened.error().message());
     if (options.read_ahead == 0) options.read_ahead = 1;
     options.executor.in_child = allow_many_descriptors();
+    ClassTurns turns(place_of_classes);
+    options.executor.turnstile = &turns;
     auto end = run_batch(std::move(options));
     if (!end) return fail("cannot " + end.error().message());
     if (end->die_of != 0) die_of(end->die_of);

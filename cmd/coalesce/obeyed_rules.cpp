@@ -145,6 +145,13 @@ Result<bool> supply_settings(const std::vector<Setting>& settings, CommandLine& 
     return shared;
 }
 
+ClassJobs class_jobs_of(const Rules& rules) {
+    ClassJobs jobs;
+    for (const auto& [name, table] : rules.classes)
+        if (const Setting* const set = last(table, "jobs")) (void)number(jobs[name])(set->name, set->values.front());
+    return jobs;
+}
+
 void bound_store(StorePlace& place, const Rules& rules) {
     if (const Setting* const all = last(rules.cache, "max-size"))
         (void)size(place.total_bytes.emplace())(all->name, all->values.front());

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <coalesce/command/result.h>
+#include <coalesce/command/run_class.h>
 #include <coalesce/kept/store_place.h>
 #include <coalesce/rules/rules.h>
 
@@ -43,6 +44,9 @@ void find_applying(ObeyedRules& ruled, std::vector<std::string> words, const Com
 
 /// Gives a store the bounds that [cache] names (SPEC Y6); the values have been checked.
 void bound_store(StorePlace& place, const Rules& rules);
+
+/// How many runs at a time each [class] has (SPEC C1); the values have been checked.
+[[nodiscard]] ClassJobs class_jobs_of(const Rules& rules);
 
 /// "ttl = 10m"
 [[nodiscard]] std::string text_of(const Setting& setting);

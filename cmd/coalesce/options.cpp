@@ -78,6 +78,13 @@ void define_terminal(CommandLine& line, TypedTerminal& terminal) {
                 "The default is the width of the terminal that is asked from, or 80 columns, and 24 lines.");
 }
 
+void define_class(CommandLine& line, std::optional<RunClass>& run_class) {
+    line.option("--class", "NAME[:N]", parsed(parse_run_class, run_class),
+                "Run N at a time of all in this class.\n"
+                "On this machine, and of this user, whoever started them. The default for N is what [class.NAME] in "
+                "the rules says, or 1. See CLASSES.");
+}
+
 void define_dependencies(CommandLine& line, TypedCommand& typed) {
     const auto take = [&typed](Dependency::Kind kind) {
         return [&typed, kind](std::string_view name, const std::string& value) -> Result<> {
@@ -165,6 +172,7 @@ void define_run(CommandLine& line, TypedCommand& typed) {
     line.option("--wait", "TIME", duration(run.wait),
                 "Give up waiting after TIME, with status 75.\n"
                 "The run goes on for the others.");
+    define_class(line, orders.run_class);
     define_grace(line, [&run](std::string_view name, const std::string& value) {
         run.own_grace = true;
         return duration(run.orders.grace)(name, value);
@@ -232,6 +240,7 @@ void define_batch(CommandLine& line, TypedBatch& typed) {
     line.option("--timeout", "TIME", time_limit(batch.timeout),
                 "End a run after TIME: 10, 1.5s, 5m.\n"
                 "All who share it get status 124. TERM is sent first, KILL after the grace period.");
+    define_class(line, batch.run_class);
     define_grace(line, duration(batch.grace));
     line.option("--retries", "N", number(batch.retries),
                 "Run a failed command up to N times more.\n"

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // coalesce serve: requests on a unix socket.
 
+#include <coalesce/meeting/class_turns.h>
 #include <coalesce/meeting/meeting_places.h>
 #include <coalesce/serve/server.h>
 
@@ -23,6 +24,13 @@ int serve_command(int argc, char** argv) {
         if (!places) return fail("cannot " + places.error().message());
         options.socket = places->own().server_socket();
     }
+    ClassTurns turns([place = typed.place]() -> Result<MeetingPlace> {
+        auto own = own_surroundings();
+        if (!own) return own.error();
+        auto places = MeetingPlaces::open(own->env, place);
+        return places ? places->for_classes() : places.error();
+    });
+    options.executor.turnstile = &turns;
     options.executor.in_child = allow_many_descriptors();
     auto ended = serve(std::move(options));
     return ended ? *ended : fail("cannot " + ended.error().message());

@@ -115,6 +115,7 @@ std::variant<RunOptions, int> wrapped_command(std::string_view subcommand, Typed
             .wish = typed.wish};
         bound_store(orders.kept->place, typed.ruled.rules);
     }
+    orders.class_jobs = class_jobs_of(typed.ruled.rules);
     orders.dependencies = std::move(typed.dependencies);
     orders.state = std::move(*state);
     orders.ancestry = ancestry_in(surroundings->env);

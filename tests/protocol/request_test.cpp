@@ -35,7 +35,7 @@ TEST_CASE("S3: every field of a request is read", "[request]") {
         R"({"id":"a\"b","argv":["x","y z"],"cwd":"/srv","env":{"A":"1","B":null},"stdin":"in","key":"k","scope":"s",)"
         R"("fresh":true,"timeout":1.5,"wait":0.25,"output":"stream","ignore_env":["X*"],"only_env":[],"ignore_cwd":true,)"
         R"("ignore_namespaces":true,"no_share":true,"umask":18,"grace":2,"keep_running":true,"quiet":true,)"
-        R"("pty_size":"100x30","pty":true})");
+        R"("pty_size":"100x30","pty":true,"class":"heavy:2"})");
     CHECK(request.id == R"("a\"b")");
     CHECK(request.argv == std::vector<std::string>{"x", "y z"});
     CHECK(request.cwd == "/srv");
@@ -55,6 +55,7 @@ TEST_CASE("S3: every field of a request is read", "[request]") {
     CHECK(request.no_share);
     CHECK(request.umask == 022U);
     CHECK(request.terminal == TerminalSize{.columns = 100, .lines = 30});
+    CHECK(request.run_class == RunClass{.name = "heavy", .jobs = 2});
     CHECK(understood(R"({"line":"a","pty":true})").terminal == TerminalSize{.columns = 80, .lines = 24});
     CHECK_FALSE(understood(R"({"line":"a","pty":false})").terminal);
     CHECK(request.grace == std::chrono::seconds(2));
@@ -300,7 +301,8 @@ TEST_CASE("S3: a request that is written is read as it was, in every field", "[r
          R"({"id":"a\"b","argv":["x","y z"],"cwd":"/srv","env":{"A\"":"1","B":null},"stdin":"in","key":"k","scope":"s",)"
          R"("fresh":true,"timeout":1.5,"wait":0.25,"output":"stream","ignore_env":["X*"],"only_env":[],"ignore_cwd":true,)"
          R"("ignore_namespaces":true,"no_share":true,"umask":18,"grace":2,"keep_running":true,"quiet":true,"pty":true,)"
-         R"("pty_size":"100x30"})",
+         R"("pty_size":"100x30","class":"heavy:2"})",
+         R"({"argv":["x"],"class":"heavy"})",
          R"({"id":7,"line_base64":"6Q==","cwd_base64":"L+k=","env_base64":["QT3p"],"stdin_base64":"AP8=","key_base64":"6Q==",)"
          R"("scope_base64":"6Q==","ignore_env_base64":["6Q=="],"only_env":["A","B"],"wait":0,"umask":0,"output":"fd"})",
          R"({"id":1,"op":"signal","signal":15})", R"({"op":"cancel","flight":"ab"})"}) {
@@ -312,8 +314,8 @@ TEST_CASE("S3: a request that is written is read as it was, in every field", "[r
         const auto all = [](const Request& of) {
             return std::tie(of.id, of.op, of.argv, of.line, of.cwd, of.env_changes, of.env, of.stdin_bytes, of.key,
                             of.scope, of.ignore_env, of.only_env, of.ignore_cwd, of.ignore_namespaces, of.no_share,
-                            of.umask, of.terminal, of.fresh, of.timeout, of.wait, of.grace, of.keep_running, of.output,
-                            of.quiet, of.flight, of.signal);
+                            of.umask, of.terminal, of.run_class, of.fresh, of.timeout, of.wait, of.grace,
+                            of.keep_running, of.output, of.quiet, of.flight, of.signal);
         };
         CHECK((all(again) == all(request)));
     }

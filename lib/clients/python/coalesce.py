@@ -34,7 +34,7 @@ _ANY_BYTES = {"argv", "line", "cwd", "env", "stdin", "key", "scope", "ignore_env
 Options = TypedDict("Options", {
     "shell": bool, "input": bytes, "cwd": Text, "env": Mapping[str, str] | Mapping[bytes, bytes], "umask": int,
     "timeout": float, "grace": float, "wait": float, "fresh": bool, "keep_running": bool, "no_share": bool,
-    "key": Text, "scope": Text, "ignore_env": Sequence[Text], "only_env": Sequence[Text], "ignore_cwd": bool, "ignore_namespaces": bool, "pty": bool, "pty_size": str,
+    "key": Text, "scope": Text, "ignore_env": Sequence[Text], "only_env": Sequence[Text], "ignore_cwd": bool, "ignore_namespaces": bool, "pty": bool, "pty_size": str, "class": str,
 }, total=False)
 
 

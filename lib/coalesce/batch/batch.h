@@ -41,6 +41,7 @@ struct BatchOptions {
     std::chrono::milliseconds grace{10'000};
     unsigned retries = 0;
     std::optional<TerminalSize> terminal;  ///< of every command
+    std::optional<RunClass> run_class;     ///< in which every command waits for its turn
     std::optional<HaltRule> halt;
     std::string joblog;
     bool joblog_goes_on = false;              ///< behind what is in it

@@ -2,6 +2,7 @@
 #include <coalesce/batch/intake.h>
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <utility>
 #include <variant>
@@ -114,7 +115,11 @@ std::optional<std::uint64_t> Intake::passed_over() const {
 }
 
 Job Intake::job_defaults() const {
-    return Job{.timeout = options_.timeout, .retries = options_.retries, .grace = options_.grace};
+    return Job{.timeout = options_.timeout,
+               .retries = options_.retries,
+               .grace = options_.grace,
+               .run_class = options_.run_class,
+               .asker = ::getpid()};
 }
 
 Job Intake::job_of_line(std::string line) const {

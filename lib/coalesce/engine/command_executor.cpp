@@ -4,6 +4,7 @@
 #include <signal.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <span>
 #include <utility>
 #include <vector>
@@ -58,6 +59,7 @@ void CommandExecutor::admit(RunCompleter completer, Job job, system_clock::time_
     });
     auto active = std::make_unique<Active>(Active{.completer = std::move(completer),
                                                   .job = std::move(job),
+                                                  .turn = {},
                                                   .source = {},
                                                   .membership = {},
                                                   .result = {},
@@ -69,9 +71,46 @@ void CommandExecutor::admit(RunCompleter completer, Job job, system_clock::time_
     if (run.retention) {
         if (auto kept = run.retention->find()) return deliver(std::move(active), std::move(kept));
     }
-    if (queue_.empty() && place_free()) return void(launch(id, std::move(active)));
+    const bool in_class = active->job.run_class.has_value();
+    if (in_class) run.run_class = active->job.run_class->name;
+    if ((in_class ? queue_of_classes_ : queue_).empty() && may_start(in_class))
+        return void(launch(id, std::move(active)));
     active->completer.queue();
-    queue_.emplace(id, std::move(active));
+    queue(id, std::move(active));
+}
+
+// Who waits for a turn has no place, or what it waits for might wait for that place. But no more wait than there
+// are places, since each of them costs something.
+bool CommandExecutor::may_start(bool in_class) const noexcept {
+    return place_free() && (!in_class || places_.free(waiting_for_turn_.size()));
+}
+
+void CommandExecutor::queue(FlightId id, std::unique_ptr<Active> active) {
+    (active->job.run_class ? queue_of_classes_ : queue_).emplace(id, std::move(active));
+}
+
+// The first that may start; null: none may.
+std::unique_ptr<CommandExecutor::Active> CommandExecutor::take_first() {
+    Queue* first = nullptr;
+    for (Queue* const queue : {&queue_, &queue_of_classes_})
+        if (!queue->empty() && may_start(queue == &queue_of_classes_) &&
+            (first == nullptr || queue->begin()->first < first->begin()->first))
+            first = queue;
+    return first != nullptr ? std::move(first->extract(first->begin()).mapped()) : nullptr;
+}
+
+std::unique_ptr<CommandExecutor::Active> CommandExecutor::take_queued(FlightId id) {
+    for (Queue* const queue : {&queue_, &queue_of_classes_})
+        if (auto found = queue->extract(id)) return std::move(found.mapped());
+    if (auto found = waiting_for_turn_.extract(id)) return std::move(found.mapped());
+    return nullptr;
+}
+
+CommandExecutor::Active* CommandExecutor::queued(FlightId id) const {
+    for (const Queue* const queue : {&queue_, &queue_of_classes_})
+        if (const auto found = queue->find(id); found != queue->end()) return found->second.get();
+    const auto found = waiting_for_turn_.find(id);
+    return found != waiting_for_turn_.end() ? found->second.get() : nullptr;
 }
 
 bool CommandExecutor::place_free() const noexcept {
@@ -82,9 +121,9 @@ bool CommandExecutor::place_free() const noexcept {
 void CommandExecutor::start_queued() {
     if (starting_) return;  // a launch that fails at once lands, and landing calls here
     starting_ = true;
-    while (!queue_.empty() && place_free()) {
-        auto first = queue_.extract(queue_.begin());
-        if (!launch(first.key(), std::move(first.mapped()))) break;
+    while (auto first = take_first()) {
+        const FlightId id = first->completer.flight().id();
+        if (!launch(id, std::move(first))) break;
     }
     starting_ = false;
 }
@@ -96,12 +135,55 @@ bool CommandExecutor::launch(FlightId id, std::unique_ptr<Active> active) {
         ask(id, std::move(active));
         return true;
     }
+    return run_here(id, std::move(active));
+}
+
+std::unique_ptr<RunSource> CommandExecutor::process(Active& active) {
+    return std::make_unique<ProcessSource>(loop_, options_, line_programs_, active.job,
+                                           active.turn ? active.turn->mark() : ProcessMark{});
+}
+
+// When its turn has come, where it needs one.
+bool CommandExecutor::run_here(FlightId id, std::unique_ptr<Active> active) {
+    if (active->job.run_class && !active->turn) {
+        const RunClass& run_class = *active->job.run_class;
+        if (options_.turnstile == nullptr) {
+            land(std::move(active), Outcome::refused(ENOTSUP, "there are no classes here"));
+            return true;
+        }
+        auto turn = options_.turnstile->ask(loop_, run_class, jobs_of(run_class, options_.class_jobs),
+                                            active->job.asker, [this, id] { turn_has_come(id); });
+        if (!turn) {
+            const Error& error = turn.error();
+            land(std::move(active), Outcome::refused(error.code.value(), "cannot " + error.message()));
+            return true;
+        }
+        active->turn = std::move(*turn);
+        if (!active->turn->has_come()) {
+            Run& run = active->completer.state();
+            run.phase = Run::Phase::queued;
+            run.others = active->turn->others();
+            active->completer.queue();
+            waiting_for_turn_.emplace(id, std::move(active));
+            return true;
+        }
+    }
     auto source = process(*active);
     return start(id, std::move(active), std::move(source));
 }
 
-std::unique_ptr<RunSource> CommandExecutor::process(Active& active) {
-    return std::make_unique<ProcessSource>(loop_, options_, line_programs_, active.job);
+// Where there is no place any more it waits for that, and then for another turn: meanwhile others have this one.
+void CommandExecutor::turn_has_come(FlightId id) {
+    auto active = std::move(waiting_for_turn_.extract(id).mapped());
+    if (place_free()) {
+        active->completer.begin();
+        auto source = process(*active);
+        start(id, std::move(active), std::move(source));
+    } else {
+        active->turn.reset();
+        queue(id, std::move(active));
+    }
+    start_queued();
 }
 
 // With its place: as likely as not it will be run here.
@@ -114,10 +196,7 @@ void CommandExecutor::ask(FlightId id, std::unique_ptr<Active> active) {
         options_.sharing->ask(id, asking.job,
                               {.run_here =
                                    [this, id] {
-                                       if (auto asked = take_asked(id)) {
-                                           auto source = process(*asked);
-                                           start(id, std::move(asked), std::move(source));
-                                       }
+                                       if (auto asked = take_asked(id)) run_here(id, std::move(asked));
                                    },
                                .follow =
                                    [this, id](std::unique_ptr<RunSource> source) {
@@ -150,8 +229,9 @@ bool CommandExecutor::start(FlightId id, std::unique_ptr<Active> active, std::un
     if (refusal && refusal->for_want && places_.working() > 0) {
         run.phase = Run::Phase::queued;
         run.spool.reset();  // the next start has its own
+        active->turn.reset();
         active->completer.queue();
-        queue_.emplace(id, std::move(active));
+        queue(id, std::move(active));
         return false;
     }
     ++active->attempts;
@@ -180,8 +260,8 @@ bool CommandExecutor::start(FlightId id, std::unique_ptr<Active> active, std::un
 
 // Between two tries it stands in the queue. What is over is about to land.
 CommandExecutor::Active* CommandExecutor::going_on(FlightId id) const {
-    const auto queued = queue_.find(id);
-    return queued != queue_.end() ? queued->second.get() : live(id);
+    Active* const active = queued(id);
+    return active != nullptr ? active : live(id);
 }
 
 void CommandExecutor::alone(FlightId id) {
@@ -237,6 +317,7 @@ void CommandExecutor::end(FlightId id, Ending ending, milliseconds grace, Outcom
 void CommandExecutor::on_ended(FlightId id, Outcome outcome) {
     std::unique_ptr<Active> active = take_running(id);
     if (active->timeout) active->timeout->stop();
+    active->turn.reset();
     active->completer.state().spool->on_room({});  // the spool may outlive what it would resume
     switch (active->ending) {
         case Ending::none:
@@ -259,7 +340,7 @@ void CommandExecutor::on_ended(FlightId id, Outcome outcome) {
         active->source.reset();
         active->ending = Ending::none;
         active->completer.state().phase = Run::Phase::queued;
-        queue_.emplace(id, std::move(active));  // its old number: before all who came later
+        queue(id, std::move(active));  // its old number: before all who came later
         return start_queued();
     }
     land(std::move(active), std::move(outcome));
@@ -316,8 +397,8 @@ void CommandExecutor::deliver(std::unique_ptr<Active> active, std::shared_ptr<co
 }
 
 bool CommandExecutor::cancel(FlightId id, milliseconds grace) {
-    if (auto waiting = queue_.extract(id)) {
-        land(std::move(waiting.mapped()), Outcome::cancelled());
+    if (auto waiting = take_queued(id)) {
+        land(std::move(waiting), Outcome::cancelled());
         return true;
     }
     if (concluding_.contains(id)) return true;
@@ -341,6 +422,8 @@ void CommandExecutor::hold(bool held) {
 
 void CommandExecutor::cancel_queued() {
     while (!queue_.empty()) cancel(queue_.begin()->first, milliseconds(0));
+    while (!queue_of_classes_.empty()) cancel(queue_of_classes_.begin()->first, milliseconds(0));
+    while (!waiting_for_turn_.empty()) cancel(waiting_for_turn_.begin()->first, milliseconds(0));
 }
 
 void CommandExecutor::start_no_more() {
@@ -366,7 +449,9 @@ std::optional<Usually> CommandExecutor::usually(const FlightRef& flight) const {
     return times_ == nullptr ? std::nullopt : times_->usually(Flights::key_of(flight));
 }
 
-CommandExecutor::Counts CommandExecutor::counts() const { return {queue_.size(), running_.size(), runs_}; }
+CommandExecutor::Counts CommandExecutor::counts() const {
+    return {queue_.size() + queue_of_classes_.size() + waiting_for_turn_.size(), running_.size(), runs_};
+}
 
 bool CommandExecutor::is_own(pid_t pid) const noexcept {
     if (options_.guard != nullptr && options_.guard->pid() == pid) return true;

@@ -26,6 +26,7 @@
 #include <coalesce/engine/run_source.h>
 #include <coalesce/engine/run_times.h>
 #include <coalesce/engine/sharing.h>
+#include <coalesce/engine/turnstile.h>
 #include <coalesce/io/watch.h>
 
 namespace coalesce {
@@ -128,6 +129,7 @@ class CommandExecutor {
     struct Active {
         RunCompleter completer;
         Job job;
+        std::unique_ptr<Turnstile::Turn> turn;            // where it has a class: from its wait to its end
         std::unique_ptr<RunSource> source;                // while it runs
         std::unique_ptr<Sharing::Membership> membership;  // once it was asked about
         std::shared_ptr<const RunResult> result;          // while it is concluded
@@ -142,8 +144,15 @@ class CommandExecutor {
     };
 
     void admit(RunCompleter completer, Job job, std::chrono::system_clock::time_point requested);
+    [[nodiscard]] bool may_start(bool in_class) const noexcept;
+    void queue(FlightId id, std::unique_ptr<Active> active);
+    [[nodiscard]] std::unique_ptr<Active> take_first();
+    [[nodiscard]] std::unique_ptr<Active> take_queued(FlightId id);
+    [[nodiscard]] Active* queued(FlightId id) const;
     void start_queued();
     bool launch(FlightId id, std::unique_ptr<Active> active);
+    bool run_here(FlightId id, std::unique_ptr<Active> active);
+    void turn_has_come(FlightId id);
     void ask(FlightId id, std::unique_ptr<Active> active);
     [[nodiscard]] std::unique_ptr<Active> take_asked(FlightId id);
     bool start(FlightId id, std::unique_ptr<Active> active, std::unique_ptr<RunSource> source);
@@ -165,7 +174,10 @@ class CommandExecutor {
     const Options options_;
     const std::shared_ptr<const SpoolLimits> spool_limits_;  // of spools that may outlive us
     LinePrograms line_programs_;
-    std::map<FlightId, std::unique_ptr<Active>> queue_;                 // ordered: first request first
+    using Queue = std::map<FlightId, std::unique_ptr<Active>>;  // ordered: first request first
+    Queue queue_;
+    Queue queue_of_classes_;  // those that have one: they may have to wait for more than a place
+    std::unordered_map<FlightId, std::unique_ptr<Active>> waiting_for_turn_;
     std::unordered_map<FlightId, std::unique_ptr<Active>> running_;     // and those that are asked about
     std::unordered_map<FlightId, std::unique_ptr<Active>> concluding_;  // over; who shares them is told
     Places places_;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <coalesce/command/command.h>
+#include <coalesce/command/run_class.h>
 
 #include <optional>
 #include <string>
@@ -14,6 +15,7 @@
 namespace coalesce {
 
 class Sharing;
+class Turnstile;
 
 struct ExecutorOptions {
     unsigned jobs = 1;  ///< runs at a time; 0: no limit
@@ -26,7 +28,9 @@ struct ExecutorOptions {
     std::string directory;
     /// What that name led to at the start: by now it may be another's.
     std::optional<DirectoryIdentity> directory_itself;
-    Sharing* sharing = nullptr;  ///< asked about every run; outlives the executor
+    Sharing* sharing = nullptr;      ///< asked about every run; outlives the executor
+    Turnstile* turnstile = nullptr;  ///< asked about every run that has a class; outlives the executor
+    ClassJobs class_jobs;            ///< the classes that are set up
 };
 
 }  // namespace coalesce

@@ -3,6 +3,9 @@
 #pragma once
 
 #include <coalesce/command/command.h>
+#include <coalesce/command/run_class.h>
+
+#include <sys/types.h>
 
 #include <chrono>
 #include <memory>
@@ -23,6 +26,8 @@ struct Job {
     std::optional<std::chrono::milliseconds> timeout;  ///< of one attempt (F10)
     unsigned retries = 0;                              ///< further attempts after a failure
     std::chrono::milliseconds grace{10'000};           ///< from TERM to KILL
+    std::optional<RunClass> run_class;                 ///< in which it waits for its turn
+    pid_t asker = 0;                                   ///< who leads; a run that it is part of shares its turn
     std::optional<Child::Launched> launched;           ///< its first process, where that was started already
     std::shared_ptr<Retention> retention;              ///< becomes its Run's, unless that has one
     bool refresh = false;                              ///< it runs for a store, since what that has is stale

@@ -23,7 +23,10 @@ class Places {
     /// `limit` 0: there is none.
     explicit Places(unsigned limit) : state_(std::make_shared<State>()), limit_(limit) {}
 
-    [[nodiscard]] bool free() const noexcept { return limit_ == 0 || working() < limit_; }
+    /// Beside so many that are spoken for.
+    [[nodiscard]] bool free(std::size_t spoken_for = 0) const noexcept {
+        return limit_ == 0 || working() + spoken_for < limit_;
+    }
     /// Runs that have their place for themselves.
     [[nodiscard]] std::size_t working() const noexcept { return state_->running.size() - state_->lending; }
 

@@ -63,8 +63,9 @@ bool may_be_for_want(Started::Step step) {
 
 }  // namespace
 
-ProcessSource::ProcessSource(Loop& loop, const ExecutorOptions& options, LinePrograms& line_programs, Job& job)
-    : loop_(loop), options_(options), line_programs_(line_programs), job_(job) {}
+ProcessSource::ProcessSource(Loop& loop, const ExecutorOptions& options, LinePrograms& line_programs, Job& job,
+                             ProcessMark mark)
+    : loop_(loop), options_(options), line_programs_(line_programs), job_(job), mark_(mark) {}
 
 std::optional<RunSource::Refusal> ProcessSource::start(Events events) {
     events_ = std::move(events);
@@ -109,6 +110,7 @@ Child::Start ProcessSource::execute(const std::vector<std::string>& argv, const 
                     .umask = surroundings.umask,
                     .terminal = surroundings.terminal,
                     .hook = options_.in_child,
+                    .mark = mark_,
                     .guard = options_.guard};
     const bool own = surroundings.cwd == options_.directory && surroundings.directory == options_.directory_itself;
     if (!surroundings.cwd.empty() && !own) program.directory = surroundings.cwd.c_str();

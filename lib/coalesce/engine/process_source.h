@@ -25,7 +25,8 @@ class Loop;
 class ProcessSource final : public RunSource {
   public:
     /// All of them must outlive it. A process that the job has launched already is taken over.
-    ProcessSource(Loop& loop, const ExecutorOptions& options, LinePrograms& line_programs, Job& job);
+    ProcessSource(Loop& loop, const ExecutorOptions& options, LinePrograms& line_programs, Job& job,
+                  ProcessMark mark = {});
 
     std::optional<Refusal> start(Events events) override;
     [[nodiscard]] pid_t pid() const noexcept override { return child_ ? child_->pid() : -1; }
@@ -45,6 +46,7 @@ class ProcessSource final : public RunSource {
     const ExecutorOptions& options_;
     LinePrograms& line_programs_;
     Job& job_;
+    const ProcessMark mark_;
     Events events_;
     std::unique_ptr<Child> child_;
     std::optional<TerminalQuestions> questions_;  // where its outputs are a terminal

@@ -32,6 +32,8 @@ struct Run {
     std::chrono::system_clock::time_point started;    ///< the last attempt
     std::shared_ptr<Spool> spool;                     ///< null before the run has started
     bool refresh = false;                             ///< it was started for a store
+    std::string run_class;                            ///< empty: it has none
+    std::size_t others = 0;                           ///< of its class, for which it had to wait when it came
     std::shared_ptr<Retention> retention;             ///< null: nothing is kept of it and nothing kept is asked for
 };
 

@@ -93,13 +93,13 @@ void list_candidates(const Program& program, std::vector<std::string>& storage, 
 
 std::vector<char*> pointers_to(const std::vector<std::string>& strings, std::size_t room_before = 0) {
     std::vector<char*> pointers(room_before, nullptr);
-    pointers.reserve(room_before + strings.size() + 2);  // for a mark
+    pointers.reserve(room_before + strings.size() + 3);  // for two marks
     for (const std::string& text : strings) pointers.push_back(const_cast<char*>(text.c_str()));
     pointers.push_back(nullptr);
     return pointers;
 }
 
-// In place of an outer guard's, which is not for what runs here.
+// In place of an outer one, which is not for what runs here.
 void set_mark(std::vector<char*>& env, const char* mark) {
     const std::size_t name = std::string_view(mark).find('=') + 1;
     const auto same = std::find_if(env.begin(), env.end() - 1,
@@ -163,7 +163,8 @@ RUNS_IN_THE_CHILD int child_main(void* argument) {
     else
         setpgid(0, 0);
     if (program.guard_line != nullptr) program.guard_line->enter();
-    if (program.hook.call != nullptr) program.hook.call(program.hook.argument);
+    for (const ChildHook& hook : {program.hook, program.mark.hook})
+        if (hook.call != nullptr) hook.call(hook.argument);
     reset_signals(orders.real_time);
     orders.failed = Started::Step::spawn;
     if (!place(program.standard_input, 0) || !place(program.standard_output, 1) || !place(program.standard_error, 2)) {
@@ -251,6 +252,7 @@ Started spawn(const Program& program) {
                   .parent = getpid()};
     list_candidates(program, storage, orders.candidates);
     if (program.guard != nullptr) set_mark(orders.env, program.guard->mark());
+    if (program.mark.environment != nullptr) set_mark(orders.env, program.mark.environment);
 
     char* const stack = top_of_child_stacks();
     if (stack == nullptr) {

@@ -35,6 +35,12 @@ struct ChildHook {
     const void* argument = nullptr;
 };
 
+/// What the processes of a run are known by.
+struct ProcessMark {
+    ChildHook hook;                     ///< writes the first of them down
+    const char* environment = nullptr;  ///< "NAME=value", which all of them have
+};
+
 /// What to start. The vectors and strings must outlive the call, no longer.
 struct Program {
     const std::vector<std::string>& argv;
@@ -48,6 +54,7 @@ struct Program {
     int standard_output = -1;
     int standard_error = -1;
     ChildHook hook;
+    ProcessMark mark;                   ///< beside the guard's
     Guard* guard = nullptr;             ///< whose mark goes into the environment
     Guard::Line* guard_line = nullptr;  ///< into which the child writes itself
 };

@@ -15,6 +15,7 @@
 #include <memory>
 #include <utility>
 
+#include <coalesce/command/ancestry.h>
 #include <coalesce/engine/key_hash.h>
 #include <coalesce/io/unix_socket.h>
 #include <coalesce/meeting/connection.h>
@@ -157,7 +158,10 @@ void MeetingPlace::leave(const std::string& key) noexcept {
 
 Leftovers MeetingPlace::end_leftovers(const std::string& key) const {
     const auto record = FlightRecord::read(directory_.get(), record_name(key).c_str());
-    return record ? coalesce::end_leftovers(*record, key) : Leftovers::none;
+    if (!record) return Leftovers::none;
+    return coalesce::end_leftovers(*record, [&key](const std::vector<std::string>& environment) {
+        return runs_under(ancestry_in(environment), key);  // at whatever depth
+    });
 }
 
 bool MeetingPlace::clean(const std::string& key) {

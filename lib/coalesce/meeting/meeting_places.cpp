@@ -59,6 +59,8 @@ Found runtime_directory(const std::vector<std::string>& env) {
     return found;
 }
 
+std::string last_place() { return "/tmp/coalesce-" + std::to_string(::geteuid()); }
+
 bool is_busy(const Error& error) { return error.code == std::errc::resource_unavailable_try_again; }
 
 }  // namespace
@@ -69,12 +71,13 @@ Result<MeetingPlaces> MeetingPlaces::open(const std::vector<std::string>& env, c
         if (!own) return own.error();
         return MeetingPlaces(std::move(*own));
     }
-    const std::string last = "/tmp/coalesce-" + std::to_string(::geteuid());
+    const std::string last = last_place();
     Found found = runtime_directory(env);
     auto own = MeetingPlace::open(found.runtime.empty() ? last : found.runtime + directory_name);
     if (!own) return own.error();
     MeetingPlaces places(std::move(*own));
     places.passed_over_ = std::move(found.passed_over);
+    places.is_logins_ = found.is_logins;
     if (found.is_logins) places.other_ = MeetingPlace::look(last);
     return places;
 }
@@ -112,6 +115,13 @@ std::vector<const MeetingPlace*> MeetingPlaces::all() const {
     std::vector<const MeetingPlace*> all{&own_};
     if (other_) all.push_back(&*other_);
     return all;
+}
+
+// Our own has been opened already, as what it is.
+Result<MeetingPlace> MeetingPlaces::for_classes() const {
+    if (is_logins_)
+        if (auto last = MeetingPlace::open(last_place())) return last;
+    return MeetingPlace::open_named(own_.path());
 }
 
 void MeetingPlaces::sweep() {

@@ -52,12 +52,17 @@ class MeetingPlaces {
     /// Removes what dead supervisors left.
     void sweep();
 
+    /// Where classes have their queues: the one place that all of this user's wrappers can have, also those who ask
+    /// when there is no runtime directory, if it is to be had.
+    [[nodiscard]] Result<MeetingPlace> for_classes() const;
+
   private:
     explicit MeetingPlaces(MeetingPlace own) : own_(std::move(own)) {}
 
     MeetingPlace own_;
     std::optional<MeetingPlace> other_;  // where we only look
     std::string passed_over_;
+    bool is_logins_ = false;  // our own is the runtime directory's
 };
 
 }  // namespace coalesce

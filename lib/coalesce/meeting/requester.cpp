@@ -76,6 +76,7 @@ std::string server_request(const RunOptions& options, bool quiet) {
     request.env = orders.command.surroundings->env;
     request.umask = orders.command.surroundings->umask;
     request.terminal = orders.command.surroundings->terminal;
+    request.run_class = orders.run_class;
     request.stdin_bytes = orders.command.stdin_bytes;
     request.key = options.rules.key;
     request.scope = options.rules.scope;

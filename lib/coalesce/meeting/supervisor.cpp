@@ -14,8 +14,10 @@
 #include <coalesce/engine/command_executor.h>
 #include <coalesce/io/loop.h>
 #include <coalesce/kept/remembered_times.h>
+#include <coalesce/meeting/class_turns.h>
 #include <coalesce/meeting/flights_above.h>
 #include <coalesce/meeting/savings.h>
+#include <coalesce/protocol/answer.h>
 #include <coalesce/protocol/answer.h>
 #include <coalesce/protocol/base64.h>
 #include <coalesce/protocol/message.h>
@@ -75,7 +77,7 @@ class Supervisor {
     void on_line(Wrapper& wrapper, std::string_view line, bool too_long);
     void ask(Wrapper& wrapper, const Fields& request);
     void admit(Wrapper& wrapper, RequestTerms terms, bool fresh);
-    RunTicket submit(const std::optional<KeptOrders>& kept, bool fresh);
+    RunTicket submit(const Wrapper& wrapper, bool fresh);
     [[nodiscard]] bool too_old(const KeptOrders& kept) const;
     std::shared_ptr<Keeping> new_keeping(const std::optional<KeptOrders>& kept, bool looked);
     void keep_for_the_store(Wrapper& wrapper);
@@ -94,6 +96,7 @@ class Supervisor {
     Loop loop_;
     std::shared_ptr<const CanonicalSurroundings> surroundings_;
     RememberedTimes times_{loop_};
+    std::optional<ClassTurns> turns_;
     CommandExecutor executor_;
     Reception reception_;
     Entrance entrance_;
@@ -113,11 +116,14 @@ Supervisor::Supervisor(FlightOrders orders, MeetingPlaces places, Descriptor lis
       record_{.recorder = places_.own().recorder(orders_.key)},
       launched_(launch()),
       surroundings_(std::make_shared<const CanonicalSurroundings>(orders_.canonical_surroundings)),
+      turns_(orders_.run_class ? std::optional<ClassTurns>([this] { return places_.for_classes(); }) : std::nullopt),
       executor_(loop_, {.jobs = 0,
                         // In a file from the first byte: requesters read it themselves.
                         .spool = {.store = {.heap_bytes = 0, .directory = orders_.spool_directory},
                                   .replay_bytes = orders_.replay_bytes},
-                        .in_child = record_.hook()}),
+                        .in_child = record_.hook(),
+                        .turnstile = turns_ ? &*turns_ : nullptr,
+                        .class_jobs = orders_.class_jobs}),
       reception_(loop_, executor_, {.stall = orders_.stall, .grace = orders_.grace},
                  {.on_line = [this](Client& client, std::string_view line,
                                     bool too_long) { on_line(wrapper_of(client), line, too_long); },
@@ -136,10 +142,10 @@ Supervisor::Supervisor(FlightOrders orders, MeetingPlaces places, Descriptor lis
     (void)entrance_.open(listener_.get());
 }
 
-// Nothing where the start needs more than a program: a queue, an input, a line that
+// Nothing where the start needs more than a program: a queue, a turn, an input, a line that
 // may go without the shell.
 std::optional<Child::Launched> Supervisor::launch() const {
-    if (orders_.heir || orders_.line || orders_.command.stdin_bytes) return std::nullopt;
+    if (orders_.heir || orders_.line || orders_.command.stdin_bytes || orders_.run_class) return std::nullopt;
     const Surroundings& surroundings = *orders_.command.surroundings;
     return Child::launch({.argv = orders_.command.argv,
                           .env = surroundings.env,
@@ -206,15 +212,18 @@ void Supervisor::ask(Wrapper& wrapper, const Fields& request) {
 
 // All requests here are for one command: who was led to this socket has its key. What they wish of the
 // store belongs to the flight, from before it has its turn.
-RunTicket Supervisor::submit(const std::optional<KeptOrders>& kept, bool fresh) {
+RunTicket Supervisor::submit(const Wrapper& wrapper, bool fresh) {
+    const std::optional<KeptOrders>& kept = wrapper.kept;
     const bool looked = std::exchange(looked_, false);
     RunTicket ticket = executor_.submit(RequestKey{surroundings_, orders_.canonical_words},
-                                        [this, kept, looked] {
+                                        [this, kept, looked, asker = wrapper.pid] {
                                             return Job{.command = orders_.command,
                                                        .line = orders_.line,
                                                        .title = orders_.title,
                                                        .timeout = orders_.timeout,
                                                        .grace = orders_.grace,
+                                                       .run_class = orders_.run_class,
+                                                       .asker = asker,
                                                        .launched = std::exchange(launched_, std::nullopt),
                                                        .retention = kept ? new_keeping(kept, looked) : nullptr,
                                                        .refresh = kept && kept->refresh};
@@ -270,7 +279,7 @@ void Supervisor::look_at_store() {
 }
 
 void Supervisor::admit(Wrapper& wrapper, RequestTerms terms, bool fresh) {
-    RunTicket ticket = submit(wrapper.kept, fresh || (wrapper.kept && too_old(*wrapper.kept)));
+    RunTicket ticket = submit(wrapper, fresh || (wrapper.kept && too_old(*wrapper.kept)));
     terms.title = orders_.title;
     terms.hash = orders_.key;
     terms.output = Request::Output::fd;
@@ -280,7 +289,7 @@ void Supervisor::admit(Wrapper& wrapper, RequestTerms terms, bool fresh) {
     std::optional<milliseconds> turn;
     for (const Expected& expected : expectations(reception_))
         if (expected.flight == requester.flight) turn = expected.turn;
-    wrapper.session->send(waiting_line({}, turn));
+    wrapper.session->send(waiting_line({}, requester.ticket.state(), turn));
 }
 
 // Before anybody is told: who asks for the sum on completion finds this run in it.

@@ -16,6 +16,7 @@
 
 #include <coalesce/command/command.h>
 #include <coalesce/command/key.h>
+#include <coalesce/command/run_class.h>
 
 #include <chrono>
 #include <optional>
@@ -39,6 +40,8 @@ struct FlightOrders {
     std::chrono::milliseconds stall{60'000};  ///< for a requester that reads nothing while others wait
     std::uint64_t replay_bytes = std::uint64_t{1} << 30;
     std::string spool_directory;
+    std::optional<RunClass> run_class;       ///< in which the run waits for its turn
+    ClassJobs class_jobs;                    ///< the classes that are set up
     bool keep_running = false;               ///< the leader's: let the run finish when it leaves
     std::string ancestry;                    ///< the flights under which the leader asks, if any
     bool verbose = false;                    ///< the leader's: it wants to hear of the start

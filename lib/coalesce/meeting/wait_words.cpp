@@ -29,7 +29,7 @@ std::string WaitWords::about_run(const Now& now) const {
 
 std::string WaitWords::about_queue(const Now& now) const {
     const bool ahead = turn_ && *turn_ > now.steady;
-    return "waiting for an earlier run of " + title_ + " to end" +
+    return "waiting for " + (others_.empty() ? "an earlier run of " + title_ + " to end" : others_) +
            (ahead ? ", probably in " + format_duration(*turn_ - now.steady) : "");
 }
 
@@ -48,6 +48,12 @@ std::string WaitWords::started(const Fields& event, const std::string& title, co
 std::string WaitWords::waiting(const Fields& event, const std::string& title, const Now& now) {
     state_ = State::queued;
     title_ = title;
+    others_.clear();
+    if (const std::string run_class = event.text("class"); !run_class.empty()) {
+        const std::int64_t others = event.number("others");
+        others_ = (others > 0 ? std::to_string(others) + " " : "") + (others == 1 ? "other" : "others") + " of class " +
+                  run_class;
+    }
     turn_.reset();
     if (event.has("turn_in"))
         turn_ = now.steady + milliseconds(static_cast<std::int64_t>(event.seconds("turn_in") * 1000));

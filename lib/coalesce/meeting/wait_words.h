@@ -50,7 +50,8 @@ class WaitWords {
     State state_ = State::unknown;
     unsigned told_ = 0;
     std::chrono::steady_clock::time_point begun_;
-    std::string title_;  // of a joined run it may be another command's, with --key
+    std::string others_;  // for which a queued one waits, where it is in a class
+    std::string title_;   // of a joined run it may be another command's, with --key
     std::int64_t pid_ = 0;
     std::chrono::system_clock::time_point started_;
     std::optional<Usually> usually_;

@@ -62,8 +62,10 @@ std::string started_line(std::string_view id, const Run& run, const StartFacts& 
     return message.line();
 }
 
-std::string waiting_line(std::string_view id, std::optional<std::chrono::milliseconds> turn) {
+std::string waiting_line(std::string_view id, const Run& run, std::optional<std::chrono::milliseconds> turn) {
     Message message = message_to(id).text("event", "waiting");
+    if (!run.run_class.empty())
+        message.text("class", run.run_class).number("others", static_cast<std::int64_t>(run.others));
     add_turn(message, turn);
     return message.line();
 }
@@ -99,10 +101,9 @@ std::string flight_object(const Run& run, const FlightStatus& status) {
                               : run.phase == Run::Phase::ending ? "ending"
                                                                 : "queued";
     Message message;
-    message.text("id", status.name)
-        .text("key", status.key)
-        .text("state", state)
-        .seconds("started", (run.spool ? run.started : run.requested).time_since_epoch())
+    message.text("id", status.name).text("key", status.key).text("state", state);
+    if (!run.run_class.empty()) message.text("class", run.run_class);
+    message.seconds("started", (run.spool ? run.started : run.requested).time_since_epoch())
         .number("requesters", static_cast<std::int64_t>(status.waiting))
         .number("output", run.spool ? static_cast<std::int64_t>(run.spool->size()) : 0)
         .number("pid", run.pid)

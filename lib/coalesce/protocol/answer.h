@@ -40,8 +40,10 @@ struct StartFacts {
 /// key of one's own that may be another command.
 [[nodiscard]] std::string started_line(std::string_view id, const Run& run, const StartFacts& started);
 
-/// The line that says that a run waits for an earlier one; for how long, if that can be guessed.
-[[nodiscard]] std::string waiting_line(std::string_view id, std::optional<std::chrono::milliseconds> turn);
+/// The line that says that a run waits, for an earlier one or for others of its class; for how long, if that can be
+/// guessed.
+[[nodiscard]] std::string waiting_line(std::string_view id, const Run& run,
+                                       std::optional<std::chrono::milliseconds> turn);
 
 /// What such a line says of the time that earlier runs took.
 [[nodiscard]] std::optional<Usually> usually_in(const Fields& message);

@@ -266,6 +266,12 @@ void read_pty_size(const Value& value, Reading& reading) {
     reading.request.terminal = *size;
 }
 
+void read_class(const Value& value, Reading& reading) {
+    auto run_class = parse_run_class(bytes_of(value, Form::text));
+    if (!run_class) value.refuse("must be a name, or a name and a number such as \"heavy:2\"");
+    reading.request.run_class = std::move(*run_class);
+}
+
 // The simple ones: read into a member of Request.
 template <auto member, Form form>
 void read_word(const Value& value, Reading& reading) {
@@ -314,6 +320,7 @@ constexpr Field fields[] = {
     {"env", read_env<Form::text>},
     {"env_base64", read_env<Form::base64>},
     {"umask", read_number<&R::umask, 0777>},
+    {"class", read_class},
     {"pty", read_pty},
     {"pty_size", read_pty_size},
     {"stdin", read_bytes<&R::stdin_bytes, Form::text>},

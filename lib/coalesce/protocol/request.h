@@ -9,6 +9,7 @@
 #pragma once
 
 #include <coalesce/command/result.h>
+#include <coalesce/command/run_class.h>
 #include <coalesce/command/terminal_size.h>
 
 #include <chrono>
@@ -43,6 +44,7 @@ struct Request {
     bool no_share = false;
     std::optional<unsigned> umask;
     std::optional<TerminalSize> terminal;  ///< its outputs are one
+    std::optional<RunClass> run_class;     ///< in which it waits for its turn
     bool fresh = false;
     std::optional<std::chrono::milliseconds> timeout;
     std::optional<std::chrono::milliseconds> wait;

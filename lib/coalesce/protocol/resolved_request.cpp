@@ -70,6 +70,7 @@ ResolvedRequest resolve(Request& request, const std::shared_ptr<const Surroundin
     }
     if (request.stdin_bytes && !request.stdin_bytes->empty())  // else it gets /dev/null, which has as many bytes
         command.stdin_bytes = std::move(request.stdin_bytes);
+    if (request.run_class) resolved.job.run_class = std::move(request.run_class);
     if (request.grace) resolved.job.grace = *request.grace;
     if (request.timeout) resolved.job.timeout = request.timeout;
     if (resolved.job.timeout && resolved.job.timeout->count() == 0)

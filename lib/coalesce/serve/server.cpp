@@ -277,8 +277,8 @@ void Server::take(Peer& peer, Request request) {
                                  std::to_string(options_.requesters_max) + " requesters wait already");
     KeyRules rules;
     rules.user = peer.uid;
-    ResolvedRequest resolved =
-        resolve(request, surroundings_, std::move(rules), options_.executor.shell, Job{.grace = options_.grace});
+    ResolvedRequest resolved = resolve(request, surroundings_, std::move(rules), options_.executor.shell,
+                                       Job{.grace = options_.grace, .asker = peer.pid});
     admit(peer, request, std::move(resolved));
 }
 
@@ -316,6 +316,10 @@ void Server::admit(Peer& peer, Request& request, ResolvedRequest resolved) {
         ++joins_;
         if (requester.flight != nullptr) watchers_.joined(*requester.flight);
     }
+    const Run* const run = requester.flight != nullptr ? requester.flight->run : nullptr;
+    const bool as_it_comes = request.output == Request::Output::stream || request.output == Request::Output::fd;
+    if (run != nullptr && as_it_comes && !requester.quiet && !requester.following() && !run->run_class.empty())
+        peer.session->send(waiting_line(requester.id, *run, std::nullopt));
     if (!requester.joined && requester.flight != nullptr)
         log_.debug("flight {} of uid {} (pid {}): {}", short_name(reception_.name_of(*requester.flight)), peer.uid,
                    peer.pid, for_the_log(requester.title()));
