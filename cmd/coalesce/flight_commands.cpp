@@ -17,10 +17,12 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <set>
 #include <utility>
 
@@ -243,6 +245,12 @@ double seconds_of(const std::optional<Savings>& wrappers) {
     return wrappers ? std::chrono::duration<double>(wrappers->time).count() : 0;
 }
 
+// " in 3d 4h": since the first was counted.
+std::string time_counted(const Savings& savings) {
+    if (savings.since == 0) return "";
+    return " in " + as_duration(std::max(0.0, std::difftime(std::time(nullptr), savings.since)));
+}
+
 // Nothing where there is no store.
 std::optional<Savings> savings_of_store(const TypedQuestion& orders) {
     auto place = own_store_place(orders.cache_directory, {});
@@ -261,11 +269,13 @@ void print_stats(const std::optional<Savings>& wrappers, const std::optional<Sav
     std::printf("%-9s %lld\n", "joins", joins_of_wrappers + of_server("joins"));
     std::printf("%-9s %s\n", "saved", as_duration(seconds_of(wrappers) + saved_by_server).c_str());
     if (wrappers)
-        std::printf("%-9s %lld joins of %lld shared runs, %s saved\n", "wrappers", joins_of_wrappers,
-                    static_cast<long long>(wrappers->runs), as_duration(seconds_of(wrappers)).c_str());
+        std::printf("%-9s %lld joins of %lld shared runs, %s saved%s\n", "wrappers", joins_of_wrappers,
+                    static_cast<long long>(wrappers->runs), as_duration(seconds_of(wrappers)).c_str(),
+                    time_counted(*wrappers).c_str());
     if (kept)
-        std::printf("%-9s %lld hits, %lld refreshes, %s saved\n", "kept", static_cast<long long>(kept->joins),
-                    static_cast<long long>(kept->runs), as_duration(seconds_of(kept)).c_str());
+        std::printf("%-9s %lld hits, %lld refreshes, %s saved%s\n", "kept", static_cast<long long>(kept->joins),
+                    static_cast<long long>(kept->runs), as_duration(seconds_of(kept)).c_str(),
+                    time_counted(*kept).c_str());
     if (server)
         std::printf(
             "%-9s %lld joins, %lld requests, %lld runs (%lld failed, %lld timed out), %s saved; now %lld running, %lld "
@@ -287,12 +297,14 @@ void print_stats_as_json(const std::optional<Savings>& wrappers, const std::opti
                                     .number("runs", static_cast<std::int64_t>(wrappers->runs))
                                     .number("joins", static_cast<std::int64_t>(wrappers->joins))
                                     .seconds("saved", seconds_of(wrappers))
+                                    .number("since", wrappers->since)
                                     .object());
     if (kept)
         message.raw("kept", Message()
                                 .number("hits", static_cast<std::int64_t>(kept->joins))
                                 .number("refreshes", static_cast<std::int64_t>(kept->runs))
                                 .seconds("saved", seconds_of(kept))
+                                .number("since", kept->since)
                                 .object());
     if (server) message.raw("server", answer);
     std::fputs(message.line().c_str(), stdout);
@@ -348,12 +360,7 @@ int stats_command(int argc, char** argv) {
         const auto places = own_meeting_places(orders.place);
         if (!places) return fail("cannot " + places.error().message());
         wrappers.emplace();
-        for (const MeetingPlace* place : places.value().all()) {
-            const Savings more = read_savings(place->directory());
-            wrappers->runs += more.runs;
-            wrappers->joins += more.joins;
-            wrappers->time += more.time;
-        }
+        for (const MeetingPlace* place : places.value().all()) *wrappers += read_savings(place->directory());
     }
     const std::optional<Savings> kept = orders.socket.empty() ? savings_of_store(orders) : std::nullopt;
     auto answer = ask_some_server(orders, Message().text("op", "stats").line());

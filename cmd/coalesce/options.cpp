@@ -328,11 +328,13 @@ void define_cancel(CommandLine& line, TypedQuestion& typed) {
 void define_stats(CommandLine& line, TypedQuestion& typed) {
     line.is("stats", "coalesce stats [OPTION…]", "Sum up how many runs, and how much time, sharing has saved.",
             "  coalesce stats                       joins and time saved\n");
-    line.flag("--json", typed.json,
-              "Print one JSON object.\n"
-              "It has joins and saved, in seconds; wrappers, an object with runs, joins and saved; and where a server "
-              "answers, server, what the protocol's stats tells. Where results are kept there is kept, with hits, "
-              "refreshes and saved.");
+    line.flag(
+        "--json", typed.json,
+        "Print one JSON object.\n"
+        "It has joins and saved, in seconds; wrappers, an object with runs, joins, saved and since when (seconds since "
+        "the epoch; 0: nothing yet); and where a server "
+        "answers, server, what the protocol's stats tells. Where results are kept there is kept, with hits, "
+        "refreshes, saved and since.");
     line.flag("--openmetrics", typed.openmetrics, "Print it as OpenMetrics, for Prometheus to scrape.");
     line.option("--socket", "PATH", filled(typed.socket),
                 "Count what the server at PATH did only.\n"

@@ -872,7 +872,7 @@ class Program(ServerTest):
         of_server = stats["server"]
         self.assertEqual((of_server["requests"], of_server["runs"], of_server["joins"]), (3, 1, 2))
         self.assertGreater(of_server["saved"], 0)
-        self.assertEqual(stats["wrappers"], {"runs": 0, "joins": 0, "saved": 0})
+        self.assertEqual(stats["wrappers"], {"runs": 0, "joins": 0, "saved": 0, "since": 0})
         self.assertEqual((stats["joins"], stats["saved"]), (2, of_server["saved"]))
         told = server.run("stats").stdout.decode()
         for name in ("requests", "runs", "joins", "saved"):

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <ctime>
 #include <filesystem>
 #include <functional>
 #include <list>
@@ -21,6 +22,7 @@ struct Stats {
     int runs = -1;
     int joins = -1;
     double saved = -1;
+    std::int64_t since = -1;
 };
 
 // Of wrappers only.
@@ -29,8 +31,12 @@ Stats stats(Sandbox& box) {
     std::smatch parts;
     INFO(told);
     REQUIRE(std::regex_search(
-        told, parts, std::regex("\"wrappers\":\\{\"runs\":([0-9]+),\"joins\":([0-9]+),\"saved\":([0-9.]+)\\}")));
-    return {.runs = std::stoi(parts[1]), .joins = std::stoi(parts[2]), .saved = std::stod(parts[3])};
+        told, parts,
+        std::regex("\"wrappers\":\\{\"runs\":([0-9]+),\"joins\":([0-9]+),\"saved\":([0-9.]+),\"since\":([0-9]+)\\}")));
+    return {.runs = std::stoi(parts[1]),
+            .joins = std::stoi(parts[2]),
+            .saved = std::stod(parts[3]),
+            .since = std::stoll(parts[4])};
 }
 
 // `count` requests of one command that is held at a gate of its own.
@@ -161,19 +167,24 @@ SCENARIO("O1: whatever stands in the file's place, results are what they are", "
     };
     WHEN("it holds what makes no sense, the sum begins anew") {
         for (const std::string& text :
-             {std::string(), std::string("runs 7"), std::string("runs 7 joins 7 nanoseconds 7"), std::string(5000, 'x'),
-              std::string("runs 7 joins 7 nanoseconds 7\nmore\n"), std::string("runs 7 joins 7 nanoseconds -7\n"),
-              std::string("runs 7 joins 7 nanoseconds 9223372036854775807\n")}) {
+             {std::string(), std::string("runs 7"), std::string("runs 7 joins 7 nanoseconds 7 since 7"),
+              std::string(5000, 'x'), std::string("runs 7 joins 7 nanoseconds 7 since 7\nmore\n"),
+              std::string("runs 7 joins 7 nanoseconds -7 since 7\n"), std::string("runs 7 joins 7 nanoseconds 7\n"),
+              std::string("runs 7 joins 7 nanoseconds 9223372036854775807 since 7\n"),
+              std::string("runs 7 joins 7 nanoseconds 7 since -7\n")}) {
             CAPTURE(text);
             box.write("runtime/coalesce/savings", text);
             CHECK(stats(box).joins == 0);
+            CHECK(stats(box).since == 0);
+            const std::int64_t before = std::time(nullptr);
             shared_run(022);
             CHECK(stats(box).joins == 1);
+            CHECK(stats(box).since >= before);
             CHECK(std::filesystem::file_size(file_of(box)) < 128);
         }
     }
     WHEN("it is a directory, a FIFO or a link, there is no sum") {
-        box.write("elsewhere", "runs 7 joins 7 nanoseconds 7\n");
+        box.write("elsewhere", "runs 7 joins 7 nanoseconds 7 since 7\n");
         const std::vector<std::function<void()>> makers{
             [&] { ::mkdir(file_of(box).c_str(), 0700); }, [&] { ::mkfifo(file_of(box).c_str(), 0600); },
             [&] { std::filesystem::create_symlink(box.path("elsewhere"), file_of(box)); }};
@@ -183,7 +194,7 @@ SCENARIO("O1: whatever stands in the file's place, results are what they are", "
             CHECK(stats(box).joins == 0);
             std::filesystem::remove_all(file_of(box));
         }
-        CHECK(box.read("elsewhere") == "runs 7 joins 7 nanoseconds 7\n");
+        CHECK(box.read("elsewhere") == "runs 7 joins 7 nanoseconds 7 since 7\n");
     }
     WHEN("somebody keeps it locked, a count is lost and no result") {
         shared_run(022);

@@ -12,13 +12,14 @@
 #include <cerrno>
 #include <cinttypes>
 #include <cstdio>
+#include <ctime>
 #include <limits>
 
 namespace coalesce {
 namespace {
 
 constexpr int lock_attempts = 100;      // a millisecond apart: nobody is to wait for long for a count
-constexpr std::size_t bytes_max = 128;  // three numbers and their names need less
+constexpr std::size_t bytes_max = 128;  // four numbers and their names need less
 
 bool lock(int file, int how) noexcept {
     for (int attempt = 0; attempt < lock_attempts; ++attempt) {
@@ -42,15 +43,24 @@ Savings sum_in(int file) noexcept {
     std::uint64_t runs = 0;
     std::uint64_t joins = 0;
     std::int64_t nanoseconds = 0;
+    std::int64_t since = 0;
     int end = 0;
-    if (std::sscanf(text, "runs %" SCNu64 " joins %" SCNu64 " nanoseconds %" SCNd64 "\n%n", &runs, &joins, &nanoseconds,
-                    &end) != 3 ||
-        end != got || nanoseconds < 0 || nanoseconds > std::numeric_limits<std::int64_t>::max() / 2)
+    if (std::sscanf(text, "runs %" SCNu64 " joins %" SCNu64 " nanoseconds %" SCNd64 " since %" SCNd64 "\n%n", &runs,
+                    &joins, &nanoseconds, &since, &end) != 4 ||
+        end != got || nanoseconds < 0 || nanoseconds > std::numeric_limits<std::int64_t>::max() / 2 || since < 0)
         return {};
-    return {.runs = runs, .joins = joins, .time = std::chrono::nanoseconds(nanoseconds)};
+    return {.runs = runs, .joins = joins, .time = std::chrono::nanoseconds(nanoseconds), .since = since};
 }
 
 }  // namespace
+
+Savings& Savings::operator+=(const Savings& more) noexcept {
+    runs += more.runs;
+    joins += more.joins;
+    time += more.time;
+    if (since == 0 || (more.since != 0 && more.since < since)) since = more.since;
+    return *this;
+}
 
 void add_savings(int directory, const Savings& more) noexcept {
     const mode_t before = ::umask(077);  // the command's may close the file even to its owner
@@ -59,12 +69,12 @@ void add_savings(int directory, const Savings& more) noexcept {
     ::umask(before);
     if (!file || !regular(file.get()) || !lock(file.get(), LOCK_EX)) return;
     Savings sum = sum_in(file.get());
-    sum.runs += more.runs;
-    sum.joins += more.joins;
-    sum.time += more.time;
+    sum += more;
+    if (sum.since == 0) sum.since = std::time(nullptr);
     char text[bytes_max];
-    const int length = std::snprintf(text, sizeof text, "runs %" PRIu64 " joins %" PRIu64 " nanoseconds %" PRId64 "\n",
-                                     sum.runs, sum.joins, static_cast<std::int64_t>(sum.time.count()));
+    const int length = std::snprintf(text, sizeof text,
+                                     "runs %" PRIu64 " joins %" PRIu64 " nanoseconds %" PRId64 " since %" PRId64 "\n",
+                                     sum.runs, sum.joins, static_cast<std::int64_t>(sum.time.count()), sum.since);
     // It only grows, so one write replaces it whole; what is longer made no sense.
     if (::pwrite(file.get(), text, static_cast<std::size_t>(length), 0) != length) return;
     if (::ftruncate(file.get(), length) != 0) return;

@@ -23,6 +23,9 @@ struct Savings {
     std::uint64_t runs = 0;            ///< that were shared
     std::uint64_t joins = 0;           ///< requests that were served by another's run
     std::chrono::nanoseconds time{0};  ///< their runs would have taken
+    std::int64_t since = 0;            ///< when the first was counted, in seconds since the epoch; 0: none was
+
+    Savings& operator+=(const Savings& more) noexcept;
 };
 
 /// Its name in the meeting place.
