@@ -12,6 +12,7 @@
 #include <unordered_map>
 
 #include <coalesce/command/key.h>
+#include <coalesce/command/run_class.h>
 
 #include "../catch.h"
 
@@ -610,4 +611,18 @@ TEST_CASE("P3: a size is two numbers with an x between, and nothing else", "[key
     for (const char* wrong : {"", "x", "80", "80x", "x24", "0x24", "80x0", "80x24 ", " 80x24", "80X24", "80x24x1",
                               "65536x1", "-1x1", "+1x1"})
         CHECK_FALSE(parse_terminal_size(wrong));
+}
+
+TEST_CASE("C1: a class is a name, and perhaps a number; what it says itself wins over what was set up", "[key]") {
+    CHECK(parse_run_class("heavy").value() == RunClass{.name = "heavy", .jobs = 0});
+    CHECK(parse_run_class("A-z_0.9:12").value() == RunClass{.name = "A-z_0.9", .jobs = 12});
+    for (const char* wrong :
+         {"", ":", ":2", "a:", "a:0", "a:x", "a:1x", "a:-1", "a:1:2", "a b", "a/b", "..", ".a", "a:99999999999"})
+        CHECK_FALSE(parse_run_class(wrong));
+    CHECK_FALSE(parse_run_class(std::string(65, 'x')));
+    const ClassJobs set_up{{"heavy", 3}, {"none", 0}};
+    CHECK(jobs_of({.name = "heavy"}, set_up) == 3);
+    CHECK(jobs_of({.name = "heavy", .jobs = 2}, set_up) == 2);
+    CHECK(jobs_of({.name = "none"}, set_up) == 1);
+    CHECK(jobs_of({.name = "other"}, set_up) == 1);
 }
