@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
 """Kept results, end to end: the real binary with a home, a place and a cache of its own.
 
-Nothing here sleeps. A result grows old by having its times rewritten on disk; a command that
-must be under way is held on a FIFO, and is known to be there by what it wrote first; a run in the
+Nothing here sleeps, and nothing depends on how fast the machine is. A result grows old by having
+its times rewritten on disk, by hours, to hours from any limit that a test names: then it does not
+matter that a process may take half a minute. A command that must be under way is held on a FIFO, and is known to be there by what it wrote first; a run in the
 background is waited for by the lock on the file that it holds, or by `status`.
 """
 
@@ -10,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
 import struct
@@ -24,6 +26,8 @@ NOT_TRIED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../not_tri
 HEADER = 256
 CHECKSUM_AT = 224
 TIMES_AT = 80  # started wall, started boot, ended wall, ended boot: nanoseconds
+HOUR = 3600
+SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": HOUR, "d": 24 * HOUR}
 
 
 def checksum(data):
@@ -135,6 +139,12 @@ class Sandbox:
                         file.truncate()
                         file.write(f"{int(wall) - by} {int(boot) - by} {boot_id}\n")
 
+    def clean(self, *where):
+        """`cache clean`. One cleans at a time, and a process that has published may be at it."""
+        while "another process is cleaning" in (answer := self.call("cache", "clean", *where))[2]:
+            pass
+        return answer
+
     def gate(self, name="gate"):
         """A FIFO that holds whoever reads it; opened by writing."""
         path = os.path.join(self.work, name)
@@ -162,6 +172,12 @@ def main():
     for _, why in program.result.skipped:
         subprocess.run([NOT_TRIED, *why.split(": ", 1)], check=False)
     sys.exit(not program.result.wasSuccessful())
+
+
+def seconds(text):
+    """What a duration in words says, "4m 10s", at least."""
+    assert re.fullmatch(r"[\d.]+(ms|[smhd])( \d+[smh])?", text), text
+    return sum(float(number) * SECONDS[unit] for number, unit in re.findall(r"([\d.]+)([a-z]+)", text))
 
 
 def mode_of(path):
