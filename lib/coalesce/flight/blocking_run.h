@@ -9,6 +9,7 @@
 // inside a run themselves; nobody can wait for the others.
 #pragma once
 
+#include <coalesce/flight/key_table.h>
 #include <coalesce/flight/landing.h>
 #include <coalesce/flight/ref.h>
 #include <coalesce/flight/wait_graph.h>
@@ -94,12 +95,12 @@ class BlockingRun : public WaitNode {
 
 /// A run with its outcome, and the key it is found by.
 template <class Key, class T>
-class KeyedRun final : public BlockingRun {
+class KeyedRun final : public BlockingRun, public KeyEntry {
   public:
     using Value = std::shared_ptr<const Payload<T>>;
 
     template <class K>
-    KeyedRun(std::size_t key_hash, K&& from) : hash(key_hash), key(std::forward<K>(from)) {}
+    KeyedRun(std::size_t key_hash, K&& from) : KeyEntry(key_hash), key(std::forward<K>(from)) {}
 
     /// Publishes the outcome, once, and wakes who waits.
     void land(Value value, std::exception_ptr error) noexcept {
@@ -114,10 +115,8 @@ class KeyedRun final : public BlockingRun {
         return value_;
     }
 
-    const std::size_t hash;
     const Key key;
-    // Under the shard's lock:
-    KeyedRun* chain = nullptr;  // the next of its bucket
+    // Under the shard's lock, as is its place in the table:
     std::size_t requesters = 1;
     bool listed = false;
 

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: MIT
 // FlightTable: which flight is the live one of its key. Internal; see group.h.
 //
-// Lists flights, hands the place of one that departs to its successor, and ends
-// them all with the group. How a key is found is left to key_table.h, what a
-// flight does with its members to flight.h.
+// It knows what a key is and how it is hashed and compared. What becomes of the flights
+// is TableCore's, how a bucket is found key_table.h's.
 #pragma once
 
 #include <coalesce/flight/flight.h>
@@ -11,7 +10,6 @@
 
 #include <cstddef>
 #include <utility>
-#include <vector>
 
 namespace coalesce::detail {
 
@@ -20,11 +18,9 @@ template <class Key, class T, class State>
 class KeyedFlight final : public Flight<T, State> {
   public:
     template <class K>
-    KeyedFlight(TableBase<T, State>& table, FlightId id, std::size_t key_hash, K&& from)
-        : Flight<T, State>(table, id), hash(key_hash), key(std::forward<K>(from)) {}
+    KeyedFlight(TableCore& table, FlightId id, std::size_t key_hash, K&& from)
+        : Flight<T, State>(table, id, key_hash), key(std::forward<K>(from)) {}
 
-    std::size_t hash;
-    KeyedFlight* chain = nullptr;  // the next flight of its bucket
     Key key;
 
   private:
@@ -32,13 +28,11 @@ class KeyedFlight final : public Flight<T, State> {
 };
 
 template <class Key, class T, class State, class Hash, class Equal>
-class FlightTable final : public TableBase<T, State> {
+class FlightTable final : public TableCore {
   public:
-    using Base = TableBase<T, State>;
-    using FlightOf = Flight<T, State>;
     using Entry = KeyedFlight<Key, T, State>;
 
-    explicit FlightTable(Executor& posts_to) : Base(posts_to) {}
+    explicit FlightTable(Executor& posts_to) : TableCore(posts_to, live_) {}
 
     template <class K>
     [[nodiscard]] std::size_t hash(const K& key) const {
@@ -53,53 +47,11 @@ class FlightTable final : public TableBase<T, State> {
 
     /// Makes `entry` the live flight of its key, which has none, unless no lookup would find it.
     void list(Entry& entry) {
-        if (!live_.can_find(entry.key)) return;
-        live_.reserve_one();
-        live_.insert(entry);
-        entry.retain();
-        entry.list();
-    }
-
-    Ref<FlightOf> depart(FlightOf& flight) noexcept override {
-        auto& leaving = static_cast<Entry&>(flight);
-        const Ref<Entry> self = Ref<Entry>::adopt(&leaving);  // the table's own count
-        leaving.unlist();
-        Ref<FlightOf> next = leaving.take_successor();
-        if (next) {
-            auto& successor = static_cast<Entry&>(*next);
-            live_.replace(leaving, successor);
-            successor.retain();
-            successor.list();
-        } else {
-            live_.erase(leaving);
-        }
-        return next;
+        if (live_.can_find(entry.key)) TableCore::list(entry);
     }
 
     /// How many keys are in flight.
     [[nodiscard]] std::size_t size() const noexcept { return live_.size(); }
-
-    /// Ends the group: everybody who waits gets operation_canceled, every run
-    /// that goes on is told, and completers find nothing more to do.
-    void close() {
-        struct Orphan {
-            Ref<FlightOf> flight;
-            bool running = false;
-            typename FlightOf::Start unused_start;
-        };
-        this->closed = true;
-        std::vector<Orphan> orphans;  // held, so that what user code drops below destroys no flight under us
-        for (FlightOf* flight = this->flights.front(); flight; flight = this->flights.after(*flight)) {
-            Orphan& orphan = orphans.emplace_back();
-            orphan.flight = Ref<FlightOf>(flight);
-            if (flight->listed()) flight->release();
-            orphan.running = flight->orphan(orphan.unused_start);
-        }
-        live_.clear();
-        for (Orphan& orphan : orphans) (void)orphan.flight->take_successor();
-        for (Orphan& orphan : orphans)
-            if (orphan.running) orphan.flight->request_cancel();
-    }
 
   private:
     KeyTable<Entry, Equal> live_;

@@ -98,11 +98,7 @@ class Group {
     }
 
     /// Ends one flight for everyone, forgotten ones included.
-    std::size_t cancel(FlightId id) {
-        for (Flight* flight = table_->flights.front(); flight; flight = table_->flights.after(*flight))
-            if (flight->id() == id && id != 0) return detail::Ref<Flight>(flight)->cancel_for_all();
-        return 0;
-    }
+    std::size_t cancel(FlightId id) { return table_->cancel(id); }
 
     /// Takes the live flight of `key` out of the table. Who waits for it still
     /// gets its landing; who asks from now on starts anew at once, even though
@@ -143,13 +139,13 @@ class Group {
             if (flight->listed() || flight->pending()) snapshot.emplace_back(flight);
         for (const auto& flight : snapshot)
             if (flight->listed() || flight->pending())
-                visit(std::as_const(static_cast<Entry&>(*flight).key), view(*flight));
+                visit(std::as_const(static_cast<Entry&>(*flight).key), view(static_cast<Entry&>(*flight)));
     }
 
   private:
     using Table = detail::FlightTable<Key, T, State, Hash, Equal>;
     using Entry = typename Table::Entry;
-    using Flight = detail::Flight<T, State>;
+    using Flight = detail::FlightCore;
 
     static constexpr bool kTransparent = requires {
         typename Hash::is_transparent;
@@ -167,7 +163,7 @@ class Group {
             return find(Key(key));
     }
 
-    static FlightView<State> view(Flight& flight) {
+    static FlightView<State> view(Entry& flight) {
         return {.id = flight.id(),
                 .waiters = flight.waiting(),
                 .requesters = flight.requesters(),
@@ -201,7 +197,7 @@ class Group {
     TicketOf lead(K&& key, std::size_t hash, Entry* predecessor, Start&& start, detail::FlightBase* asker,
                   const JoinOptions& options) {
         const detail::Ref<Table> table = table_;  // start may destroy the group
-        const auto flight = detail::make_flight<Entry, T, State>(*table, ++table->last_id, hash, std::forward<K>(key));
+        const auto flight = detail::make_flight<Entry>(*table, ++table->last_id, hash, std::forward<K>(key));
         TicketOf ticket = admit(*flight, true, asker, options);
         ++table->stats.flights;
         if (predecessor) {
@@ -209,29 +205,27 @@ class Group {
             return ticket;
         }
         table->list(*flight);
-        flight->run(std::forward<Start>(start));
+        flight->run_with(std::forward<Start>(start));
         return ticket;
     }
 
     template <class Start>
-    static typename Flight::Start to_keep(Start&& start) {
+    static Flight::Start to_keep(Start&& start) {
         if constexpr (requires { std::forward<Start>(start).own(); })
-            return typename Flight::Start(std::forward<Start>(start).own());
+            return Entry::kept(std::forward<Start>(start).own());
         else
-            return typename Flight::Start(std::forward<Start>(start));
+            return Entry::kept(std::forward<Start>(start));
     }
 
     TicketOf admit(Flight& flight, bool leader, detail::FlightBase* asker, const JoinOptions& options) {
         TicketOf ticket(flight.admit(leader));
-        if (asker) asker->wait_for(flight, ticket.place_->need_extras().edge);
-        if (options.stop.stop_possible())
-            ticket.place_->need_extras().stop.emplace(options.stop, detail::LeaveOnStop<T, State>{ticket.place_});
+        flight.bind(*ticket.place_, asker, options.stop);
         return ticket;
     }
 
     TicketOf refuse(std::exception_ptr error) {
         ++table_->stats.refusals;
-        const auto none = detail::make_flight<detail::KeylessFlight<T, State>, T, State>(*table_);
+        const auto none = detail::make_flight<detail::KeylessFlight<T, State>>(*table_);
         TicketOf ticket(none->admit(false));
         none->refuse(std::move(error));
         return ticket;

@@ -24,27 +24,24 @@ namespace coalesce::detail {
     return std::uint64_t{hash} * 0x9E3779B97F4A7C15u;
 }
 
-/// A table of Entry, which has members `hash`, `key` and `Entry* chain`.
-template <class Entry, class Equal>
-class KeyTable {
+/// What an entry is found by besides its key.
+struct KeyEntry {
+    explicit KeyEntry(std::size_t key_hash) noexcept : hash(key_hash) {}
+
+    const std::size_t hash;
+    KeyEntry* chain = nullptr;  // the next of its bucket; the table's
+};
+
+/// The table as far as it does not know what a key is, and so is compiled once.
+class KeyTableCore {
   public:
-    KeyTable() = default;
-    KeyTable(const KeyTable&) = delete;
-    KeyTable& operator=(const KeyTable&) = delete;
+    KeyTableCore() = default;
+    KeyTableCore(const KeyTableCore&) = delete;
+    KeyTableCore& operator=(const KeyTableCore&) = delete;
 
-    /// The entry of `key`, whose hash is `hash`, or null.
-    template <class K>
-    [[nodiscard]] Entry* find(std::size_t hash, const K& key) const {
-        if (size_ == 0) return nullptr;
-        for (Entry* entry = buckets_[bucket_of(hash)]; entry; entry = entry->chain)
-            if (entry->hash == hash && equal_(entry->key, key)) return entry;
-        return nullptr;
-    }
-
-    /// False for a key that no lookup would find again, such as a NaN.
-    template <class Key>
-    [[nodiscard]] bool can_find(const Key& key) const {
-        return static_cast<bool>(equal_(key, key));
+    /// The first of those whose hash falls into the bucket of `hash`, or null.
+    [[nodiscard]] KeyEntry* bucket(std::size_t hash) const noexcept {
+        return size_ == 0 ? nullptr : buckets_[bucket_of(hash)];
     }
 
     /// Makes room for one more, so that insert() cannot fail.
@@ -53,21 +50,21 @@ class KeyTable {
     }
 
     /// Adds an entry whose key is not there.
-    void insert(Entry& entry) noexcept {
-        Entry*& head = buckets_[bucket_of(entry.hash)];
+    void insert(KeyEntry& entry) noexcept {
+        KeyEntry*& head = buckets_[bucket_of(entry.hash)];
         entry.chain = head;
         head = &entry;
         ++size_;
     }
 
     /// Puts `entry`, of an equal key, in the place of `old`.
-    void replace(Entry& old, Entry& entry) noexcept {
+    void replace(KeyEntry& old, KeyEntry& entry) noexcept {
         entry.chain = old.chain;
         link_to(old) = &entry;
     }
 
     /// Takes this very entry out.
-    void erase(Entry& entry) noexcept {
+    void erase(KeyEntry& entry) noexcept {
         link_to(entry) = entry.chain;
         --size_;
         if (buckets_.size() > kFewestBuckets && size_ < buckets_.size() / 8) shrink();
@@ -88,20 +85,20 @@ class KeyTable {
         return static_cast<std::size_t>(spread(hash) >> shift_);
     }
 
-    [[nodiscard]] Entry*& link_to(Entry& entry) noexcept {
-        Entry** link = &buckets_[bucket_of(entry.hash)];
+    [[nodiscard]] KeyEntry*& link_to(KeyEntry& entry) noexcept {
+        KeyEntry** link = &buckets_[bucket_of(entry.hash)];
         while (*link != &entry) link = &(*link)->chain;
         return *link;
     }
 
     void rehash(std::size_t count) {
-        std::vector<Entry*> old(count, nullptr);
+        std::vector<KeyEntry*> old(count, nullptr);
         old.swap(buckets_);
         shift_ = 64 - std::countr_zero(count);
-        for (Entry* entry : old)
+        for (KeyEntry* entry : old)
             while (entry) {
-                Entry* next = entry->chain;
-                Entry*& head = buckets_[bucket_of(entry->hash)];
+                KeyEntry* next = entry->chain;
+                KeyEntry*& head = buckets_[bucket_of(entry->hash)];
                 entry->chain = head;
                 head = entry;
                 entry = next;
@@ -116,9 +113,30 @@ class KeyTable {
         }
     }
 
-    std::vector<Entry*> buckets_;
+    std::vector<KeyEntry*> buckets_;
     int shift_ = 64;
     std::size_t size_ = 0;
+};
+
+/// Finds an Entry, which is a KeyEntry with a member `key`.
+template <class Entry, class Equal>
+class KeyTable : public KeyTableCore {
+  public:
+    /// The entry of `key`, whose hash is `hash`, or null.
+    template <class K>
+    [[nodiscard]] Entry* find(std::size_t hash, const K& key) const {
+        for (KeyEntry* entry = bucket(hash); entry; entry = entry->chain)
+            if (entry->hash == hash && equal_(static_cast<Entry*>(entry)->key, key)) return static_cast<Entry*>(entry);
+        return nullptr;
+    }
+
+    /// False for a key that no lookup would find again, such as a NaN.
+    template <class Key>
+    [[nodiscard]] bool can_find(const Key& key) const {
+        return static_cast<bool>(equal_(key, key));
+    }
+
+  private:
     [[no_unique_address]] Equal equal_{};
 };
 

@@ -42,7 +42,7 @@ class [[nodiscard]] Ticket {
     /// leave() it is dropped.
     template <std::invocable<const Landing<T>&> Callback>
     void then(Callback&& callback) {
-        place_->flight().set_callback(*place_, std::forward<Callback>(callback));
+        static_cast<FlightOf&>(place_->flight()).set_callback(*place_, std::forward<Callback>(callback));
     }
 
     /// Stops waiting. The last one to leave cancels the run.
@@ -82,11 +82,11 @@ class [[nodiscard]] Ticket {
     [[nodiscard]] FlightId id() const noexcept { return place_->flight().id(); }
 
     /// What the run shares with its requesters; valid as long as the ticket.
-    [[nodiscard]] State& state() const noexcept { return place_->flight().state(); }
+    [[nodiscard]] State& state() const noexcept { return static_cast<FlightOf&>(place_->flight()).state(); }
 
     /// Whether the outcome of this ticket is decided. Its delivery may be yet to come.
     [[nodiscard]] bool landed() const noexcept {
-        return place_->flight().settled() || place_->is(detail::Waiter<T, State>::kCancelled);
+        return place_->flight().settled() || place_->is(detail::Waiter::kCancelled);
     }
 
     /// The flight, without its types.
@@ -98,9 +98,11 @@ class [[nodiscard]] Ticket {
     template <class, class, class, class, class>
     friend class Group;
 
-    explicit Ticket(detail::Waiter<T, State>* place) noexcept : place_(place) {}
+    using FlightOf = detail::Flight<T, State>;
 
-    detail::Waiter<T, State>* place_ = nullptr;
+    explicit Ticket(detail::Waiter* place) noexcept : place_(place) {}
+
+    detail::Waiter* place_ = nullptr;
 };
 
 }  // namespace coalesce

@@ -52,6 +52,13 @@ class UniqueFunction<R(Args...)> {
             hold<std::decay_t<F>>(std::forward<F>(callable));
     }
 
+    /// The same with a Callable that is made of `from`.
+    template <class Callable, class F>
+    void emplace_as(F&& from) {
+        if (operations_) std::abort();
+        hold<Callable>(std::forward<F>(from));
+    }
+
     UniqueFunction(UniqueFunction&& other) noexcept { take(other); }
 
     UniqueFunction& operator=(UniqueFunction&& other) noexcept {

@@ -13,7 +13,6 @@
 #pragma once
 
 #include <coalesce/flight/flight_ref.h>
-#include <coalesce/flight/landing.h>
 #include <coalesce/flight/spare_blocks.h>
 #include <coalesce/flight/unique_function.h>
 
@@ -29,32 +28,26 @@
 
 namespace coalesce::detail {
 
-template <class T, class State>
-class Flight;
-template <class T, class State>
+class FlightCore;
 struct Waiter;
 
 /// Leaves the flight when the requester's stop token says so.
-template <class T, class State>
 struct LeaveOnStop {
-    Waiter<T, State>* waiter;
+    Waiter* waiter;
     void operator()() const noexcept;
 };
 
 /// What only some requesters have.
-template <class T, class State>
 struct alignas(16) WaiterExtras {
-    explicit WaiterExtras(Flight<T, State>& of) noexcept : flight(&of) {}
+    explicit WaiterExtras(FlightCore& of) noexcept : flight(&of) {}
 
-    Flight<T, State>* flight;
+    FlightCore* flight;
     WaitEdge edge;
-    std::optional<std::stop_callback<LeaveOnStop<T, State>>> stop;
+    std::optional<std::stop_callback<LeaveOnStop>> stop;
 };
 
-template <class T, class State>
 struct Waiter : Links {
-    using FlightOf = Flight<T, State>;
-    using Extras = WaiterExtras<T, State>;
+    using Extras = WaiterExtras;
 
     enum Flag : std::uintptr_t {
         kTicket = 1,     // a ticket holds it, and through it the flight
@@ -64,13 +57,13 @@ struct Waiter : Links {
         kFlags = 15,
     };
 
-    explicit Waiter(FlightOf& of) noexcept : home_and_flags(word(&of)) {}
+    explicit Waiter(FlightCore& of) noexcept;
 
     [[nodiscard]] bool is(Flag flag) const noexcept { return (home_and_flags & flag) != 0; }
     void set(Flag flag) noexcept { home_and_flags |= flag; }
     void clear(Flag flag) noexcept { home_and_flags &= ~std::uintptr_t{flag}; }
 
-    [[nodiscard]] FlightOf& flight() const noexcept { return is(kExtras) ? *extras()->flight : *home<FlightOf>(); }
+    [[nodiscard]] FlightCore& flight() const noexcept { return is(kExtras) ? *extras()->flight : *home<FlightCore>(); }
 
     /// Null if it has none.
     [[nodiscard]] Extras* extras() const noexcept { return is(kExtras) ? home<Extras>() : nullptr; }
@@ -79,15 +72,9 @@ struct Waiter : Links {
         return *extras();
     }
     /// Ends the edge and the stop callback. Fine inside that stop callback.
-    void drop_extras() noexcept {
-        Extras* dropped = extras();
-        if (!dropped) return;
-        clear(kExtras);
-        move_to(dropped->flight, 0);
-        delete dropped;
-    }
+    void drop_extras() noexcept;
 
-    UniqueFunction<void(const Landing<T>&)> callback;
+    UniqueFunction<void(const void* landing)> callback;
 
   private:
     template <class Home>
@@ -109,23 +96,21 @@ struct Waiter : Links {
 };
 
 /// Memory for waiters: a free list over slabs that double up to 64 KiB.
-template <class T>
 class WaiterPool {
   public:
     WaiterPool() noexcept = default;
     WaiterPool(const WaiterPool&) = delete;
     WaiterPool& operator=(const WaiterPool&) = delete;
 
-    template <class... Args>
-    [[nodiscard]] T* make(Args&&... args) {
-        static_assert(sizeof(T) <= 48, "2,000,000 waiters are to fit in 64 bytes each");
-        void* place = kAddressSanitizer ? ::operator new(sizeof(T)) : take_place();
+    [[nodiscard]] Waiter* make(FlightCore& flight) {
+        static_assert(sizeof(Waiter) <= 48, "2,000,000 waiters are to fit in 64 bytes each");
+        void* place = kAddressSanitizer ? ::operator new(sizeof(Waiter)) : take_place();
         ++live_;
-        return ::new (place) T(std::forward<Args>(args)...);  // does not throw
+        return ::new (place) Waiter(flight);  // does not throw
     }
 
-    void free(T* waiter) noexcept {
-        waiter->~T();
+    void free(Waiter* waiter) noexcept {
+        waiter->~Waiter();
         if constexpr (kAddressSanitizer) return ::operator delete(waiter);
         Place* place = ::new (static_cast<void*>(waiter)) Place;
         place->next = free_;
@@ -137,7 +122,7 @@ class WaiterPool {
     union Place {
         Place() noexcept : next(nullptr) {}
         Place* next;
-        alignas(T) std::byte bytes[sizeof(T)];
+        alignas(Waiter) std::byte bytes[sizeof(Waiter)];
     };
 
     struct FreeSlab {
