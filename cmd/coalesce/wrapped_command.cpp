@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "wrapped_command.h"
 
-#include <coalesce/command/ancestry.h>
 #include <coalesce/command/title.h>
-#include <coalesce/engine/key_hash.h>
 #include <coalesce/kept/kept_flight.h>
 #include <coalesce/kept/store_place.h>
+#include <coalesce/meeting/identify.h>
 
 #include <fcntl.h>
 #include <poll.h>
@@ -102,26 +101,18 @@ std::variant<RunOptions, int> wrapped_command(std::string_view subcommand, Typed
         orders.command.surroundings = std::move(surroundings);
         return run;
     }
-    surroundings->identity = own_identity();  // the supervisor will be our child
-    orders.canonical_surroundings = canonical_surroundings(*surroundings, run.rules);
-    orders.canonical_words = words_of_key(orders.command.argv, orders.command.stdin_bytes, run.rules);
-    const CanonicalSurroundings canonical(orders.canonical_surroundings);
-    orders.key = key_hash({&canonical, orders.canonical_words});
+    identify(orders, std::move(surroundings), run.rules);
     if (typed.wish.anything() || subcommand != "run") {
-        orders.command.surroundings = surroundings;
-        orders.program = program_of(orders.command, surroundings->cwd);
-        orders.kept = KeptOrders{
-            .place = store_place(typed.cache_directory, surroundings->env, namespaces_in(surroundings->identity)),
-            .wish = typed.wish};
+        const Surroundings& own_now = *orders.command.surroundings;
+        orders.program = program_of(orders.command, orders.directory);
+        orders.kept =
+            KeptOrders{.place = store_place(typed.cache_directory, own_now.env, namespaces_in(own_now.identity)),
+                       .wish = typed.wish};
         bound_store(orders.kept->place, typed.ruled.rules);
     }
     orders.class_jobs = class_jobs_of(typed.ruled.rules);
     orders.dependencies = std::move(typed.dependencies);
     orders.state = std::move(*state);
-    orders.ancestry = ancestry_in(surroundings->env);
-    enter_flight(surroundings->env, orders.key);
-    orders.directory = std::exchange(surroundings->cwd, {});  // it is where we are: nothing to enter
-    orders.command.surroundings = std::move(surroundings);
     return run;
 }
 

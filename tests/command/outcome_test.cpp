@@ -50,13 +50,6 @@ TEST_CASE("B6: only an exit with 0 is a success", "[outcome]") {
     CHECK_FALSE(Outcome{}.success());
 }
 
-TEST_CASE("F3: an outcome is read from what waitpid stored", "[outcome]") {
-    CHECK(Outcome::from_wait_status(W_EXITCODE(7, 0)) == Outcome::exited(7));
-    CHECK(Outcome::from_wait_status(W_EXITCODE(0, SIGTERM)) == Outcome::signalled(SIGTERM));
-    CHECK(Outcome::from_wait_status(W_EXITCODE(0, SIGSEGV) | 0x80) == Outcome::signalled(SIGSEGV, true));
-    CHECK(Outcome::from_wait_status(W_STOPCODE(SIGSTOP)).kind == Outcome::Kind::lost);
-}
-
 TEST_CASE("R8: an outcome describes itself in a phrase", "[outcome]") {
     CHECK(Outcome::exited(3).describe() == "exit 3");
     CHECK(Outcome::signalled(SIGTERM).describe() == "killed by TERM");

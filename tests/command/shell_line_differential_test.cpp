@@ -96,7 +96,9 @@ std::optional<Seen> run(const std::string& path, const Words& argv, const Words&
     if (error != 0) return std::nullopt;
     int status = 0;
     if (::waitpid(pid, &status, 0) != pid) std::abort();
-    return Seen{Outcome::from_wait_status(status), out.content(), err.content()};
+    const Outcome outcome = WIFEXITED(status) ? Outcome::exited(WEXITSTATUS(status))
+                                              : Outcome::signalled(WTERMSIG(status), WCOREDUMP(status));
+    return Seen{outcome, out.content(), err.content()};
 }
 
 // A directory full of programs, and of things that only look like programs.

@@ -46,12 +46,6 @@ Outcome Outcome::refused(int errno_value, std::string reason) {
 Outcome Outcome::cancelled() { return {Kind::cancelled}; }
 Outcome Outcome::lost(std::string reason) { return {Kind::lost, 0, std::move(reason)}; }
 
-Outcome Outcome::from_wait_status(int wait_status) {
-    if (WIFEXITED(wait_status)) return exited(WEXITSTATUS(wait_status));
-    if (WIFSIGNALED(wait_status)) return signalled(WTERMSIG(wait_status), WCOREDUMP(wait_status));
-    return lost("the command neither exited nor was killed");
-}
-
 int Outcome::status() const {
     switch (kind) {
         case Kind::exited:

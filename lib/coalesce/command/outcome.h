@@ -37,8 +37,6 @@ struct Outcome {
     static Outcome refused(int errno_value, std::string reason);
     static Outcome cancelled();
     static Outcome lost(std::string reason);
-    /// From what waitpid() stored. A stopped or continued child has no outcome: lost.
-    static Outcome from_wait_status(int wait_status);
 
     /// 0–255 for exited, 128+N for signalled, 124 for timed_out, 127 for an exec
     /// that found nothing (ENOENT), 126 for any other failed exec, 125 for refused,

@@ -48,6 +48,12 @@ Outcome outcome_of(const siginfo_t& info) {
                                       : Outcome::signalled(info.si_status, info.si_code == CLD_DUMPED);
 }
 
+// The same, as waitpid() tells it of one that has ended.
+Outcome outcome_of(int status) {
+    return WIFEXITED(status) ? Outcome::exited(WEXITSTATUS(status))
+                             : Outcome::signalled(WTERMSIG(status), WCOREDUMP(status) != 0);
+}
+
 }  // namespace
 
 Child::Child(Loop& loop, Started started, Events events)
@@ -240,7 +246,7 @@ std::optional<Outcome> Child::outcome_now(bool keep) {
         if (gone == 0) return std::nullopt;
         if (gone == pid_) {
             reaped_ = true;
-            return Outcome::from_wait_status(status);
+            return outcome_of(status);
         }
     }
     const int error = errno;

@@ -42,6 +42,8 @@ class Message {
     [[nodiscard]] std::string object();
     /// The same and its newline.
     [[nodiscard]] std::string line();
+    /// The members alone, for an object that is written piece by piece.
+    [[nodiscard]] std::string members();
 
   private:
     void name(std::string_view name, std::string_view ending = {});

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <coalesce/protocol/rendering.h>
 
-#include <fmt/format.h>
-
 #include <array>
 #include <utility>
 
@@ -163,26 +161,14 @@ class JsonOutput {
     bool is_text_ = true;
 };
 
-void append_outcome(std::string& chunk, const RunResult& result, const Delivered& delivered) {
+void add_outcome(Message& message, const RunResult& result, const Delivered& delivered) {
     const Outcome& outcome = result.outcome;
-    const auto error = [&chunk](std::string_view code, std::string_view message) {
-        chunk += fmt::format(R"(,"error":{{"code":"{}","message":)", code);
-        append_json_string(chunk, message);
-        chunk += '}';
-    };
-    if (delivered.gave_up) {
-        chunk += fmt::format(R"("exit":{})", gave_up_status);
-        return error("gave_up", "gave up waiting");
-    }
+    if (delivered.gave_up) return (void)message.number("exit", gave_up_status).error("gave_up", "gave up waiting");
     if (outcome.kind == Outcome::Kind::signalled)
-        chunk += fmt::format(R"("signal":{})", outcome.code);
+        message.number("signal", outcome.code);
     else
-        chunk += fmt::format(R"("exit":{})", outcome.status());
-    if (const std::string_view code = code_of(outcome); !code.empty()) error(code, outcome.describe());
-}
-
-double seconds_since_epoch(std::chrono::system_clock::time_point time) {
-    return std::chrono::duration<double>(time.time_since_epoch()).count();
+        message.number("exit", outcome.status());
+    if (const std::string_view code = code_of(outcome); !code.empty()) message.error(code, outcome.describe());
 }
 
 class JsonRendering final : public ChunkRendering {
@@ -226,27 +212,32 @@ class JsonRendering final : public ChunkRendering {
                 step_ = Step::tail;
                 return true;
             case Step::tail:
-                chunk += fmt::format(R"(,"joined":{},"requesters":{},"started":{:.6f},"duration":{:.6f}}})",
-                                     delivered_.joined, delivered_.requesters, seconds_since_epoch(result_->started),
-                                     std::chrono::duration<double>(result_->duration).count());
-                chunk += '\n';
+                chunk += "," +
+                         Message()
+                             .flag("joined", delivered_.joined)
+                             .number("requesters", static_cast<std::int64_t>(delivered_.requesters))
+                             .seconds("started", result_->started.time_since_epoch())
+                             .seconds("duration", result_->duration)
+                             .members() +
+                         "}\n";
                 return false;
         }
         return false;
     }
 
     void append_head(std::string& chunk) const {
-        chunk += '{';
-        if (!delivered_.id.empty()) chunk += "\"id\":" + delivered_.id + ",";
-        chunk += "\"command\":";
-        append_json_string(chunk, delivered_.command);
-        chunk += ',';
-        append_outcome(chunk, *result_, delivered_);
+        Message head = message_to(delivered_.id);
+        head.text("command", delivered_.command);
+        add_outcome(head, *result_, delivered_);
+        chunk += "{" + head.members();
     }
 
     void open_output(std::string& chunk, Stream stream, const char* name) {
         output_.emplace(result_->spool, stream);
-        chunk += fmt::format(R"(,"{}{}":")", name, output_->is_text() ? "" : "_base64");
+        chunk.append(",\"")
+            .append(name)
+            .append(output_->is_text() ? std::string_view() : base64_ending)
+            .append("\":\"");
     }
 
     std::shared_ptr<const RunResult> result_;

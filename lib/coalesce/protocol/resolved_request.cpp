@@ -43,6 +43,7 @@ ResolvedRequest resolve(Request& request, const std::shared_ptr<const Surroundin
     rules.ignore_env.insert(rules.ignore_env.end(), request.ignore_env.begin(), request.ignore_env.end());
     rules.ignore_cwd = rules.ignore_cwd || request.ignore_cwd;
     rules.ignore_namespaces = rules.ignore_namespaces || request.ignore_namespaces;
+    rules.no_share = rules.no_share || request.no_share;
 
     ResolvedRequest resolved{.job = std::move(defaults)};
     Command& command = resolved.job.command;
@@ -79,8 +80,7 @@ ResolvedRequest resolve(Request& request, const std::shared_ptr<const Surroundin
                            request.ignore_cwd || request.ignore_namespaces;
     if (own_rules || command.surroundings != base)
         resolved.canonical_surroundings = canonical_surroundings(*command.surroundings, rules);
-    resolved.canonical_words = canonical_words(command.argv, command.stdin_bytes, rules);
-    if (rules.no_share || request.no_share) append_unshared(resolved.canonical_words);
+    resolved.canonical_words = words_of_key(command.argv, command.stdin_bytes, rules);
     return resolved;
 }
 
