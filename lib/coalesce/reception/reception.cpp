@@ -23,19 +23,6 @@ bool takes_output_as_it_comes(const Requester& requester) {
     return requester.output == Request::Output::stream || requester.output == Request::Output::fd;
 }
 
-// Whoever walks over many and sends to one may find others gone, so all are looked up before.
-template <class Wanted>
-std::vector<Requester*> requesters_of(const LiveFlight& flight, Wanted wanted) {
-    std::vector<Requester*> found;
-    for (Requester* one = flight.requesters.front(); one != nullptr; one = flight.requesters.after(*one))
-        if (wanted(*one)) found.push_back(one);
-    return found;
-}
-
-std::vector<Requester*> followers_of(const LiveFlight& flight) {
-    return requesters_of(flight, [](const Requester& one) { return one.waiting && one.following(); });
-}
-
 Delivered delivered(const Requester& requester, const Landing<RunResult>& landing) {
     const Retention* const retention = requester.ticket ? requester.ticket.state().retention.get() : nullptr;
     return {.id = requester.id,
@@ -60,9 +47,15 @@ void stop_output(Requester& requester) {
 }  // namespace
 
 Reception::Reception(Loop& loop, CommandExecutor& executor, Options options, Events events)
-    : loop_(loop), executor_(executor), options_(options), events_(std::move(events)) {
+    : loop_(loop),
+      executor_(executor),
+      options_(options),
+      events_(std::move(events)),
+      slow_readers_(loop, *this, options.stall, [this](LiveFlight& flight) {
+          if (events_.on_dropped) events_.on_dropped(flight);
+      }) {
     executor_.on_started([this](FlightId id) { started(id); });
-    executor_.on_stalled([this](FlightId id) { stalled(id); });
+    executor_.on_stalled([this](FlightId id) { slow_readers_.stalled(id); });
     executor_.on_landed([this](FlightId id) { forget(id); });
 }
 
@@ -309,7 +302,7 @@ bool Reception::keep(Requester& requester) {
     client.forget(requester);
     kept_.splice(kept_.end(), client.requesters, requester.place);
     requester.output = Request::Output::none;
-    if (flight->stalled) drain_or_refuse(requester);  // while its own reader is still there
+    if (flight->stalled) slow_readers_.drain_or_refuse(requester);  // while its own reader is still there
     if (requester.extras) loop_.post([relay = std::move(requester.extras->relay)] {});  // it may be on the stack
     --client.unanswered;
     served(client);
@@ -368,86 +361,16 @@ void Reception::cancel(LiveFlight& flight) {
 std::size_t Reception::joiners_of(FlightId id) {
     const LiveFlight* const flight = find(id);
     if (flight == nullptr || flight->waiting == 0) return 0;
-    return requesters_of(*flight, [](const Requester& one) { return one.waiting && one.joined; }).size();
+    return flight->those_who([](const Requester& one) { return one.waiting && one.joined; }).size();
 }
 
 void Reception::started(FlightId id) {
     LiveFlight* const flight = find(id);
     if (flight == nullptr) return;  // its leader is being entered
     if (events_.on_started) events_.on_started(*flight);
-    for (Requester* const requester : requesters_of(*flight, [](const Requester& one) {
-             return one.waiting && takes_output_as_it_comes(one) && !one.following();
-         }))
+    for (Requester* const requester : flight->those_who(
+             [](const Requester& one) { return one.waiting && takes_output_as_it_comes(one) && !one.following(); }))
         follow(*requester);
-}
-
-// Its output is past the replay limit, and nobody reads it. From here on nobody joins, so
-// that this is done once for a flight.
-void Reception::stalled(FlightId id) {
-    LiveFlight* const flight = find(id);
-    if (flight == nullptr) return;
-    if (!flight->progress) look_for_progress(*flight);
-    if (std::exchange(flight->stalled, true)) return;
-    loop_.post([this, id] {
-        const LiveFlight* const live = find(id);
-        if (live == nullptr || live->over) return;
-        for (Requester* const requester : requesters_of(*live, [](const Requester&) { return true; }))
-            drain_or_refuse(*requester);
-    });
-}
-
-// Who wanted the whole cannot get it any more; who wanted none of it needs none of it kept.
-void Reception::drain_or_refuse(Requester& requester) {
-    if (requester.output == Request::Output::whole) {
-        refuse(*requester.client, requester.id, "output_too_long",
-               "the output is longer than the replay limit; ask for a stream");
-        part(requester);  // which may then want none of it
-    }
-    if (requester.output != Request::Output::none || !requester.ticket) return;
-    auto& sink = requester.need_extras().sink;
-    if (sink) return;
-    const auto read_all = [&sink] {
-        while (const auto piece = sink->next()) sink->advance(piece->extent.length);
-    };
-    sink = std::make_unique<SpoolReader>(*requester.ticket.state().spool, SpoolReader::AtTheEnd{}, read_all);
-    read_all();
-}
-
-// One who reads nothing paces the run, which nobody can join any more: others who ask for
-// the same would wait for as long as it likes (SPEC F9).
-void Reception::look_for_progress(LiveFlight& flight) {
-    for (Requester* const requester : followers_of(flight)) requester->extras->read_before = requester->read_so_far();
-    if (!flight.progress) flight.progress.emplace(loop_);
-    flight.progress->in_background();
-    flight.progress->start(options_.stall,
-                           [this, id = flight.id] { loop_.post([this, id] { drop_the_stalled(id); }); });
-}
-
-void Reception::drop_the_stalled(FlightId id) {
-    LiveFlight* flight = find(id);
-    if (flight == nullptr || flight->over) return;
-    std::vector<Requester*> stalled = followers_of(*flight);
-    std::erase_if(stalled, [size = flight->run->spool->size()](const Requester* one) {
-        return one->read_so_far() != one->extras->read_before || one->extras->read_before == size;
-    });
-    if (flight->waiting > stalled.size() || another_waits_for(*flight))
-        for (Requester* const requester : stalled) {
-            if (events_.on_dropped) events_.on_dropped(*flight);
-            if (requester->extras->relay) requester->extras->relay->leave_to_requester();
-            refuse(*requester->client, requester->id, "stalled",
-                   "nothing was read for " + format_duration(options_.stall) + ", and others wait for " +
-                       requester->title());
-            part(*requester);
-        }
-    flight = find(id);
-    if (flight != nullptr && !flight->over) look_for_progress(*flight);
-}
-
-bool Reception::another_waits_for(const LiveFlight& flight) const {
-    return std::any_of(flights_.begin(), flights_.end(), [&flight](const auto& entry) {
-        const LiveFlight& other = entry.second;
-        return &other != &flight && other.hash == flight.hash && !other.over && other.waiting > 0;
-    });
 }
 
 // Called before the requesters are told, and also when there are none.

@@ -28,6 +28,7 @@
 #include <coalesce/reception/requester.h>
 #include <coalesce/reception/run_names.h>
 #include <coalesce/reception/shared_answer.h>
+#include <coalesce/reception/slow_readers.h>
 
 namespace coalesce {
 
@@ -124,11 +125,6 @@ class Reception {
     void follow(Requester& requester);
     void follow_kept(Requester& requester, const Landing<RunResult>& landing);
     void begin_output(Requester& requester, const std::shared_ptr<Spool>& spool);
-    void stalled(FlightId id);
-    void drain_or_refuse(Requester& requester);
-    void look_for_progress(LiveFlight& flight);
-    void drop_the_stalled(FlightId id);
-    [[nodiscard]] bool another_waits_for(const LiveFlight& flight) const;
     void forget(FlightId id);
     void forget_unstarted(FlightId id);
     void landed(Requester& requester, const Landing<RunResult>& landing);
@@ -148,6 +144,7 @@ class Reception {
     Events events_;
     const RunNames names_;
     SharedAnswer shared_answer_;
+    SlowReaders slow_readers_;
     std::unordered_map<FlightId, LiveFlight> flights_;
     std::list<std::unique_ptr<Client>> clients_;
     std::list<Requester> kept_;  // whoever asked is gone, and wanted the run to go on

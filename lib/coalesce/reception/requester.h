@@ -21,6 +21,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include <coalesce/engine/command_executor.h>
 #include <coalesce/io/watch.h>
@@ -126,6 +127,15 @@ struct LiveFlight {
     bool stalled = false;           ///< its output went past the replay limit: those who want the whole have been told
     bool over = false;              ///< it has landed
     std::optional<Timer> progress;  ///< once it was stalled: until it is looked who has read nothing
+
+    /// Whoever walks over many and sends to one may find others gone, so all are looked up before.
+    template <class Wanted>
+    [[nodiscard]] std::vector<Requester*> those_who(Wanted wanted) const {
+        std::vector<Requester*> found;
+        for (Requester* one = requesters.front(); one != nullptr; one = requesters.after(*one))
+            if (wanted(*one)) found.push_back(one);
+        return found;
+    }
 };
 
 }  // namespace coalesce
