@@ -59,7 +59,7 @@ class Case:
 
 STALL = ("--replay-limit", str(REPLAY), "--stall", "0.2")
 NO_REQUEST = ("not JSON: *", "a wrapper's flight takes join, signal, keep, status, key, waiters and cancel")
-UNKNOWN_OP = ('"op" must be ping, status, stats, watch, cancel, leave or signal, not "fly"', NO_REQUEST[1])
+UNKNOWN_OP = ('"op" must be *', NO_REQUEST[1])
 
 CASES = [
     Case("F1 two who ask share one run",
