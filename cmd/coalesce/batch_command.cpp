@@ -14,6 +14,7 @@
 #include "commands.h"
 #include "complain.h"
 #include "options.h"
+#include "wrapped_command.h"
 
 namespace coalesce {
 namespace {
@@ -46,6 +47,10 @@ int batch_command(int argc, char** argv) {
     options.terminal = terminal_of(typed.terminal);
     options.format = typed.tag ? Format::tagged : typed.format == "json" ? Format::json : Format::text;
     if (auto opened = open_input(typed.input, options); !opened) return fail("cannot " + opened.error().message());
+    if (auto checked = check(options.wish); !checked) return misuse("batch", checked.error().message());
+    if (options.rules.no_share) options.wish = {};            // nor with who comes later
+    const char* const place = std::getenv("COALESCE_PLACE");  // where it would meet, if it met anybody
+    options.make_refresh_program = own_refresh_program(place != nullptr ? place : "");
     if (options.read_ahead == 0) options.read_ahead = 1;
     options.executor.in_child = allow_many_descriptors();
     ClassTurns turns(place_of_classes);

@@ -21,6 +21,7 @@ int batch_command(int argc, char** argv);
 int run_command(int argc, char** argv);
 int cache_command(int argc, char** argv);
 int rules_command(int argc, char** argv);
+int refresh_command(int argc, char** argv);
 int serve_command(int argc, char** argv);
 int key_command(int argc, char** argv);
 int status_command(int argc, char** argv);

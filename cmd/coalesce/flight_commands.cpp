@@ -12,7 +12,7 @@
 #include <coalesce/meeting/ask.h>
 #include <coalesce/meeting/kept_answer.h>
 #include <coalesce/meeting/meeting_places.h>
-#include <coalesce/meeting/savings.h>
+#include <coalesce/kept/savings.h>
 
 #include <poll.h>
 #include <unistd.h>

@@ -2,6 +2,7 @@
 // coalesce: finds the subcommand, runs it, exits.
 
 #include <coalesce/flight/spare_blocks.h>
+#include <coalesce/meeting/refresh_orders.h>
 #include "versions.h"
 
 #include <unistd.h>
@@ -57,6 +58,7 @@ int dispatch(int argc, char** argv) {
         char* words[] = {argv[2], help, nullptr};
         return named->run(2, words);
     }
+    if (argc == 2 && first == refresh_subcommand) return refresh_command(argc - 1, argv + 1);
     const bool nothing_asked = argc == 1 && ::isatty(STDIN_FILENO) != 0;
     if (first == "--help" || first == "-h" || first == "help" || nothing_asked)
         return print(general_help(command_texts()));

@@ -2,7 +2,7 @@
 // What `coalesce stats` knows, as OpenMetrics 1.0 text: for Prometheus and what reads its format.
 #pragma once
 
-#include <coalesce/meeting/savings.h>
+#include <coalesce/kept/savings.h>
 #include <coalesce/protocol/message.h>
 
 #include <optional>

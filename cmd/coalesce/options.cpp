@@ -218,7 +218,7 @@ void define_batch(CommandLine& line, TypedBatch& typed) {
     line.flag(
         "--json", [&batch](bool) { batch.input = BatchOptions::Input::json; },
         "Each line is a JSON request.\n"
-        "The fields are those of the socket protocol: argv or line, cwd, env, stdin, key, scope, fresh, timeout, "
+        "The fields are those of the socket protocol: argv or line, cwd, env, stdin, key, scope, fresh, ttl, timeout, "
         "wait, output and id. A malformed line is reported with its number and counts as a failed request; the "
         "others run.");
     define_jobs(line, batch.executor.jobs, "The default is the number of processors.");
@@ -275,6 +275,7 @@ void define_batch(CommandLine& line, TypedBatch& typed) {
                 "command, exit or signal, end (why, if it failed), joined, requesters, attempts, requested and started "
                 "(seconds since the epoch), waited and run_time (seconds), stdout_bytes, stderr_bytes.");
     line.option("--html", "FILE", filled(batch.html), "Write the timeline to FILE, one HTML page.");
+    define_retention(line, batch.wish, batch.cache_directory);
     line.flag("--dry-run", batch.dry_run,
               "Only list distinct commands and their counts.\n"
               "What differs besides the words, such as the directory of a JSON request, is told behind them.");
@@ -417,6 +418,9 @@ void define_serve(CommandLine& line, TypedServe& typed) {
                 "With an error, and only while others wait for the same command. The default is 60 seconds.");
     line.option("--spool-dir", "DIR", filled(server.executor.spool.store.directory),
                 "Keep large output in DIR, not in memory.");
+    define_cache_directory(line, server.cache_directory,
+                           "Keep results in DIR.\n"
+                           "Of requests that ask for it. The default is that of run, for the server's user.");
     line.option("--log-level", "LEVEL", choice(server.log_level, argument_text("LEVEL")),
                 "Log debug, info, warning, error or off.\n"
                 "The default is info.");

@@ -10,6 +10,7 @@
 #include "commands.h"
 #include "complain.h"
 #include "options.h"
+#include "wrapped_command.h"
 
 namespace coalesce {
 int serve_command(int argc, char** argv) {
@@ -31,6 +32,7 @@ int serve_command(int argc, char** argv) {
         return places ? places->for_classes() : places.error();
     });
     options.executor.turnstile = &turns;
+    options.make_refresh_program = own_refresh_program(typed.place);
     options.executor.in_child = allow_many_descriptors();
     auto ended = serve(std::move(options));
     return ended ? *ended : fail("cannot " + ended.error().message());

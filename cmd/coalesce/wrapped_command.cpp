@@ -5,6 +5,7 @@
 #include <coalesce/kept/kept_flight.h>
 #include <coalesce/kept/store_place.h>
 #include <coalesce/meeting/identify.h>
+#include <coalesce/meeting/refresh_orders.h>
 
 #include <fcntl.h>
 #include <poll.h>
@@ -20,23 +21,6 @@
 
 namespace coalesce {
 namespace {
-
-Result<std::string> read_to_end(int fd) {
-    std::string bytes;
-    char block[16384];  // on the stack, which may be small
-    while (true) {
-        const ssize_t got = ::read(fd, block, sizeof block);
-        if (got < 0 && errno == EINTR) continue;
-        if (got < 0 && errno == EAGAIN) {  // somebody made it non-blocking, and the writer is late
-            pollfd ready{.fd = fd, .events = POLLIN, .revents = 0};
-            ::poll(&ready, 1, -1);
-            continue;
-        }
-        if (got < 0) return system_error_now("read standard input");
-        if (got == 0) return bytes;
-        bytes.append(block, static_cast<std::size_t>(got));
-    }
-}
 
 // What the command depends on, as it is now; the list is read once.
 Result<TreeState> state_of(TypedCommand& typed) {
@@ -58,6 +42,31 @@ void add_states_to_scope(KeyRules& rules) {
 }
 
 }  // namespace
+
+Result<std::string> read_to_end(int fd) {
+    std::string bytes;
+    char block[16384];  // on the stack, which may be small
+    while (true) {
+        const ssize_t got = ::read(fd, block, sizeof block);
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0 && errno == EAGAIN) {  // somebody made it non-blocking, and the writer is late
+            pollfd ready{.fd = fd, .events = POLLIN, .revents = 0};
+            ::poll(&ready, 1, -1);
+            continue;
+        }
+        if (got < 0) return system_error_now("read standard input");
+        if (got == 0) return bytes;
+        bytes.append(block, static_cast<std::size_t>(got));
+    }
+}
+
+MakeRefreshProgram own_refresh_program(std::string place) {
+    auto own = own_surroundings();
+    if (!own) return {};
+    return [env = std::move(own->env), place = std::move(place)](const RefreshOrders& orders) {
+        return refresh_program(orders, env, place);
+    };
+}
 
 Result<StorePlace> own_store_place(const std::string& named, const Rules& rules) {
     auto own = own_surroundings();
@@ -94,9 +103,13 @@ std::variant<RunOptions, int> wrapped_command(std::string_view subcommand, Typed
     if (!state) return fail("cannot " + state.error().message());
     for (const TreeState::Part& part : state->parts())
         run.rules.states.emplace_back(part.name, hexadecimal(part.digest));
-    if (!run.socket.empty()) {  // the server decides what is the same, and keeps nothing
-        if (typed.wish.warm) return misuse(subcommand, "--warm is for what is kept, and a server keeps nothing");
-        if (run.verbose && typed.wish.keeps()) fail("not kept: a server keeps nothing");
+    if (!run.socket.empty()) {                                  // the server decides what is the same, and keeps
+        if (!run.rules.states.empty() && typed.wish.keeps()) {  // but could not look at them again (SPEC T10)
+            if (typed.wish.warm) return misuse(subcommand, "--warm: a server keeps nothing that depends on files");
+            if (run.verbose) fail("not kept: a server keeps nothing that depends on files");
+            typed.wish = {.max_age = typed.wish.max_age, .fresh = typed.wish.fresh};
+        }
+        run.wish = typed.wish;
         add_states_to_scope(run.rules);
         orders.command.surroundings = std::move(surroundings);
         return run;

@@ -15,6 +15,12 @@ namespace coalesce {
 /// status when that is the end of it: a mistake that has been explained.
 [[nodiscard]] std::variant<RunOptions, int> wrapped_command(std::string_view subcommand, TypedCommand typed);
 
+/// All of it, also of a pipe that others have made non-blocking.
+[[nodiscard]] Result<std::string> read_to_end(int fd);
+
+/// How a batch or a server has stale results refreshed, in the meeting place that the user named.
+[[nodiscard]] MakeRefreshProgram own_refresh_program(std::string place);
+
 /// The store that this process's requests look at; `named` is its directory, empty: the user's own.
 [[nodiscard]] Result<StorePlace> own_store_place(const std::string& named, const Rules& rules);
 

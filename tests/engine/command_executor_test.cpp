@@ -775,12 +775,16 @@ struct Memory final : Retention {
         log += "find ";
         return result;
     }
-    void keep(const std::shared_ptr<const RunResult>& told) noexcept override {
+    void keep(const std::shared_ptr<const RunResult>& told, UniqueFunction<void()> done) override {
         // Whoever asks when it is told must find it: so it is told while the key is taken.
         log += executor.flights().empty() ? "keep-too-late " : "keep ";
         result = told;
+        if (later_on) return later.push_back(std::move(done));
+        done();
     }
     CommandExecutor& executor;
+    bool later_on = false;  // it answers when it is told to
+    std::vector<UniqueFunction<void()>> later;
     std::shared_ptr<const RunResult> result;
     std::string log;
 };
@@ -806,6 +810,28 @@ TEST_CASE("T13: a result is told before its key is free, and served without a pr
     CHECK(served.out() == "out\n");
     CHECK(served.result().outcome == Outcome::exited(3));
     CHECK(room.executor.flights().empty());
+}
+
+TEST_CASE("T13: keeping may take its time: until then nobody is told, joins, or has the place", "[executor]") {
+    Room room({.jobs = 1});
+    const auto memory = std::make_shared<Memory>(room.executor);
+    memory->later_on = true;
+    const auto kept = [&](Job& job) { job.retention = memory; };
+    const std::string line = "echo run >>runs; echo out";
+    Requester& first = room.ask(line, {}, kept);
+    Requester& other = room.ask("echo other >>runs");
+    room.run();
+    REQUIRE(memory->later.size() == 1);
+    CHECK(first.results.empty());
+    CHECK(other.results.empty());
+    CHECK(room.read("runs") == "run\n");
+    Requester& late = room.ask(line, {}, kept);  // not served by a run that was over when it came
+    memory->later.front()();
+    memory->later_on = false;
+    room.run();
+    CHECK(first.out() == "out\n");
+    CHECK(late.out() == "out\n");
+    CHECK(room.read("runs") == "run\nother\n");
 }
 
 TEST_CASE("T1: a flight without a retention runs each time", "[executor]") {

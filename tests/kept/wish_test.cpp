@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // What a request asks of what is kept, decided without a clock (SPEC T2–T7, T20).
-#include <coalesce/kept/wish.h>
+#include <coalesce/kept/verdict.h>
 
 #include "../catch.h"
 

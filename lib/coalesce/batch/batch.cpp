@@ -15,6 +15,7 @@
 #include <coalesce/batch/dry_run.h>
 #include <coalesce/batch/intake.h>
 #include <coalesce/batch/ledger.h>
+#include <coalesce/batch/lookups.h>
 #include <coalesce/batch/once.h>
 #include <coalesce/batch/progress.h>
 #include <coalesce/batch/results.h>
@@ -67,7 +68,7 @@ RunResult unfinished(const RunTicket& ticket) {
 // how many there may be, and when all of it stops.
 class Batch {
   public:
-    Batch(BatchOptions options, Surroundings own, Ledger ledger, std::optional<EarlierJobs> earlier);
+    Batch(BatchOptions options, Surroundings own, StorePlace store, Ledger ledger, std::optional<EarlierJobs> earlier);
     BatchEnd run();
 
   private:
@@ -88,7 +89,11 @@ class Batch {
     void refused(const Intake::Refused& refused);
     void input_over(const std::optional<Error>& error);
 
+    void answered(Intake::Asking&& asking, Requester requester, std::shared_ptr<const RunResult> kept);
+    void ask(Intake::Asking&& asking, Requester requester);
+    void not_written(const std::string& words);
     [[nodiscard]] RunTicket submit(Intake::Asking& asking);
+    [[nodiscard]] RunTicket submit_job(Intake::Asking& asking);
     [[nodiscard]] Job job_of_line(std::string line);
     void wait_for(RunTicket ticket, const Intake::Asking& asking, Requester requester);
     void give_up(std::uint64_t sequence, bool joined);
@@ -123,6 +128,9 @@ class Batch {
     std::vector<std::unique_ptr<SignalWatch>> signals_;
     Insistence insistence_;
     std::optional<DryRun> dry_run_;
+    KeptDesk desk_;
+    Lookups lookups_;
+    std::string not_written_;  // what was said of it
 
     std::unordered_map<FlightId, Leader> leaders_;        // who led each live flight
     std::unordered_map<std::uint64_t, Waiting> waiting_;  // all, where more is remembered of them
@@ -135,7 +143,8 @@ class Batch {
     bool reader_gone_ = false;
 };
 
-Batch::Batch(BatchOptions options, Surroundings own, Ledger ledger, std::optional<EarlierJobs> earlier)
+Batch::Batch(BatchOptions options, Surroundings own, StorePlace store, Ledger ledger,
+             std::optional<EarlierJobs> earlier)
     : options_(std::move(options)),
       executor_(loop_, options_.executor),
       orphans_(loop_, [this](pid_t pid) { return executor_.is_own(pid); }),
@@ -152,6 +161,15 @@ Batch::Batch(BatchOptions options, Surroundings own, Ledger ledger, std::optiona
                    executor_.start_no_more();
                },
                [this](const std::optional<Error>& error) { input_over(error); }}),
+      desk_(loop_, executor_.spool_limits(),
+            {.place = std::move(store),
+             .make_refresh_program = options_.make_refresh_program,
+             .in_child = options_.executor.in_child},
+            {.on_not_written = [this](const std::string& words) { not_written(words); }}),
+      lookups_(desk_,
+               [this](Intake::Asking&& asking, Requester requester, std::shared_ptr<const RunResult> kept) {
+                   answered(std::move(asking), std::move(requester), std::move(kept));
+               }),
       halt_(options_.halt),
       knows_enough_(!halt_.counts_requests()) {
     if (options_.executor.guard != nullptr) guarded_.emplace(loop_, *options_.executor.guard);
@@ -190,6 +208,24 @@ void Batch::asked(Intake::Asking&& asking) {
         requester->id = std::move(asking.id);
         requester->with_output = asking.with_output;
     }
+    if (asking.wish.reads() || asking.wish.warm) {
+        if (!asking.job) asking.job = intake_.job_of_line(std::string(asking.command));
+        lookups_.look(std::move(asking), std::move(requester));
+        return throttle();
+    }
+    ask(std::move(asking), std::move(requester));
+}
+
+// The store has been asked about it.
+void Batch::answered(Intake::Asking&& asking, Requester requester, std::shared_ptr<const RunResult> kept) {
+    if (!kept) return ask(std::move(asking), std::move(requester));
+    if (options_.once && kept->kept) once_.remember(asking.key, kept);
+    const Outcome outcome = kept->outcome;
+    end_without_run({.sequence = asking.sequence, .result = std::move(kept), .requester = std::move(requester)},
+                    outcome);
+}
+
+void Batch::ask(Intake::Asking&& asking, Requester requester) {
     if (auto result = options_.once && !asking.fresh ? once_.find(asking.key) : nullptr) {
         const Outcome outcome = result->outcome;
         end_without_run({.sequence = asking.sequence,
@@ -223,6 +259,19 @@ void Batch::input_over(const std::optional<Error>& error) {
 }
 
 RunTicket Batch::submit(Intake::Asking& asking) {
+    if (!asking.wish.anything()) return submit_job(asking);
+    if (!asking.job) asking.job = intake_.job_of_line(std::string(asking.command));
+    asking.fresh = !may_join(asking.wish, executor_.flights().find_state(KeyView(asking.key)), now());
+    const auto keeper = desk_.keeper(question_of(asking));
+    RunTicket ticket = submit_job(asking);
+    if (!keeper || ticket.landed()) return ticket;
+    std::shared_ptr<Retention>& retention = ticket.state().retention;
+    if (options_.once && !retention) retention = once_.keeper(Key(asking.key), !asking.fresh);
+    KeptDesk::share(options_.once ? OnceMemory::behind(*retention) : retention, keeper);
+    return ticket;
+}
+
+RunTicket Batch::submit_job(Intake::Asking& asking) {
     if (!asking.job)
         return executor_.submit(
             asking.key, [this, line = std::string(asking.command)]() mutable { return job_of_line(std::move(line)); });
@@ -305,7 +354,8 @@ void Batch::landed(std::uint64_t sequence, bool joined, const Landing<RunResult>
 
 // It was refused, gave up, or found a result.
 void Batch::end_without_run(Results::End end, const Outcome& outcome) {
-    const bool enough = halt_.request_over(outcome);
+    const bool stands_for_a_run = end.result->kept && !end.joined;
+    const bool enough = stands_for_a_run ? halt_.run_over(outcome, 1) : halt_.request_over(outcome);
     results_.add(std::move(end));
     throttle();
     if (enough) halt();
@@ -336,8 +386,8 @@ void Batch::forget(FlightId run) {
 // Reads on while there is room for what is read, and lets commands start while
 // their results find a way out.
 void Batch::throttle() {
-    const bool full = executor_.counts().queued >= options_.read_ahead || waiting_bytes_ >= waiting_bytes_max ||
-                      results_.waiting() >= undelivered_max;
+    const bool full = executor_.counts().queued + lookups_.count() >= options_.read_ahead ||
+                      waiting_bytes_ >= waiting_bytes_max || results_.waiting() >= undelivered_max;
     if (!intake_.reading() || full) knows_enough_ = true;
     // Never when nothing runs: the result that all others wait for may be yet to start.
     executor_.hold(!knows_enough_ || (results_.backlog_bytes() > backlog_bytes_max && executor_.counts().running > 0));
@@ -397,6 +447,16 @@ void Batch::abandon() {
         std::move(waiting.ticket).detach();
     }
     waiting_.clear();
+    lookups_.abandon([this](const BatchRequester& requester) {
+        results_.abandon(
+            requester, {.outcome = Outcome::cancelled(), .title = title(requester.command), .requested = requester.at},
+            false);
+    });
+}
+
+// Of a full disk one line says enough (SPEC T15).
+void Batch::not_written(const std::string& words) {
+    if (std::exchange(not_written_, words) != words) progress_.complain(words);
 }
 
 ProgressFacts Batch::progress() const {
@@ -412,8 +472,9 @@ ProgressFacts Batch::progress() const {
 std::string Batch::closing_words() const {
     const BatchSummary sums = results_.summary();
     const auto passed_over = intake_.passed_over();
-    return fmt::format("{} requests, {} runs, {} shared, {} failed, {}{} in all, {} saved", sums.requests, sums.runs,
-                       sums.shared, sums.failed, passed_over ? fmt::format("{} skipped, ", *passed_over) : "",
+    const std::string kept = sums.kept > 0 ? fmt::format("{} kept, ", sums.kept) : "";
+    return fmt::format("{} requests, {} runs, {} shared, {}{} failed, {}{} in all, {} saved", sums.requests, sums.runs,
+                       sums.shared, kept, sums.failed, passed_over ? fmt::format("{} skipped, ", *passed_over) : "",
                        format_duration(sums.wall), format_duration(sums.saved));
 }
 
@@ -456,7 +517,8 @@ Result<BatchEnd> run_batch(BatchOptions options) {
                                 .joblog_goes_on = options.joblog_goes_on || options.resume,
                                 .input_fd = options.input_fd});
     if (!ledger) return ledger.error();
-    return Batch(std::move(options), std::move(*own), std::move(*ledger), std::move(earlier)).run();
+    StorePlace store = store_place(options.cache_directory, own->env, namespaces_in(own->identity));
+    return Batch(std::move(options), std::move(*own), std::move(store), std::move(*ledger), std::move(earlier)).run();
 }
 
 }  // namespace coalesce

@@ -9,6 +9,7 @@
 
 #include <coalesce/command/key.h>
 #include <coalesce/command/result.h>
+#include <coalesce/command/wish.h>
 
 #include <chrono>
 #include <optional>
@@ -17,6 +18,7 @@
 #include <coalesce/batch/halt.h>
 #include <coalesce/batch/joblog.h>
 #include <coalesce/engine/command_executor.h>
+#include <coalesce/kept/refreshes.h>
 #include <coalesce/protocol/rendering.h>
 
 namespace coalesce {
@@ -34,7 +36,10 @@ struct BatchOptions {
     bool once = false;     ///< each distinct line once for the whole input
     bool dry_run = false;  ///< list the distinct commands and their counts
     bool verbose = false;
-    std::optional<bool> progress;  ///< unset: when stderr is a terminal and the output goes elsewhere
+    std::optional<bool> progress;             ///< unset: when stderr is a terminal and the output goes elsewhere
+    Wish wish;                                ///< of what is kept, where a request has none of its own
+    std::string cache_directory;              ///< that the user named
+    MakeRefreshProgram make_refresh_program;  ///< how a stale result is refreshed
     CommandExecutor::Options executor;
     KeyRules rules;
     std::optional<std::chrono::milliseconds> timeout;

@@ -34,7 +34,7 @@ class Halt {
     /// Whether it matters how many requests a run had.
     [[nodiscard]] bool counts_requests() const noexcept { return rule_ && rule_->percent; }
 
-    /// A run is over, for so many requests. True: stop, and so in the others.
+    /// A run is over, or a kept result stands for one, for so many requests. True: stop, and so in the others.
     [[nodiscard]] bool run_over(const Outcome& outcome, std::uint64_t requests);
     /// A request that no run has ended: it was refused, gave up, or found a result.
     [[nodiscard]] bool request_over(const Outcome& outcome);

@@ -56,7 +56,11 @@ void Intake::take_line(std::uint64_t sequence, std::string_view line) {
     words_.clear();
     append_words(words_, line);
     if (options_.rules.no_share) append_unshared(words_);
-    events_.on_request({.sequence = sequence, .key = {canonical_, words_}, .command = line, .job_bytes = line.size()});
+    events_.on_request({.sequence = sequence,
+                        .key = {canonical_, words_},
+                        .command = line,
+                        .job_bytes = line.size(),
+                        .wish = options_.wish});
 }
 
 void Intake::take_request(std::uint64_t sequence, Request request) {
@@ -77,6 +81,7 @@ void Intake::take_request(std::uint64_t sequence, Request request) {
                         .job_bytes = words.size() + (input ? input->size() : 0),
                         .id = std::move(request.id),
                         .fresh = request.fresh,
+                        .wish = wish_of(request),
                         .with_output = request.output == Request::Output::whole,
                         .patience = request.wait,
                         .job = std::move(resolved.job)});
@@ -112,6 +117,14 @@ bool Intake::passes_over(std::uint64_t sequence, std::string_view command) {
 
 std::optional<std::uint64_t> Intake::passed_over() const {
     return earlier_ ? std::optional(passed_over_) : std::nullopt;
+}
+
+// Its own, or else the whole batch's: of two halves nobody could say what they come to.
+Wish Intake::wish_of(const Request& request) const {
+    if (request.no_share) return {};
+    Wish wish = request.own_wish ? request.wish : options_.wish;
+    wish.fresh = request.fresh;
+    return wish;
 }
 
 Job Intake::job_defaults() const {

@@ -37,9 +37,24 @@ class Intake {
         std::size_t job_bytes;     ///< about the size of what is to be run
         std::string id{};          ///< the client's, as JSON text; empty: none
         bool fresh = false;
+        Wish wish{};  ///< of what is kept
         bool with_output = true;
         std::optional<std::chrono::milliseconds> patience{};
         std::optional<Job> job{};  ///< unset for a line: job_of_line() makes it, where it is led
+
+        /// The same, pointing to these.
+        [[nodiscard]] Asking with(const Key& owned, std::string_view command_owned) && {
+            return {.sequence = sequence,
+                    .key = {owned.surroundings, owned.words},
+                    .command = command_owned,
+                    .job_bytes = job_bytes,
+                    .id = std::move(id),
+                    .fresh = fresh,
+                    .wish = wish,
+                    .with_output = with_output,
+                    .patience = patience,
+                    .job = std::move(job)};
+        }
     };
     /// A line that is no request.
     struct Refused {
@@ -88,6 +103,7 @@ class Intake {
     [[nodiscard]] bool passes_over(std::uint64_t sequence, std::string_view command);
     void append_words(std::string& words, std::string_view line) const;
     [[nodiscard]] Job job_defaults() const;
+    [[nodiscard]] Wish wish_of(const Request& request) const;
 
     const BatchOptions& options_;
     const std::optional<EarlierJobs> earlier_;

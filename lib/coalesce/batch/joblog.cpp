@@ -69,9 +69,12 @@ std::string joblog_row(const RequestRecord& record) {
     const bool signalled = outcome.kind == Outcome::Kind::signalled;
     const int exit = ended_by_us ? -1 : signalled ? 0 : outcome.status();
     const int signal = ended_by_us ? SIGTERM : signalled ? outcome.code : 0;
+    // What was kept was served when it was asked for, in no time.
+    const auto started = record.kept ? record.requested : record.started;
+    const auto ran = record.kept ? std::chrono::nanoseconds(0) : record.run_time;
     return fmt::format("{}\t:\t{:.3f}\t{:10.3f}\t0\t{}\t{}\t{}\t{}\n", record.sequence,
-                       seconds(record.started.time_since_epoch()), seconds(record.run_time), record.stdout_bytes, exit,
-                       signal, title(record.command));
+                       seconds(started.time_since_epoch()), seconds(ran), record.stdout_bytes, exit, signal,
+                       title(record.command));
 }
 
 Result<EarlierJobs> EarlierJobs::read(const std::string& path, Skip skip) {

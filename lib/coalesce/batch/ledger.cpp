@@ -11,6 +11,7 @@
 #include <vector>
 
 #include <coalesce/batch/joblog.h>
+#include <coalesce/protocol/answer.h>
 #include <coalesce/protocol/message.h>
 
 namespace coalesce {
@@ -59,6 +60,7 @@ std::string report_line(const RequestRecord& record, const std::string& key) {
     else
         line.number("exit", outcome.status());
     if (!outcome.success()) line.text("end", outcome.describe());
+    if (record.kept) line.raw("kept", kept_facts(*record.kept).object());
     return line.flag("joined", record.joined)
         .number("requesters", static_cast<std::int64_t>(record.requesters))
         .number("attempts", record.attempts)

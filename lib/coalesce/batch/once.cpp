@@ -14,11 +14,15 @@ class OnceMemory::Keeper final : public Retention {
     }
 
     // The first one stays: those who came for it were told that it is the line's result.
-    void keep(const std::shared_ptr<const RunResult>& result) noexcept override {
+    void keep(const std::shared_ptr<const RunResult>& result, UniqueFunction<void()> done) override {
         if (result->outcome.kind != Outcome::Kind::cancelled) memory_.results_.emplace(std::move(key_), result);
+        if (behind_) return behind_->keep(result, std::move(done));
+        done();
     }
 
   private:
+    friend OnceMemory;
+    std::shared_ptr<Retention> behind_;
     OnceMemory& memory_;
     Key key_;
     const bool may_find_;
@@ -28,6 +32,8 @@ std::shared_ptr<const RunResult> OnceMemory::find(const RequestKey& key) const {
     const auto found = results_.find(KeyView(key));
     return found == results_.end() ? nullptr : found->second;
 }
+
+std::shared_ptr<Retention>& OnceMemory::behind(Retention& keeper) { return static_cast<Keeper&>(keeper).behind_; }
 
 std::shared_ptr<Retention> OnceMemory::keeper(Key key, bool may_find) {
     return std::make_shared<Keeper>(*this, std::move(key), may_find);

@@ -24,6 +24,12 @@ class OnceMemory {
     /// For the Job of this key. `may_find`: an earlier result will do for it, even one
     /// that comes while it waits to be admitted. The memory must outlive it.
     [[nodiscard]] std::shared_ptr<Retention> keeper(Key key, bool may_find);
+    /// The one behind a keeper of ours, which keeps longer than a batch lasts and is told as well; it may be null.
+    [[nodiscard]] static std::shared_ptr<Retention>& behind(Retention& keeper);
+    /// A result that came from elsewhere than a run.
+    void remember(const RequestKey& key, const std::shared_ptr<const RunResult>& result) {
+        results_.emplace(Key(key), result);
+    }
 
   private:
     class Keeper;

@@ -8,9 +8,11 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include <coalesce/command/outcome.h>
+#include <coalesce/engine/run.h>
 
 namespace coalesce {
 
@@ -33,17 +35,20 @@ struct RequestRecord {
     std::uint64_t stdout_bytes = 0;
     std::uint64_t stderr_bytes = 0;
     Outcome outcome{};
-    unsigned attempts = 1;  ///< runs it took, with retries
+    unsigned attempts = 1;           ///< runs it took, with retries
+    std::optional<KeptMark> kept{};  ///< nothing was run for it; started and run_time are of the run that made it
 };
 
 /// A batch as a whole.
 struct BatchSummary {
     std::uint64_t requests = 0;
     std::uint64_t runs = 0;
-    std::uint64_t shared = 0;          ///< requests that joined a run instead of starting one
-    std::uint64_t failed = 0;          ///< requests, not runs: a failure shared by ten counts ten
-    std::chrono::nanoseconds wall{};   ///< from the first request to the last result
-    std::chrono::nanoseconds saved{};  ///< run time of the shared requests, had each run alone
+    std::uint64_t shared = 0;           ///< requests that joined a run instead of starting one
+    std::uint64_t failed = 0;           ///< requests, not runs: a failure shared by ten counts ten
+    std::chrono::nanoseconds wall{};    ///< from the first request to the last result
+    std::chrono::nanoseconds saved{};   ///< run time of the shared requests, had each run alone
+    std::uint64_t kept = 0;             ///< requests that were served what had been kept
+    std::chrono::nanoseconds spared{};  ///< run time of what had been kept
 };
 
 }  // namespace coalesce

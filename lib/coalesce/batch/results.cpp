@@ -63,6 +63,10 @@ void Results::print(End end) {
         ++sums_.shared;
         sums_.saved += end.result->duration;
     }
+    if (end.result->kept && !end.joined) {
+        ++sums_.kept;
+        sums_.spared += end.result->duration;
+    }
     if (end.gave_up || !end.result->outcome.success()) ++sums_.failed;
     if (requester != nullptr) account(*end.result, *requester, end.joined, end.requesters, end.gave_up);
     if (shown_live) {
@@ -117,7 +121,8 @@ void Results::account(const RunResult& result, const BatchRequester& requester, 
         .waited = steady_clock::now() - requester.at_steady,
         .run_time = result.duration,
         .outcome = gave_up ? Outcome::exited(gave_up_status) : result.outcome,
-        .attempts = result.attempts};
+        .attempts = result.attempts,
+        .kept = result.kept};
     if (result.spool) {
         record.stdout_bytes = result.spool->size(Stream::out);
         record.stderr_bytes = result.spool->size(Stream::err);

@@ -83,12 +83,16 @@ std::string line_of(const RequestRecord& record, bool with_command) {
     number("n", record.sequence);
     number("run", record.run);
     if (record.joined) line.flag("joined", true);
+    const auto waited = std::chrono::duration_cast<std::chrono::system_clock::duration>(record.waited);
     if (record.requesters > 1) number("requesters", record.requesters);
+    // What had been kept ran at another time, which is not on this line.
+    const bool ran = !record.kept;
     line.seconds("asked", record.requested.time_since_epoch())
-        .seconds("started", record.started.time_since_epoch())
-        .seconds("ended", record.ended.time_since_epoch())
+        .seconds("started", ran ? record.started.time_since_epoch() : std::chrono::nanoseconds(0))
+        .seconds("ended", (ran ? record.ended : record.requested + waited).time_since_epoch())
         .seconds("waited", record.waited)
-        .seconds("ran", record.run_time);
+        .seconds("ran", ran ? record.run_time : std::chrono::nanoseconds(0));
+    if (record.kept) line.seconds("kept", record.kept->age);
     if (record.stdout_bytes > 0) number("stdout", record.stdout_bytes);
     if (record.stderr_bytes > 0) number("stderr", record.stderr_bytes);
     if (record.attempts > 1) number("attempts", record.attempts);
@@ -116,6 +120,7 @@ std::string closing(const BatchSummary& summary) {
     append_row(out, "Requests", std::to_string(summary.requests));
     append_row(out, "Runs", std::to_string(summary.runs));
     append_row(out, "Shared", std::to_string(summary.shared));
+    if (summary.kept > 0) append_row(out, "Kept", std::to_string(summary.kept));
     append_row(out, "Failed", std::to_string(summary.failed));
     append_row(out, "Wall time", in_seconds(summary.wall));
     append_row(out, "Saved", in_seconds(summary.saved));

@@ -348,7 +348,7 @@ void CommandExecutor::on_ended(FlightId id, Outcome outcome) {
 
 void CommandExecutor::land(std::unique_ptr<Active> active, Outcome outcome) {
     Run& run = active->completer.state();
-    const bool shared = active->membership && run.phase != Run::Phase::asking;
+    active->shared = active->membership && run.phase != Run::Phase::asking;
     run.phase = Run::Phase::ending;
     run.pid = -1;
     if (run.spool) run.spool->close();
@@ -362,8 +362,25 @@ void CommandExecutor::land(std::unique_ptr<Active> active, Outcome outcome) {
                   .started = run.started,
                   .duration = active->attempts > 0 ? steady_clock::now() - active->started_steady : nanoseconds(0),
                   .attempts = active->attempts});
-    if (run.retention) run.retention->keep(result);
-    if (shared) return conclude(id, std::move(active), std::move(result));
+    const std::shared_ptr<Retention> retention = run.retention;
+    if (!retention) return settle(id, std::move(active), std::move(result));
+    active->completer.close_to_joiners();  // what is over is not joined
+    active->result = result;
+    concluding_.emplace(id, std::move(active));
+    places_.take(id);  // as long as nobody has been told that it is free
+    retention->keep(result, [this, id] { kept(id); });
+}
+
+void CommandExecutor::kept(FlightId id) {
+    auto over = concluding_.extract(id);
+    if (!over) return;
+    places_.give_back(id);
+    auto result = std::move(over.mapped()->result);
+    settle(id, std::move(over.mapped()), std::move(result));
+}
+
+void CommandExecutor::settle(FlightId id, std::unique_ptr<Active> active, std::shared_ptr<const RunResult> result) {
+    if (active->shared) return conclude(id, std::move(active), std::move(result));
     deliver(std::move(active), std::move(result));
 }
 

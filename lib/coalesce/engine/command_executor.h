@@ -132,7 +132,7 @@ class CommandExecutor {
         std::unique_ptr<Turnstile::Turn> turn;            // where it has a class: from its wait to its end
         std::unique_ptr<RunSource> source;                // while it runs
         std::unique_ptr<Sharing::Membership> membership;  // once it was asked about
-        std::shared_ptr<const RunResult> result;          // while it is concluded
+        std::shared_ptr<const RunResult> result;          // while it is kept or concluded
         std::optional<Timer> timeout;
         Ending ending = Ending::none;
         Outcome refusal;  // with Ending::refused
@@ -141,6 +141,7 @@ class CommandExecutor {
         bool abandoned = false;  // everybody has left
         bool elsewhere = false;  // it is followed, not run here
         bool cut_short = false;  // it was sent a signal that as a rule ends it
+        bool shared = false;     // others than ours are to be told its end
     };
 
     void admit(RunCompleter completer, Job job, std::chrono::system_clock::time_point requested);
@@ -166,6 +167,8 @@ class CommandExecutor {
     [[nodiscard]] Active* going_on(FlightId id) const;
     [[nodiscard]] std::unique_ptr<Active> take_running(FlightId id);
     void land(std::unique_ptr<Active> active, Outcome outcome);
+    void kept(FlightId id);
+    void settle(FlightId id, std::unique_ptr<Active> active, std::shared_ptr<const RunResult> result);
     void conclude(FlightId id, std::unique_ptr<Active> active, std::shared_ptr<const RunResult> result);
     void deliver(std::unique_ptr<Active> active, std::shared_ptr<const RunResult> result);
     [[nodiscard]] bool place_free() const noexcept;
@@ -179,7 +182,7 @@ class CommandExecutor {
     Queue queue_of_classes_;  // those that have one: they may have to wait for more than a place
     std::unordered_map<FlightId, std::unique_ptr<Active>> waiting_for_turn_;
     std::unordered_map<FlightId, std::unique_ptr<Active>> running_;     // and those that are asked about
-    std::unordered_map<FlightId, std::unique_ptr<Active>> concluding_;  // over; who shares them is told
+    std::unordered_map<FlightId, std::unique_ptr<Active>> concluding_;  // over; kept, or who shares them is told
     Places places_;
     RunTimes* times_ = nullptr;
     std::uint64_t runs_ = 0;

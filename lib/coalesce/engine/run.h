@@ -42,6 +42,7 @@ struct KeptMark {
     std::chrono::nanoseconds age{0};   ///< since its run ended
     std::chrono::nanoseconds left{0};  ///< until it may be cleaned away
     bool refreshing = false;           ///< it is stale, and a run of its key is on its way
+    std::string directory = {};        ///< where it was made
 };
 
 struct RunResult {

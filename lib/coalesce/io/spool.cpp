@@ -97,6 +97,17 @@ std::optional<SpoolPiece> Spool::only_piece() const noexcept {
     return SpoolPiece{last_->stream, extent};
 }
 
+Result<std::shared_ptr<Spool>> Spool::twin() const {
+    if (!closed_ || !whole()) std::abort();
+    auto twin = std::make_shared<Spool>(limits_);
+    if (auto shared = twin->bytes_.share(bytes_); !shared) return shared.error();
+    if (auto shared = twin->order_.share(order_); !shared) return shared.error();
+    twin->last_ = last_;
+    twin->sizes_ = sizes_;
+    twin->closed_ = true;
+    return twin;
+}
+
 // Only past the replay limit: before it a newcomer may still need every byte.
 void Spool::release_what_all_have_read() {
     if (replayable() || readers_.empty()) return;

@@ -80,6 +80,8 @@ class Spool {
     Result<> move_to_file() { return bytes_.move_to_file(); }
     /// The file's descriptor for another process, to read only.
     Result<Descriptor> hand_over() { return bytes_.hand_over(); }
+    /// The same of a closed spool that is whole, for a reader on another thread, whatever becomes of this one.
+    [[nodiscard]] Result<std::shared_ptr<Spool>> twin() const;
     /// The file that holds the bytes, or -1 while they are on the heap.
     [[nodiscard]] int file() const noexcept { return bytes_.file(); }
 

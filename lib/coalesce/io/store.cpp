@@ -46,6 +46,20 @@ Result<> Store::append(std::span<const char> bytes) {
     return {};
 }
 
+Result<> Store::share(const Store& other) {
+    if (other.file_) {
+        file_ = Descriptor(::fcntl(other.file_.get(), F_DUPFD_CLOEXEC, 0));
+        if (!file_) return system_error_now("read the kept output back");
+    }
+    for (const Block& block : other.blocks_) {
+        append_to_heap({block.bytes.get(), block.used});
+        size_ += block.used;
+    }
+    size_ = other.size_;
+    released_ = size_;  // it is counted there
+    return {};
+}
+
 // Blocks double from small to 64 KiB: most commands print a line or nothing.
 void Store::append_to_heap(std::span<const char> bytes) {
     std::uint64_t at = size_;

@@ -66,6 +66,9 @@ class Store {
     /// else still reads there.
     void leave_before(std::uint64_t offset) noexcept;
 
+    /// Becomes, being empty, the same bytes for another thread: a copy of what is on the heap, the same file
+    /// otherwise. Nothing more comes to either.
+    Result<> share(const Store& other);
     /// Moves what is on the heap, and all that comes, to the file.
     Result<> move_to_file();
     /// A descriptor for another process that may read it: it cannot write, nor open the

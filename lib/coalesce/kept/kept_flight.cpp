@@ -55,6 +55,14 @@ std::shared_ptr<const CanonicalSurroundings> surroundings_in(
     return std::make_shared<const CanonicalSurroundings>(portable_surroundings(surroundings->bytes));
 }
 
+std::string why_not_kept(const RunResult& result, const Wish& wish) {
+    const Outcome& outcome = result.outcome;
+    const bool started = outcome.kind == Outcome::Kind::exited && (outcome.code < 125 || outcome.code > 127);
+    if (!started || (!outcome.success() && !wish.keep_failures)) return outcome.describe();
+    if (!result.spool->whole() || !result.spool->replayable()) return "its output is past the replay limit";
+    return {};
+}
+
 Result<std::shared_ptr<const RunResult>> result_of(const KeptStore::Hit& hit, const SpoolLimits& limits) {
     auto spool = hit.entry.replay(limits);
     if (!spool) return spool.error();
@@ -68,7 +76,8 @@ Result<std::shared_ptr<const RunResult>> result_of(const KeptStore::Hit& hit, co
     result.started = started;
     result.duration = facts.duration;
     result.attempts = 1;
-    result.kept = KeptMark{.age = hit.verdict.age, .left = hit.left, .refreshing = hit.verdict.refresh};
+    result.kept = KeptMark{
+        .age = hit.verdict.age, .left = hit.left, .refreshing = hit.verdict.refresh, .directory = facts.directory};
     return std::make_shared<const RunResult>(std::move(result));
 }
 
@@ -98,14 +107,6 @@ std::shared_ptr<const RunResult> KeptFlight::find() {
     return result ? std::move(*result) : nullptr;
 }
 
-std::string KeptFlight::why_not(const RunResult& result) const {
-    const Outcome& outcome = result.outcome;
-    const bool started = outcome.kind == Outcome::Kind::exited && (outcome.code < 125 || outcome.code > 127);
-    if (!started || (!outcome.success() && !wish_.keep_failures)) return outcome.describe();
-    if (!result.spool->whole() || !result.spool->replayable()) return "its output is past the replay limit";
-    return {};
-}
-
 void KeptFlight::not_kept(std::string why, bool failed) {
     words_ = std::string(not_kept_words) + std::move(why);
     failed_ = failed;
@@ -124,7 +125,7 @@ void KeptFlight::keep(const std::shared_ptr<const RunResult>& result) noexcept {
 }
 
 void KeptFlight::publish(const std::shared_ptr<const RunResult>& result) {
-    if (std::string why = why_not(*result); !why.empty()) return not_kept(std::move(why));
+    if (std::string why = why_not_kept(*result, wish_); !why.empty()) return not_kept(std::move(why));
     if (!open(true)) return;
     if (const std::uint64_t most = store_->limits().entry_bytes; result->spool->size() > most)
         return not_kept(format_size(result->spool->size()) + ", the limit is " + format_size(most));
@@ -182,6 +183,15 @@ void KeptFlight::commit() {
             not_kept("a younger result is there");
             break;
     }
+    publication_.reset();
+}
+
+void KeptFlight::leave() noexcept {
+    try {
+        if (publication_ && words_.empty()) commit();
+    } catch (const std::exception&) {
+    }
+    late_.reset();
     publication_.reset();
 }
 

@@ -19,7 +19,7 @@
 #include <coalesce/kept/entry.h>
 #include <coalesce/kept/store_access.h>
 #include <coalesce/kept/tree_state.h>
-#include <coalesce/kept/wish.h>
+#include <coalesce/kept/verdict.h>
 
 namespace coalesce {
 
@@ -41,6 +41,9 @@ struct KeptSubject {
 [[nodiscard]] std::shared_ptr<const CanonicalSurroundings> surroundings_in(
     const StorePlace& place, const std::shared_ptr<const CanonicalSurroundings>& surroundings);
 
+/// Why a result is not to be kept, whatever the store says; empty: it may be.
+[[nodiscard]] std::string why_not_kept(const RunResult& result, const Wish& wish);
+
 /// What is passed on of an entry, as if its run had just landed.
 [[nodiscard]] Result<std::shared_ptr<const RunResult>> result_of(const KeptStore::Hit& hit, const SpoolLimits& limits);
 
@@ -59,6 +62,7 @@ class KeptFlight final : public Retention {
     }
     /// Only what is not stale yet is served: nobody here would start the refresh.
     void serve_no_stale() noexcept { not_stale_ = true; }
+    [[nodiscard]] const std::string& key_name() const noexcept { return key_.name; }
     [[nodiscard]] const Wish& wish() const noexcept { return wish_; }
     /// Whether output of so many bytes could still be kept.
     [[nodiscard]] bool could_keep(std::uint64_t bytes);
@@ -67,11 +71,17 @@ class KeptFlight final : public Retention {
     void is_refresh() noexcept { refresh_ = true; }
 
     [[nodiscard]] std::shared_ptr<const RunResult> find() override;
-    void keep(const std::shared_ptr<const RunResult>& result) noexcept override;
+    void keep(const std::shared_ptr<const RunResult>& result, UniqueFunction<void()> done) override {
+        keep(result);
+        done();
+    }
+    void keep(const std::shared_ptr<const RunResult>& result) noexcept;
 
     /// Once its requesters have been served: goes on with what would have held them up, syncs long output, and
     /// cleans the store if its time has come (T13, T17, T19). Slow; at the latest the destructor does it.
     void after_delivery() noexcept;
+    /// The same for whoever is about to end: what can be named is named, and nothing is synced or cleaned.
+    void leave() noexcept;
 
     /// "kept for 10m", "not kept: exit 3"; empty before the landing, or if nothing was wished.
     [[nodiscard]] std::string words() const override { return words_; }
@@ -80,7 +90,6 @@ class KeptFlight final : public Retention {
 
   private:
     [[nodiscard]] bool open(bool make);
-    [[nodiscard]] std::string why_not(const RunResult& result) const;
     void publish(const std::shared_ptr<const RunResult>& result);
     void write(const RunResult& result);
     void commit();

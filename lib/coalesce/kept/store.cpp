@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <charconv>
 #include <cstdio>
@@ -80,7 +81,7 @@ std::string read_small_file(int directory, const std::string& name) {
 }
 
 std::string unnamed() {
-    static unsigned count = 0;
+    static std::atomic<unsigned> count = 0;  // by any thread
     return std::to_string(::getpid()) + "-" + std::to_string(now().boot_ns) + "-" + std::to_string(count++) +
            std::string(unnamed_suffix);
 }

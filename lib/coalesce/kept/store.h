@@ -36,7 +36,7 @@
 #include <coalesce/io/descriptor.h>
 #include <coalesce/kept/entry.h>
 #include <coalesce/kept/store_place.h>
-#include <coalesce/kept/wish.h>
+#include <coalesce/kept/verdict.h>
 
 namespace coalesce {
 

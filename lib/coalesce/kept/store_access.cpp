@@ -6,6 +6,7 @@
 namespace coalesce {
 
 Result<std::shared_ptr<const KeptStore>> StoreAccess::open(bool make) {
+    const std::lock_guard<std::mutex> alone(mutex_);
     struct stat info {};
     if (store_ && ::fstat(store_->directory(), &info) == 0 && info.st_nlink > 0) return store_;
     store_.reset();

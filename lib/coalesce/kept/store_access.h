@@ -3,12 +3,13 @@
 //
 // Nothing is made before there is something to keep, and a store that is removed under a long-lived
 // process (a cache is something that people remove) is made anew. Who was given the store has it for
-// as long as it likes.
+// as long as it likes. Any thread may ask.
 #pragma once
 
 #include <coalesce/command/result.h>
 
 #include <memory>
+#include <mutex>
 #include <utility>
 
 #include <coalesce/kept/store.h>
@@ -24,7 +25,8 @@ class StoreAccess {
     [[nodiscard]] const StorePlace& place() const noexcept { return place_; }
 
   private:
-    StorePlace place_;
+    const StorePlace place_;
+    std::mutex mutex_;
     std::shared_ptr<const KeptStore> store_;
 };
 

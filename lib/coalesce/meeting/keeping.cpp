@@ -77,8 +77,9 @@ std::shared_ptr<const RunResult> Keeping::find() {
     return stores_.front()->find();
 }
 
-void Keeping::keep(const std::shared_ptr<const RunResult>& result) noexcept {
+void Keeping::keep(const std::shared_ptr<const RunResult>& result, UniqueFunction<void()> done) {
     for (const auto& flight : stores_) flight->keep(result);
+    done();
 }
 
 void Keeping::after_delivery() noexcept {

@@ -44,7 +44,7 @@ class Keeping final : public Retention {
     [[nodiscard]] bool could_keep(std::uint64_t bytes);
 
     [[nodiscard]] std::shared_ptr<const RunResult> find() override;
-    void keep(const std::shared_ptr<const RunResult>& result) noexcept override;
+    void keep(const std::shared_ptr<const RunResult>& result, UniqueFunction<void()> done) override;
     /// Once everybody has been served; slow.
     void after_delivery() noexcept;
 

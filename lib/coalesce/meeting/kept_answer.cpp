@@ -9,7 +9,7 @@
 #include <coalesce/command/title.h>
 #include <coalesce/meeting/attention.h>
 #include <coalesce/meeting/past_output.h>
-#include <coalesce/meeting/savings.h>
+#include <coalesce/kept/savings.h>
 #include <coalesce/meeting/tail.h>
 
 namespace coalesce {

@@ -43,9 +43,9 @@ bool is_young(const FlightOrders& orders) {
     return find_kept(orders, wish).has_value();
 }
 
-[[noreturn]] void refresh(FlightOrders orders, const std::string& place) {
+[[noreturn]] void refresh(FlightOrders orders, const std::vector<std::string>& env, const std::string& place) {
     if (!leave_forker({})) ::_exit(125);
-    auto places = MeetingPlaces::open(orders.command.surroundings->env, place);
+    auto places = MeetingPlaces::open(env, place);
     if (!places) ::_exit(125);
     const auto until = steady_clock::now() + patience;
     for (milliseconds pause(1); steady_clock::now() < until; pause = std::min(pause * 2, milliseconds(16))) {
@@ -77,8 +77,8 @@ bool is_young(const FlightOrders& orders) {
 
 }  // namespace
 
-void start_refresh(const FlightOrders& orders, const std::string& place) {
-    if (::fork() == 0) refresh(orders, place);
+void start_refresh(const FlightOrders& orders, const std::vector<std::string>& env, const std::string& place) {
+    if (::fork() == 0) refresh(orders, env, place);
 }
 
 }  // namespace coalesce

@@ -8,13 +8,15 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include <coalesce/meeting/supervisor.h>
 
 namespace coalesce {
 
-/// Starts one in a child of this process, unless somebody has been quicker; `orders.kept` says what for.
+/// Starts one in a child of this process, unless somebody has been quicker; `orders.kept` says what for. `env` and
+/// `place` say where it is met.
 /// What goes wrong is nobody's concern: the next stale hit tries again.
-void start_refresh(const FlightOrders& orders, const std::string& place);
+void start_refresh(const FlightOrders& orders, const std::vector<std::string>& env, const std::string& place);
 
 }  // namespace coalesce

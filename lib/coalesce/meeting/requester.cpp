@@ -22,6 +22,7 @@
 #include <coalesce/command/duration.h>
 #include <coalesce/command/insistence.h>
 #include <coalesce/command/outcome.h>
+#include <coalesce/command/title.h>
 #include <coalesce/io/unix_socket.h>
 #include <coalesce/meeting/ask.h>
 #include <coalesce/meeting/attention.h>
@@ -33,6 +34,7 @@
 #include <coalesce/meeting/supervisor_process.h>
 #include <coalesce/meeting/tail.h>
 #include <coalesce/meeting/wait_words.h>
+#include <coalesce/protocol/base64.h>
 #include <coalesce/protocol/message.h>
 #include <coalesce/protocol/request_line.h>
 
@@ -86,6 +88,7 @@ std::string server_request(const RunOptions& options, bool quiet) {
     request.ignore_namespaces = options.rules.ignore_namespaces;
     request.no_share = options.rules.no_share;
     request.fresh = options.fresh;
+    request.wish = options.wish;
     request.timeout = orders.timeout;
     if (options.own_grace) request.grace = orders.grace;
     request.keep_running = orders.keep_running;
@@ -133,6 +136,8 @@ class Requester {
     bool is_to_leave(Connection& connection);
     bool on_call(Connection& connection);
     void give_up();
+    void leave_server(Connection& connection);
+    void tell_of_kept(const Fields& message);
     void leave_unheard(const Connection& connection);
     bool asks_for_itself(const Connection& connection);
     bool waits_for_itself();
@@ -159,6 +164,7 @@ class Requester {
     bool looked_above_ = false;
     pid_t supervisor_ = -1;            // our child, if we led, until it is reaped
     milliseconds supervisors_end_{0};  // for how long it is waited for
+    bool kept_ = false;  // it is answered without a run
     bool output_hung_up_ = false;
     Insistence insistence_;
     bool signal_passed_on_ = false;
@@ -307,14 +313,30 @@ bool Requester::serve_kept() {
     if (!found) return false;
     places_->own().leave(options_.orders.key);
     end_ = pass_on_kept(options_, *found, relay_);
-    if (found->hit.verdict.refresh) start_refresh(options_.orders, options_.place);
+    if (found->hit.verdict.refresh)
+        start_refresh(options_.orders, options_.orders.command.surroundings->env, options_.place);
     return ended_ = true;
 }
 
 // Our reader is gone; the run is to go on for the store (SPEC T8).
 void Requester::keep_without_us(Connection& connection) {
-    if (options_.orders.kept && options_.orders.kept->wish.keeps())
+    if (places_ && options_.orders.kept && options_.orders.kept->wish.keeps())
         connection.send(Message().text("op", "keep").line());
+}
+
+// It is from the server's store: nothing runs.
+void Requester::tell_of_kept(const Fields& message) {
+    kept_ = true;
+    const auto kept = Fields::parse(message.raw("kept"));
+    if (!options_.verbose || !kept) return;
+    const std::string made_in = kept->has("directory_base64") ? from_base64(kept->text("directory_base64")).value_or("")
+                                                              : kept->text("directory");
+    const auto duration_of = [](const Fields& fields, std::string_view name) {
+        return format_duration(milliseconds(static_cast<std::int64_t>(fields.seconds(name) * 1000)));
+    };
+    say("kept result of " + options_.orders.title + ", " + duration_of(*kept, "age") + " old, made in " +
+        title(std::string_view(made_in)) + " (ran " + duration_of(message, "duration") + ")" +
+        (kept->flag("refreshing") ? ", refreshing" : ""));
 }
 
 // What came of the wish to keep: with -v, and always where the store could not be written (SPEC T15, T24).
@@ -391,7 +413,9 @@ Requester::Next Requester::on_message(Connection& connection, const Fields& mess
         connection.send("\n");
     } else if (event == "started") {
         if (message.flag("joined") && refuse_to_wait_for_itself()) return Next::ended;
-        if (const std::string words = wait_.started(message, options_.orders.title, this_moment()); !words.empty())
+        if (message.has("kept"))
+            tell_of_kept(message);
+        else if (const std::string words = wait_.started(message, options_.orders.title, this_moment()); !words.empty())
             say(words);
     } else if (event == "waiting") {
         if (refuse_to_wait_for_itself()) return Next::ended;
@@ -417,7 +441,7 @@ Requester::Next Requester::on_message(Connection& connection, const Fields& mess
         tell_of_keeping(message);
         const bool has_more_to_do = message.number("requesters") > 1 || message.has("keeping");
         supervisors_end_ = has_more_to_do ? end_of_supervisor : end_of_supervisor_alone;
-        if (options_.verbose)
+        if (options_.verbose && !kept_)
             say("shared with " + counted_others(message.number("requesters") - 1) + ", ran for " +
                 format_duration(milliseconds(static_cast<std::int64_t>(message.seconds("duration") * 1000))));
         const int signal = static_cast<int>(message.number("signal"));
@@ -484,6 +508,12 @@ bool Requester::is_to_leave(Connection& connection) {
     return ended_;
 }
 
+// What is worth keeping goes on without a reader, but not without anybody who waits (SPEC T8): a server is told
+// which it is.
+void Requester::leave_server(Connection& connection) {
+    if (!places_) connection.send(Message().text("op", "leave").line());
+}
+
 void Requester::give_up() {
     say("gave up waiting for " + options_.orders.title);
     end_with(gave_up_status);
@@ -492,6 +522,7 @@ void Requester::give_up() {
 // Signals, and the end of our patience. True: it ends us now.
 bool Requester::on_call(Connection& connection) {
     if (Attention::out_of_time()) {
+        leave_server(connection);
         give_up();
         return true;
     }
@@ -515,6 +546,7 @@ bool Requester::on_call(Connection& connection) {
             pass_on(SIGKILL);
             break;
     }
+    leave_server(connection);
     end_of_signal(*number);
     return true;
 }
@@ -584,7 +616,8 @@ Result<RunEnd> request_run(RunOptions options) {
         if (found || options.orders.kept->wish.warm) {
             OutputRelay relay;
             const RunEnd end = found ? pass_on_kept(options, *found, relay) : RunEnd{};
-            if (!found || found->hit.verdict.refresh) start_refresh(options.orders, options.place);
+            if (!found || found->hit.verdict.refresh)
+                start_refresh(options.orders, options.orders.command.surroundings->env, options.place);
             return end;
         }
     }

@@ -29,6 +29,7 @@ struct RunOptions {
     std::string place;       ///< the meeting place that the user named
     std::string socket;      ///< ask the server there instead
     bool own_grace = false;  ///< orders.grace is the user's, and not for a server to choose
+    Wish wish;               ///< for that server; else orders.kept has it
     bool fresh = false;
     bool verbose = false;
     std::optional<std::chrono::milliseconds> wait;

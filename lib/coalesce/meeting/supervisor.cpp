@@ -14,10 +14,9 @@
 #include <coalesce/engine/command_executor.h>
 #include <coalesce/io/loop.h>
 #include <coalesce/kept/remembered_times.h>
+#include <coalesce/kept/savings.h>
 #include <coalesce/meeting/class_turns.h>
 #include <coalesce/meeting/flights_above.h>
-#include <coalesce/meeting/savings.h>
-#include <coalesce/protocol/answer.h>
 #include <coalesce/protocol/answer.h>
 #include <coalesce/protocol/base64.h>
 #include <coalesce/protocol/message.h>
@@ -254,10 +253,8 @@ std::shared_ptr<Keeping> Supervisor::new_keeping(const std::optional<KeptOrders>
 
 // A run that started earlier than a request would have it is not joined (SPEC T3).
 bool Supervisor::too_old(const KeptOrders& kept) const {
-    const Run* const run = executor_.flights().find_state(KeyView(surroundings_, orders_.canonical_words));
-    if (run == nullptr || !run->spool || !kept.wish.max_age) return false;
-    const Moment started{.wall_ns = nanoseconds(run->started.time_since_epoch()).count()};
-    return !may_join(kept.wish, started, now());
+    if (!kept.wish.max_age) return false;  // a fresh one says so itself
+    return !may_join(kept.wish, executor_.flights().find_state(KeyView(surroundings_, orders_.canonical_words)), now());
 }
 
 // Its reader is gone, and the run is to go on for as long as what it has written can be kept (SPEC T8).

@@ -3,6 +3,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 
@@ -60,6 +61,26 @@ std::string started_line(std::string_view id, const Run& run, const StartFacts& 
     add_usually(message, started.usually);
     if (started.joined) message.text("command", run.title);
     return message.line();
+}
+
+Message kept_facts(const KeptMark& kept) {
+    return Message()
+        .seconds("age", kept.age)
+        .seconds("left", std::max(kept.left, std::chrono::nanoseconds(0)))
+        .flag("refreshing", kept.refreshing);
+}
+
+std::string kept_line(std::string_view id, const RunResult& result) {
+    Message kept = kept_facts(*result.kept);
+    kept.bytes("directory", result.kept->directory);
+    return message_to(id)
+        .text("event", "started")
+        .flag("joined", false)
+        .seconds("started", result.started.time_since_epoch())
+        .seconds("duration", result.duration)
+        .number("requesters", 1)
+        .raw("kept", kept.object())
+        .line();
 }
 
 std::string waiting_line(std::string_view id, const Run& run, std::optional<std::chrono::milliseconds> turn) {

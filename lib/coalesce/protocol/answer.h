@@ -51,6 +51,12 @@ struct StartFacts {
 /// Adds how a run ended: "exit" or "signal", and where it did not end by itself "code" and "message".
 void add_end(Message& message, const RunResult& result, const std::string& command);
 
+/// The same where nothing runs for it: what was kept is passed on.
+[[nodiscard]] std::string kept_line(std::string_view id, const RunResult& result);
+
+/// A result that had been kept: {"age":…,"left":…,"refreshing":…}.
+[[nodiscard]] Message kept_facts(const KeptMark& kept);
+
 /// The last line in the modes that send output as it comes.
 [[nodiscard]] std::string exit_line(const RunResult& result, const Delivered& delivered);
 

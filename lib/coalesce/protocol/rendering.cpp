@@ -212,14 +212,7 @@ class JsonRendering final : public ChunkRendering {
                 step_ = Step::tail;
                 return true;
             case Step::tail:
-                chunk += "," +
-                         Message()
-                             .flag("joined", delivered_.joined)
-                             .number("requesters", static_cast<std::int64_t>(delivered_.requesters))
-                             .seconds("started", result_->started.time_since_epoch())
-                             .seconds("duration", result_->duration)
-                             .members() +
-                         "}\n";
+                chunk += "," + ending().members() + "}\n";
                 return false;
         }
         return false;
@@ -230,6 +223,16 @@ class JsonRendering final : public ChunkRendering {
         head.text("command", delivered_.command);
         add_outcome(head, *result_, delivered_);
         chunk += "{" + head.members();
+    }
+
+    [[nodiscard]] Message ending() const {
+        Message ending;
+        ending.flag("joined", delivered_.joined)
+            .number("requesters", static_cast<std::int64_t>(delivered_.requesters))
+            .seconds("started", result_->started.time_since_epoch())
+            .seconds("duration", result_->duration);
+        if (result_->kept) ending.raw("kept", kept_facts(*result_->kept).object());
+        return ending;
     }
 
     void open_output(std::string& chunk, Stream stream, const char* name) {

@@ -293,6 +293,11 @@ template <auto member>
 void read_seconds(const Value& value, Reading& reading) {
     reading.request.*member = seconds_of(value);
 }
+template <auto member>
+void read_kept_time(const Value& value, Reading& reading) {
+    reading.request.wish.*member = seconds_of(value);
+    reading.request.own_wish = true;
+}
 template <auto member, unsigned most>
 void read_number(const Value& value, Reading& reading) {
     reading.request.*member = number_of(value, most);
@@ -306,43 +311,54 @@ struct Field {
 };
 
 constexpr std::string_view anywhere = "*";
+constexpr std::string_view of_a_command = "+";  // what makes its key: also where no run is asked for
+constexpr std::string_view forget = "forget";
 
 using R = Request;
 constexpr Field fields[] = {
     {"id", [](const Value& value, Reading& reading) { reading.request.id = id_of(value); }, anywhere},
     {"op", read_op, anywhere},
-    {"line", read_word<&R::line, Form::text>},
-    {"line_base64", read_word<&R::line, Form::base64>},
-    {"argv", read_argv<Form::text>},
-    {"argv_base64", read_argv<Form::base64>},
-    {"cwd", read_cwd<Form::text>},
-    {"cwd_base64", read_cwd<Form::base64>},
-    {"env", read_env<Form::text>},
-    {"env_base64", read_env<Form::base64>},
-    {"umask", read_number<&R::umask, 0777>},
+    {"line", read_word<&R::line, Form::text>, of_a_command},
+    {"line_base64", read_word<&R::line, Form::base64>, of_a_command},
+    {"argv", read_argv<Form::text>, of_a_command},
+    {"argv_base64", read_argv<Form::base64>, of_a_command},
+    {"cwd", read_cwd<Form::text>, of_a_command},
+    {"cwd_base64", read_cwd<Form::base64>, of_a_command},
+    {"env", read_env<Form::text>, of_a_command},
+    {"env_base64", read_env<Form::base64>, of_a_command},
+    {"umask", read_number<&R::umask, 0777>, of_a_command},
     {"class", read_class},
-    {"pty", read_pty},
-    {"pty_size", read_pty_size},
-    {"stdin", read_bytes<&R::stdin_bytes, Form::text>},
-    {"stdin_base64", read_bytes<&R::stdin_bytes, Form::base64>},
+    {"pty", read_pty, of_a_command},
+    {"pty_size", read_pty_size, of_a_command},
+    {"stdin", read_bytes<&R::stdin_bytes, Form::text>, of_a_command},
+    {"stdin_base64", read_bytes<&R::stdin_bytes, Form::base64>, of_a_command},
     {"output", read_output},
     {"quiet", read_flag<&R::quiet>},
     {"fresh", read_flag<&R::fresh>},
-    {"key", read_key<Form::text>},
-    {"key_base64", read_key<Form::base64>},
-    {"scope", read_bytes<&R::scope, Form::text>},
-    {"scope_base64", read_bytes<&R::scope, Form::base64>},
-    {"ignore_env", read_patterns<&R::ignore_env, Form::text>},
-    {"ignore_env_base64", read_patterns<&R::ignore_env, Form::base64>},
-    {"only_env", read_patterns<&R::only_env, Form::text>},
-    {"only_env_base64", read_patterns<&R::only_env, Form::base64>},
-    {"ignore_cwd", read_flag<&R::ignore_cwd>},
-    {"ignore_namespaces", read_flag<&R::ignore_namespaces>},
+    {"key", read_key<Form::text>, of_a_command},
+    {"key_base64", read_key<Form::base64>, of_a_command},
+    {"scope", read_bytes<&R::scope, Form::text>, of_a_command},
+    {"scope_base64", read_bytes<&R::scope, Form::base64>, of_a_command},
+    {"ignore_env", read_patterns<&R::ignore_env, Form::text>, of_a_command},
+    {"ignore_env_base64", read_patterns<&R::ignore_env, Form::base64>, of_a_command},
+    {"only_env", read_patterns<&R::only_env, Form::text>, of_a_command},
+    {"only_env_base64", read_patterns<&R::only_env, Form::base64>, of_a_command},
+    {"ignore_cwd", read_flag<&R::ignore_cwd>, of_a_command},
+    {"ignore_namespaces", read_flag<&R::ignore_namespaces>, of_a_command},
     {"no_share", read_flag<&R::no_share>},
     {"timeout", read_seconds<&R::timeout>},
     {"wait", read_seconds<&R::wait>},
     {"grace", read_seconds<&R::grace>},
     {"keep_running", read_flag<&R::keep_running>},
+    {"ttl", read_kept_time<&Wish::ttl>},
+    {"max_age", read_kept_time<&Wish::max_age>},
+    {"stale", read_kept_time<&Wish::stale>},
+    {"keep_failures", read_kept_time<&Wish::keep_failures>},
+    {"warm",
+     [](const Value& value, Reading& reading) {
+         reading.request.wish.warm = flag_of(value);
+         reading.request.own_wish = true;
+     }},
     {"flight", read_bytes<&R::flight, Form::text>, "cancel"},
     {"signal", read_number<&R::signal, 64>, "signal"},
 };
@@ -358,6 +374,11 @@ static_assert([] {
 }());
 
 // The members of a request: the text of each field's value, empty where it is not given.
+bool belongs_in(std::string_view place, const std::string& op) {
+    if (place == of_a_command) return op.empty() || op == forget;
+    return place == anywhere || place == op;
+}
+
 class Members {
   public:
     // Throws what the text is malformed by; what was read till then is there.
@@ -398,7 +419,7 @@ class Members {
     // A field in the wrong place is a mistake like one that does not exist.
     void check_places(const std::string& op) const {
         for (std::size_t i = 0; i < std::size(fields); ++i)
-            if (const Field& field = fields[i]; !values_[i].empty() && field.place != anywhere && field.place != op)
+            if (const Field& field = fields[i]; !values_[i].empty() && !belongs_in(field.place, op))
                 refuse("\"" + std::string(field.name) + "\" does not belong in " +
                        (op.empty() ? "a request for a command" : "\"op\":\"" + op + "\""));
     }
@@ -415,16 +436,17 @@ class Members {
     std::string unknown_;
 };
 
-void check_whole(const Members& members, const Request& request) {
+void check_whole(const Members& members, Request& request) {
     members.check_places(request.op);
     if (request.op == "cancel" && request.flight.empty()) refuse("\"flight\" is missing, or empty");
     if (request.op == "signal" && !members.given("signal")) refuse("\"signal\" is missing");
-    if (!request.op.empty()) return;
+    if (!request.op.empty() && request.op != forget) return;
     const std::size_t patterns = request.ignore_env.size() + (request.only_env ? request.only_env->size() : 0);
     const std::size_t variables = request.env_changes.size() + (request.env ? request.env->size() : 0);
     if (patterns * variables > comparisons_max) refuse("there are too many patterns for so many variables");
     if (request.line && !request.argv.empty()) refuse("\"argv\" and \"line\" exclude each other");
     if (!request.line && request.argv.empty()) refuse("neither \"argv\" nor \"line\" is given");
+    if (const auto wish = check(request.wish, WishWords::fields); !wish) refuse(wish.error().doing);
 }
 
 void read_object(JsonReader& reader, Reading& reading) {

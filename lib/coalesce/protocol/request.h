@@ -11,6 +11,7 @@
 #include <coalesce/command/result.h>
 #include <coalesce/command/run_class.h>
 #include <coalesce/command/terminal_size.h>
+#include <coalesce/command/wish.h>
 
 #include <chrono>
 #include <optional>
@@ -46,6 +47,8 @@ struct Request {
     std::optional<TerminalSize> terminal;  ///< its outputs are one
     std::optional<RunClass> run_class;     ///< in which it waits for its turn
     bool fresh = false;
+    Wish wish = {};         ///< of what is kept; `fresh` is for who asks the store to add
+    bool own_wish = false;  ///< one of its fields was given, be it to say none
     std::optional<std::chrono::milliseconds> timeout;
     std::optional<std::chrono::milliseconds> wait;
     std::optional<std::chrono::milliseconds> grace;

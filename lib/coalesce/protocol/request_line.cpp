@@ -67,11 +67,16 @@ std::string request_line(const Request& request) {
                                       {"no_share", request.no_share},
                                       {"fresh", request.fresh},
                                       {"keep_running", request.keep_running},
+                                      {"warm", request.wish.warm},
                                       {"quiet", request.quiet}})
         if (value) message.flag(name, true);
     if (request.timeout) message.seconds("timeout", seconds(*request.timeout));
     if (request.wait) message.seconds("wait", seconds(*request.wait));
     if (request.grace) message.seconds("grace", seconds(*request.grace));
+    if (request.wish.ttl) message.seconds("ttl", seconds(*request.wish.ttl));
+    if (request.wish.max_age) message.seconds("max_age", seconds(*request.wish.max_age));
+    if (request.wish.stale) message.seconds("stale", seconds(*request.wish.stale));
+    if (request.wish.keep_failures) message.seconds("keep_failures", seconds(*request.wish.keep_failures));
     if (request.output != Request::Output::whole) message.text("output", name_of(request.output));
     if (!request.flight.empty()) message.text("flight", request.flight);
     if (request.signal != 0) message.number("signal", request.signal);

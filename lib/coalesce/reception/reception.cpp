@@ -79,7 +79,11 @@ void Reception::receive(std::unique_ptr<Client> owned, Descriptor connection) {
 }
 
 void Reception::on_gone(Client& client) {
-    for (auto next = client.requesters.begin(); next != client.requesters.end();) part(*next++);
+    for (auto next = client.requesters.begin(); next != client.requesters.end();) {
+        Requester& requester = *next++;
+        if (requester.worth_keeping && !requester.keep_running) requester.keep_running = requester.for_the_store = true;
+        part(requester);
+    }
     loop_.post([this, &client] {  // after those that were buried
         if (events_.on_gone) events_.on_gone(client);
         clients_.erase(client.place);
@@ -101,20 +105,40 @@ void Reception::served(Client& client) {
 // --- requesters
 
 Requester& Reception::enter(Client& client, RequestTerms terms, RunTicket ticket) {
+    Requester& requester = add(client, terms);
+    admit(requester, std::move(terms), std::move(ticket));
+    return requester;
+}
+
+Reception::Expected Reception::expect(Client& client, const RequestTerms& terms) {
+    Requester& requester = add(client, terms);
+    requester.need_extras().title = terms.title;
+    client.know(requester);
+    return requester.extras->expected = std::make_shared<Requester*>(&requester);
+}
+
+Requester& Reception::add(Client& client, const RequestTerms& terms) {
     Requester& requester = client.requesters.emplace_back();
     requester.client = &client;
     requester.place = std::prev(client.requesters.end());
-    requester.id = std::move(terms.id);
+    requester.id = terms.id;
     requester.output = terms.output;
     requester.keep_running = terms.keep_running;
+    requester.worth_keeping = terms.worth_keeping;
     requester.quiet = terms.quiet;
-    requester.ticket = std::move(ticket);
-    requester.joined = requester.ticket.id() != 0 && !requester.ticket.leader();
     requester.waiting = true;
     ++client.unanswered;
     ++waiting_;
+    return requester;
+}
+
+void Reception::admit(Requester& requester, RequestTerms terms, RunTicket ticket) {
+    requester.ticket = std::move(ticket);
+    requester.joined = requester.ticket.id() != 0 && !requester.ticket.leader();
     attach(requester, terms);
-    client.know(requester);
+    if (requester.extras) requester.extras->expected.reset();
+    requester.client->forget(requester);
+    requester.client->know(requester);
     if (terms.loan) requester.need_extras().loan = std::move(terms.loan);
     if (terms.wait) {
         auto& patience = requester.need_extras().patience.emplace(loop_);
@@ -123,7 +147,6 @@ Requester& Reception::enter(Client& client, RequestTerms terms, RunTicket ticket
     requester.ticket.then([this, &requester](const Landing<RunResult>& landing) { landed(requester, landing); });
     if (takes_output_as_it_comes(requester) && !requester.ticket.landed() && requester.ticket.state().spool)
         follow(requester);
-    return requester;
 }
 
 // Among those who wait for its flight. One that could not be started has landed already.
@@ -174,6 +197,8 @@ void Reception::follow(Requester& requester) {
 // It was kept, and nothing runs: all of it is there.
 void Reception::follow_kept(Requester& requester, const Landing<RunResult>& landing) {
     Session& session = *requester.client->session;
+    if (session.gone()) return;  // and it will part as soon as that is told
+    if (!requester.quiet) session.send(kept_line(requester.id, *landing.value));
     if (!session.gone()) begin_output(requester, landing.value->spool);
 }
 
@@ -277,10 +302,11 @@ void Reception::stop_waiting(Requester& requester) {
 
 void Reception::part(Requester& requester) {
     if (requester.over || requester.client == nullptr) return;
-    const bool keeps_it = requester.keep_running && requester.waiting && !requester.ticket.landed();
+    const bool expected = !requester.ticket;
+    const bool keeps_it = !expected && requester.keep_running && requester.waiting && !requester.ticket.landed();
     stop_waiting(requester);
     if (keeps_it && keep(requester)) return;
-    const FlightId id = requester.ticket.id();
+    const FlightId id = expected ? FlightId() : requester.ticket.id();
     detach(requester);
     requester.ticket = {};
     forget_unstarted(id);
@@ -328,6 +354,7 @@ void Reception::keep_no_more_for_the_store(FlightId id) {
 void Reception::bury(Requester& requester) {
     if (std::exchange(requester.over, true)) return;
     stop_output(requester);
+    if (requester.extras && requester.extras->expected) *requester.extras->expected = nullptr;
     Client& client = *requester.client;
     client.forget(requester);
     loop_.post([&client, place = requester.place] { client.requesters.erase(place); });

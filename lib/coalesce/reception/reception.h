@@ -41,6 +41,7 @@ struct RequestTerms {
     std::string hash;   ///< of the key, from the one who leads
     Request::Output output = Request::Output::whole;
     bool keep_running = false;
+    bool worth_keeping = false;  ///< when its connection goes, the run goes on for what is kept of it (T8)
     bool quiet = false;
     std::optional<std::chrono::milliseconds> wait = {};
     CommandExecutor::Loan loan = {};  ///< of the command that asks: its place, as long as this waits
@@ -89,6 +90,11 @@ class Reception {
 
     /// One more requester, which waits on `ticket`.
     Requester& enter(Client& client, RequestTerms terms, RunTicket ticket);
+    /// The same in two steps, where it is yet to be seen what it waits on: it can leave meanwhile, and then what is
+    /// returned points to null. Its patience begins with the second.
+    using Expected = std::shared_ptr<Requester*>;
+    [[nodiscard]] Expected expect(Client& client, const RequestTerms& terms);
+    void admit(Requester& requester, RequestTerms terms, RunTicket ticket);
     /// It leaves, before its flight has landed, and is told nothing more. May be asked for twice: who gave up waiting
     /// may turn out to have gone as it is told so.
     void part(Requester& requester);
@@ -120,6 +126,7 @@ class Reception {
   private:
     void on_gone(Client& client);
     void attach(Requester& requester, RequestTerms& terms);
+    Requester& add(Client& client, const RequestTerms& terms);
     void detach(Requester& requester);
     void started(FlightId id);
     void follow(Requester& requester);

@@ -50,6 +50,7 @@ struct RequesterExtras {
     std::uint64_t read_before = 0;           ///< stream, fd: when its run was last seen stalled
     std::unique_ptr<SpoolReader> sink;       ///< none: output past the replay limit that nobody reads
     std::optional<RequestersById::iterator> place_by_id;
+    std::shared_ptr<Requester*> expected;  ///< null: it has been admitted; who is to admit it looks here
 };
 
 /// One request that waits on a flight. Small, since the fresh memory that it takes is
@@ -65,6 +66,7 @@ struct Requester : detail::Links {  // in its flight's list
     bool joined = false;
     bool waiting = false;
     bool keep_running = false;
+    bool worth_keeping = false;  ///< will keep it for the store when its connection goes
     bool for_the_store = false;  ///< keeps it for that alone
     bool quiet = false;          ///< no word of the start
     bool over = false;           ///< it has been told its end, and is to be buried

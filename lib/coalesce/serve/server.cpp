@@ -23,6 +23,7 @@
 #include <coalesce/io/guard.h>
 #include <coalesce/io/loop.h>
 #include <coalesce/io/reaper.h>
+#include <coalesce/kept/kept_desk.h>
 #include <coalesce/kept/remembered_times.h>
 #include <coalesce/protocol/answer.h>
 #include <coalesce/protocol/resolved_request.h>
@@ -83,9 +84,34 @@ bool looks_like_http(std::string_view line) {
     return target != std::string_view::npos && target > method + 1 && line.substr(target).starts_with(" HTTP/");
 }
 
+// A request for a command, while it is seen what it comes to.
+struct Asked {
+    ResolvedRequest resolved;
+    std::shared_ptr<const CanonicalSurroundings> canonical;
+    RequestTerms terms;
+    Wish wish;
+    FlightRef asking;  // on whose behalf
+
+    [[nodiscard]] RequestKey key() const { return {canonical, resolved.canonical_words}; }
+    [[nodiscard]] KeptQuestion question() const {
+        return {.job = resolved.job, .surroundings = canonical, .words = resolved.canonical_words, .wish = wish};
+    }
+};
+
+// What a flight lands with that was not run.
+class Found final : public Retention {
+  public:
+    explicit Found(std::shared_ptr<const RunResult> result) : result_(std::move(result)) {}
+    std::shared_ptr<const RunResult> find() override { return result_; }
+    void keep(const std::shared_ptr<const RunResult>& /*result*/, UniqueFunction<void()> done) override { done(); }
+
+  private:
+    std::shared_ptr<const RunResult> result_;
+};
+
 class Server {
   public:
-    Server(ServerOptions options, ServerSocket socket, Surroundings own);
+    Server(ServerOptions options, ServerSocket socket, Surroundings own, StorePlace store);
     int run();
 
   private:
@@ -97,7 +123,15 @@ class Server {
     void on_line(Peer& peer, std::string_view line, bool too_long);
     [[nodiscard]] bool understands(Peer& peer, std::string_view line);
     void take(Peer& peer, Request request);
+    [[nodiscard]] KeyRules rules_for(uid_t uid) const;
+    [[nodiscard]] std::shared_ptr<const CanonicalSurroundings> canonical_of(ResolvedRequest& resolved, uid_t uid);
     void admit(Peer& peer, Request& request, ResolvedRequest resolved);
+    void looked(const Reception::Expected& expected, Asked& asked, std::shared_ptr<const RunResult> result);
+    RunTicket submit(Asked& asked);
+    void started_for(Peer& peer, const Requester& requester);
+    void forget(Peer& peer, Request request);
+    void go_on_for_the_store();
+    void keep_no_longer_than(std::uint64_t bytes);
     void operate(Peer& peer, const Request& request);
     void cancel(Peer& peer, const Request& request);
     void leave(Peer& peer, const Request& request);
@@ -127,6 +161,9 @@ class Server {
     ServiceManager service_manager_{loop_};
     std::vector<std::unique_ptr<SignalWatch>> signals_;
     std::optional<Timer> drain_;
+    KeptDesk desk_;
+    std::string not_written_;           // what was said of it
+    std::optional<Timer> store_watch_;  // while runs go on for the store
     std::size_t refused_users_ = 0;
     std::uint64_t refused_connections_ = 0;  // since that was logged
     std::uint64_t requests_ = 0;
@@ -136,7 +173,7 @@ class Server {
     Insistence insistence_;
 };
 
-Server::Server(ServerOptions options, ServerSocket socket, Surroundings own)
+Server::Server(ServerOptions options, ServerSocket socket, Surroundings own, StorePlace store)
     : options_(std::move(options)),
       socket_(std::move(socket)),
       surroundings_(std::make_shared<const Surroundings>(std::move(own))),
@@ -152,6 +189,7 @@ Server::Server(ServerOptions options, ServerSocket socket, Surroundings own)
                       [this](Client& client) {
                           if (peer_of(client).refused) --refused_users_;
                           watchers_.remove(client);
+                          if (!executor_.flights().empty()) go_on_for_the_store();
                       },
                   .on_started =
                       [this](LiveFlight& flight) {
@@ -172,7 +210,14 @@ Server::Server(ServerOptions options, ServerSocket socket, Surroundings own)
           loop_,
           {.has_room = [this] { return reception_.clients().size() - refused_users_ < options_.clients_max; },
            .on_arrival = [this](Descriptor connection, const ucred& peer) { receive(std::move(connection), peer); },
-           .turn_away = [this](Descriptor connection, int error) { turn_away(std::move(connection), error); }}) {
+           .turn_away = [this](Descriptor connection, int error) { turn_away(std::move(connection), error); }}),
+      desk_(loop_, executor_.spool_limits(),
+            {.place = std::move(store),
+             .make_refresh_program = options_.make_refresh_program,
+             .in_child = options_.executor.in_child},
+            {.on_not_written = [this](const std::string& words) {
+                if (std::exchange(not_written_, words) != words) log_.warn("{}", words);
+            }}) {
     executor_.remember_in(times_);
     executor_.on_over([this](const std::shared_ptr<const RunResult>& result) { log_end(*result); });
     for (const int number : {SIGTERM, SIGINT, SIGHUP}) {
@@ -275,32 +320,86 @@ void Server::take(Peer& peer, Request request) {
     if (reception_.waiting() >= options_.requesters_max)
         return reception_.refuse(peer, request.id, "too_many_requesters",
                                  std::to_string(options_.requesters_max) + " requesters wait already");
-    KeyRules rules;
-    rules.user = peer.uid;
-    ResolvedRequest resolved = resolve(request, surroundings_, std::move(rules), options_.executor.shell,
+    ResolvedRequest resolved = resolve(request, surroundings_, rules_for(peer.uid), options_.executor.shell,
                                        Job{.grace = options_.grace, .asker = peer.pid});
     admit(peer, request, std::move(resolved));
 }
 
+// Our own user's keys are those of its wrappers and batches, and mean the same kept results; others' name them.
+KeyRules Server::rules_for(uid_t uid) const {
+    KeyRules rules;
+    if (uid != ::geteuid()) rules.user = uid;
+    return rules;
+}
+
+std::shared_ptr<const CanonicalSurroundings> Server::canonical_of(ResolvedRequest& resolved, uid_t uid) {
+    return resolved.canonical_surroundings ? interned_.intern(std::move(*resolved.canonical_surroundings))
+                                           : own_canonical_surroundings(uid);
+}
+
 void Server::admit(Peer& peer, Request& request, ResolvedRequest resolved) {
-    const auto canonical = resolved.canonical_surroundings
-                               ? interned_.intern(std::move(*resolved.canonical_surroundings))
-                               : own_canonical_surroundings(peer.uid);
-    const RequestKey key{canonical, resolved.canonical_words};
-    if (executor_.counts().queued >= options_.queue_max && executor_.flights().find_state(KeyView(key)) == nullptr)
+    Asked asked{.resolved = std::move(resolved), .canonical = {}, .terms = {}, .wish = request.wish, .asking = {}};
+    asked.canonical = canonical_of(asked.resolved, peer.uid);
+    if (executor_.counts().queued >= options_.queue_max &&
+        executor_.flights().find_state(KeyView(asked.key())) == nullptr)
         return reception_.refuse(peer, request.id, "queue_full",
                                  std::to_string(options_.queue_max) + " flights wait already");
+    asked.wish.fresh = request.fresh;
+    if (request.no_share) asked.wish = {.fresh = request.fresh};  // nor with who comes later
+    asked.terms = {.id = std::move(request.id),
+                   .title = asked.resolved.job.title,
+                   .output = request.output,
+                   .keep_running = request.keep_running,
+                   .worth_keeping = asked.wish.keeps(),
+                   .quiet = request.quiet,
+                   .wait = request.wait};
+    asked.asking = running_.above(peer, ancestry_in(asked.resolved.job.command.surroundings->env), peer.sessions);
+    if (asked.wish.reads() || asked.wish.warm) {
+        auto expected = reception_.expect(peer, asked.terms);
+        const auto owned = std::make_shared<Asked>(std::move(asked));
+        return desk_.look(owned->question(),
+                          [this, expected = std::move(expected), owned](std::shared_ptr<const RunResult> result) {
+                              looked(expected, *owned, std::move(result));
+                          });
+    }
+    RunTicket ticket = submit(asked);
+    started_for(peer, reception_.enter(peer, std::move(asked.terms), std::move(ticket)));
+}
 
-    RequestTerms terms{.id = std::move(request.id),
-                       .title = resolved.job.title,
-                       .output = request.output,
-                       .keep_running = request.keep_running,
-                       .quiet = request.quiet,
-                       .wait = request.wait};
-    const FlightRef asking = running_.above(peer, ancestry_in(resolved.job.command.surroundings->env), peer.sessions);
+// The store has been asked: what it has is for this request alone, so it lands a flight of its own.
+void Server::looked(const Reception::Expected& expected, Asked& asked, std::shared_ptr<const RunResult> result) {
+    Requester* const requester = *expected;
+    if (result) {
+        if (requester == nullptr) return;
+        std::string words = asked.resolved.canonical_words;
+        append_unshared(words);
+        RunTicket ticket = executor_.submit(RequestKey{asked.canonical, words}, [&] {
+            return Job{.title = asked.terms.title, .retention = std::make_shared<Found>(std::move(result))};
+        });
+        return reception_.admit(*requester, std::move(asked.terms), std::move(ticket));
+    }
+    if (requester == nullptr) {
+        if (!asked.terms.keep_running || stopping_) return;
+        return std::move(submit(asked)).detach();
+    }
+    if (stopping_) {
+        reception_.refuse(*requester->client, requester->id, "shutting_down", "the server is about to end");
+        return reception_.part(*requester);
+    }
+    RunTicket ticket = submit(asked);
+    reception_.admit(*requester, std::move(asked.terms), std::move(ticket));
+    if (*expected != nullptr && requester->client != nullptr) started_for(peer_of(*requester->client), *requester);
+}
+
+RunTicket Server::submit(Asked& asked) {
+    const auto keeper = desk_.keeper(asked.question());
+    const bool fresh =
+        asked.wish.fresh ||
+        (asked.wish.max_age && !may_join(asked.wish, executor_.flights().find_state(KeyView(asked.key())), now()));
     RunTicket ticket =
-        executor_.submit(key,
-                         [job = std::move(resolved.job), canonical, words = resolved.canonical_words]() mutable {
+        executor_.submit(asked.key(),
+                         [job = std::move(asked.resolved.job), canonical = asked.canonical,
+                          words = asked.resolved.canonical_words]() mutable {
                              const std::string hash =
                                  key_hash({canonical, words});  // not for those who join: it costs more than joining
                              auto own = std::make_shared<Surroundings>(*job.command.surroundings);
@@ -308,10 +407,15 @@ void Server::admit(Peer& peer, Request& request, ResolvedRequest resolved) {
                              job.command.surroundings = std::move(own);
                              return std::move(job);
                          },
-                         {.fresh = request.fresh, .on_behalf_of = asking});
-    if (ticket.leader()) terms.hash = key_hash(key);
-    if (asking && !ticket.landed()) terms.loan = executor_.lend_place_of(asking.id());
-    const Requester& requester = reception_.enter(peer, std::move(terms), std::move(ticket));
+                         {.fresh = fresh, .on_behalf_of = asked.asking});
+    if (ticket.leader()) asked.terms.hash = key_hash(asked.key());
+    if (ticket.landed()) return ticket;
+    KeptDesk::share(ticket.state().retention, keeper);
+    if (asked.asking) asked.terms.loan = executor_.lend_place_of(asked.asking.id());
+    return ticket;
+}
+
+void Server::started_for(Peer& peer, const Requester& requester) {
     if (requester.joined) {
         ++joins_;
         if (requester.flight != nullptr) watchers_.joined(*requester.flight);
@@ -325,19 +429,54 @@ void Server::admit(Peer& peer, Request& request, ResolvedRequest resolved) {
                    peer.pid, for_the_log(requester.title()));
 }
 
+void Server::forget(Peer& peer, Request request) {
+    if (stopping_) return reception_.refuse(peer, request.id, "shutting_down", "the server is about to end");
+    const std::string id = request.id;
+    ResolvedRequest resolved = resolve(request, surroundings_, rules_for(peer.uid), options_.executor.shell, Job{});
+    const Key key{canonical_of(resolved, peer.uid), resolved.canonical_words};
+    auto expected = reception_.expect(peer, {.id = id, .title = resolved.job.title});
+    desk_.forget(key, [this, expected = std::move(expected)](const Result<>& forgotten) {
+        Requester* const requester = *expected;
+        if (requester == nullptr) return;
+        if (forgotten)
+            requester->client->session->send(message_to(requester->id).text("event", "forgotten").line());
+        else
+            reception_.refuse(*requester->client, requester->id, "no_store", "cannot " + forgotten.error().message());
+        reception_.part(*requester);
+    });
+}
+
+// Whoever wished that something be kept has gone: its run goes on for as long as that can be (SPEC T8).
+void Server::go_on_for_the_store() {
+    if (store_watch_) return;
+    constexpr milliseconds each{200};
+    store_watch_.emplace(loop_);
+    store_watch_->in_background();
+    store_watch_->start(each, each, [this] {
+        if (executor_.flights().empty()) return loop_.post([this] { store_watch_.reset(); });
+        desk_.ask_entry_limit([this](std::uint64_t bytes) { keep_no_longer_than(bytes); });
+    });
+}
+
+void Server::keep_no_longer_than(std::uint64_t bytes) {
+    std::vector<FlightId> in_vain;
+    for (const auto& [id, flight] : reception_.flights())
+        if (flight.keeper != nullptr && flight.run->spool && flight.run->spool->size() > bytes) in_vain.push_back(id);
+    for (const FlightId id : in_vain) reception_.keep_no_more_for_the_store(id);
+}
+
 // What decides about sharing in a request that says nothing of its surroundings.
 const std::shared_ptr<const CanonicalSurroundings>& Server::own_canonical_surroundings(uid_t uid) {
     auto& canonical = own_canonical_[uid];
     if (!canonical) {
-        KeyRules rules;
-        rules.user = uid;
-        canonical = interned_.intern(canonical_surroundings(*surroundings_, rules));
+        canonical = interned_.intern(canonical_surroundings(*surroundings_, rules_for(uid)));
     }
     return canonical;
 }
 
 // One line for each run, whatever became of it (SPEC S10).
 void Server::log_end(const RunResult& result) {
+    if (result.run == 0) return log_.debug("answered without a run: {}", for_the_log(result.title));
     LiveFlight* const flight = reception_.find(result.run);
     log_.info("flight {} ended after {}, for {}: {}: {}",
               flight == nullptr ? std::string_view("(new)") : short_name(reception_.name_of(*flight)),
@@ -369,10 +508,12 @@ void Server::operate(Peer& peer, const Request& request) {
         leave(peer, request);
     else if (request.op == "signal")
         signal_request(reception_, peer, request.id, request.signal);
+    else if (request.op == "forget")
+        forget(peer, request);
     else
         reception_.refuse(
             peer, request.id, "unknown_op",
-            "\"op\" must be ping, status, stats, watch, cancel, leave or signal, not \"" + request.op + "\"");
+            "\"op\" must be ping, status, stats, watch, cancel, leave, signal or forget, not \"" + request.op + "\"");
 }
 
 void Server::cancel(Peer& peer, const Request& request) {
@@ -399,6 +540,9 @@ void Server::tell_stats(Peer& peer, const std::string& id) {
         .number("waiting", static_cast<std::int64_t>(reception_.waiting()))
         .number("clients", static_cast<std::int64_t>(reception_.clients().size()));
     statistics_.tell(message);
+    message.number("hits", static_cast<std::int64_t>(desk_.hits().joins))
+        .number("refreshes", static_cast<std::int64_t>(desk_.refreshes()))
+        .seconds("spared", desk_.hits().time);
     peer.session->send(message.line());
 }
 
@@ -483,7 +627,8 @@ Result<int> serve(ServerOptions options) {
     options.executor.guard = guard->get();
     auto socket = ServerSocket::open(options.socket, options.allowed_users.empty() ? 0600 : 0666);
     if (!socket) return socket.error();
-    Server server(std::move(options), std::move(*socket), std::move(*own));
+    StorePlace store = store_place(options.cache_directory, own->env, namespaces_in(own->identity));
+    Server server(std::move(options), std::move(*socket), std::move(*own), std::move(store));
     return server.run();
 }
 

@@ -18,12 +18,15 @@
 #include <vector>
 
 #include <coalesce/engine/command_executor.h>
+#include <coalesce/kept/refreshes.h>
 
 namespace coalesce {
 
 struct ServerOptions {
     std::string socket;  ///< path; empty: server.sock in the meeting place, or what systemd passes
     CommandExecutor::Options executor;
+    std::string cache_directory;              ///< of what is kept, that the user named
+    MakeRefreshProgram make_refresh_program;  ///< how a stale result is refreshed
     std::vector<uid_t> allowed_users;         ///< beside our own and root
     std::size_t requesters_max = 100'000;     ///< waiting at a time
     std::size_t queue_max = 10'000;           ///< flights that wait for their turn

@@ -1,17 +1,15 @@
 // SPDX-License-Identifier: MIT
-// Wish: what one request asks of what is kept (SPEC T2–T7), and what follows for a result.
+// Wish: what one request asks of what is kept (SPEC T2–T7).
 //
-// The decisions of retention, without a file or a clock: a Wish, the facts of a result and
-// a Moment give a Verdict. A request that wishes nothing is served nothing and keeps
-// nothing (T1). None of it is part of a key (T12).
+// Every door asks in these words, whether they came as options or as a request's fields. What
+// follows for a result, which takes a clock, is decided where results are kept. A request that
+// wishes nothing is served nothing and keeps nothing (T1). None of it is part of a key (T12).
 #pragma once
 
 #include <coalesce/command/result.h>
 
 #include <chrono>
 #include <optional>
-
-#include <coalesce/kept/moment.h>
 
 namespace coalesce {
 
@@ -29,9 +27,12 @@ struct Wish {
     [[nodiscard]] bool anything() const noexcept { return ttl || max_age || warm; }
 };
 
-/// Refuses what contradicts itself, naming the option: a time to be stale that is not below
-/// the time to live, a warming or failures kept without one (T4, T6, T28). `--ttl 0` is none.
-[[nodiscard]] Result<> check(Wish& wish);
+/// How the user wrote it: as `--keep-failures`, or as the field `"keep_failures"`.
+enum class WishWords { options, fields };
+
+/// Refuses what contradicts itself, naming the culprit: a time to be stale that is not below
+/// the time to live, a warming or failures kept without one (T4, T6, T28). A ttl of 0 is none.
+[[nodiscard]] Result<> check(Wish& wish, WishWords words = WishWords::options);
 
 /// How long a result of several requesters is kept: the longest of their times (T2).
 void widen(Wish& wish, const Wish& other) noexcept;
@@ -39,24 +40,5 @@ void widen(Wish& wish, const Wish& other) noexcept;
 /// What has to be granted where several requesters are served by one result: the strictest of their wishes. Who
 /// is served nothing that was kept says so for all.
 void narrow(Wish& wish, const Wish& other) noexcept;
-
-/// What a wish is held against.
-struct KeptTimes {
-    Moment started;
-    Moment ended;
-    bool failed = false;  ///< an exit status other than 0
-};
-
-struct Verdict {
-    bool serve = false;
-    bool refresh = false;            ///< served, and older than the wish would have it
-    std::chrono::nanoseconds age{};  ///< since the run's end, if served
-};
-
-/// Whether the wish is granted by such a result now.
-[[nodiscard]] Verdict judge(const Wish& wish, const KeptTimes& times, const Moment& now) noexcept;
-
-/// Whether a run that started then may be joined by a request made now (T3).
-[[nodiscard]] bool may_join(const Wish& wish, const Moment& started, const Moment& now) noexcept;
 
 }  // namespace coalesce

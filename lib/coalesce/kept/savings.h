@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Savings: what wrappers' flights have spared, summed in the meeting place.
+// Savings: what wrappers' flights have spared, summed in the meeting place; what hits on kept results
+// have spared, in the store.
 //
 // A wrapper's flight has no server that could count: its supervisor goes when it
 // ends. So the sum is a line of text in a file there, which the supervisor of a
@@ -20,15 +21,15 @@
 namespace coalesce {
 
 struct Savings {
-    std::uint64_t runs = 0;            ///< that were shared
-    std::uint64_t joins = 0;           ///< requests that were served by another's run
+    std::uint64_t runs = 0;            ///< that were shared; in a store: refreshes
+    std::uint64_t joins = 0;           ///< requests that were served by another's run; in a store: hits
     std::chrono::nanoseconds time{0};  ///< their runs would have taken
     std::int64_t since = 0;            ///< when the first was counted, in seconds since the epoch; 0: none was
 
     Savings& operator+=(const Savings& more) noexcept;
 };
 
-/// Its name in the meeting place.
+/// Its name there.
 inline constexpr const char* savings_file = "savings";
 
 /// Adds to the sum in that directory; does nothing where that is impossible.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include <coalesce/meeting/savings.h>
+#include <coalesce/kept/savings.h>
 
 #include <coalesce/io/descriptor.h>
 
@@ -63,11 +63,10 @@ Savings& Savings::operator+=(const Savings& more) noexcept {
 }
 
 void add_savings(int directory, const Savings& more) noexcept {
-    const mode_t before = ::umask(077);  // the command's may close the file even to its owner
     const Descriptor file(
         ::openat(directory, savings_file, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600));
-    ::umask(before);
     if (!file || !regular(file.get()) || !lock(file.get(), LOCK_EX)) return;
+    ::fchmod(file.get(), 0600);  // the command's umask may have closed it even to its owner
     Savings sum = sum_in(file.get());
     sum += more;
     if (sum.since == 0) sum.since = std::time(nullptr);

@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: MIT
+#include <coalesce/kept/kept_desk.h>
+
+#include <atomic>
+#include <utility>
+
+#include <coalesce/io/loop.h>
+#include <coalesce/io/watch.h>
+
+namespace coalesce {
+namespace {
+
+using namespace std::chrono;
+
+// Requesters wait no longer than this for what is done for the store (T13).
+constexpr milliseconds publishing_max{1000};
+
+// The result of a request that wants none.
+std::shared_ptr<const RunResult> warmed(const RefreshOrders& orders) {
+    RunResult result;
+    result.outcome = Outcome::exited(0);
+    result.title = orders.title;
+    result.requested = result.started = system_clock::now();
+    result.attempts = 1;
+    return std::make_shared<const RunResult>(std::move(result));
+}
+
+}  // namespace
+
+// What the thread has of a look.
+struct KeptDesk::Lookup {
+    std::shared_ptr<StoreAccess> access;
+    KeptSubject subject;
+    Wish wish;
+    const SpoolLimits& limits;
+    std::shared_ptr<const RunResult> result;
+};
+
+// What the loop has.
+struct KeptDesk::Look {
+    std::shared_ptr<Lookup> lookup;
+    RefreshOrders orders;
+    std::string key_name;
+    Answer answer;
+    bool again = false;  // something was kept under its key since it began
+};
+
+// What becomes of one flight's result. It may outlive the desk, as its flight's.
+class KeptDesk::Keeper final : public Retention, public std::enable_shared_from_this<Keeper> {
+  public:
+    Keeper(KeptDesk& desk, KeptSubject subject, const Wish& wish)
+        : desk_(desk), subject_(std::move(subject)), wish_(wish) {}
+
+    void add(const Wish& wish) noexcept { widen(wish_, wish); }
+
+    std::shared_ptr<const RunResult> find() override { return nullptr; }  // it was looked for before
+
+    void keep(const std::shared_ptr<const RunResult>& result, UniqueFunction<void()> done) override {
+        if (std::string why = why_not_kept(*result, wish_); !why.empty())
+            words_ = "not kept: " + why;
+        else
+            return desk_.keep(shared_from_this(), result, std::move(done));
+        done();
+    }
+
+    [[nodiscard]] std::string words() const override { return words_; }
+    [[nodiscard]] bool failed() const override { return failed_; }
+
+  private:
+    friend KeptDesk;
+    KeptDesk& desk_;
+    const KeptSubject subject_;
+    Wish wish_;
+    std::string words_;
+    bool failed_ = false;
+};
+
+// What the loop has of a result that is being kept.
+struct KeptDesk::Keep {
+    std::shared_ptr<Keeper> keeper;
+    std::shared_ptr<KeptFlight> flight;  // the thread's, until it is done
+    std::optional<Timer> patience;
+    UniqueFunction<void()> done;
+
+    void tell() {
+        if (done) std::exchange(done, {})();
+    }
+};
+
+KeptDesk::KeptDesk(Loop& loop, const SpoolLimits& limits, Options options, Events events)
+    : loop_(loop),
+      limits_(limits),
+      access_(std::make_shared<StoreAccess>(std::move(options.place))),
+      events_(std::move(events)),
+      refreshes_(loop, std::move(options.make_refresh_program), options.in_child),
+      looking_(loop),
+      keeping_(loop),
+      tidying_(loop) {}
+
+KeptDesk::~KeptDesk() {
+    *ending_ = true;
+    if (uncounted_.joins == 0) return;
+    if (auto store = access_->open(false); store && *store) add_savings((*store)->directory(), uncounted_);
+}
+
+const std::shared_ptr<const CanonicalSurroundings>& KeptDesk::in_store(
+    const std::shared_ptr<const CanonicalSurroundings>& surroundings) const {
+    if (last_surroundings_ != surroundings) {
+        last_surroundings_ = surroundings;
+        last_in_store_ = surroundings_in(access_->place(), surroundings);
+    }
+    return last_in_store_;
+}
+
+KeptSubject KeptDesk::subject_of(const KeptQuestion& question) const {
+    const Command& command = question.job.command;
+    return {.surroundings = in_store(question.surroundings),
+            .words = std::string(question.words),
+            .program = program_of(command, command.surroundings->cwd),
+            .title = question.job.title,
+            .directory = command.surroundings->cwd,
+            .dependencies = {},
+            .state = {}};
+}
+
+void KeptDesk::look(const KeptQuestion& question, Answer answer) {
+    const Job& job = question.job;
+    Wish wish = question.wish;
+    if (job.retries > 0) wish.keep_failures.reset();  // a failure is no answer yet (T7)
+    auto look = std::make_shared<Look>(
+        Look{.lookup = std::make_shared<Lookup>(Lookup{access_, subject_of(question), wish, limits_, nullptr}),
+             .orders = {.command = job.command,
+                        .line = job.line,
+                        .title = job.title,
+                        .surroundings = question.surroundings,
+                        .words = std::string(question.words),
+                        .timeout = job.timeout,
+                        .grace = job.grace,
+                        .place = access_->place(),
+                        .wish = question.wish},
+             .key_name = store_key({in_store(question.surroundings), question.words}).name,
+             .answer = std::move(answer)});
+    looks_.emplace(look->key_name, look.get());
+    give(std::move(look));
+}
+
+void KeptDesk::give(std::shared_ptr<Look> look) {
+    looking_.give(
+        [lookup = look->lookup] {
+            KeptFlight flight(lookup->access, lookup->subject, lookup->wish, lookup->limits);
+            lookup->result = flight.find();
+        },
+        [this, look] { looked(look); });
+}
+
+void KeptDesk::looked(const std::shared_ptr<Look>& look) {
+    std::shared_ptr<const RunResult> result = std::move(look->lookup->result);
+    if (!result && std::exchange(look->again, false)) return give(look);
+    auto [one, end] = looks_.equal_range(look->key_name);
+    while (one != end && one->second != look.get()) ++one;
+    looks_.erase(one);
+    const bool warm = look->orders.wish.warm;
+    const bool stale = result && result->kept->refreshing;
+    const auto ended = !result ? system_clock::time_point()
+                               : result->started + duration_cast<system_clock::duration>(result->duration);
+    if (result && !warm) count(*result);
+    look->answer(warm ? warmed(look->orders) : std::move(result));
+    if (stale || (warm && !(ended.time_since_epoch().count() != 0)))
+        refreshes_.start(look->key_name, ended.time_since_epoch().count(), look->orders);
+}
+
+// Told to the store's sum when nobody has to wait for that.
+void KeptDesk::count(const RunResult& hit) {
+    const Savings one{.runs = hit.kept->refreshing ? 1U : 0U, .joins = 1, .time = hit.duration};
+    for (Savings* const sum : {&hits_, &uncounted_}) {
+        sum->runs += one.runs;
+        sum->joins += one.joins;
+        sum->time += one.time;
+    }
+    if (!tidying_.idle()) return;
+    tidying_.give(
+        [access = access_, sum = std::exchange(uncounted_, {})] {
+            if (auto store = access->open(false); store && *store) add_savings((*store)->directory(), sum);
+        },
+        {});
+}
+
+std::shared_ptr<Retention> KeptDesk::keeper(const KeptQuestion& question) {
+    if (!question.wish.keeps()) return nullptr;
+    return std::make_shared<Keeper>(*this, subject_of(question), question.wish);
+}
+
+void KeptDesk::share(std::shared_ptr<Retention>& retention, const std::shared_ptr<Retention>& keeper) {
+    if (!keeper) return;
+    if (retention)
+        static_cast<Keeper&>(*retention).add(static_cast<Keeper&>(*keeper).wish_);
+    else
+        retention = keeper;
+}
+
+void KeptDesk::keep(const std::shared_ptr<Keeper>& keeper, std::shared_ptr<const RunResult> result,
+                    UniqueFunction<void()> done) {
+    auto twin = result->spool->twin();  // whoever reads the output here goes on
+    if (!twin) {
+        keeper->words_ = "not kept: cannot " + twin.error().message();
+        return done();
+    }
+    auto own = std::make_shared<RunResult>(*result);
+    own->spool = std::move(*twin);
+    auto keep = std::make_unique<Keep>();
+    keep->keeper = keeper;
+    keep->flight = std::make_shared<KeptFlight>(access_, keeper->subject_, keeper->wish_, limits_);
+    keep->done = std::move(done);
+    keep->patience.emplace(loop_);
+    keep->patience->start(publishing_max, [keep = keep.get()] { keep->tell(); });
+    auto work = [flight = keep->flight, own = std::shared_ptr<const RunResult>(std::move(own))]() mutable {
+        flight->keep(own);
+        own.reset();
+        flight.reset();
+    };
+    keeping_.give(std::move(work), [this, keep = std::move(keep)] { kept(*keep); });
+}
+
+void KeptDesk::kept(Keep& keep) {
+    keep.patience.reset();
+    keep.keeper->words_ = keep.flight->words();
+    keep.keeper->failed_ = keep.flight->failed();
+    if (keep.flight->failed()) events_.on_not_written(keep.flight->words());
+    const auto [first, last] = looks_.equal_range(keep.flight->key_name());
+    for (auto look = first; look != last; ++look) look->second->again = true;
+    tidying_.give(
+        [flight = std::move(keep.flight), ending = ending_] {
+            if (*ending)
+                flight->leave();
+            else
+                flight->after_delivery();
+        },
+        {});
+    keep.tell();
+}
+
+void KeptDesk::forget(const KeyView& key, UniqueFunction<void(Result<>)> done) {
+    auto error = std::make_shared<std::optional<Error>>();
+    const auto surroundings = std::make_shared<const CanonicalSurroundings>(key.surroundings->bytes);
+    keeping_.give(
+        [access = access_, error, name = store_key({in_store(surroundings), key.words}).name] {
+            auto store = access->open(true);  // so that a run under way is not kept either
+            if (!store)
+                *error = store.error();
+            else if (auto forgotten = (*store)->forget(name, now()); !forgotten)
+                *error = forgotten.error();
+        },
+        [error, done = std::move(done)]() mutable { done(*error ? Result<>(std::move(**error)) : Result<>()); });
+}
+
+void KeptDesk::ask_entry_limit(UniqueFunction<void(std::uint64_t)> answer) {
+    auto bytes = std::make_shared<std::uint64_t>(0);
+    looking_.give(
+        [access = access_, bytes] {
+            auto store = access->open(false);
+            *bytes = store && *store ? (*store)->limits().entry_bytes : KeptLimits().entry_bytes;
+        },
+        [bytes, answer = std::move(answer)]() mutable { answer(*bytes); });
+}
+
+}  // namespace coalesce

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: MIT
+#include <coalesce/kept/refreshes.h>
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+
+#include <coalesce/io/loop.h>
+#include <coalesce/io/unnamed_file.h>
+
+namespace coalesce {
+namespace {
+
+using namespace std::chrono;
+
+// Read from its beginning, by one program.
+Descriptor file_of(const std::string& text) {
+    auto file = make_unnamed_file("the orders of a refresh");
+    if (!file) return {};
+    for (std::size_t done = 0; done < text.size();) {
+        const ssize_t wrote = ::write(file->get(), text.data() + done, text.size() - done);
+        if (wrote <= 0) return {};
+        done += static_cast<std::size_t>(wrote);
+    }
+    ::lseek(file->get(), 0, SEEK_SET);
+    return std::move(*file);
+}
+
+}  // namespace
+
+// A run that a moment ago somebody was told to start is under way, has made another result, or counts as tried.
+bool Refreshes::was_tried(const std::string& key_name, std::int64_t since, const Wish& wish) {
+    const auto now = steady_clock::now();
+    const auto over = [now](const Tried& tried) { return now - tried.at > tried.for_long; };
+    if (tried_.size() >= forget_at_) {
+        std::erase_if(tried_, [&over](const auto& entry) { return over(entry.second); });
+        forget_at_ = std::max<std::size_t>(1024, 2 * tried_.size());
+    }
+    const auto found = tried_.find(key_name);
+    if (found != tried_.end() && found->second.since == since && !over(found->second) && !wish.fresh) return true;
+    tried_[key_name] = {.since = since, .at = now, .for_long = wish.stale.value_or(milliseconds(0))};
+    return false;
+}
+
+void Refreshes::start(const std::string& key_name, std::int64_t since, const RefreshOrders& orders) {
+    if (!make_program_ || was_tried(key_name, since, orders.wish)) return;
+    const RefreshProgram program = make_program_(orders);
+    const Surroundings& surroundings = *orders.command.surroundings;
+    const Descriptor input = file_of(program.orders);
+    if (!input) return;
+    const auto place = starting_.emplace(starting_.end());
+    auto started = Child::start(
+        loop_,
+        {.argv = program.argv,
+         .env = program.env,
+         .path = program.path.c_str(),
+         .directory = surroundings.cwd.empty() ? nullptr : surroundings.cwd.c_str(),
+         .hook = in_child_},
+        input, {[](Stream, std::span<const char>) {}, [this, place](const Outcome&) { starting_.erase(place); }});
+    if (!started.child) return starting_.erase(place), void();
+    *place = std::move(started.child);
+    ++count_;
+}
+
+}  // namespace coalesce

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: MIT
+// Refreshes: runs for the store that a process with a loop and threads has others start (SPEC T4–T6).
+//
+// A refresh is a flight of the meeting place with a supervisor of its own, which a process that holds a
+// loop, threads and other people's descriptors must not fork. So it starts a program, this one, and
+// hands it the orders; that forks the supervisor, or finds that somebody was quicker, and ends at once.
+// What that program is and how it is told, the front end says: here it is started, once a stale
+// result: while one that failed counts as tried no other is (T5), however often the result is served.
+#pragma once
+
+#include <coalesce/command/command.h>
+#include <coalesce/command/key.h>
+#include <coalesce/command/wish.h>
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <list>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include <coalesce/io/child.h>
+#include <coalesce/kept/store_place.h>
+
+namespace coalesce {
+
+class Loop;
+
+/// What is to be run, for which store, and as whose request.
+struct RefreshOrders {
+    Command command;
+    std::optional<std::string> line;  ///< when the command is a shell line
+    std::string title;
+    std::shared_ptr<const CanonicalSurroundings> surroundings;  ///< its key,
+    std::string words;                                          ///< as the door has it
+    std::optional<std::chrono::milliseconds> timeout;
+    std::chrono::milliseconds grace{10'000};
+    StorePlace place;
+    Wish wish;
+};
+
+/// A program that is told its orders on standard input, and ends as soon as the run is under way.
+struct RefreshProgram {
+    std::vector<std::string> argv;
+    std::vector<std::string> env;
+    std::string path;
+    std::string orders;
+};
+using MakeRefreshProgram = std::function<RefreshProgram(const RefreshOrders&)>;
+
+class Refreshes {
+  public:
+    /// `make_program` unset: none is ever started. `in_child` is called in each before it executes.
+    Refreshes(Loop& loop, MakeRefreshProgram make_program, ChildHook in_child)
+        : loop_(loop), make_program_(std::move(make_program)), in_child_(in_child) {}
+
+    /// One is due. `since`: when the run of what is stale has ended, by the wall clock; 0: nothing is there. What goes
+    /// wrong is nobody's concern: the next stale hit tries again. The loop runs on until it is under way.
+    void start(const std::string& key_name, std::int64_t since, const RefreshOrders& orders);
+    /// How many were started.
+    [[nodiscard]] std::uint64_t count() const noexcept { return count_; }
+
+  private:
+    struct Tried {
+        std::int64_t since;
+        std::chrono::steady_clock::time_point at;
+        std::chrono::milliseconds for_long;
+    };
+    [[nodiscard]] bool was_tried(const std::string& key_name, std::int64_t since, const Wish& wish);
+
+    Loop& loop_;
+    const MakeRefreshProgram make_program_;
+    const ChildHook in_child_;
+    std::unordered_map<std::string, Tried> tried_;
+    std::size_t forget_at_ = 1024;
+    std::list<std::unique_ptr<Child>> starting_;
+    std::uint64_t count_ = 0;
+};
+
+}  // namespace coalesce

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: MIT
+#include <coalesce/meeting/refresh_orders.h>
+
+#include <utility>
+
+#include <coalesce/command/ancestry.h>
+#include <coalesce/engine/key_hash.h>
+#include <coalesce/protocol/base64.h>
+#include <coalesce/protocol/message.h>
+
+namespace coalesce {
+namespace {
+
+using std::chrono::milliseconds;
+
+std::string bytes_of(const Fields& fields, std::string_view name) {
+    const std::string encoded = std::string(name) + std::string(base64_ending);
+    return fields.has(encoded) ? from_base64(fields.text(encoded)).value_or("") : fields.text(name);
+}
+
+std::vector<std::string> words_of(const Fields& fields, std::string_view name) {
+    std::vector<std::string> words;
+    const std::string encoded = std::string(name) + std::string(base64_ending);
+    for (const std::string_view element : json_elements(fields.raw(name))) words.push_back(json_string_value(element));
+    for (const std::string_view element : json_elements(fields.raw(encoded)))
+        words.push_back(from_base64(json_string_value(element)).value_or(""));
+    return words;
+}
+
+}  // namespace
+
+RefreshProgram refresh_program(const RefreshOrders& orders, const std::vector<std::string>& env,
+                               const std::string& place) {
+    const Command& command = orders.command;
+    Message message;
+    message.bytes("argv", command.argv)
+        .bytes("env", command.surroundings->env)
+        .bytes("cwd", command.surroundings->cwd)
+        .number("umask", command.surroundings->umask)
+        .bytes("title", orders.title)
+        .bytes("surroundings", orders.surroundings->bytes)
+        .bytes("words", orders.words)
+        .bytes("place", place)
+        .number("grace", orders.grace.count());
+    if (command.stdin_bytes) message.bytes("stdin", *command.stdin_bytes);
+    if (orders.line) message.bytes("line", *orders.line);
+    if (orders.timeout) message.number("timeout", orders.timeout->count());
+    add_kept_orders(message, {.place = orders.place, .wish = orders.wish, .refresh = true});
+    return {.argv = {"coalesce", refresh_subcommand}, .env = env, .path = "/proc/self/exe", .orders = message.line()};
+}
+
+Result<RefreshTask> refresh_task(std::string_view text) {
+    const auto fields = Fields::parse(text);
+    const auto kept = fields ? kept_orders_in(*fields) : std::nullopt;
+    if (!kept) return Error{{}, "read what is to be refreshed"};
+    RefreshTask task{.orders = {}, .place = bytes_of(*fields, "place")};
+    FlightOrders& orders = task.orders;
+    auto surroundings = std::make_shared<Surroundings>();
+    surroundings->env = words_of(*fields, "env");
+    surroundings->umask = static_cast<mode_t>(fields->number("umask"));
+    orders.command.argv = words_of(*fields, "argv");
+    if (fields->has("stdin") || fields->has("stdin_base64")) orders.command.stdin_bytes = bytes_of(*fields, "stdin");
+    if (fields->has("line") || fields->has("line_base64")) orders.line = bytes_of(*fields, "line");
+    orders.title = bytes_of(*fields, "title");
+    orders.directory = bytes_of(*fields, "cwd");
+    orders.canonical_surroundings = bytes_of(*fields, "surroundings");
+    orders.canonical_words = bytes_of(*fields, "words");
+    orders.grace = milliseconds(fields->number("grace"));
+    if (fields->has("timeout")) orders.timeout = milliseconds(fields->number("timeout"));
+    const CanonicalSurroundings canonical(orders.canonical_surroundings);
+    orders.key = key_hash({&canonical, orders.canonical_words});
+    orders.ancestry = ancestry_in(surroundings->env);
+    enter_flight(surroundings->env, orders.key);
+    orders.command.surroundings = std::move(surroundings);
+    orders.program = program_of(orders.command, orders.directory);
+    orders.kept = kept;
+    return task;
+}
+
+}  // namespace coalesce

@@ -1,0 +1,768 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""What is kept, through batch and server: SPEC T1–T28 by side effects, one table for both doors.
+
+run_test.py asks the same of `coalesce run`. A request is one line for either door here; its answer is
+told as exit status, standard output, standard error and, as JSON has it, the rest.
+"""
+
+import json
+import os
+import socket
+import subprocess
+
+from sandbox import Test, main
+
+COUNTED = "echo run >>runs; echo out; echo err >&2"
+UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
+
+
+def seconds(time):
+    """1h as a number."""
+    digits = time.rstrip("hms")
+    return float(digits) * UNITS[time[len(digits) :] or "s"]
+
+
+class Batch:
+    """coalesce < line"""
+
+    def __init__(self, box):
+        self.box = box
+        self.options = ()
+
+    def ask(self, line, env=None, **wish):
+        """Options as keywords: ttl="1h"."""
+        return self.answer(self.begin(line, env=env, **wish))
+
+    def begin(self, line, env=None, **wish):
+        words = ["--format", "json"]
+        for name, value in wish.items():
+            if value is True:
+                words += ["--json"]
+            else:
+                words += ["--" + name.replace("_", "-"), value]
+        if any(value is True for value in wish.values()):
+            line = json.dumps({"line": line, **{name: True for name, value in wish.items() if value is True},
+                               **{name: seconds(value) for name, value in wish.items() if value is not True}})
+            words = ["--format", "json", "--json"]
+        process = self.box.start(*words, stdin=subprocess.PIPE, env=env)
+        process.stdin.write(line.encode() + b"\n")
+        process.stdin.close()
+        process.stdin = None
+        return process
+
+    def answer(self, process):
+        out, err = process.communicate()
+        lines = out.decode().splitlines()
+        assert len(lines) == 1, (out, err)
+        return {**json.loads(lines[0]), "said": err.decode()}
+
+    def close(self):
+        pass
+
+
+class Server:
+    """A server's socket, asked in JSON"""
+
+    def __init__(self, box, *options, env=None):
+        self.box = box
+        self.path = box.path("runtime/s")
+        self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.notify.bind(box.path("notify"))
+        self.log = open(box.path("log"), "wb")
+        self.process = subprocess.Popen(
+            [os.environ["COALESCE"], "serve", "--socket", self.path, *options], stdin=subprocess.DEVNULL,
+            stdout=self.log, stderr=self.log, cwd=box.work,
+            env={**box.env, **(env or {}), "NOTIFY_SOCKET": box.path("notify")})
+        while "READY=1" not in self.notify.recv(1000).decode():
+            pass
+
+    def connect(self):
+        return Connection(self.path)
+
+    def ask(self, line, env=None, **wish):
+        return self.answer(self.begin(line, env=env, **wish))
+
+    def request(self, line, env=None, **wish):
+        request = {"line": line, "cwd": self.box.work}
+        if env:
+            request["env"] = env
+        for name, value in wish.items():
+            request[name] = value if isinstance(value, (bool, float, int)) or name == "output" else seconds(value)
+        return request
+
+    def begin(self, line, env=None, **wish):
+        connection = self.connect()
+        connection.send(self.request(line, env, **wish))
+        return connection
+
+    def answer(self, connection):
+        with connection:
+            answer = connection.message()
+        assert "error" not in answer or "exit" in answer, answer
+        return {**answer, "said": ""}
+
+    def logged(self):
+        with open(self.box.path("log"), errors="replace") as log:
+            return log.read()
+
+    def close(self):
+        self.process.terminate()
+        self.process.wait()
+        self.log.close()
+        self.notify.close()
+        log = self.logged()
+        assert self.process.returncode == 0, log
+        assert "Sanitizer" not in log and "runtime error" not in log, log
+
+
+class Connection:
+    def __init__(self, path):
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.socket.connect(path)
+        self.file = self.socket.makefile("rb")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.file.close()
+        self.socket.close()
+
+    def send(self, message):
+        self.socket.sendall(json.dumps(message).encode() + b"\n")
+
+    def message(self):
+        line = self.file.readline()
+        return json.loads(line) if line else None
+
+    def bytes(self, count):
+        return self.file.read(count)
+
+
+class Table:
+    """What both doors answer. A subclass says which it is."""
+
+    def setUp(self):
+        super().setUp()
+        self.door = self.open()
+        self.addCleanup(lambda: self.door.close())
+
+    def ask(self, line, **wish):
+        answer = self.door.ask(line, **wish)
+        self.last = answer
+        return answer.get("exit"), answer.get("stdout"), answer.get("stderr")
+
+    def release(self, gate):
+        with open(gate, "w") as file:
+            file.write("\n")
+
+    def test_T1_who_does_not_ask_is_served_nothing_and_leaves_nothing(self):
+        for _ in range(2):
+            self.ask(COUNTED)
+        self.assertEqual(self.box.runs(), 2)
+        self.assertFalse(os.path.exists(self.box.path("home/.cache")))
+        self.ask(COUNTED, ttl="1h")
+        self.ask(COUNTED)
+        self.assertNotIn("kept", self.last)
+        self.assertEqual(self.box.runs(), 4)
+
+    def test_T1_without_it_no_file_of_the_store_is_opened(self):
+        os.makedirs(self.box.path("home/.cache"))
+        os.mkfifo(self.box.path("home/.cache/coalesce"))  # whoever opened that would hang
+        self.assertEqual(self.ask("echo out"), (0, "out\n", ""))
+
+    def test_T2_T14_a_hit_is_exact_and_runs_nothing(self):
+        first = self.ask(COUNTED, ttl="1h")
+        self.assertEqual(first, (0, "out\n", "err\n"))
+        self.assertEqual(self.ask(COUNTED, ttl="1h"), first)
+        self.assertEqual(self.box.runs(), 1)
+
+    def test_T2_the_readers_time_decides(self):
+        self.ask(COUNTED, ttl="1h")
+        self.box.age(10)
+        self.ask(COUNTED, ttl="11s")
+        self.assertEqual(self.box.runs(), 1)
+        self.ask(COUNTED, ttl="9s")
+        self.assertEqual(self.box.runs(), 2)
+
+    def test_T2_zero_is_none(self):
+        self.ask(COUNTED, ttl="0")
+        self.assertEqual(self.box.entries(), [])
+
+    def test_T3_max_age_counts_from_the_start_and_keeps_nothing(self):
+        self.ask(COUNTED, max_age="1h")
+        self.assertEqual(self.box.entries(), [])
+        self.ask(COUNTED, ttl="1h")
+        self.box.age(10, also_started=100)
+        self.ask(COUNTED, max_age="2m")
+        self.assertEqual(self.box.runs(), 2)
+        self.ask(COUNTED, max_age="1m")
+        self.assertEqual(self.box.runs(), 3)
+
+    def test_F7_fresh_with_ttl_reads_nothing_and_keeps(self):
+        self.ask(COUNTED, ttl="1h")
+        self.ask(COUNTED, ttl="1h", fresh=True)
+        self.assertEqual(self.box.runs(), 2)
+        self.ask(COUNTED, ttl="1h")
+        self.assertEqual(self.box.runs(), 2)
+
+    # The refresh is held, so whoever waited for it would hang here.
+    def test_T4_a_stale_hit_is_served_at_once_and_refreshed_once(self):
+        gate = self.box.gate()
+        line = f"echo run >>runs; wc -l <runs; [ $(wc -l <runs) = 1 ] || read x <{gate}"
+        stale = lambda: self.ask(line, ttl="1h", stale="10s")
+        self.assertEqual(stale()[1], "1\n")
+        self.assertNotIn("kept", self.last)
+        self.box.age(11)
+        for _ in range(5):
+            self.assertEqual(stale(), (0, "1\n", ""))
+            self.assertTrue(self.last["kept"]["refreshing"])
+        self.in_flight()
+        self.assertEqual(self.box.status()[0]["state"], "refreshing")
+        self.release(gate)
+        self.box.nothing_in_flight()
+        self.assertEqual(stale()[1], "2\n")
+        self.assertEqual(self.box.runs(), 2)
+
+    def in_flight(self):
+        while not self.box.status():
+            pass
+
+    def test_T4_the_refresh_of_one_door_is_joined_and_cancelled_by_others(self):
+        gate = self.box.gate()
+        line = f"echo run >>runs; wc -l <runs; [ $(wc -l <runs) = 1 ] || read x <{gate}"
+        self.ask(line, ttl="1h")
+        self.box.age(11)
+        self.ask(line, ttl="1h", stale="10s")
+        self.in_flight()
+        joiner = self.box.start("run", "-c", line)
+        self.assertEqual(joiner.stdout.readline(), b"2\n")
+        self.assertEqual(self.box.call("cancel", self.box.status()[0]["id"])[0], 0)
+        self.assertEqual(joiner.wait(), 125)
+        self.box.nothing_in_flight()
+        self.assertEqual(self.ask(line, ttl="1h")[1], "1\n")
+
+    def test_T5_a_refresh_that_fails_leaves_the_old_result_and_counts_as_tried(self):
+        line = "echo run >>runs; echo good; [ $(wc -l <runs) = 1 ]"
+        stale = lambda: self.ask(line, ttl="1h", stale="10s")
+        self.assertEqual(stale()[0], 0)
+        self.box.age(11)
+        self.assertEqual(stale(), (0, "good\n", ""))
+        while self.box.runs() < 2:
+            pass
+        self.box.nothing_in_flight()
+        for _ in range(3):
+            self.assertEqual(stale(), (0, "good\n", ""))
+            self.box.nothing_in_flight()
+        self.assertEqual(self.box.runs(), 2)
+
+    def test_T6_warm_prints_nothing_and_returns_at_once(self):
+        gate = self.box.gate()
+        line = f"echo run >>runs; echo out; read x <{gate}"
+        self.assertEqual(self.ask(line, ttl="1h", warm=True), (0, "", ""))
+        self.in_flight()
+        self.assertEqual(self.ask(line, ttl="1h", warm=True), (0, "", ""))
+        self.release(gate)
+        self.box.nothing_in_flight()
+        self.assertEqual(self.box.runs(), 1)
+        self.assertEqual(self.ask(line, ttl="1h")[1], "out\n")
+        self.assertEqual(self.ask(line, ttl="1h", warm=True), (0, "", ""))
+        self.assertEqual(self.box.runs(), 1)
+
+    def test_T7_failures_are_kept_apart_and_only_if_asked(self):
+        line = "echo run >>runs; echo no; exit 3"
+        for expected in (1, 2):
+            self.assertEqual(self.ask(line, ttl="1h")[0], 3)
+            self.assertEqual(self.box.runs(), expected)
+        for _ in range(2):
+            self.assertEqual(self.ask(line, ttl="1h", keep_failures="1m"), (3, "no\n", ""))
+        self.assertEqual(self.box.runs(), 3)
+        self.ask(line, ttl="1h")
+        self.assertEqual(self.box.runs(), 4)
+        self.box.age(61)
+        self.ask(line, ttl="1h", keep_failures="1m")
+        self.assertEqual(self.box.runs(), 5)
+
+    def test_T7_what_did_not_end_by_itself_is_never_kept(self):
+        for line in ("kill -TERM $$", "/no/such", "exit 127"):
+            self.ask(line, ttl="1h", keep_failures="1h")
+        self.assertEqual(self.box.entries(), [])
+
+    def test_T12_one_store_and_one_key_for_all_doors(self):
+        self.ask(COUNTED, ttl="1h")
+        self.assertEqual(self.box.run("--ttl", "1h", "-c", COUNTED), (0, "out\n", "err\n"))
+        self.assertEqual(self.box.runs(), 1)
+        self.box.run("--ttl", "1h", "-c", "echo other >>runs; echo other")
+        self.assertEqual(self.ask("echo other >>runs; echo other", ttl="1h")[1], "other\n")
+        self.assertEqual(self.box.runs(), 2)
+
+    def test_T13_a_live_run_does_not_keep_a_hit_waiting(self):
+        gate = self.box.gate()
+        line = f"echo run >>runs; echo $(wc -l <runs) | tee told; [ $(wc -l <runs) = 1 ] || read x <{gate}"
+        self.ask(line, ttl="1h")
+        held = self.door.begin(line)
+        while self.box.runs() < 2:
+            pass
+        self.assertEqual(self.ask(line, ttl="1h")[1], "1\n")
+        self.release(gate)
+        self.assertEqual(self.door.answer(held)["stdout"], "2\n")
+
+    def test_T14_bytes_streams_and_large_output(self):
+        line = "printf 'no newline' >&2; head -c 3000000 /dev/zero | tr '\\0' x"
+        first = self.ask(line, ttl="1h")
+        self.assertEqual(len(first[1]), 3000000)
+        self.assertEqual(self.ask(line, ttl="1h"), first)
+        self.assertIn("kept", self.last)
+
+    def test_T15_what_cannot_be_written_is_said_and_fails_nothing(self):
+        os.makedirs(self.box.path("home/.cache"))
+        with open(self.box.path("home/.cache/coalesce"), "w"):
+            pass
+        self.assertEqual(self.ask(COUNTED, ttl="1h"), (0, "out\n", "err\n"))
+        self.assertEqual(self.told().count("not kept: "), 1)
+
+    def test_T15_a_damaged_entry_is_removed_and_run_again(self):
+        self.ask(COUNTED, ttl="1h")
+        (path,) = self.box.entries()
+        with open(path, "rb") as file:
+            whole = file.read()
+        for spoilt in (b"", whole[:-1], whole[:300] + b"x" + whole[301:]):
+            before = self.box.runs()
+            with open(path, "wb") as file:
+                file.write(spoilt)
+            self.assertEqual(self.ask(COUNTED, ttl="1h"), (0, "out\n", "err\n"))
+            self.assertEqual(self.box.runs(), before + 1)
+
+    def test_T19_one_that_is_too_long_is_not_kept(self):
+        self.box.call("cache", "limits", "--max-entry", "100K")
+        self.assertEqual(len(self.ask("head -c 200000 /dev/zero | tr '\\0' x", ttl="1h")[1]), 200000)
+        self.assertEqual(self.box.entries(), [])
+
+    def test_T21_forgotten_during_the_run_is_not_kept(self):
+        gate = self.box.gate()
+        line = f"echo run >>runs; echo out; read x <{gate}"
+        self.ask("true", ttl="1h")  # there is a store
+        held = self.door.begin(line, ttl="1h")
+        while not self.box.runs():
+            pass
+        self.assertEqual(self.box.call("cache", "forget", "-c", line)[0], 0)
+        self.release(gate)
+        self.assertEqual(self.door.answer(held)["stdout"], "out\n")
+        self.assertIn("nothing is kept", self.box.call("cache", "show", "-c", line)[2])
+
+    def test_T26_an_answer_tells_what_was_kept(self):
+        self.ask(COUNTED, ttl="1h")
+        first = self.last
+        self.box.age(250)
+        self.ask(COUNTED, ttl="1h")
+        self.assertFalse(self.last["joined"])
+        self.assertAlmostEqual(self.last["started"] + 250, first["started"], places=3)
+        self.assertGreater(self.last["duration"], 0)
+        kept = self.last["kept"]
+        self.assertEqual(sorted(kept), ["age", "left", "refreshing"])
+        self.assertGreaterEqual(kept["age"], 250)
+        self.assertLessEqual(kept["left"], 3600 - 250)
+        self.assertFalse(kept["refreshing"])
+
+    def test_T26_hits_of_this_door_are_counted(self):
+        for _ in range(3):
+            self.ask("sleep 0.01; " + COUNTED, ttl="1h")
+        while json.loads(self.box.call("stats", "--json")[1]).get("kept", {}).get("hits") != 2:
+            pass
+
+
+class BatchTable(Table, Test):
+    def open(self):
+        return Batch(self.box)
+
+    def told(self):
+        return self.last["said"]
+
+    def lines(self, *words, input, **more):
+        return self.box.call(*words, input=input.encode(), **more)
+
+    def test_T2_the_variable_is_the_default_and_a_request_has_its_own(self):
+        for _ in range(2):
+            self.ask(COUNTED, env={"COALESCE_TTL": "1h"})
+        self.assertEqual(self.box.runs(), 1)
+        self.lines("--ttl", "0", input=COUNTED, env={"COALESCE_TTL": "1h"})
+        self.assertEqual(self.box.runs(), 2)
+        own = json.dumps({"line": COUNTED, "ttl": 0})
+        self.lines("--json", "--ttl", "1h", "--stale", "1s", input=own)
+        self.assertEqual(self.box.runs(), 3)
+        self.lines("--json", "--ttl", "1h", input=json.dumps({"line": COUNTED}))
+        self.assertEqual(self.box.runs(), 3)
+
+    def test_T3_a_live_run_that_started_earlier_is_not_joined(self):
+        gate = self.box.gate()
+        line = f"echo run >>runs; echo out; until read x <{gate}; do :; done"
+        process = self.box.start("--json", "-j0", stdin=subprocess.PIPE)
+        ask = lambda **wish: process.stdin.write(json.dumps({"line": line, **wish}).encode() + b"\n")
+        ask()
+        process.stdin.flush()
+        while not self.box.runs():
+            pass
+        ask(max_age=3600)
+        ask(max_age=0.001)
+        ask(max_age=0.001)
+        # Taken in order: when this has answered, those before it have been asked for.
+        process.stdin.write(json.dumps({"line": "echo asked"}).encode() + b"\n")
+        process.stdin.flush()
+        self.assertEqual(process.stdout.readline(), b"asked\n")
+        self.release(gate)
+        while self.box.runs() < 2:
+            pass
+        self.release(gate)
+        process.stdin.close()
+        process.stdin = None
+        self.assertEqual(process.communicate()[0], b"out\n" * 4)
+        self.assertEqual(self.box.runs(), 2)
+
+    def test_T4_a_crowd_of_stale_lines_is_one_refresh(self):
+        gate = self.box.gate()
+        line = f"echo run >>runs; wc -l <runs; [ $(wc -l <runs) = 1 ] || read x <{gate}"
+        self.ask(line, ttl="1h")
+        self.box.age(11)
+        self.assertEqual(self.lines("--ttl", "1h", "--stale", "10s", input=f"{line}\n" * 500), (0, "1\n" * 500, ""))
+        self.in_flight()
+        self.release(gate)
+        self.box.nothing_in_flight()
+        self.assertEqual(self.box.runs(), 2)
+
+    def test_T7_retries_ignore_kept_failures(self):
+        line = "echo run >>runs; [ $(wc -l <runs) = 3 ]"
+        self.ask(line, ttl="1h", keep_failures="1h")
+        self.assertEqual(self.ask(line, ttl="1h", keep_failures="1h")[0], 1)
+        self.assertEqual(self.box.runs(), 1)
+        self.assertEqual(self.ask(line, ttl="1h", keep_failures="1h", retries="5")[0], 0)
+        self.assertEqual(self.box.runs(), 3)
+
+    def test_T9_dependencies_are_for_run_alone(self):
+        status, _, err = self.lines("--depends", "a", input="true")
+        self.assertEqual(status, 125)
+        self.assertIn("--depends", err)
+
+    def test_T13_lines_are_led_in_the_order_of_the_input(self):
+        lines = "".join(f"echo {number} >>runs\n" for number in range(50))
+        self.assertEqual(self.lines("-j1", "--ttl", "1h", input=lines)[0], 0)
+        self.assertEqual(self.box.read("runs"), "".join(f"{number}\n" for number in range(50)))
+
+    def test_T16_the_directory_may_be_named(self):
+        for words, env in ((("--cache-dir", self.box.path("named")), {}), ((), {"COALESCE_CACHE_DIR": self.box.path("named")})):
+            self.lines("--ttl", "1h", *words, input=COUNTED, env=env)
+        self.assertEqual(len(self.box.entries(self.box.path("named"))), 1)
+        self.assertEqual(self.box.runs(), 1)
+
+    def test_T26_report_and_joblog(self):
+        self.lines("--ttl", "1h", input=COUNTED)
+        self.lines("--ttl", "1h", "--report", "report", "--joblog", "joblog", "--html", "page", "-v", input=COUNTED)
+        report = json.loads(self.box.read("report"))
+        self.assertEqual(sorted(report["kept"]), ["age", "left", "refreshing"])
+        self.assertFalse(report["joined"])
+        self.assertGreater(report["run_time"], 0)
+        self.assertLess(report["started"], report["requested"])
+        row = self.box.read("joblog").splitlines()[1].split("\t")
+        self.assertEqual(float(row[3]), 0)
+        self.assertIn("<td class=\"number\">1</td>", self.box.read("page").split("Kept</th>")[1])
+        self.assertEqual(self.box.runs(), 1)
+
+    def test_T28_wrong_uses_are_told(self):
+        for words, said in (
+            (("--stale", "5s"), "--stale needs --ttl"),
+            (("--ttl", "5s", "--stale", "5s"), "--stale must be shorter than --ttl"),
+            (("--keep-failures", "5s"), "--keep-failures needs --ttl"),
+            (("--warm",), "--warm"),
+        ):
+            status, out, err = self.lines(*words, input="true")
+            self.assertEqual((status, out), (125, ""))
+            self.assertIn(said, err)
+        status, _, err = self.lines("--json", input=json.dumps({"line": "true", "stale": 5}))
+        self.assertEqual(status, 123)
+        self.assertIn('"stale" needs "ttl"', err)
+
+    def test_once_and_ttl_together(self):
+        line = "echo run >>runs; wc -l <runs"
+        for _ in range(2):  # from the first on disk, from then on in memory
+            self.assertEqual(self.lines("--ttl", "1h", "--once", "-j1", input=f"{line}\ntrue\n{line}\n"), (0, "1\n1\n", ""))
+        self.assertEqual(self.box.runs(), 1)
+        self.box.call("cache", "clear")
+        self.assertEqual(self.lines("--ttl", "1h", "--once", input=f"{line}\n" * 3)[1], "2\n" * 3)
+        self.assertEqual(self.ask(line, ttl="1h")[1], "2\n")
+
+    def test_halt_and_order_with_what_is_kept(self):
+        self.ask("echo one", ttl="1h")
+        lines = "sleep 0.05; echo first\necho one\necho two\n"
+        self.assertEqual(self.lines("-k", "--ttl", "1h", input=lines), (0, "first\none\ntwo\n", ""))
+        self.ask("exit 5", ttl="1h", keep_failures="1h")
+        status, _, _ = self.lines("-j1", "--ttl", "1h", "--keep-failures", "1h", "--halt", "soon,fail=1",
+                                  input="exit 5\nsleep 0.01; echo run >>runs\n" + "sleep 0.01\n" * 20)
+        self.assertEqual(status, 5)
+
+
+class ServerTable(Table, Test):
+    def open(self):
+        return Server(self.box)
+
+    def told(self):
+        return self.door.logged()
+
+    def streamed(self, line, output="stream", **wish):
+        """Events, and what came of both streams."""
+        with self.door.connect() as connection:
+            connection.send(self.door.request(line, output=output, **wish))
+            events, came = [], {"stdout": b"", "stderr": b""}
+            while not events or "exit" not in events[-1]:
+                events.append(connection.message())
+                if events[-1]["event"] in came:
+                    came[events[-1]["event"]] += connection.bytes(events[-1]["bytes"])
+        return events, came
+
+    def through(self, *words, **more):
+        """coalesce run, which asks this server."""
+        return self.box.run("--socket", self.door.path, *words, **more)
+
+    def test_T2_a_joiners_wish_is_enough(self):
+        gate = self.box.gate()
+        line = f"{COUNTED}; read x <{gate}"
+        leader = self.door.begin(line)
+        while not self.box.runs():
+            pass
+        joiner = self.door.begin(line, ttl="1h")
+        while self.flights()[0]["requesters"] < 2:
+            pass
+        self.release(gate)
+        self.assertNotIn("kept", self.door.answer(leader))
+        self.assertTrue(self.door.answer(joiner)["joined"])
+        self.assertEqual(self.ask(line, ttl="1h"), (0, "out\n", "err\n"))
+        self.assertEqual(self.box.runs(), 1)
+
+    def flights(self):
+        with self.door.connect() as connection:
+            connection.send({"op": "status"})
+            return connection.message()["flights"]
+
+    def test_T3_a_live_run_that_started_earlier_is_not_joined(self):
+        gate = self.box.gate()
+        line = f"echo run >>runs; echo out; until read x <{gate}; do :; done"
+        leader = self.door.begin(line)
+        while not self.box.runs():
+            pass
+        crowd = [self.door.begin(line, max_age="1h"), self.door.begin(line, max_age="1ms"), self.door.begin(line, max_age="1ms")]
+        while sum(flight["requesters"] for flight in self.flights()) < 4:
+            pass
+        self.release(gate)
+        self.door.answer(leader)
+        while self.box.runs() < 2:
+            pass
+        self.release(gate)
+        self.assertEqual([self.door.answer(one)["joined"] for one in crowd], [True, False, True])
+        self.assertEqual(self.box.runs(), 2)
+
+    def test_T8_a_connection_that_goes_leaves_the_run_for_the_store(self):
+        gate = self.box.gate()
+        line = f"echo run >>runs; echo out; read x <{gate}"
+        with self.door.begin(line, ttl="1h"):
+            while not self.box.runs():
+                pass
+        while [flight["requesters"] for flight in self.flights()] != [0]:
+            pass
+        self.release(gate)
+        while self.flights():
+            pass
+        self.assertEqual(self.ask(line, ttl="1h")[1], "out\n")
+        self.assertEqual(self.box.runs(), 1)
+
+    def test_T8_who_leaves_or_gives_up_ends_it(self):
+        gate = self.box.gate()
+        line = f"echo run >>runs; echo out; read x <{gate}"
+        connection = self.door.begin(line, ttl="1h")
+        while not self.box.runs():
+            pass
+        connection.send({"op": "leave"})
+        self.assertEqual(connection.message()["event"], "left")
+        while self.flights():
+            pass
+        self.assertEqual(self.through("--ttl", "1h", "--wait", "0.05", "-c", line)[0], 75)
+        while self.flights():
+            pass
+        self.assertEqual(self.box.entries(), [])
+
+    def test_T6_only_what_is_there_and_no_wait(self):
+        line = "echo run >>runs; echo out"
+        with self.door.begin(line, ttl="1h", wait=0, keep_running=True) as connection:
+            self.assertEqual(connection.message()["error"]["code"], "gave_up")
+        while not self.box.entries():
+            pass
+        self.assertEqual(self.ask(line, ttl="1h", wait=0, keep_running=True), (0, "out\n", ""))
+        self.assertEqual(self.box.runs(), 1)
+
+    def test_T9_what_depends_on_files_is_not_kept_by_a_server(self):
+        self.box.file("a", "1")
+        for _ in range(2):
+            status, out, err = self.through("--ttl", "1h", "--depends", "a", "-v", "-c", COUNTED)
+            self.assertEqual((status, out), (0, "out\n"))
+            self.assertIn("not kept: a server keeps nothing that depends on files", err)
+        self.assertEqual(self.box.runs(), 2)
+        self.assertEqual(self.box.entries(), [])
+
+    def test_T12_run_passes_its_wishes_on(self):
+        _, out, err = self.through("--ttl", "1h", "-v", "-c", COUNTED)
+        self.assertEqual(out, "out\n")
+        self.assertIn("kept for 1h", err)
+        self.box.age(250)
+        _, out, err = self.through("--ttl", "1h", "-v", "-c", COUNTED)
+        self.assertEqual(out, "out\n")
+        self.assertIn(f"4m 10s old, made in {self.box.work} (ran ", err)
+        self.assertEqual(self.through("--ttl", "1h", "-c", COUNTED), (0, "out\n", "err\n"))
+        self.assertEqual(self.box.runs(), 1)
+        self.assertEqual(self.box.run("--ttl", "1h", "-c", COUNTED), (0, "out\n", "err\n"))
+        self.assertEqual(self.box.runs(), 1)
+        self.assertEqual(self.through("--ttl", "1s", "--max-age", "1s", "-c", COUNTED)[0], 0)
+        self.assertEqual(self.box.runs(), 2)
+        self.assertEqual(self.through("--ttl", "1h", "--warm", "-c", COUNTED), (0, "", ""))
+        self.assertEqual(self.box.runs(), 2)
+
+    def test_T12_a_variable_that_asks_runs_server_is_no_business_of_the_server(self):
+        for _ in range(2):
+            self.ask(COUNTED, env={"COALESCE_TTL": "1h"})
+        self.assertEqual(self.box.runs(), 2)
+
+    def test_T14_a_hit_takes_no_slot(self):
+        self.ask("echo out", ttl="1h")
+        self.door.close()
+        os.unlink(self.box.path("notify"))
+        self.door = Server(self.box, "-j1")
+        gate = self.box.gate()
+        held = self.door.begin(f"read x <{gate}; echo held")
+        while not self.flights() or self.flights()[0]["state"] != "running":
+            pass
+        self.assertEqual(self.ask("echo out", ttl="1h")[1], "out\n")
+        self.release(gate)
+        self.assertEqual(self.door.answer(held)["stdout"], "held\n")
+
+    def test_T21_T27_forget(self):
+        self.ask(COUNTED, ttl="1h")
+        with self.door.connect() as connection:
+            connection.send({"op": "forget", "id": 7, **self.door.request(COUNTED)})
+            self.assertEqual(connection.message(), {"id": 7, "event": "forgotten"})
+            connection.send({"op": "forget", "line": "true", "ttl": 5})
+            self.assertEqual(connection.message()["error"]["code"], "bad_request")
+            connection.send({"op": "forget"})
+            self.assertIn("neither", connection.message()["error"]["message"])
+        self.assertEqual(self.box.entries(), [])
+        self.ask(COUNTED, ttl="1h")
+        self.assertEqual(self.box.runs(), 2)
+
+    def test_T27_a_stream_begins_with_what_was_kept(self):
+        line = "head -c 200000 /dev/zero; echo err >&2"
+        _, first = self.streamed(line, ttl="1h")
+        for output in ("stream", "fd"):
+            events, came = self.streamed(line, ttl="1h") if output == "stream" else self.told_only(line)
+            self.assertEqual(events[0]["event"], "started")
+            self.assertEqual(sorted(events[0]["kept"]), ["age", "directory", "left", "refreshing"])
+            self.assertFalse(events[0]["joined"])
+            self.assertEqual(events[-1]["exit"], 0)
+            if came:
+                self.assertEqual(came, first)
+
+    def told_only(self, line):
+        with self.door.connect() as connection:
+            connection.send(self.door.request(line, output="fd", ttl="1h"))
+            events = [connection.message()]
+            while "exit" not in events[-1]:
+                events.append(connection.message())
+        return events, None
+
+    def test_T26_stats(self):
+        for _ in range(3):
+            self.ask("sleep 0.01; " + COUNTED, ttl="1h")
+        with self.door.connect() as connection:
+            connection.send({"op": "stats"})
+            stats = connection.message()
+        self.assertEqual((stats["hits"], stats["refreshes"], stats["runs"], stats["joins"]), (2, 0, 1, 0))
+        self.assertGreater(stats["spared"], 0.02)
+
+    def test_T28_wrong_uses_are_told(self):
+        with self.door.connect() as connection:
+            for wish, said in (
+                ({"stale": 5}, '"stale" needs "ttl"'),
+                ({"ttl": 5, "stale": 5}, '"stale" must be shorter than "ttl"'),
+                ({"warm": True}, '"warm" needs "ttl"'),
+                ({"keep_failures": 5}, '"keep_failures" needs "ttl"'),
+                ({"ttl": "1h"}, "number of seconds"),
+            ):
+                connection.send({"line": "true", **wish})
+                error = connection.message()["error"]
+                self.assertEqual(error["code"], "bad_request")
+                self.assertIn(said, error["message"])
+
+
+class AllDoors(Test):
+    def test_T4_fifty_stale_hits_from_all_three_doors_are_one_refresh(self):
+        server = Server(self.box)
+        self.addCleanup(server.close)
+        batch = Batch(self.box)
+        gate = self.box.gate()
+        line = f"echo run >>runs; wc -l <runs; [ $(wc -l <runs) = 1 ] || read x <{gate}"
+        self.box.run("--ttl", "1h", "-c", line)
+        self.box.age(11)
+        wish = {"ttl": "1h", "stale": "10s"}
+        wrappers = [self.box.start("run", "--ttl", "1h", "--stale", "10s", "-c", line) for _ in range(16)]
+        batches = [batch.begin(line, **wish) for _ in range(17)]
+        requests = [server.begin(line, **wish) for _ in range(17)]
+        for process in wrappers:
+            self.assertEqual((process.communicate(), process.returncode), ((b"1\n", b""), 0))
+        self.assertEqual([batch.answer(one)["stdout"] for one in batches], ["1\n"] * 17)
+        self.assertEqual([server.answer(one)["stdout"] for one in requests], ["1\n"] * 17)
+        while not self.box.status():
+            pass
+        self.release(gate)
+        self.box.nothing_in_flight()
+        self.assertEqual(self.box.runs(), 2)
+        self.assertEqual(server.ask(line, ttl="1h")["stdout"], "2\n")
+
+    def release(self, gate):
+        with open(gate, "w") as file:
+            file.write("\n")
+
+    def test_T4_a_refresh_has_what_its_request_had(self):
+        server = Server(self.box)
+        self.addCleanup(server.close)
+        os.mkdir(os.path.join(self.box.work, "there"))
+        line = f"echo run >>{self.box.work}/runs; cat; pwd; umask; echo $X"
+        request = {"line": line, "stdin": "in\n", "cwd": self.box.work + "/there", "umask": 0o27,
+                   "env": {**self.box.env, "X": "x"}, "ttl": 3600, "stale": 10}
+
+        def asked():
+            with server.connect() as connection:
+                connection.send(request)
+                return connection.message()["stdout"]
+
+        first = asked()
+        self.assertEqual(first, f"in\n{self.box.work}/there\n0027\nx\n")
+        self.box.age(11)
+        self.assertEqual(asked(), first)
+        while self.box.runs() < 2:
+            pass
+        self.box.nothing_in_flight()
+        self.assertEqual(asked(), first)
+        self.assertEqual(self.box.runs(), 2)
+
+    # The same words under the same surroundings are one key, at whichever door.
+    def test_T12_hits_across_doors(self):
+        server = Server(self.box)
+        self.addCleanup(server.close)
+        batch = Batch(self.box)
+        doors = {"run": lambda line: self.box.run("--ttl", "1h", "-c", line)[1],
+                 "batch": lambda line: batch.ask(line, ttl="1h")["stdout"],
+                 "server": lambda line: server.ask(line, ttl="1h", env=self.box.env)["stdout"]}
+        for maker, make in doors.items():
+            line = f"echo run >>runs-{maker}; echo {maker}"
+            for reader, read in [(maker, make), *doors.items()]:
+                self.assertEqual(read(line), maker + "\n", (maker, reader))
+            self.assertEqual(self.box.runs(f"runs-{maker}"), 1, maker)
+
+
+if __name__ == "__main__":
+    main()
