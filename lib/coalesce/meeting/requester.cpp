@@ -164,7 +164,7 @@ class Requester {
     bool looked_above_ = false;
     pid_t supervisor_ = -1;            // our child, if we led, until it is reaped
     milliseconds supervisors_end_{0};  // for how long it is waited for
-    bool kept_ = false;  // it is answered without a run
+    bool kept_ = false;                // it is answered without a run
     bool output_hung_up_ = false;
     Insistence insistence_;
     bool signal_passed_on_ = false;
