@@ -140,7 +140,7 @@ void Reception::admit(Requester& requester, RequestTerms terms, RunTicket ticket
     requester.client->forget(requester);
     requester.client->know(requester);
     if (terms.loan) requester.need_extras().loan = std::move(terms.loan);
-    if (terms.wait) {
+    if (terms.wait && !requester.ticket.landed()) {  // else its result is on the way
         auto& patience = requester.need_extras().patience.emplace(loop_);
         patience.start(*terms.wait, [this, &requester] { give_up(requester); });
     }
