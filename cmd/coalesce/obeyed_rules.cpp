@@ -159,6 +159,11 @@ void bound_store(StorePlace& place, const Rules& rules) {
         (void)size(place.entry_bytes.emplace())(one->name, one->values.front());
 }
 
+bool remembers(const Rules& rules) {
+    const Setting* const keep = last(rules.history, "keep");
+    return keep == nullptr || keep->values.front() == "true";
+}
+
 std::string text_of(const Setting& setting) {
     std::string text = setting.name + " = ";
     for (std::size_t i = 0; i < setting.values.size(); ++i) text += (i == 0 ? "" : ", ") + setting.values[i];

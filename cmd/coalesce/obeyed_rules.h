@@ -48,6 +48,9 @@ void bound_store(StorePlace& place, const Rules& rules);
 /// How many runs at a time each [class] has (SPEC C1); the values have been checked.
 [[nodiscard]] ClassJobs class_jobs_of(const Rules& rules);
 
+/// Whether [history] lets be remembered how long runs took (SPEC Y6).
+[[nodiscard]] bool remembers(const Rules& rules);
+
 /// "ttl = 10m"
 [[nodiscard]] std::string text_of(const Setting& setting);
 

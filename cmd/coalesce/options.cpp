@@ -286,6 +286,7 @@ void define_batch(CommandLine& line, TypedBatch& typed) {
         "elsewhere.");
     line.flag("-v,--verbose", batch.verbose, "Print a closing summary on standard error.");
     define_rules(line, batch.rules, "Use TEXT as the key: all lines are duplicates.");
+    define_no_config(line, typed.ruled);
     line.option("--read-ahead", "N", number(batch.read_ahead),
                 "Read up to N distinct commands ahead.\n"
                 "The default is 4096.");
@@ -421,6 +422,7 @@ void define_serve(CommandLine& line, TypedServe& typed) {
     define_cache_directory(line, server.cache_directory,
                            "Keep results in DIR.\n"
                            "Of requests that ask for it. The default is that of run, for the server's user.");
+    define_no_config(line, typed.ruled);
     line.option("--log-level", "LEVEL", choice(server.log_level, argument_text("LEVEL")),
                 "Log debug, info, warning, error or off.\n"
                 "The default is info.");
@@ -469,8 +471,15 @@ Result<> obey(CommandLine& line, TypedQuestion&) {
     ObeyedRules of_no_command;
     return line.has("cache-dir") ? obey_rules(line, of_no_command, {}) : Result<>();
 }
-Result<> obey(CommandLine&, TypedBatch&) { return {}; }
-Result<> obey(CommandLine&, TypedServe&) { return {}; }
+// Rules for commands are for those who ask.
+template <class Door>
+Result<> obey_at_door(CommandLine& line, Door& typed) {
+    auto obeyed = obey_rules(line, typed.ruled, {});
+    typed.options.remembers = remembers(typed.ruled.rules);
+    return obeyed;
+}
+Result<> obey(CommandLine& line, TypedBatch& typed) { return obey_at_door(line, typed); }
+Result<> obey(CommandLine& line, TypedServe& typed) { return obey_at_door(line, typed); }
 Result<> obey(CommandLine&, TypedCluster&) { return {}; }
 
 template <class Typed>

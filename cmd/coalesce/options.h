@@ -55,6 +55,7 @@ struct TypedBatch {
     std::string format = "text";
     bool tag = false;
     TypedTerminal terminal;
+    ObeyedRules ruled;
 };
 
 /// What was typed after `status`, `cancel` or `stats`.
@@ -71,6 +72,7 @@ struct TypedQuestion {
 struct TypedServe {
     ServerOptions options;
     std::string place;
+    ObeyedRules ruled;
 };
 
 /// What was typed after `cluster`.

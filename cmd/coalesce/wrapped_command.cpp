@@ -124,6 +124,7 @@ std::variant<RunOptions, int> wrapped_command(std::string_view subcommand, Typed
         bound_store(orders.kept->place, typed.ruled.rules);
     }
     orders.class_jobs = class_jobs_of(typed.ruled.rules);
+    orders.remembers = remembers(typed.ruled.rules);
     orders.dependencies = std::move(typed.dependencies);
     orders.state = std::move(*state);
     return run;

@@ -4,6 +4,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <functional>
+#include <map>
+#include <string>
+
 #include "../catch.h"
 #include "../not_tried.h"
 #include "sandbox.h"
@@ -168,6 +172,50 @@ SCENARIO("Y6: the store's bounds and place are the configuration's", "[wrapper]"
     CHECK(::access(box.path("cache").c_str(), F_OK) != 0);
     CHECK(box.coalesce({"cache", "limits"}).out.find("3 MiB") != std::string::npos);
     CHECK(box.coalesce({"cache"}).out.find("short") != std::string::npos);
+}
+
+SCENARIO("Y6: without [history] keep no door remembers how long runs took, or tells it", "[wrapper]") {
+    Ruled box("");
+    const std::string work = "sleep 1.1";  // what is shorter than a second is never remembered
+    const auto verbose = [&] { return box.run({"-v", "-c", work}).err; };
+    const std::map<std::string, std::function<void()>> doors{
+        {"run",
+         [&] {
+             CHECK(box.run({"-c", work}).status == 0);
+         }},
+        {"batch",
+         [&] {
+             box.write("lines", work + "\n");
+             CHECK(box.start({tested_program(), "batch"}, {.standard_input = box.path("lines")}).wait().status == 0);
+         }},
+        {"serve", [&] {
+             CHECK(box.script("$C serve --socket $PWD/socket --log-level off & until $C stats --socket $PWD/socket "
+                              ">/dev/null 2>&1; do :; done; $C run --socket $PWD/socket -c '" +
+                              work + "'; echo $?; kill $!; wait $!")
+                       .out == "0\n");
+         }}};
+    for (const auto& [name, ask] : doors) {
+        CAPTURE(name);
+        const std::string state = box.env["XDG_STATE_HOME"] = box.path("state-of-" + name);
+        for (const std::string keep : {"false", "true"}) {
+            box.configure("[history]\nkeep = " + keep + "\n");
+            ask();
+            box.wait_for_all();  // it is written when those who asked have been told
+            CHECK((::access((state + "/coalesce/history").c_str(), F_OK) == 0) == (keep == "true"));
+        }
+    }
+    box.env["XDG_STATE_HOME"] = box.path("state-of-run");
+    CHECK(verbose().find("), last time ") != std::string::npos);
+    box.configure("[history]\nkeep = false\n");
+    CHECK(verbose().find("), ") == std::string::npos);
+    // A mistake stops these doors, too.
+    box.configure("[history]\nkept = false\n");
+    for (const std::string door : {"batch", "serve"}) {
+        const Ended ended = box.coalesce({door});
+        CHECK(ended.status == 125);
+        CHECK(ended.err == "coalesce: " + box.file() + ":2: there is no setting 'kept'; did you mean keep?\n");
+    }
+    CHECK(box.coalesce({"batch", "--no-config"}).status == 0);
 }
 
 SCENARIO("Y7: a file in the directory at hand decides nothing", "[wrapper]") {

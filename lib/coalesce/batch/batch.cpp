@@ -173,7 +173,7 @@ Batch::Batch(BatchOptions options, Surroundings own, StorePlace store, Ledger le
       halt_(options_.halt),
       knows_enough_(!halt_.counts_requests()) {
     if (options_.executor.guard != nullptr) guarded_.emplace(loop_, *options_.executor.guard);
-    executor_.remember_in(times_);
+    if (options_.remembers) executor_.remember_in(times_);
     executor_.hold(!knows_enough_);
     executor_.on_stalled([this](FlightId run) { results_.stalled(run, leader_of(run)); });
     executor_.on_landed([this](FlightId run) {

@@ -53,6 +53,7 @@ struct BatchOptions {
     std::optional<EarlierJobs::Skip> resume;  ///< skip what the joblog has
     std::string report;
     std::string html;
+    bool remembers = true;          ///< how long runs took, and tells it (SPEC H)
     std::size_t read_ahead = 4096;  ///< distinct commands read before their turn
 };
 

@@ -136,7 +136,7 @@ Supervisor::Supervisor(FlightOrders orders, MeetingPlaces places, Descriptor lis
                [this](Descriptor connection, const ucred& peer) {
                    if (peer.uid == ::geteuid() || peer.uid == 0) receive(std::move(connection), peer.uid, peer.pid);
                }}) {
-    executor_.remember_in(times_);
+    if (orders_.remembers) executor_.remember_in(times_);
     executor_.on_over([this](const std::shared_ptr<const RunResult>& result) { count_savings(*result); });
     (void)entrance_.open(listener_.get());
 }

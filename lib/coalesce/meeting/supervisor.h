@@ -50,6 +50,7 @@ struct FlightOrders {
     TreeState state;                         ///< what those were
     std::optional<ProgramIdentity> program;  ///< what is executed, where the leader has looked
     std::optional<KeptOrders> kept;          ///< nothing is kept nor served, unless a joiner wishes so
+    bool remembers = true;                   ///< how long runs took, and tells it (SPEC H)
     bool heir = false;                       ///< takes over after a dead supervisor: others are on their way
 };
 

@@ -218,7 +218,7 @@ Server::Server(ServerOptions options, ServerSocket socket, Surroundings own, Sto
             {.on_not_written = [this](const std::string& words) {
                 if (std::exchange(not_written_, words) != words) log_.warn("{}", words);
             }}) {
-    executor_.remember_in(times_);
+    if (options_.remembers) executor_.remember_in(times_);
     executor_.on_over([this](const std::shared_ptr<const RunResult>& result) { log_end(*result); });
     for (const int number : {SIGTERM, SIGINT, SIGHUP}) {
         struct sigaction action {};

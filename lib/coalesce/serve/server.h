@@ -34,6 +34,7 @@ struct ServerOptions {
     std::chrono::milliseconds drain{30'000};  ///< for running flights, once told to stop
     std::chrono::milliseconds grace{10'000};
     std::chrono::milliseconds stall{60'000};  ///< for one who reads nothing while others wait
+    bool remembers = true;                    ///< how long runs took, and tells it (SPEC H)
     std::string log_level = "info";
 };
 
