@@ -14,6 +14,7 @@
 #include "commands.h"
 #include "complain.h"
 #include "options.h"
+#include "ruled_lines.h"
 #include "wrapped_command.h"
 
 namespace coalesce {
@@ -48,7 +49,15 @@ int batch_command(int argc, char** argv) {
     options.format = typed.tag ? Format::tagged : typed.format == "json" ? Format::json : Format::text;
     if (auto opened = open_input(typed.input, options); !opened) return fail("cannot " + opened.error().message());
     if (auto checked = check(options.wish); !checked) return misuse("batch", checked.error().message());
-    if (options.rules.no_share) options.wish = {};            // nor with who comes later
+    if (options.rules.no_share) options.wish = {};  // nor with who comes later
+    options.cache_bounds = store_bounds(typed.ruled.rules);
+    options.executor.class_jobs = class_jobs_of(typed.ruled.rules);
+    RuledLines ruled_lines(std::move(typed.ruled.rules), argc, argv);
+    if (ruled_lines.any())
+        options.options_for = [&ruled_lines](const std::string* line, const std::vector<std::string>& words,
+                                             const std::string* directory) {
+            return ruled_lines.options_for(line, words, directory);
+        };
     const char* const place = std::getenv("COALESCE_PLACE");  // where it would meet, if it met anybody
     options.make_refresh_program = own_refresh_program(place != nullptr ? place : "");
     if (options.read_ahead == 0) options.read_ahead = 1;

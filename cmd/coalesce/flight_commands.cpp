@@ -253,7 +253,7 @@ std::string time_counted(const Savings& savings) {
 
 // Nothing where there is no store.
 std::optional<Savings> savings_of_store(const TypedQuestion& orders) {
-    auto place = own_store_place(orders.cache_directory, {});
+    auto place = own_store_place(orders.cache_directory, orders.ruled.rules);
     if (!place) return std::nullopt;
     const auto store = KeptStore::open(std::move(*place), false);
     if (!store || !store.value()) return std::nullopt;

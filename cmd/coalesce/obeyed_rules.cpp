@@ -123,10 +123,14 @@ Result<> check_rules(const Rules& rules, CommandLine& every_option) {
     return {};
 }
 
+RuleSubject subject_here(std::vector<std::string> words) {
+    const char* const home = std::getenv("HOME");
+    return {std::move(words), own_directories(), home == nullptr ? "" : home};
+}
+
 void find_applying(ObeyedRules& ruled, std::vector<std::string> words, const CommandLine& every_option) {
     if (ruled.rules.commands.empty() || words.empty()) return;
-    const char* const home = std::getenv("HOME");
-    const auto rules = concerning(ruled.rules, {std::move(words), own_directories(), home == nullptr ? "" : home});
+    const auto rules = concerning(ruled.rules, subject_here(std::move(words)));
     ruled.concerned = !rules.empty();
     ruled.applying = settings_of(rules, [&](std::string_view name) { return every_option.may_be_repeated(name); });
 }
@@ -152,11 +156,13 @@ ClassJobs class_jobs_of(const Rules& rules) {
     return jobs;
 }
 
-void bound_store(StorePlace& place, const Rules& rules) {
+StoreBounds store_bounds(const Rules& rules) {
+    StoreBounds bounds;
     if (const Setting* const all = last(rules.cache, "max-size"))
-        (void)size(place.total_bytes.emplace())(all->name, all->values.front());
+        (void)size(bounds.total_bytes.emplace())(all->name, all->values.front());
     if (const Setting* const one = last(rules.cache, "max-entry"))
-        (void)size(place.entry_bytes.emplace())(one->name, one->values.front());
+        (void)size(bounds.entry_bytes.emplace())(one->name, one->values.front());
+    return bounds;
 }
 
 bool remembers(const Rules& rules) {

@@ -36,14 +36,17 @@ struct ObeyedRules {
 /// supplying each to `every_option`, which has been read and serves nothing else.
 [[nodiscard]] Result<> check_rules(const Rules& rules, CommandLine& every_option);
 
+/// A command of these words in this process's directory.
+[[nodiscard]] RuleSubject subject_here(std::vector<std::string> words);
+
 /// Which rules concern a command of these words in this directory, and what holds for it.
 void find_applying(ObeyedRules& ruled, std::vector<std::string> words, const CommandLine& every_option);
 
 /// Gives the options their settings; returns whether the command is to be shared.
 [[nodiscard]] Result<bool> supply_settings(const std::vector<Setting>& settings, CommandLine& line);
 
-/// Gives a store the bounds that [cache] names (SPEC Y6); the values have been checked.
-void bound_store(StorePlace& place, const Rules& rules);
+/// The bounds that [cache] gives a store (SPEC Y6); the values have been checked.
+[[nodiscard]] StoreBounds store_bounds(const Rules& rules);
 
 /// How many runs at a time each [class] has (SPEC C1); the values have been checked.
 [[nodiscard]] ClassJobs class_jobs_of(const Rules& rules);

@@ -14,6 +14,7 @@
 // What excludes another option is refused by the subcommand itself, with misuse().
 #include "options.h"
 
+#include <algorithm>
 #include <cstdio>
 
 #include "complain.h"
@@ -341,6 +342,7 @@ void define_stats(CommandLine& line, TypedQuestion& typed) {
     line.option("--socket", "PATH", filled(typed.socket),
                 "Count what the server at PATH did only.\n"
                 "Otherwise wrappers count, and the server in the meeting place or the one that COALESCE_SOCKET names.");
+    define_no_config(line, typed.ruled);
     define_cache_directory(line, typed.cache_directory, "Count hits on results kept in DIR.");
     define_place(line, typed.place);
 }
@@ -467,9 +469,8 @@ Result<> obey(CommandLine& line, TypedCache& typed) { return obey(line, typed.co
 Result<> obey(CommandLine& line, TypedRules& typed) {
     return obey_rules(line, typed.ruled, typed.line ? words_of_line(*typed.line) : typed.words);
 }
-Result<> obey(CommandLine& line, TypedQuestion&) {
-    ObeyedRules of_no_command;
-    return line.has("cache-dir") ? obey_rules(line, of_no_command, {}) : Result<>();
+Result<> obey(CommandLine& line, TypedQuestion& typed) {
+    return line.has("cache-dir") ? obey_rules(line, typed.ruled, {}) : Result<>();
 }
 // Rules for commands are for those who ask.
 template <class Door>
@@ -524,6 +525,28 @@ std::optional<int> read_cluster(int argc, char** argv, TypedCluster& typed) {
 }
 std::optional<int> read_rules_question(int argc, char** argv, TypedRules& typed) {
     return read(define_rules_question, argc, argv, typed);
+}
+Result<> read_batch_with(const std::vector<Setting>& settings, int argc, char** argv, TypedBatch& typed,
+                         const std::function<void(const std::string&)>& on_left_out) {
+    CommandLine line(CommandLine::Words::left_out);
+    define_batch(line, typed);
+    if (line.read(argc, argv) != CommandLine::Read::done) return Error{{}, "the command line has changed"};
+    const auto depends = std::find_if(settings.begin(), settings.end(), [](const Setting& setting) {
+        return setting.name == "depends" || setting.name == "modtime";
+    });
+    std::vector<Setting> possible = settings;
+    if (depends != settings.end()) {
+        std::erase_if(possible, [](const Setting& setting) {
+            return setting.name == "ttl" || setting.name == "max-age" || setting.name == "stale";
+        });
+        if (possible.size() < settings.size())
+            on_left_out("a batch looks at no files: for lines that " + depends->origin.text() +
+                        " concerns nothing is kept");
+    }
+    auto shared = supply_settings(possible, line);
+    if (!shared) return shared.error();
+    if (!*shared) typed.options.rules.no_share = true;
+    return {};
 }
 std::optional<int> read_serve(int argc, char** argv, TypedServe& typed) {
     return read(define_serve, argc, argv, typed);

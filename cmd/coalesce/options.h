@@ -8,6 +8,7 @@
 #include <coalesce/meeting/requester.h>
 #include <coalesce/serve/server.h>
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -66,6 +67,7 @@ struct TypedQuestion {
     bool json = false;
     bool watch = false;
     bool openmetrics = false;
+    ObeyedRules ruled;
     std::vector<std::string> ids;
 };
 
@@ -94,6 +96,11 @@ struct TypedCluster {
 [[nodiscard]] std::optional<int> read_cluster(int argc, char** argv, TypedCluster& typed);
 [[nodiscard]] std::optional<int> read_rules_question(int argc, char** argv, TypedRules& typed);
 [[nodiscard]] std::optional<int> read_serve(int argc, char** argv, TypedServe& typed);
+
+/// The same command line once more, with what rules say of some of its commands. What a batch cannot do for a single
+/// command (files that it depends on, and so what is kept) is left out, and said to `on_left_out`.
+[[nodiscard]] Result<> read_batch_with(const std::vector<Setting>& settings, int argc, char** argv, TypedBatch& typed,
+                                       const std::function<void(const std::string&)>& on_left_out);
 
 /// The words of all subcommands, in the order in which they are told.
 [[nodiscard]] std::vector<CommandText> command_texts();

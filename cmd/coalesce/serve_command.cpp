@@ -18,6 +18,8 @@ int serve_command(int argc, char** argv) {
     ServerOptions& options = typed.options;
     options.executor.jobs = 0;
     if (const auto status = read_serve(argc, argv, typed)) return *status;
+    options.cache_bounds = store_bounds(typed.ruled.rules);
+    options.executor.class_jobs = class_jobs_of(typed.ruled.rules);
     if (options.socket.empty()) {
         auto own = own_surroundings();
         if (!own) return fail("cannot " + own.error().message());

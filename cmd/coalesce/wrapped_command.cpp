@@ -72,7 +72,7 @@ Result<StorePlace> own_store_place(const std::string& named, const Rules& rules)
     auto own = own_surroundings();
     if (!own) return own.error();
     StorePlace place = store_place(named, own->env, namespaces_in(own_identity()));
-    bound_store(place, rules);
+    place.bounds = store_bounds(rules);
     return place;
 }
 
@@ -121,7 +121,7 @@ std::variant<RunOptions, int> wrapped_command(std::string_view subcommand, Typed
         orders.kept =
             KeptOrders{.place = store_place(typed.cache_directory, own_now.env, namespaces_in(own_now.identity)),
                        .wish = typed.wish};
-        bound_store(orders.kept->place, typed.ruled.rules);
+        orders.kept->place.bounds = store_bounds(typed.ruled.rules);
     }
     orders.class_jobs = class_jobs_of(typed.ruled.rules);
     orders.remembers = remembers(typed.ruled.rules);

@@ -518,6 +518,7 @@ Result<BatchEnd> run_batch(BatchOptions options) {
                                 .input_fd = options.input_fd});
     if (!ledger) return ledger.error();
     StorePlace store = store_place(options.cache_directory, own->env, namespaces_in(own->identity));
+    store.bounds = options.cache_bounds;
     return Batch(std::move(options), std::move(*own), std::move(store), std::move(*ledger), std::move(earlier)).run();
 }
 

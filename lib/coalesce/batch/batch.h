@@ -12,16 +12,27 @@
 #include <coalesce/command/wish.h>
 
 #include <chrono>
+#include <functional>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include <coalesce/batch/halt.h>
 #include <coalesce/batch/joblog.h>
 #include <coalesce/engine/command_executor.h>
 #include <coalesce/kept/refreshes.h>
+#include <coalesce/kept/store_place.h>
 #include <coalesce/protocol/rendering.h>
 
 namespace coalesce {
+
+struct BatchOptions;
+
+/// What holds for one command instead of the batch's own options, as the user's rules say (SPEC Y3): key rules, time
+/// limit, grace and wish of these. Null: the batch's own. The command is a line or else argv; `directory` is the one it
+/// names, if any. Its answers outlive the batch.
+using OptionsFor = std::function<const BatchOptions*(const std::string* line, const std::vector<std::string>& argv,
+                                                     const std::string* directory)>;
 
 struct BatchOptions {
     enum class Input { lines, json };
@@ -39,6 +50,8 @@ struct BatchOptions {
     std::optional<bool> progress;             ///< unset: when stderr is a terminal and the output goes elsewhere
     Wish wish;                                ///< of what is kept, where a request has none of its own
     std::string cache_directory;              ///< that the user named
+    StoreBounds cache_bounds;                 ///< that the user configured
+    OptionsFor options_for;                   ///< unset: its own for all commands
     MakeRefreshProgram make_refresh_program;  ///< how a stale result is refreshed
     CommandExecutor::Options executor;
     KeyRules rules;

@@ -17,8 +17,7 @@ Intake::Intake(Loop& loop, const BatchOptions& options, Surroundings own, std::o
                Events events)
     : options_(options),
       earlier_(std::move(earlier)),
-      surroundings_(std::make_shared<const Surroundings>(std::move(own))),
-      canonical_(interned_.intern(canonical_surroundings(*surroundings_, options_.rules))),
+      usual_(usual_in(std::make_shared<const Surroundings>(std::move(own)), options_)),
       events_(std::move(events)),
       source_(loop, options_.input_fd, options_.delimiter, request_bytes_max,
               {[this](const LineSource::Line& line) { take(line); },
@@ -53,14 +52,19 @@ void Intake::take(const LineSource::Line& line) {
 
 void Intake::take_line(std::uint64_t sequence, std::string_view line) {
     if (passes_over(sequence, line)) return;
+    const std::string owned = options_.options_for ? std::string(line) : std::string();
+    const BatchOptions& options = options_for(&owned, {}, nullptr);
+    const Usual& usual = usual_by(options);
     words_.clear();
-    append_words(words_, line);
-    if (options_.rules.no_share) append_unshared(words_);
-    events_.on_request({.sequence = sequence,
-                        .key = {canonical_, words_},
-                        .command = line,
-                        .job_bytes = line.size(),
-                        .wish = options_.wish});
+    append_words(words_, line, options);
+    if (options.rules.no_share) append_unshared(words_);
+    Asking asking{.sequence = sequence,
+                  .key = {usual.canonical, words_},
+                  .command = line,
+                  .job_bytes = line.size(),
+                  .wish = options.wish};
+    if (&options != &options_) asking.job = job_of_line(owned, options, usual.surroundings);
+    events_.on_request(std::move(asking));
 }
 
 void Intake::take_request(std::uint64_t sequence, Request request) {
@@ -68,11 +72,16 @@ void Intake::take_request(std::uint64_t sequence, Request request) {
         return refuse(sequence, std::move(request.id), {}, "\"op\" is for a server, not for a batch");
     if (request.output == Request::Output::stream || request.output == Request::Output::fd)
         return refuse(sequence, std::move(request.id), {}, "\"output\" can be whole or none in a batch");
-    ResolvedRequest resolved = resolve(request, surroundings_, options_.rules, options_.executor.shell, job_defaults());
+    const BatchOptions& options =
+        options_for(request.line ? &*request.line : nullptr, request.argv, request.cwd ? &*request.cwd : nullptr);
+    const Usual& usual = usual_by(options);
+    ResolvedRequest resolved =
+        resolve(request, usual.surroundings, options.rules, options_.executor.shell, job_defaults(options));
     const std::string command = resolved.job.line.value_or(resolved.job.title);
     if (passes_over(sequence, command)) return;
-    const auto canonical =
-        resolved.canonical_surroundings ? interned_.intern(std::move(*resolved.canonical_surroundings)) : canonical_;
+    const auto canonical = resolved.canonical_surroundings
+                               ? interned_.intern(std::move(*resolved.canonical_surroundings))
+                               : usual.canonical;
     const std::string& words = resolved.canonical_words;
     const auto& input = resolved.job.command.stdin_bytes;
     events_.on_request({.sequence = sequence,
@@ -81,7 +90,7 @@ void Intake::take_request(std::uint64_t sequence, Request request) {
                         .job_bytes = words.size() + (input ? input->size() : 0),
                         .id = std::move(request.id),
                         .fresh = request.fresh,
-                        .wish = wish_of(request),
+                        .wish = wish_of(request, options),
                         .with_output = request.output == Request::Output::whole,
                         .patience = request.wait,
                         .job = std::move(resolved.job)});
@@ -120,41 +129,66 @@ std::optional<std::uint64_t> Intake::passed_over() const {
 }
 
 // Its own, or else the whole batch's: of two halves nobody could say what they come to.
-Wish Intake::wish_of(const Request& request) const {
-    if (request.no_share) return {};
-    Wish wish = request.own_wish ? request.wish : options_.wish;
+Wish Intake::wish_of(const Request& request, const BatchOptions& options) {
+    if (request.no_share || options.rules.no_share) return {};
+    Wish wish = request.own_wish ? request.wish : options.wish;
     wish.fresh = request.fresh;
     return wish;
 }
 
-Job Intake::job_defaults() const {
-    return Job{.timeout = options_.timeout,
-               .retries = options_.retries,
-               .grace = options_.grace,
-               .run_class = options_.run_class,
+Job Intake::job_defaults(const BatchOptions& options) {
+    return Job{.timeout = options.timeout,
+               .retries = options.retries,
+               .grace = options.grace,
+               .run_class = options.run_class,
                .asker = ::getpid()};
 }
 
-Job Intake::job_of_line(std::string line) const {
-    Job job = job_defaults();
+const BatchOptions& Intake::options_for(const std::string* line, const std::vector<std::string>& argv,
+                                        const std::string* directory) const {
+    const BatchOptions* const own = options_.options_for ? options_.options_for(line, argv, directory) : nullptr;
+    return own == nullptr ? options_ : *own;
+}
+
+Intake::Usual Intake::usual_in(std::shared_ptr<const Surroundings> surroundings, const BatchOptions& options) {
+    auto canonical = interned_.intern(canonical_surroundings(*surroundings, options.rules));
+    return {std::move(surroundings), std::move(canonical)};
+}
+
+const Intake::Usual& Intake::usual_by(const BatchOptions& options) {
+    if (&options == &options_) return usual_;
+    const auto found = usual_by_rules_.find(&options);
+    if (found != usual_by_rules_.end()) return found->second;
+    std::shared_ptr<const Surroundings> surroundings = usual_.surroundings;
+    if (options.terminal && !options_.terminal) {
+        auto own = std::make_shared<Surroundings>(*surroundings);
+        give_terminal(*own, *options.terminal);
+        surroundings = std::move(own);
+    }
+    return usual_by_rules_.emplace(&options, usual_in(std::move(surroundings), options)).first->second;
+}
+
+Job Intake::job_of_line(std::string line, const BatchOptions& options,
+                        std::shared_ptr<const Surroundings> surroundings) const {
+    Job job = job_defaults(options);
     job.command.argv = {options_.executor.shell, "-c", line};
-    job.command.surroundings = surroundings_;
+    job.command.surroundings = std::move(surroundings);
     job.title = title(line);
     job.line = std::move(line);
     return job;
 }
 
-void Intake::append_words(std::string& words, std::string_view line) const {
-    if (options_.rules.key)
-        words += canonical_words({}, std::nullopt, options_.rules);
+void Intake::append_words(std::string& words, std::string_view line, const BatchOptions& options) const {
+    if (options.rules.key)
+        words += canonical_words({}, std::nullopt, options.rules);
     else
         append_canonical_line(words, options_.executor.shell, line);
 }
 
 Key Intake::key_of_line(std::string_view line) const {
     std::string words;
-    append_words(words, line);
-    return {canonical_, std::move(words)};
+    append_words(words, line, options_);
+    return {usual_.canonical, std::move(words)};
 }
 
 }  // namespace coalesce

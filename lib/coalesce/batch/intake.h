@@ -16,6 +16,8 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <unordered_map>
+#include <vector>
 
 #include <coalesce/batch/batch.h>
 #include <coalesce/batch/joblog.h>
@@ -85,12 +87,14 @@ class Intake {
     [[nodiscard]] bool reading() const noexcept { return reading_; }
 
     /// What a command line is to run.
-    [[nodiscard]] Job job_of_line(std::string line) const;
+    [[nodiscard]] Job job_of_line(std::string line) const {
+        return job_of_line(std::move(line), options_, usual_.surroundings);
+    }
     /// A line's key, once more, for whoever must own it.
     [[nodiscard]] Key key_of_line(std::string_view line) const;
     /// Of a command that says nothing about them.
     [[nodiscard]] const std::shared_ptr<const CanonicalSurroundings>& surroundings() const noexcept {
-        return canonical_;
+        return usual_.canonical;
     }
     /// How many requests an earlier batch had done; nothing where none was asked about.
     [[nodiscard]] std::optional<std::uint64_t> passed_over() const;
@@ -101,15 +105,26 @@ class Intake {
     void take_request(std::uint64_t sequence, Request request);
     void refuse(std::uint64_t sequence, std::string id, std::string_view command, const std::string& why);
     [[nodiscard]] bool passes_over(std::uint64_t sequence, std::string_view command);
-    void append_words(std::string& words, std::string_view line) const;
-    [[nodiscard]] Job job_defaults() const;
-    [[nodiscard]] Wish wish_of(const Request& request) const;
+    [[nodiscard]] const BatchOptions& options_for(const std::string* line, const std::vector<std::string>& argv,
+                                                  const std::string* directory) const;
+    /// In which a command runs that says nothing about them.
+    struct Usual {
+        std::shared_ptr<const Surroundings> surroundings;
+        std::shared_ptr<const CanonicalSurroundings> canonical;
+    };
+    [[nodiscard]] Usual usual_in(std::shared_ptr<const Surroundings> surroundings, const BatchOptions& options);
+    [[nodiscard]] const Usual& usual_by(const BatchOptions& options);
+    [[nodiscard]] Job job_of_line(std::string line, const BatchOptions& options,
+                                  std::shared_ptr<const Surroundings> surroundings) const;
+    void append_words(std::string& words, std::string_view line, const BatchOptions& options) const;
+    [[nodiscard]] static Job job_defaults(const BatchOptions& options);
+    [[nodiscard]] static Wish wish_of(const Request& request, const BatchOptions& options);
 
     const BatchOptions& options_;
     const std::optional<EarlierJobs> earlier_;
-    const std::shared_ptr<const Surroundings> surroundings_;
     SurroundingsTable interned_;
-    const std::shared_ptr<const CanonicalSurroundings> canonical_;
+    const Usual usual_;
+    std::unordered_map<const BatchOptions*, Usual> usual_by_rules_;
     Events events_;
     std::string words_;  // of the line at hand; kept for its room
     std::uint64_t passed_over_ = 0;

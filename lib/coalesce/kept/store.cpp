@@ -348,8 +348,8 @@ KeptLimits KeptStore::limits() const {
     KeptLimits limits;
     if (std::sscanf(text.c_str(), "%llu %llu %llu", &total, &entry, &results) == 3)
         limits = {.total_bytes = total, .entry_bytes = entry, .results = results};
-    limits.total_bytes = place_.total_bytes.value_or(limits.total_bytes);
-    limits.entry_bytes = place_.entry_bytes.value_or(limits.entry_bytes);
+    limits.total_bytes = place_.bounds.total_bytes.value_or(limits.total_bytes);
+    limits.entry_bytes = place_.bounds.entry_bytes.value_or(limits.entry_bytes);
     return limits;
 }
 

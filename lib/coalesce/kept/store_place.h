@@ -19,12 +19,17 @@
 
 namespace coalesce {
 
-struct StorePlace {
-    std::string base;                          ///< the directory as the user knows it
-    std::string name;                          ///< of the store below it
-    bool shared = false;                       ///< the user named the directory
-    std::optional<std::uint64_t> total_bytes;  ///< instead of the limits that the store has
+/// What a store may hold, where the configuration says so instead of the store.
+struct StoreBounds {
+    std::optional<std::uint64_t> total_bytes;
     std::optional<std::uint64_t> entry_bytes;
+};
+
+struct StorePlace {
+    std::string base;     ///< the directory as the user knows it
+    std::string name;     ///< of the store below it
+    bool shared = false;  ///< the user named the directory
+    StoreBounds bounds;
 
     [[nodiscard]] std::string path() const { return base + "/" + name; }
 };

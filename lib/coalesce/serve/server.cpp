@@ -628,6 +628,7 @@ Result<int> serve(ServerOptions options) {
     auto socket = ServerSocket::open(options.socket, options.allowed_users.empty() ? 0600 : 0666);
     if (!socket) return socket.error();
     StorePlace store = store_place(options.cache_directory, own->env, namespaces_in(own->identity));
+    store.bounds = options.cache_bounds;
     Server server(std::move(options), std::move(*socket), std::move(*own), std::move(store));
     return server.run();
 }

@@ -26,6 +26,7 @@ struct ServerOptions {
     std::string socket;  ///< path; empty: server.sock in the meeting place, or what systemd passes
     CommandExecutor::Options executor;
     std::string cache_directory;              ///< of what is kept, that the user named
+    StoreBounds cache_bounds;                 ///< that the user configured
     MakeRefreshProgram make_refresh_program;  ///< how a stale result is refreshed
     std::vector<uid_t> allowed_users;         ///< beside our own and root
     std::size_t requesters_max = 100'000;     ///< waiting at a time

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: MIT
+#include "ruled_lines.h"
+
+#include <utility>
+
+#include "complain.h"
+#include "options.h"
+#include "own_terminal.h"
+
+namespace coalesce {
+namespace {
+
+bool may_be_repeated(std::string_view name) { return name == "ignore-env" || name == "depends" || name == "modtime"; }
+
+}  // namespace
+
+RuledLines::RuledLines(Rules rules, int argc, char** argv)
+    : rules_(std::move(rules)), here_(subject_here({})), argc_(argc), argv_(argv) {}
+
+const BatchOptions* RuledLines::options_for(const std::string* line, const std::vector<std::string>& argv,
+                                            const std::string* directory) {
+    RuleSubject subject = here_;
+    subject.words = line != nullptr ? words_of_line(*line) : argv;
+    if (directory != nullptr) subject.directories = {*directory};
+    auto rules = concerning(rules_, subject);
+    if (rules.empty()) return nullptr;
+    std::unique_ptr<BatchOptions>& made = made_[rules];
+    if (made) return made.get();
+    TypedBatch typed;
+    // Names and values have been checked: what is left is what they come to together.
+    auto read =
+        read_batch_with(settings_of(rules, may_be_repeated), argc_, argv_, typed, [this](const std::string& why) {
+            if (said_.insert(why).second) fail(why);
+        });
+    if (read) read = check(typed.options.wish);
+    if (!read && said_.insert(read.error().message()).second)
+        fail(rules.back()->origin.text() + ": " + read.error().message());
+    if (!read || typed.options.rules.no_share) typed.options.wish = {};
+    typed.options.terminal = terminal_of(typed.terminal);
+    made = std::make_unique<BatchOptions>(std::move(typed.options));
+    return made.get();
+}
+
+}  // namespace coalesce
