@@ -96,11 +96,8 @@ Result<Rules> own_rules() {
 
 Result<> check_rules(const Rules& rules, CommandLine& every_option) {
     for (const CommandRule& rule : rules.commands)
-        for (const Setting& setting : rule.settings) {
+        for (const Setting& setting : rule.settings)
             if (auto checked = check_name(setting, names_of_settings); !checked) return checked;
-            if (setting.name != "share" && !every_option.has(setting.name))
-                return wrong(setting, "this version has no --" + setting.name);
-        }
     for (const CommandRule& rule : rules.commands)
         if (auto supplied = supply_settings(rule.settings, every_option); !supplied) return supplied.error();
     std::uint64_t bytes = 0;

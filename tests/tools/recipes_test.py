@@ -46,7 +46,7 @@ class Builds(recipes.Test):
         for number in range(3):
             self.box.file(f"f{number}.cpp", f"int f{number}() {{ return {number}; }}\n")
         self.box.file("CMakeLists.txt", "cmake_minimum_required(VERSION 3.20)\nproject(p CXX)\n"
-                                        "add_library(f STATIC f0.cpp f1.cpp f2.cpp)\n")
+                                        "add_library(f OBJECT f0.cpp f1.cpp f2.cpp)\n")
         configure, build = recipe("cmake").splitlines()
         # Its own looks at the compiler go without the launcher.
         self.end(self.box.shell(configure + " -G 'Unix Makefiles' -DCMAKE_CXX_COMPILER_WORKS=1 "

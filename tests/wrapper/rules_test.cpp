@@ -118,17 +118,6 @@ SCENARIO("Y5: a wrong rule stops every command, with file and line", "[wrapper]"
           "coalesce: cannot open " + box.path("none") + ": No such file or directory\n");
 }
 
-SCENARIO("Y5: a setting whose option is not there is refused, not passed over", "[wrapper]") {
-    for (const std::string setting : {"class = 'heavy'", "pty = true"}) {
-        Ruled box("[[command]]\nmatch = 'true'\n" + setting + "\n");
-        const std::string option = "--" + setting.substr(0, setting.find(' '));
-        const bool there = box.coalesce({"run", "--help"}).out.find(option) != std::string::npos;
-        const Ended ended = box.run({"true"});
-        CHECK(ended.status == (there ? 0 : 125));
-        CHECK(ended.err == (there ? "" : "coalesce: " + box.file() + ":3: this version has no " + option + "\n"));
-    }
-}
-
 SCENARIO("Y5: another user's file is passed over", "[wrapper]") {
     if (::geteuid() != 0) return not_tried("a rules file of another user: not root");
     Ruled box("[[command]]\nmatch = 'true'\nscope = 'theirs'\n");
