@@ -421,7 +421,7 @@ void Server::started_for(Peer& peer, const Requester& requester) {
         if (requester.flight != nullptr) watchers_.joined(*requester.flight);
     }
     const Run* const run = requester.flight != nullptr ? requester.flight->run : nullptr;
-    const bool as_it_comes = request.output == Request::Output::stream || request.output == Request::Output::fd;
+    const bool as_it_comes = requester.output == Request::Output::stream || requester.output == Request::Output::fd;
     if (run != nullptr && as_it_comes && !requester.quiet && !requester.following() && !run->run_class.empty())
         peer.session->send(waiting_line(requester.id, *run, std::nullopt));
     if (!requester.joined && requester.flight != nullptr)
