@@ -14,6 +14,9 @@ struct Subcommand {
 /// Whether this program was called by a link that has another's name (SPEC A2).
 [[nodiscard]] bool masquerades(const char* called_as);
 
+/// Whether there is a program of that name besides us: a link may also be nothing but a shorter name.
+[[nodiscard]] bool is_other_program(const char* called_as);
+
 /// What the program of that name is to do then: `run` where a rule concerns it, else nothing but that.
 int masquerade(int argc, char** argv);
 

@@ -50,8 +50,9 @@ int print(const std::string& text) {
 }
 
 int dispatch(int argc, char** argv) {
-    if (argc > 0 && masquerades(argv[0])) return masquerade(argc, argv);
     const std::string first = argc > 1 ? argv[1] : "";
+    if (argc > 0 && masquerades(argv[0]) && (subcommand_named(first) == nullptr || is_other_program(argv[0])))
+        return masquerade(argc, argv);
     if (const Subcommand* const named = subcommand_named(first)) return named->run(argc - 1, argv + 1);
     if (const Subcommand* const named = argc == 3 && first == "help" ? subcommand_named(argv[2]) : nullptr) {
         char help[] = "--help";

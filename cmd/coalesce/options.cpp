@@ -310,7 +310,7 @@ void define_key(CommandLine& line, TypedCommand& typed) {
 
 void define_status(CommandLine& line, TypedQuestion& typed) {
     line.is("status", "coalesce status [OPTION…]", "List what is in flight, and how long it will take.",
-            "  coalesce status                      id, state, age, usual time, time left, requesters …\n");
+            "  coalesce status                      id, state, age, time left …\n");
     line.flag("--json", typed.json, "Print one JSON object a flight.");
     line.flag("--watch", typed.watch, "Print it again each second, until interrupted.");
     line.option("--socket", "PATH", filled(typed.socket),

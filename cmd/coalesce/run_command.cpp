@@ -3,11 +3,13 @@
 // where a link of that name to this program comes first on PATH.
 
 #include <coalesce/command/ancestry.h>
+#include <coalesce/io/own_program.h>
 #include <coalesce/meeting/requester.h>
 
 #include <unistd.h>
 
 #include <array>
+#include <cstdlib>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -68,6 +70,11 @@ bool masquerades(const char* called_as) {
     std::array<char, 4096> path;
     const ssize_t length = ::readlink("/proc/self/exe", path.data(), path.size());
     return length > 0 && last_component({path.data(), static_cast<std::size_t>(length)}) != name;
+}
+
+bool is_other_program(const char* called_as) {
+    const char* const path = std::getenv("PATH");
+    return find_other_program(last_component(called_as), path == nullptr ? "/bin:/usr/bin" : path).has_value();
 }
 
 int masquerade(int argc, char** argv) {

@@ -719,7 +719,8 @@ class Steering(ServerTest):
         self.assertGreater(stats.pop("run_time"), 0)
         self.assertEqual(sum(stats.pop("durations").values()), 1)
         self.assertEqual(stats, {"id": "x", "requests": 1, "joins": 0, "runs": 1, "running": 0, "queued": 0, "waiting": 0,
-                                 "clients": 1, "saved": 0.0, "failures": 0, "timeouts": 0, "cancelled": 0, "output": 0})
+                                 "clients": 1, "saved": 0.0, "failures": 0, "timeouts": 0, "cancelled": 0, "output": 0,
+                                 "hits": 0, "refreshes": 0, "spared": 0.0})
 
 
 class Nested(ServerTest):

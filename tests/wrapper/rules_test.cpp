@@ -198,11 +198,11 @@ SCENARIO("Y6: without [history] keep no door remembers how long runs took, or te
     box.configure("[history]\nkeep = false\n");
     CHECK(verbose().find("), ") == std::string::npos);
     // A mistake stops these doors, too.
-    box.configure("[history]\nkept = false\n");
+    box.configure("[history]\nkeeps = false\n");
     for (const std::string door : {"batch", "serve"}) {
         const Ended ended = box.coalesce({door});
         CHECK(ended.status == 125);
-        CHECK(ended.err == "coalesce: " + box.file() + ":2: there is no setting 'kept'; did you mean keep?\n");
+        CHECK(ended.err == "coalesce: " + box.file() + ":2: there is no setting 'keeps'; did you mean keep?\n");
     }
     CHECK(box.coalesce({"batch", "--no-config"}).status == 0);
 }

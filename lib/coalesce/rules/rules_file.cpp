@@ -206,6 +206,10 @@ Result<> add_rules(Rules& rules, std::string_view text, const std::string& file)
     return Reading(rules, file).read(parsed.table());
 }
 
+std::string toml_reader_version() {
+    return std::to_string(TOML_LIB_MAJOR) + "." + std::to_string(TOML_LIB_MINOR) + "." + std::to_string(TOML_LIB_PATCH);
+}
+
 Result<Rules> read_rules(const RulesPlaces& places) {
     Rules rules;
     if (places.named != nullptr) {

@@ -28,6 +28,9 @@ struct RulesPlaces {
 /// (else ~/.config). Two opens where neither exists. An error names file and line.
 [[nodiscard]] Result<Rules> read_rules(const RulesPlaces& places);
 
+/// Of the reader: "3.3.0".
+[[nodiscard]] std::string toml_reader_version();
+
 /// Adds what the text says. `file` is for the origins.
 [[nodiscard]] Result<> add_rules(Rules& rules, std::string_view text, const std::string& file);
 
