@@ -177,12 +177,17 @@ void KeptDesk::count(const RunResult& hit) {
         sum->joins += one.joins;
         sum->time += one.time;
     }
-    if (!tidying_.idle()) return;
+    write_count();
+}
+
+// Whatever the thread is busy with comes first, and asks again when it is over.
+void KeptDesk::write_count() {
+    if (uncounted_.joins == 0 || !tidying_.idle()) return;
     tidying_.give(
         [access = access_, sum = std::exchange(uncounted_, {})] {
             if (auto store = access->open(false); store && *store) add_savings((*store)->directory(), sum);
         },
-        {});
+        [this] { write_count(); });
 }
 
 std::shared_ptr<Retention> KeptDesk::keeper(const KeptQuestion& question) {
@@ -235,7 +240,7 @@ void KeptDesk::kept(Keep& keep) {
             else
                 flight->after_delivery();
         },
-        {});
+        [this] { write_count(); });
     keep.tell();
 }
 

@@ -95,6 +95,7 @@ class KeptDesk {
               UniqueFunction<void()> done);
     void kept(Keep& keep);
     void count(const RunResult& hit);
+    void write_count();
 
     Loop& loop_;
     const SpoolLimits& limits_;
