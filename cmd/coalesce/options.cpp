@@ -210,8 +210,7 @@ void define_batch(CommandLine& line, TypedBatch& typed) {
     line.is("batch", "coalesce [batch] [OPTION…] < LINES",
             "Run each distinct command line once; duplicates share its result.",
             "  coalesce < lines                     each line is a command\n"
-            "  coalesce -j8 -k --tag -a lines       eight at a time, in order, labelled\n"
-            "  coalesce --json --format json < requests\n");
+            "  coalesce -j8 -k --tag -a lines       eight at a time, in order, labelled\n");
     BatchOptions& batch = typed.options;
     line.option("-a,--arg-file", "FILE", filled(typed.input), "Read FILE instead of standard input.");
     line.flag(
@@ -348,8 +347,8 @@ void define_stats(CommandLine& line, TypedQuestion& typed) {
 }
 
 void define_cache(CommandLine& line, TypedCache& typed) {
-    line.is("cache", "coalesce cache [list|show|forget|clear|clean|limits] [OPTION…] [ID…|-- COMMAND [ARG…]]",
-            "Look at kept results, and forget them.",
+    line.is("cache", "coalesce cache [OPERATION] [OPTION…] [ID…|-- COMMAND [ARG…]]",
+            "Look at kept results: list, show, forget, clear, clean, limits.",
             "  coalesce cache                       what is kept, the youngest first\n"
             "  coalesce cache show --output -- make docs\n"
             "  coalesce cache forget 3f9a           the beginning of a key is enough\n");
@@ -380,7 +379,7 @@ void define_rules_question(CommandLine& line, TypedRules& typed) {
     line.is("rules", "coalesce rules [OPTION…] [-- COMMAND [ARG…]]",
             "Print the rules that are obeyed, or what they say of a command.",
             "  coalesce rules                       the files, and all that they say\n"
-            "  coalesce rules -- cargo test         what holds for it here, and from which line\n");
+            "  coalesce rules -- cargo test         what holds for it here\n");
     line.operands(typed.words);
     line.option("-c,--command", "LINE", text(typed.line), "Of LINE, a shell line, instead of a command.");
     define_no_config(line, typed.ruled);

@@ -153,8 +153,9 @@ TEST_CASE("O2: --version names the program's version on the first line, its libr
     const std::string number = " [0-9]+\\.[0-9]+\\.[0-9]+";
     CHECK(std::regex_match(
         ended.out, std::regex("coalesce" + number + "\nwith libuv" + number + ", libsodium" + number + ", hiredis" +
-                              number + ", CLI11" + number + ", fmt" + number + ", spdlog" + number + ", nlohmann-json" +
-                              number + "\nCopyright the coalesce authors\\. Licence: MIT\\. No warranty\\.\n")));
+                              number + ", toml\\+\\+" + number + ", CLI11" + number + ", fmt" + number + ", spdlog" +
+                              number + ", nlohmann-json" + number +
+                              "\nCopyright the coalesce authors\\. Licence: MIT\\. No warranty\\.\n")));
     CHECK_FALSE(box.exists("runs"));
     const Descriptor full = open_file("/dev/full", O_WRONLY);
     CHECK(box.run({.args = {"--version"}, .stdout_fd = full.get()}).exit == 125);
