@@ -10,7 +10,9 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <utility>
 
+#include "cluster_terms.h"
 #include "commands.h"
 #include "complain.h"
 #include "options.h"
@@ -61,6 +63,13 @@ int batch_command(int argc, char** argv) {
     const char* const place = std::getenv("COALESCE_PLACE");  // where it would meet, if it met anybody
     options.make_refresh_program = own_refresh_program(place != nullptr ? place : "");
     if (options.read_ahead == 0) options.read_ahead = 1;
+    if (wants_to_share(typed.sharing) && !options.dry_run) {
+        auto terms = cluster_terms(typed.sharing, options.rules.no_share);
+        if (!terms) return misuse("batch", terms.error().message());
+        if (options.verbose && !terms->stays_here.empty()) fail(terms->stays_here);
+        options.circle = std::move(terms->circle);
+        options.rules.cluster = std::move(terms->rules);
+    }
     options.executor.in_child = allow_many_descriptors();
     ClassTurns turns(place_of_classes);
     options.executor.turnstile = &turns;

@@ -11,6 +11,7 @@
 #include <string>
 #include <utility>
 
+#include "cluster_terms.h"
 #include "commands.h"
 #include "complain.h"
 #include "options.h"
@@ -31,13 +32,9 @@ int check(const std::string& text) {
             "secret", "its fingerprint is " + fingerprint(*secret) + ", on every machine that is to share");
     else
         report.faults.push_back("cannot " + secret.error().message());
-    std::string password;
-    if (!url->password_file.empty()) {
-        auto read = read_private_file(url->password_file, "password", 1);
-        if (!read) return fail("cannot " + read.error().message());
-        password = std::move(*read);
-    }
-    const EngineAccess access{std::move(*url), std::move(password)};
+    auto read = access_to(std::move(*url));
+    if (!read) return fail(read.error().message());
+    const EngineAccess& access = *read;
     const auto loop = std::make_unique<Loop>();
     EngineReport engine = check_engine(*loop, access);
     report.findings.insert(report.findings.end(), engine.findings.begin(), engine.findings.end());

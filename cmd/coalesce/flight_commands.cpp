@@ -321,6 +321,7 @@ int key_command(int argc, char** argv) {
     const auto& orders = std::get<RunOptions>(wrapped).orders;
     const auto parts = explain(orders.canonical_surroundings, orders.canonical_words);
     std::printf("%s\n", orders.key.c_str());
+    if (orders.cluster) std::printf("at the engine\t%s\n", orders.cluster->shared_as.c_str());
     NearMisses found;
     if (const auto places = own_meeting_places(std::get<RunOptions>(wrapped).place))
         for (const MeetingPlace* place : places.value().all()) add_near_misses(found, *place, orders.key, parts);

@@ -43,6 +43,24 @@ void define_rules(CommandLine& line, KeyRules& rules, const char* words_of_key) 
     line.flag("--no-share", rules.no_share, "Join nobody, and let nobody join.");
 }
 
+// The variable of --cluster is looked at where it matters that it is one (cluster_terms.h).
+void define_sharing(CommandLine& line, TypedSharing& sharing) {
+    line.option(
+        "--cluster", "URL", filled(sharing.url),
+        "Share with machines that meet at this engine, too.\n"
+        "redis://[USER@]HOST[:PORT] or redis+unix:///PATH; see MANY MACHINES. Needs --cluster-scope. Without it "
+        "the variable COALESCE_CLUSTER counts.");
+    line.option("--cluster-scope", "TEXT", text(sharing.scope),
+                "What files the command sees there: a commit, a job.\n"
+                "Only machines that give the same text share. Without a text the command stays on this machine: equal "
+                "directories are not equal files.",
+                "COALESCE_CLUSTER_SCOPE");
+    line.flag("--no-cluster", sharing.off, "Stay on this machine.");
+    line.flag("--ignore-platform", sharing.ignore_platform,
+              "Share with machines of another kind, too.\n"
+              "Otherwise operating system, its version and the processor's kind are part of the key.");
+}
+
 void define_grace(CommandLine& line, CommandLine::Take take) {
     line.option("--grace", "TIME", std::move(take),
                 "Wait TIME from TERM to KILL.\n"
@@ -122,6 +140,7 @@ void define_identity(CommandLine& line, TypedCommand& typed) {
                  "It replaces the arguments, the directory, the environment and standard input.");
     define_place(line, typed.run.place);
     define_dependencies(line, typed);
+    define_sharing(line, typed.sharing);
     define_no_config(line, typed.ruled);
 }
 
@@ -225,14 +244,15 @@ void define_batch(CommandLine& line, TypedBatch& typed) {
     line.flag("-k,--keep-order", batch.keep_order, "Print results in the order of the input.");
     line.flag("--once", batch.once,
               "Run each distinct line once for the whole input.\n"
-              "Without it, a line that comes after an equal one has ended runs again.");
+              "Without it, a line that comes after an equal one has ended runs again. With --cluster, once among all "
+              "batches of that scope, whenever they start, for an hour at least.");
     line.flag("--unique", batch.unique, "Print a shared result once.");
     line.flag("--tag", typed.tag, "Begin each line of output with the command and a tab.");
     line.option("--format", "FORMAT", choice(typed.format, argument_text("FORMAT")),
                 "Print text or json.\n"
                 "With json each request gives one line, an object with id, command, exit or signal, stdout, stderr (or "
                 "stdout_base64, stderr_base64 where the bytes are not UTF-8), joined, requesters, started and duration "
-                "in seconds.");
+                "in seconds; host, if it ran on another machine.");
     line.option("--shell", "PATH", filled(batch.executor.shell),
                 "Run lines with PATH -c LINE.\n"
                 "The default is /bin/sh.");
@@ -287,6 +307,7 @@ void define_batch(CommandLine& line, TypedBatch& typed) {
     line.flag("-v,--verbose", batch.verbose, "Print a closing summary on standard error.");
     define_rules(line, batch.rules, "Use TEXT as the key: all lines are duplicates.");
     define_no_config(line, typed.ruled);
+    define_sharing(line, typed.sharing);
     line.option("--read-ahead", "N", number(batch.read_ahead),
                 "Read up to N distinct commands ahead.\n"
                 "The default is 4096.");

@@ -19,6 +19,14 @@
 
 namespace coalesce {
 
+/// With whom a command shares beyond this machine.
+struct TypedSharing {
+    std::string url;  ///< of --cluster
+    std::string scope;
+    bool off = false;
+    bool ignore_platform = false;
+};
+
 /// What was typed after `run` or `key`, before it is a command with a key.
 struct TypedCommand {
     RunOptions run;
@@ -27,6 +35,7 @@ struct TypedCommand {
     TypedTerminal terminal;
     Wish wish;
     std::string cache_directory;  ///< empty: the user's own
+    TypedSharing sharing;
     std::vector<Dependency> dependencies;
     std::string depends_from;  ///< path of a list; "-" is standard input
     std::vector<std::string> words;
@@ -54,6 +63,7 @@ struct TypedBatch {
     BatchOptions options;
     std::string input = "-";  ///< path
     std::string format = "text";
+    TypedSharing sharing;
     bool tag = false;
     TypedTerminal terminal;
     ObeyedRules ruled;

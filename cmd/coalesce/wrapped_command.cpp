@@ -17,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "cluster_terms.h"
 #include "complain.h"
 
 namespace coalesce {
@@ -103,6 +104,15 @@ std::variant<RunOptions, int> wrapped_command(std::string_view subcommand, Typed
     if (!state) return fail("cannot " + state.error().message());
     for (const TreeState::Part& part : state->parts())
         run.rules.states.emplace_back(part.name, hexadecimal(part.digest));
+    std::unique_ptr<Circle> circle;
+    if (wants_to_share(typed.sharing)) {
+        auto terms = cluster_terms(typed.sharing, run.rules.no_share);
+        if (!terms) return misuse(subcommand, terms.error().message());
+        if (!run.socket.empty() && terms->circle) return misuse(subcommand, terms_with_server);
+        if (run.verbose && !terms->stays_here.empty()) fail(terms->stays_here);
+        circle = std::move(terms->circle);
+        run.rules.cluster = std::move(terms->rules);
+    }
     if (!run.socket.empty()) {                                  // the server decides what is the same, and keeps
         if (!run.rules.states.empty() && typed.wish.keeps()) {  // but could not look at them again (SPEC T10)
             if (typed.wish.warm) return misuse(subcommand, "--warm: a server keeps nothing that depends on files");
@@ -115,6 +125,7 @@ std::variant<RunOptions, int> wrapped_command(std::string_view subcommand, Typed
         return run;
     }
     identify(orders, std::move(surroundings), run.rules);
+    if (circle) orders.cluster = cluster_orders(std::move(*circle), orders);
     if (typed.wish.anything() || subcommand != "run") {
         const Surroundings& own_now = *orders.command.surroundings;
         orders.program = program_of(orders.command, orders.directory);

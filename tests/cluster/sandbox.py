@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Machines that meet at an engine: a redis-server of the test's own, and hosts that share nothing but that.
 
-A host here is a place, a home and a name of its own. Nothing sleeps: the engine says on its standard
+A host here is a meeting place and a name of its own; all else is the same on each. Nothing sleeps: the engine says on its standard
 output when it takes connections, commands are held on FIFOs and counted by what they leave behind.
 """
 
@@ -99,13 +99,10 @@ class Host:
         self.name = name
         self.directory = os.path.join(box.directory, name)
         os.mkdir(self.directory, 0o700)
-        for below in ("home", "runtime"):
-            os.mkdir(os.path.join(self.directory, below), 0o700)
         self.env = {
             "PATH": os.environ["PATH"],
             "HOME": os.path.join(box.directory, "home"),
-            "XDG_CONFIG_HOME": os.path.join(self.directory, "home"),
-            "XDG_RUNTIME_DIR": os.path.join(self.directory, "runtime"),
+            "COALESCE_PLACE": os.path.join(self.directory, "place"),
             "HOSTNAME": name,
             "LC_ALL": "C",
         }

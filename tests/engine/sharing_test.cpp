@@ -5,7 +5,9 @@
 // drives through each order of events.
 #include <coalesce/engine/command_executor.h>
 
+#include <coalesce/io/boot_time.h>
 #include <coalesce/io/loop.h>
+#include <coalesce/io/watch.h>
 
 #include <algorithm>
 #include <functional>
@@ -65,6 +67,11 @@ struct Part {
     Sharing::Answers answers;
     bool withdrawn = false;
     int alone = 0;
+    int joined = 0;
+    int said = 0;
+    int judged = 0;
+    std::optional<Outcome> judgement;
+    Run* run = nullptr;
     const RunResult* concluded = nullptr;
     UniqueFunction<void()> done;
     std::shared_ptr<Wire> wire = std::make_shared<Wire>();
@@ -79,11 +86,12 @@ struct Part {
 
 class FakeSharing final : public Sharing {
   public:
-    std::unique_ptr<Membership> ask(FlightId id, Job&, Answers answers) override {
+    std::unique_ptr<Membership> ask(FlightId id, Job&, Run& run, Answers answers) override {
         // F1: whoever is asked about has no run under way.
         for (const auto& part : parts) CHECK((part->withdrawn || part->flight != id));
         parts.push_back(std::make_shared<Part>());
         parts.back()->flight = id;
+        parts.back()->run = &run;
         parts.back()->answers = std::move(answers);
         return std::make_unique<Member>(parts.back());
     }
@@ -95,6 +103,11 @@ class FakeSharing final : public Sharing {
         explicit Member(std::shared_ptr<Part> part) : part_(std::move(part)) {}
         ~Member() override { part_->withdrawn = true; }
         void alone() override { ++part_->alone; }
+        void joined() override { ++part_->joined; }
+        [[nodiscard]] Outcome judge(Outcome outcome) override {
+            ++part_->judged;
+            return part_->judgement.value_or(std::move(outcome));
+        }
         void conclude(const RunResult& result, UniqueFunction<void()> done) override {
             CHECK(part_->concluded == nullptr);
             part_->concluded = &result;
@@ -131,7 +144,7 @@ class World {
         who.ticket = executor->submit(
             RequestKey{canonical, line},
             [this, line, change] {
-                Job job{.command = {{"/bin/sh", "-c", line}, surroundings, {}}, .title = line};
+                Job job{.command = {{"/bin/sh", "-c", line}, surroundings, {}}, .title = line, .shared_as = line};
                 if (change) change(job);
                 return job;
             },
@@ -222,7 +235,7 @@ TEST_CASE("F3: who joins a run that is followed has all of it, and it takes no p
     CHECK(text_of(*one.results[0]) == "first second");
     CHECK(two.results == one.results);
     CHECK(world.executor->counts().runs == 0);
-    world.part(1).answers.over(Outcome::cancelled());
+    world.part(1).answers.over(Outcome::cancelled(), 0ms);
 }
 
 TEST_CASE("F4: a source that refuses to start fails for all, here and elsewhere", "[sharing]") {
@@ -309,14 +322,124 @@ TEST_CASE("F5: the last to leave here asks whether somebody waits elsewhere", "[
         loop.run();
         CHECK(world.part(1).asked());
     }
-    SECTION("somebody asks here meanwhile") {
+    SECTION("who asks here meanwhile may have come too late, and waits") {
+        Asked& two = world.ask();
+        CHECK(two.flight != one.flight);
+        world.part().answers.nobody_else();
+        CHECK(world.part().wire->terminated);
+        World::leave(two);
+        world.part().wire->end(Outcome::signalled(15));
+        world.part().conclude();
+    }
+    SECTION("somebody does, and it can be joined as before") {
+        world.part().answers.somebody_else();
         Asked& two = world.ask();
         CHECK(two.flight == one.flight);
-        world.part().answers.nobody_else();
+        CHECK(world.part().joined == 1);
+        world.part().answers.nobody_else();  // too late
         CHECK_FALSE(world.part().wire->terminated);
         World::leave(two);
         CHECK(world.part().alone == 2);
     }
+}
+
+TEST_CASE("M30: a run that is lost before it gave anything is asked about again, unseen", "[sharing]") {
+    Loop loop;
+    World world(loop);
+    Asked& one = world.ask("echo here");
+    world.part().follow();
+    const auto lost = world.part().wire;
+    SECTION("nothing was given") {
+        const auto spool = one.ticket.state().spool;
+        CHECK(world.part().answers.again());
+        CHECK(lost->gone);
+        CHECK(one.ticket.state().phase == Run::Phase::asking);
+        CHECK_FALSE(world.part().answers.again());  // it has no source
+        CHECK(world.ask("echo here").flight == one.flight);
+        world.part().answers.run_here();
+        CHECK(one.ticket.state().spool == spool);  // somebody may be reading it
+        loop.run();
+        REQUIRE(world.part().concluded);
+        world.part().conclude();
+        loop.run();
+        CHECK(text_of(*one.results.at(0)) == "here\n");
+        CHECK(world.asked.back().results == one.results);
+    }
+    SECTION("something was") {
+        lost->say("x");
+        CHECK_FALSE(world.part().answers.again());
+        CHECK_FALSE(lost->gone);
+        world.part().answers.over(Outcome::lost("lost after 1 byte"), 0ms);
+        CHECK(lost->terminated);
+        lost->end(Outcome::cancelled());
+        world.part().conclude();
+        loop.run();
+        CHECK(one.results.at(0)->outcome == Outcome::lost("lost after 1 byte"));
+    }
+}
+
+TEST_CASE("M28: what ends a run from elsewhere gives it a grace period, also between two tries", "[sharing]") {
+    Loop loop;
+    World world(loop);
+    Asked& one = world.ask("exit 3", [](Job& job) { job.retries = 1000; });
+    world.part().answers.run_here();
+    Timer between(loop);
+    between.start(20ms, [&] { world.part().answers.over(Outcome::lost("lost"), 0ms); });
+    loop.run();
+    REQUIRE(world.part().concluded);
+    CHECK(world.part().concluded->outcome == Outcome::lost("lost"));
+    world.part().conclude();
+    loop.run();
+    CHECK(one.results.size() == 1);
+}
+
+TEST_CASE("M28: an end of ours may be none of the command's, and then nothing is tried again", "[sharing]") {
+    Loop loop;
+    World world(loop);
+    Asked& one = world.ask("exit 3", [](Job& job) { job.retries = 2; });
+    world.part().judgement = Outcome::lost("ended by its guard");
+    world.part().answers.run_here();
+    loop.run();
+    REQUIRE(world.part().concluded);
+    CHECK(world.part().judged == 1);
+    CHECK(world.part().concluded->attempts == 1);
+    world.part().conclude();
+    loop.run();
+    CHECK(one.results.at(0)->outcome == Outcome::lost("ended by its guard"));
+}
+
+TEST_CASE("M15: what is asked about knows its newest request, and whether one is fresh", "[sharing]") {
+    Loop loop;
+    World world(loop);
+    Asked& one = world.ask();
+    CHECK_FALSE(world.part().run->fresh);
+    const auto first = world.part().run->newest_request;
+    CHECK(first > 0ms);
+    while (since_boot() == first) {
+    }
+    world.ask();
+    CHECK(world.part().run->newest_request > first);
+    CHECK(world.part().joined == 1);
+    Asked& fresh = world.ask("line", {}, {.fresh = true});
+    CHECK(fresh.flight != one.flight);  // M18: it never joins one that has asked
+    CHECK_FALSE(world.part().run->fresh);
+    world.part().follow();
+    world.part().wire->end(Outcome::exited(0));
+    world.part().conclude();
+    loop.run();
+    REQUIRE(world.sharing.parts.size() == 2);
+    CHECK(world.part(1).run->fresh);
+    world.part(1).answers.over(Outcome::cancelled(), 0ms);
+    loop.run();
+}
+
+TEST_CASE("a job that is shared by no name is asked about nowhere", "[sharing]") {
+    Loop loop;
+    World world(loop);
+    Asked& one = world.ask("echo here", [](Job& job) { job.shared_as.clear(); });
+    loop.run();
+    CHECK(world.sharing.parts.empty());
+    CHECK(text_of(*one.results.at(0)) == "here\n");
 }
 
 TEST_CASE("F2: who asks between a run's end and its landing shares it, and no later", "[sharing]") {
@@ -372,10 +495,22 @@ class Orders {
             case 'o':
                 if (!running) return false;
                 part.wire->say("x");
+                ++part.said;
                 break;
             case 'e':
                 if (!running) return false;
                 part.wire->end(Outcome::exited(0));
+                break;
+            case 'a': {
+                if (!running) return false;
+                const bool nothing_given = part.said == 0 && may_end_ != part.flight;
+                CHECK(part.answers.again() == nothing_given);
+                if (nothing_given) part.wire = std::make_shared<Wire>();
+                break;
+            }
+            case 's':
+                if (part.alone == 0 || part.withdrawn) return false;
+                part.answers.somebody_else();
                 break;
             case 'n':
                 if (part.alone == 0 || part.withdrawn) return false;
@@ -385,7 +520,7 @@ class Orders {
             case 'x':
                 if (!running && !part.asked()) return false;
                 may_end_ = part.flight;
-                part.answers.over(Outcome::lost("lost"));
+                part.answers.over(Outcome::lost("lost"), 0ms);
                 break;
             case 'c':
                 if (!running && !part.asked() && !concluding) return false;
@@ -455,7 +590,7 @@ bool play(Loop& loop, const std::string& letters, bool prompt, bool to_the_end) 
 
 TEST_CASE("F1, F2, F5, F6: whatever order things come in, one run a key, and everybody hears its end once",
           "[sharing]") {
-    constexpr std::string_view events = "jJlfroenxcd";
+    constexpr std::string_view events = "jJlfroenasxcd";
     constexpr std::size_t length = 6;
     Loop loop;
     std::size_t played = 0;

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Feeds anything to the reader of an engine's answers, cut where the input says; whatever comes
-// of it is bounded, and the same however it is cut. Then what an INFO would tell, a URL, and
-// sealed bytes, of which none may open.
+// of it is bounded, and the same however it is cut. Then what an INFO would tell, a URL, sealed
+// bytes, of which none may open, and what others who have the secret could have sealed.
 #include <coalesce/cluster/engine_facts.h>
 #include <coalesce/cluster/engine_url.h>
+#include <coalesce/cluster/records.h>
 #include <coalesce/cluster/resp.h>
 #include <coalesce/cluster/secret.h>
 
@@ -53,6 +54,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     if (read(bytes.substr(1), piece) != read(bytes.substr(1), size)) std::abort();
     (void)EngineFacts::of(bytes).fit();
     if (const auto url = EngineUrl::parse(bytes); url) (void)url.value().address();
+    std::uint64_t length = 0;
+    const auto chunk = read_chunk(bytes, 0, [&](Stream, std::string_view piece) { length += piece.size(); });
+    if (chunk.value_or(0) != length) std::abort();
+    if (const auto end = EndRecord::of(bytes); end && EndRecord::of(end->text()) != end) std::abort();
+    if (const auto info = RunInfo::of(bytes); info && RunInfo::of(info->text()) != info) std::abort();
     static const Secret secret(std::string(32, 's'));
     static const Seal seal = secret.seal_of("K", "a.1");
     if (seal.open(Seal::Kind::chunk, 2, bytes)) std::abort();

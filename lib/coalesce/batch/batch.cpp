@@ -8,6 +8,7 @@
 #include <csignal>
 #include <memory>
 #include <optional>
+#include <set>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -115,8 +116,13 @@ class Batch {
     [[nodiscard]] std::string closing_words() const;
     [[nodiscard]] BatchEnd end() const;
 
+    [[nodiscard]] CommandExecutor::Options executor_options() const;
+    void share(Job& job, const RequestKey& key);
+
     const BatchOptions options_;
     Loop loop_;
+    std::unique_ptr<Cluster> cluster_;  // null: nothing is shared with other machines
+    std::pair<const CanonicalSurroundings*, std::string> shared_surroundings_;  // the last, which most have
     OnceMemory once_;
     RememberedTimes times_{loop_};
     CommandExecutor executor_;
@@ -137,7 +143,8 @@ class Batch {
     std::uint64_t waiting_bytes_ = 0;
     std::uint64_t requests_ = 0;
     Halt halt_;
-    bool knows_enough_;  // to start: for a percentage of all, how many they are, if that can be read ahead
+    bool knows_enough_;           // to start: for a percentage of all, how many they are, if that can be read ahead
+    std::set<std::string> said_;  // a sentence about the engine once, not for each line
     bool own_failure_ = false;
     int interrupted_by_ = 0;
     bool reader_gone_ = false;
@@ -146,7 +153,10 @@ class Batch {
 Batch::Batch(BatchOptions options, Surroundings own, StorePlace store, Ledger ledger,
              std::optional<EarlierJobs> earlier)
     : options_(std::move(options)),
-      executor_(loop_, options_.executor),
+      cluster_(options_.circle && options_.executor.guard != nullptr
+                   ? std::make_unique<Cluster>(loop_, *options_.circle, *options_.executor.guard)
+                   : nullptr),
+      executor_(loop_, executor_options()),
       orphans_(loop_, [this](pid_t pid) { return executor_.is_own(pid); }),
       progress_(loop_, options_.progress.value_or(progress_is_seen()) && !options_.dry_run,
                 [this] { return progress(); }),
@@ -172,6 +182,10 @@ Batch::Batch(BatchOptions options, Surroundings own, StorePlace store, Ledger le
                }),
       halt_(options_.halt),
       knows_enough_(!halt_.counts_requests()) {
+    if (cluster_)
+        cluster_->on_notice([this](FlightId, const std::string& sentence) {
+            if (said_.insert(sentence).second) progress_.complain(sentence);
+        });
     if (options_.executor.guard != nullptr) guarded_.emplace(loop_, *options_.executor.guard);
     if (options_.remembers) executor_.remember_in(times_);
     executor_.hold(!knows_enough_);
@@ -185,6 +199,22 @@ Batch::Batch(BatchOptions options, Surroundings own, StorePlace store, Ledger le
     for (const int number : {SIGINT, SIGTERM, SIGHUP})
         if (!SignalWatch::told_to_ignore(number))
             signals_.push_back(std::make_unique<SignalWatch>(loop_, number, [this, number] { interrupt(number); }));
+}
+
+CommandExecutor::Options Batch::executor_options() const {
+    CommandExecutor::Options options = options_.executor;
+    options.sharing = cluster_.get();
+    return options;
+}
+
+// By the line's own key, less what tells this machine from another.
+void Batch::share(Job& job, const RequestKey& key) {
+    if (!cluster_ || options_.rules.no_share) return;
+    if (shared_surroundings_.first != key.surroundings.get())
+        shared_surroundings_ = {key.surroundings.get(), cluster_surroundings(key.surroundings->bytes)};
+    job.shared_as = name_at_engine(*options_.circle, shared_surroundings_.second, key.words);
+    job.once = options_.once;
+    job.whole = true;
 }
 
 BatchEnd Batch::run() {
@@ -276,6 +306,7 @@ RunTicket Batch::submit_job(Intake::Asking& asking) {
         return executor_.submit(
             asking.key, [this, line = std::string(asking.command)]() mutable { return job_of_line(std::move(line)); });
     if (options_.once) asking.job->retention = once_.keeper(Key(asking.key), !asking.fresh);
+    share(*asking.job, asking.key);
     return executor_.submit(asking.key, [job = std::move(*asking.job)]() mutable { return std::move(job); },
                             {.fresh = asking.fresh});
 }
@@ -283,8 +314,11 @@ RunTicket Batch::submit_job(Intake::Asking& asking) {
 Job Batch::job_of_line(std::string line) {
     std::shared_ptr<Retention> keeper;
     if (options_.once) keeper = once_.keeper(intake_.key_of_line(line), true);
+    std::optional<Key> key;
+    if (cluster_) key.emplace(intake_.key_of_line(line));
     Job job = intake_.job_of_line(std::move(line));
     job.retention = std::move(keeper);
+    if (key) share(job, {key->surroundings, key->words});
     return job;
 }
 

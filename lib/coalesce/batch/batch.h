@@ -13,12 +13,14 @@
 
 #include <chrono>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include <coalesce/batch/halt.h>
 #include <coalesce/batch/joblog.h>
+#include <coalesce/cluster/cluster.h>
 #include <coalesce/engine/command_executor.h>
 #include <coalesce/kept/refreshes.h>
 #include <coalesce/kept/store_place.h>
@@ -55,6 +57,7 @@ struct BatchOptions {
     MakeRefreshProgram make_refresh_program;  ///< how a stale result is refreshed
     CommandExecutor::Options executor;
     KeyRules rules;
+    std::shared_ptr<const Circle> circle;  ///< of machines that share; null: with nobody
     std::optional<std::chrono::milliseconds> timeout;
     std::chrono::milliseconds grace{10'000};
     unsigned retries = 0;

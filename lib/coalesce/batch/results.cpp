@@ -59,7 +59,8 @@ void Results::print(End end) {
     }
     const bool with_output = requester == nullptr || requester->with_output;
     if (!shown_live && with_output) end.result = within_limits(std::move(end.result));
-    if (end.joined) {
+    const bool shared = end.joined || !end.result->host.empty();
+    if (shared) {
         ++sums_.shared;
         sums_.saved += end.result->duration;
     }
@@ -75,7 +76,7 @@ void Results::print(End end) {
         long_output_.shown(run);
         return;
     }
-    if (options_.unique && end.joined) return delivery_.skip(end.sequence);
+    if (options_.unique && shared) return delivery_.skip(end.sequence);
     std::unique_ptr<Delivered> delivered;
     if (requester != nullptr && (options_.format != Format::text || !with_output || end.gave_up))
         delivered = std::make_unique<Delivered>(Delivered{.id = std::move(end.requester->id),

@@ -44,8 +44,7 @@ class Interview {
                            [this](Error error) {
                                lost_ = std::move(error);
                                loop_.stop();
-                           },
-                       .on_sent = {}}) {}
+                           }}) {}
 
     void say(std::span<const std::string> words) { connection_.send(words); }
 

@@ -36,8 +36,7 @@ Engine::Engine(Loop& loop, EngineAccess access)
                             if (listener.events_.on_down) listener.events_.on_down(*trouble_);
                         });
                     },
-                .on_message = {},
-                .on_sent = {}}) {
+                .on_message = {}}) {
     wake_delay_.in_background();
 }
 
@@ -62,7 +61,7 @@ EngineLine& Engine::data() {
             });
         };
         data_.emplace(loop_, access_, EngineLine::Greeting::plain,
-                      EngineLine::Events{.on_up = tell, .on_down = {}, .on_message = {}, .on_sent = tell});
+                      EngineLine::Events{.on_up = tell, .on_down = {}, .on_message = {}});
     }
     return *data_;
 }
@@ -90,10 +89,10 @@ Engine::Listener::~Listener() {
 Engine::Subscription::Subscription(Engine& engine, std::string channel, Events events)
     : engine_(engine), channel_(std::move(channel)), events_(std::move(events)) {
     engine_.subscriptions_.emplace(channel_, this);
-    if (!engine_.wake_)
-        engine_.wake_delay_.start(wake_after, [&engine] { engine.open_wake(); });
-    else
+    if (engine_.wake_)
         engine_.wake_->say(std::array<std::string, 2>{"SUBSCRIBE", channel_});
+    else if (!std::exchange(engine_.wake_due_, true))
+        engine_.wake_delay_.start(wake_after, [&engine] { engine.open_wake(); });
 }
 
 Engine::Subscription::~Subscription() {
@@ -109,6 +108,7 @@ Engine::Subscription::~Subscription() {
 }
 
 void Engine::open_wake() {
+    wake_due_ = false;
     if (wake_ || subscriptions_.empty()) return;
     wake_.emplace(loop_, access_, EngineLine::Greeting::plain,
                   EngineLine::Events{.on_up =
@@ -118,8 +118,7 @@ void Engine::open_wake() {
                                                  wake_->say(std::array<std::string, 2>{"SUBSCRIBE", at->first});
                                          },
                                      .on_down = {},
-                                     .on_message = [this](RespValue message) { on_message(std::move(message)); },
-                                     .on_sent = {}});
+                                     .on_message = [this](RespValue message) { on_message(std::move(message)); }});
 }
 
 // ["subscribe", channel, count], ["message", channel, word]

@@ -52,8 +52,12 @@ class Engine {
     /// Plays a script. The answer is no error reply: those are told as "no answer".
     void call(Script script, std::span<const std::string> keys, std::span<const std::string> arguments, Answer answer);
 
+    /// The line that scripts go over, for what belongs in front of one.
+    [[nodiscard]] EngineLine& control() noexcept { return control_; }
     /// The line for output, opened now if it was not.
     [[nodiscard]] EngineLine& data();
+
+    [[nodiscard]] Loop& loop() noexcept { return loop_; }
 
     /// Hears of the engine's comings and goings as long as it lives, which is not longer than
     /// the engine. On turns of their own.
@@ -62,7 +66,7 @@ class Engine {
         struct Events {
             UniqueFunction<void()> on_up;
             UniqueFunction<void(const NoAnswer&)> on_down;
-            UniqueFunction<void()> on_data;  ///< the line for output is up, or has sent everything
+            UniqueFunction<void()> on_data;  ///< the line for output is up
         };
         Listener(Engine& engine, Events events);
         ~Listener();
@@ -108,6 +112,7 @@ class Engine {
     std::optional<NoAnswer> trouble_;
     std::chrono::steady_clock::time_point old_enough_{};
     Timer wake_delay_;
+    bool wake_due_ = false;
     EngineLine control_;
     std::optional<EngineLine> wake_;
     std::optional<EngineLine> data_;

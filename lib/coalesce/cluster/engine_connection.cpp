@@ -64,6 +64,7 @@ Error lost(const EngineUrl& url, int error) { return system_error_of(error, "rea
 struct EngineConnection::Proxy {
     explicit Proxy(Started started) : process(std::move(started)) {}
     ~Proxy() {
+        if (::waitpid(process.pid, nullptr, WNOHANG) != 0) return;  // or its number may be another's
         ::kill(-process.pid, SIGKILL);
         while (::waitpid(process.pid, nullptr, 0) < 0 && errno == EINTR) {
         }
@@ -199,9 +200,7 @@ bool EngineConnection::write() {
     }
     unsent_.clear();
     sent_ = 0;
-    const std::shared_ptr<bool> alive = alive_;
-    if (events_.on_sent) events_.on_sent();
-    return *alive && !ended_;
+    return true;
 }
 
 // One buffer a turn, so that a flood from here does not keep the others waiting.

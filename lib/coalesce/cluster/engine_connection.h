@@ -37,7 +37,6 @@ class EngineConnection {
     struct Events {
         UniqueFunction<void(RespValue)> on_reply;
         UniqueFunction<void(Error)> on_ended;  ///< once, last
-        UniqueFunction<void()> on_sent;        ///< everything that was said is on its way
     };
     /// Begins to connect. The loop and `url` must outlive it.
     EngineConnection(Loop& loop, const EngineUrl& url, Events events);
@@ -50,11 +49,10 @@ class EngineConnection {
     void send(std::span<const std::string_view> words);
     /// No event comes any more. For who cannot destroy it now, being called by it.
     void close() noexcept;
-    /// Bytes that were given and have not been taken by the kernel.
-    [[nodiscard]] std::size_t unsent() const noexcept { return unsent_.size() - sent_; }
 
   private:
     struct Proxy;
+    [[nodiscard]] std::size_t unsent() const noexcept { return unsent_.size() - sent_; }
     void begin();
     void try_next();
     void use(Descriptor socket, bool connected);

@@ -59,11 +59,7 @@ void EngineLine::connect() {
     connection_ = std::make_unique<EngineConnection>(
         loop_, access_.url,
         EngineConnection::Events{.on_reply = [this](RespValue reply) { on_reply(std::move(reply)); },
-                                 .on_ended = [this](Error error) { lost(std::move(error)); },
-                                 .on_sent =
-                                     [this] {
-                                         if (up_ && events_.on_sent) events_.on_sent();
-                                     }});
+                                 .on_ended = [this](Error error) { lost(std::move(error)); }});
     greet();
 }
 

@@ -50,8 +50,6 @@ class EngineLine {
         UniqueFunction<void(const NoAnswer&)> on_down;
         /// What comes without having been asked for: only of a line that subscribes.
         UniqueFunction<void(RespValue)> on_message;
-        /// Everything that was said is on its way.
-        UniqueFunction<void()> on_sent;
     };
     /// What is looked at in the greeting: an engine that is not fit (engine_facts.h) is as good as none.
     enum class Greeting { plain, with_facts };
@@ -70,7 +68,6 @@ class EngineLine {
     void ask(std::span<const std::string> words, Answer answer);
     /// Says what nobody waits for an answer to; what comes of it is a message.
     void say(std::span<const std::string> words);
-    [[nodiscard]] std::size_t unsent() const noexcept { return connection_ ? connection_->unsent() : 0; }
 
   private:
     void connect();

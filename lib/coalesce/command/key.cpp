@@ -34,6 +34,9 @@ constexpr char kIgnored = 'i';
 constexpr char kOnly = 'O';  // present, with no bytes, when there is a list; its patterns follow
 constexpr char kOnlyPattern = 'o';
 constexpr char kVariable = 'e';
+constexpr char kEngine = 'c';
+constexpr char kClusterScope = 'C';
+constexpr char kPlatform = 'P';  // with no bytes, when it does not count
 
 constexpr char kArgument = 'a';
 constexpr char kStdin = 'n';
@@ -197,6 +200,12 @@ void append_env(std::string& out, const Surroundings& surroundings, const KeyRul
         append_field(out, tag::kVariable, entry);
 }
 
+void append_cluster(std::string& out, const ClusterRules& cluster) {
+    append_field(out, tag::kEngine, cluster.engine);
+    append_field(out, tag::kClusterScope, cluster.scope);
+    append_field(out, tag::kPlatform, cluster.platform);
+}
+
 KeyPart env_part(std::string_view entry) {
     return {"environment: " + display_word(env_name(entry)), display_word(entry)};
 }
@@ -237,6 +246,12 @@ std::optional<KeyPart> part_of(const CanonicalField& field) {
             return KeyPart{"only environment", display_word(field.bytes)};
         case tag::kVariable:
             return env_part(field.bytes);
+        case tag::kEngine:
+            return KeyPart{"cluster", display_word(field.bytes)};
+        case tag::kClusterScope:
+            return KeyPart{"cluster scope", display_word(field.bytes)};
+        case tag::kPlatform:
+            return KeyPart{"platform", field.bytes.empty() ? "(ignored)" : display_word(field.bytes)};
         case tag::kStdin:
             return KeyPart{"stdin", display_word(field.bytes)};
         case tag::kUnshared:
@@ -324,6 +339,7 @@ std::string canonical_surroundings(const Surroundings& surroundings, const KeyRu
         append_field(out, tag::kState, what);
         append_field(out, tag::kStateDigest, digest);
     }
+    if (rules.cluster) append_cluster(out, *rules.cluster);
     if (rules.key) return out;
     if (!rules.ignore_cwd) {
         append_field(out, tag::kDirectory, surroundings.cwd);
@@ -359,6 +375,27 @@ std::string canonical_command(std::string_view surroundings, std::string_view wo
             if (lasting.find(field->tag) != std::string_view::npos && !of_own_user)
                 append_field(out, field->tag, field->bytes);
         }
+    return out;
+}
+
+std::string cluster_surroundings(std::string_view canonical) {
+    std::string out;
+    while (const auto field = take_field(canonical)) {
+        switch (field->tag) {
+            case tag::kUser:
+            case tag::kIdentity:
+            case tag::kNoNamespaces:
+            case tag::kDirectoryItself:
+            case tag::kEngine:
+                continue;
+            case tag::kVariable:
+                if (const auto name = env_name(field->bytes); name == "HOSTNAME" || name == "HOST") continue;
+                break;
+            default:
+                break;
+        }
+        append_field(out, field->tag, field->bytes);
+    }
     return out;
 }
 

@@ -36,6 +36,13 @@
 
 namespace coalesce {
 
+/// With whom besides this machine a request may share (SPEC M2, M9, M10).
+struct ClusterRules {
+    std::string engine;    ///< where they meet
+    std::string scope;     ///< what files the command sees there, in the user's words
+    std::string platform;  ///< the kind of machine; empty: it does not count
+};
+
 /// What the user says about identity.
 struct KeyRules {
     std::vector<std::string> ignore_env;               ///< glob patterns (* and ?), beside the default ones
@@ -48,6 +55,7 @@ struct KeyRules {
     /// States of files that the command depends on (SPEC T9): what was named, and a digest.
     std::vector<std::pair<std::string, std::string>> states;
     std::optional<uid_t> user;  ///< set by a door that serves several users (K3)
+    std::optional<ClusterRules> cluster;
 };
 
 /// A variable that is no part of a key unless --only-env names it.
@@ -79,6 +87,10 @@ struct IgnoredVariable {
 /// canonical bytes. `own` is the user whose commands need no name of theirs. For what is remembered over runs (SPEC
 /// H1).
 [[nodiscard]] std::string canonical_command(std::string_view surroundings, std::string_view words, uid_t own);
+
+/// The same canonical bytes without what tells one machine from another: the identity, the directory's device
+/// and inode, the engine's address, and the variables HOSTNAME and HOST. For runs that machines share (SPEC M9).
+[[nodiscard]] std::string cluster_surroundings(std::string_view canonical);
 
 /// The canonical bytes of argv and stdin, or of rules.key in their stead.
 [[nodiscard]] std::string canonical_words(const std::vector<std::string>& argv,

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include <coalesce/engine/process_source.h>
+#include <coalesce/io/boot_time.h>
 #include <coalesce/io/loop.h>
 
 namespace coalesce {
@@ -44,6 +45,22 @@ CommandExecutor::~CommandExecutor() {
     // A ticket's holder may have the spool still, and read on.
     for (const auto& [id, active] : running_)
         if (active->source) active->completer.state().spool->on_room({});
+}
+
+// Since a leader's is noted before it is admitted and again when it is there, the first counts.
+void CommandExecutor::note_request(Run& run, bool fresh) {
+    run.newest_request = since_boot();
+    run.fresh = run.fresh || fresh;
+}
+
+void CommandExecutor::note_join(RunTicket& ticket, bool fresh) {
+    if (ticket.leader()) {
+        if (ticket.state().newest_request.count() == 0) note_request(ticket.state(), fresh);
+        return;
+    }
+    note_request(ticket.state(), fresh);
+    const Active* const active = going_on(ticket.id());
+    if (active != nullptr && active->membership) active->membership->joined();
 }
 
 void CommandExecutor::admit(RunCompleter completer, Job job, system_clock::time_point requested) {
@@ -131,7 +148,7 @@ void CommandExecutor::start_queued() {
 // False: for want of resources it went back to the queue, until another run ends.
 bool CommandExecutor::launch(FlightId id, std::unique_ptr<Active> active) {
     active->completer.begin();
-    if (options_.sharing != nullptr && !active->membership) {
+    if (options_.sharing != nullptr && !active->membership && !active->job.shared_as.empty()) {
         ask(id, std::move(active));
         return true;
     }
@@ -192,22 +209,27 @@ void CommandExecutor::ask(FlightId id, std::unique_ptr<Active> active) {
     asking.completer.state().phase = Run::Phase::asking;
     running_.emplace(id, std::move(active));
     places_.take(id);
-    asking.membership =
-        options_.sharing->ask(id, asking.job,
-                              {.run_here =
-                                   [this, id] {
-                                       if (auto asked = take_asked(id)) run_here(id, std::move(asked));
-                                   },
-                               .follow =
-                                   [this, id](std::unique_ptr<RunSource> source) {
-                                       if (auto asked = take_asked(id)) {
-                                           asked->elsewhere = true;
-                                           start(id, std::move(asked), std::move(source));
-                                           start_queued();  // it needs no place
-                                       }
-                                   },
-                               .nobody_else = [this, id] { nobody_else(id); },
-                               .over = [this, id](Outcome outcome) { refuse(id, std::move(outcome)); }});
+    asking.membership = options_.sharing->ask(
+        id, asking.job, asking.completer.state(),
+        {.run_here =
+             [this, id] {
+                 if (auto asked = take_asked(id)) {
+                     asked->elsewhere = false;
+                     run_here(id, std::move(asked));
+                 }
+             },
+         .follow =
+             [this, id](std::unique_ptr<RunSource> source) {
+                 if (auto asked = take_asked(id)) {
+                     asked->elsewhere = true;
+                     start(id, std::move(asked), std::move(source));
+                     start_queued();  // it needs no place
+                 }
+             },
+         .again = [this, id] { return again(id); },
+         .nobody_else = [this, id] { nobody_else(id); },
+         .somebody_else = [this, id] { somebody_else(id); },
+         .over = [this, id](Outcome outcome, milliseconds grace) { over(id, std::move(outcome), grace); }});
 }
 
 std::unique_ptr<CommandExecutor::Active> CommandExecutor::take_asked(FlightId id) {
@@ -218,7 +240,8 @@ std::unique_ptr<CommandExecutor::Active> CommandExecutor::take_asked(FlightId id
 // False: for want of resources it went back to the queue, until another run ends.
 bool CommandExecutor::start(FlightId id, std::unique_ptr<Active> active, std::unique_ptr<RunSource> source) {
     Run& run = active->completer.state();
-    run.spool = std::make_shared<Spool>(spool_limits_);
+    const bool again = std::exchange(active->again, false);
+    if (!again) run.spool = std::make_shared<Spool>(spool_limits_);
     run.started = system_clock::now();
     active->started_steady = steady_clock::now();
     auto refusal = source->start({[this, active = active.get(), id](Stream stream, std::span<const char> bytes) {
@@ -226,7 +249,7 @@ bool CommandExecutor::start(FlightId id, std::unique_ptr<Active> active, std::un
                                   },
                                   [this, id](Outcome outcome) { on_ended(id, std::move(outcome)); }});
     // With others running, their end will bring the resources back.
-    if (refusal && refusal->for_want && places_.working() > 0) {
+    if (refusal && refusal->for_want && !again && places_.working() > 0) {
         run.phase = Run::Phase::queued;
         run.spool.reset();  // the next start has its own
         active->turn.reset();
@@ -264,14 +287,48 @@ CommandExecutor::Active* CommandExecutor::going_on(FlightId id) const {
     return active != nullptr ? active : live(id);
 }
 
+// Whoever comes before there is an answer might join what is about to be cancelled.
 void CommandExecutor::alone(FlightId id) {
-    if (Active* const active = going_on(id)) active->membership->alone();
+    Active* const active = going_on(id);
+    if (active == nullptr) return;
+    active->completer.close_to_joiners();
+    active->membership->alone();
 }
 
-// Who has joined meanwhile stays, and there will be a next time to ask.
+// Who waits here after all stays.
 void CommandExecutor::nobody_else(FlightId id) {
     Active* const active = going_on(id);
     if (active != nullptr && active->completer.waiters() == 0) active->completer.let_go();
+}
+
+void CommandExecutor::somebody_else(FlightId id) {
+    Active* const active = going_on(id);
+    if (active == nullptr || active->ending != Ending::none) return;
+    const auto& spool = active->completer.state().spool;
+    if (!spool || spool->replayable()) active->completer.open_to_joiners();
+}
+
+// Its requesters keep their places, and their reading of a spool that nothing has come to; where
+// nobody reads before the end, it begins anew, as a retry does.
+bool CommandExecutor::again(FlightId id) {
+    Active* const active = live(id);
+    if (active == nullptr || !active->source || !active->elsewhere || active->ending != Ending::none) return false;
+    Run& run = active->completer.state();
+    const bool untouched = run.spool->size() == 0;
+    if (!untouched && (!active->job.whole || !run.spool->replayable())) return false;
+    active->source.reset();
+    active->again = untouched;
+    run.spool->on_room({});
+    if (!untouched) run.spool.reset();
+    run.phase = Run::Phase::asking;
+    run.host.clear();
+    places_.take(id);
+    return true;
+}
+
+void CommandExecutor::over(FlightId id, Outcome outcome, milliseconds grace) {
+    if (auto waiting = take_queued(id)) return land(std::move(waiting), std::move(outcome));
+    if (live(id) != nullptr) end(id, Ending::refused, grace, std::move(outcome));
 }
 
 void CommandExecutor::on_output(Active& active, FlightId id, Stream stream, std::span<const char> bytes) {
@@ -321,6 +378,7 @@ void CommandExecutor::on_ended(FlightId id, Outcome outcome) {
     active->completer.state().spool->on_room({});  // the spool may outlive what it would resume
     switch (active->ending) {
         case Ending::none:
+            if (active->membership && !active->elsewhere) outcome = active->membership->judge(std::move(outcome));
             break;
         case Ending::timed_out:
             outcome = Outcome::timed_out();
@@ -335,8 +393,8 @@ void CommandExecutor::on_ended(FlightId id, Outcome outcome) {
     const bool may_retry = active->ending == Ending::none || active->ending == Ending::timed_out;
     // Output that someone may have passed on cannot be taken back.
     const bool kept_whole = active->completer.state().spool->replayable();
-    if (!outcome.success() && may_retry && kept_whole && !no_more_ && !active->elsewhere &&
-        active->attempts <= active->job.retries) {
+    if (!outcome.success() && outcome.kind != Outcome::Kind::lost && may_retry && kept_whole && !no_more_ &&
+        !active->elsewhere && active->attempts <= active->job.retries) {
         active->source.reset();
         active->ending = Ending::none;
         active->completer.state().phase = Run::Phase::queued;
@@ -361,7 +419,8 @@ void CommandExecutor::land(std::unique_ptr<Active> active, Outcome outcome) {
                   .requested = run.requested,
                   .started = run.started,
                   .duration = active->attempts > 0 ? steady_clock::now() - active->started_steady : nanoseconds(0),
-                  .attempts = active->attempts});
+                  .attempts = active->attempts,
+                  .host = active->elsewhere ? run.host : std::string()});
     const std::shared_ptr<Retention> retention = run.retention;
     if (!retention) return settle(id, std::move(active), std::move(result));
     active->completer.close_to_joiners();  // what is over is not joined

@@ -61,15 +61,18 @@ class CommandExecutor {
     template <class MakeJob>
     RunTicket submit(const RequestKey& key, MakeJob make_job, JoinOptions options = {}) {
         const auto requested = std::chrono::system_clock::now();
+        const bool fresh = options.fresh;
         RunTicket ticket = flights_.join(
             key,
-            [this, requested, make_job = std::move(make_job)](RunCompleter completer) mutable {
+            [this, requested, fresh, make_job = std::move(make_job)](RunCompleter completer) mutable {
+                if (options_.sharing != nullptr) note_request(completer.state(), fresh);
                 admit(std::move(completer), make_job(), requested);
             },
             std::move(options));
         // Not admitted yet where it must wait for an earlier run to end.
         if (ticket && ticket.state().requested == std::chrono::system_clock::time_point())
             ticket.state().requested = requested;
+        if (options_.sharing != nullptr && ticket && !ticket.landed()) note_join(ticket, fresh);
         return ticket;
     }
 
@@ -142,8 +145,11 @@ class CommandExecutor {
         bool elsewhere = false;  // it is followed, not run here
         bool cut_short = false;  // it was sent a signal that as a rule ends it
         bool shared = false;     // others than ours are to be told its end
+        bool again = false;      // what was followed is lost, and its spool is as good as new
     };
 
+    static void note_request(Run& run, bool fresh);
+    void note_join(RunTicket& ticket, bool fresh);
     void admit(RunCompleter completer, Job job, std::chrono::system_clock::time_point requested);
     [[nodiscard]] bool may_start(bool in_class) const noexcept;
     void queue(FlightId id, std::unique_ptr<Active> active);
@@ -160,6 +166,9 @@ class CommandExecutor {
     [[nodiscard]] std::unique_ptr<RunSource> process(Active& active);
     void alone(FlightId id);
     void nobody_else(FlightId id);
+    void somebody_else(FlightId id);
+    bool again(FlightId id);
+    void over(FlightId id, Outcome outcome, std::chrono::milliseconds grace);
     void on_output(Active& active, FlightId id, Stream stream, std::span<const char> bytes);
     void on_ended(FlightId id, Outcome outcome);
     void end(FlightId id, Ending ending, std::chrono::milliseconds grace, Outcome refusal = {});

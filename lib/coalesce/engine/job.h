@@ -8,6 +8,7 @@
 #include <sys/types.h>
 
 #include <chrono>
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -30,7 +31,11 @@ struct Job {
     pid_t asker = 0;                                   ///< who leads; a run that it is part of shares its turn
     std::optional<Child::Launched> launched;           ///< its first process, where that was started already
     std::shared_ptr<Retention> retention;              ///< becomes its Run's, unless that has one
-    bool refresh = false;                              ///< it runs for a store, since what that has is stale
+    std::string shared_as;             ///< by what those elsewhere know it (sharing.h); empty: it is not shared
+    bool once = false;                 ///< among them, any earlier result will do
+    bool whole = false;                ///< nobody is given any of its output before it is over
+    std::uint32_t guard_deadline = 0;  ///< of the guard's, which whoever shares it puts off
+    bool refresh = false;              ///< it runs for a store, since what that has is stale
 };
 
 }  // namespace coalesce

@@ -111,7 +111,8 @@ Child::Start ProcessSource::execute(const std::vector<std::string>& argv, const 
                     .terminal = surroundings.terminal,
                     .hook = options_.in_child,
                     .mark = mark_,
-                    .guard = options_.guard};
+                    .guard = options_.guard,
+                    .guard_deadline = job_.guard_deadline};
     const bool own = surroundings.cwd == options_.directory && surroundings.directory == options_.directory_itself;
     if (!surroundings.cwd.empty() && !own) program.directory = surroundings.cwd.c_str();
     return Child::start(loop_, program, input, child_events());

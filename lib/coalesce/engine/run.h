@@ -34,6 +34,11 @@ struct Run {
     bool refresh = false;                             ///< it was started for a store
     std::string run_class;                            ///< empty: it has none
     std::size_t others = 0;                           ///< of its class, for which it had to wait when it came
+    // Only where runs are shared further (sharing.h):
+    std::chrono::milliseconds newest_request{0};  ///< since boot
+    bool fresh = false;                           ///< one of its requesters wants a run that begins after that
+    std::string host;                             ///< where it runs; empty: not known, or not shared
+    std::size_t elsewhere = 0;                    ///< machines that wait for it, beside this one
     std::shared_ptr<Retention> retention;             ///< null: nothing is kept of it and nothing kept is asked for
 };
 
@@ -54,6 +59,7 @@ struct RunResult {
     std::chrono::system_clock::time_point started;
     std::chrono::nanoseconds duration{0};
     unsigned attempts = 0;
+    std::string host;              ///< where it ran, if that was elsewhere
     std::optional<KeptMark> kept;  ///< set if nothing was run for it
 };
 

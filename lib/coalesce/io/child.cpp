@@ -127,7 +127,7 @@ Child::Launched Child::launch(Program program, const Descriptor& standard_input)
     program.standard_error = outputs.err();
     program.leads_session = !program.terminal;
     if (program.guard != nullptr) {
-        launched.guarded = program.guard->reserve();
+        launched.guarded = program.guard->reserve(program.guard_deadline);
         program.guard_line = launched.guarded.line();
     }
     launched.started = spawn(program);

@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -16,6 +17,7 @@
 #include <cerrno>
 #include <utility>
 
+#include <coalesce/io/boot_time.h>
 #include <coalesce/io/process_facts.h>
 
 namespace coalesce {
@@ -24,16 +26,14 @@ namespace {
 // Pages of it that nobody uses cost nothing. A run takes three descriptors, so the kernel's
 // usual limit for a process is reached long before.
 constexpr std::uint32_t lines_max = 1 << 17;
+constexpr std::uint32_t deadlines_max = 1 << 16;
 
 constexpr int looks_max = 400;  // at what is being killed; what is there still will not end
 constexpr int between_looks_ms = 5;
+constexpr int between_looks_at_overdue_ms = 200;
 constexpr int cannot_guard = 125;  // its exit status: another would fare no better
 
-std::int64_t since_boot_ms() noexcept {
-    timespec now{};
-    ::clock_gettime(CLOCK_BOOTTIME, &now);
-    return now.tv_sec * 1000 + now.tv_nsec / 1'000'000;
-}
+std::int64_t since_boot_ms() noexcept { return since_boot().count(); }
 
 struct Recorded {
     pid_t group = 0;
@@ -76,6 +76,8 @@ class Search {
 
 struct Guard::Page {
     std::atomic<std::uint32_t> lines;  // that have been in use
+    std::atomic<std::uint32_t> deadlines;
+    std::array<std::atomic<std::int64_t>, deadlines_max> deadline;  // since boot, ms; 0: none now
     std::array<Line, lines_max> line;
 };
 
@@ -133,27 +135,71 @@ void Guard::keep_watch(int pipe) const noexcept {
     ::prctl(PR_SET_NAME, "coalesce-guard");
     const std::array kept{pipe};
     if (!close_all_but(kept) || ::chdir("/") != 0) ::_exit(cannot_guard);
-    char byte = 0;
-    while (::read(pipe, &byte, 1) < 0 && errno == EINTR) {
+    int timer = -1;
+    while (true) {
+        const std::int64_t next = next_deadline();
+        if (next > 0 && timer < 0) timer = ::timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC);
+        if (timer >= 0) {
+            const itimerspec at{.it_interval = {}, .it_value = {next / 1000, next % 1000 * 1'000'000}};
+            ::timerfd_settime(timer, TFD_TIMER_ABSTIME, &at, nullptr);  // without one: disarmed
+            std::array<pollfd, 2> either{
+                {{.fd = pipe, .events = POLLIN, .revents = 0}, {.fd = timer, .events = POLLIN, .revents = 0}}};
+            if (::poll(either.data(), either.size(), -1) < 0) continue;
+            if (either[1].revents != 0) end_groups(true);
+            if (either[0].revents == 0) continue;
+        }
+        std::array<char, 64> bytes;
+        const ssize_t got = ::read(pipe, bytes.data(), bytes.size());
+        if (got == 0 || (got < 0 && errno != EINTR)) break;
     }
-    end_groups();
+    end_groups(false);
     ::_exit(0);
 }
 
-void Guard::end_groups() const {
+// The first that is yet to come. A group that is overdue and still there, as what cannot be
+// ended is, or what has begun late, is looked at again after a while.
+std::int64_t Guard::next_deadline() const noexcept {
+    const std::int64_t now = since_boot_ms();
+    std::int64_t next = 0;
+    const auto consider = [&next](std::int64_t at) {
+        if (next == 0 || at < next) next = at;
+    };
+    const std::uint32_t deadlines = page_->deadlines.load(std::memory_order_acquire);
+    for (std::uint32_t i = 0; i < deadlines; ++i)
+        if (const std::int64_t at = page_->deadline[i].load(std::memory_order_acquire); at > now) consider(at);
+    const std::uint32_t lines = deadlines > 0 ? page_->lines.load(std::memory_order_acquire) : 0;
+    for (std::uint32_t i = 0; i < lines; ++i) {
+        const Line& line = page_->line[i];
+        const std::uint32_t number = line.deadline.load(std::memory_order_acquire);
+        const std::int64_t at = number == 0 ? 0 : page_->deadline[number - 1].load(std::memory_order_acquire);
+        if (at > 0 && at <= now && line.group.load(std::memory_order_acquire) != 0)
+            consider(now + between_looks_at_overdue_ms);
+    }
+    return next;
+}
+
+void Guard::end_groups(bool overdue_only) const {
+    const std::int64_t now = since_boot_ms();
+    const auto overdue = [&](std::uint32_t number) {
+        const std::int64_t at = number == 0 ? 0 : page_->deadline[number - 1].load(std::memory_order_acquire);
+        return at > 0 && at <= now;
+    };
     std::vector<Recorded> recorded;
     const std::uint32_t lines = page_->lines.load(std::memory_order_acquire);
-    for (std::uint32_t i = 0; i < lines; ++i)
-        if (const pid_t group = page_->line[i].group.load(std::memory_order_acquire); group > 1)
-            recorded.push_back({group, page_->line[i].session.load(std::memory_order_relaxed),
-                                page_->line[i].at_ms.load(std::memory_order_relaxed)});
+    for (std::uint32_t i = 0; i < lines; ++i) {
+        const Line& line = page_->line[i];
+        const pid_t group = line.group.load(std::memory_order_acquire);
+        if (group > 1 && (!overdue_only || overdue(line.deadline.load(std::memory_order_acquire))))
+            recorded.push_back({group, line.session.load(std::memory_order_relaxed),
+                                line.at_ms.load(std::memory_order_relaxed)});
+    }
     if (recorded.empty()) return;
     const Search search(std::move(recorded), mark_);
     for (int look = 0; look < looks_max && kill_each([&](pid_t pid) { return search.has(pid); }); ++look)
         ::poll(nullptr, 0, between_looks_ms);
 }
 
-Guard::Place Guard::reserve() {
+Guard::Place Guard::reserve(std::uint32_t deadline) {
     Place place;
     std::uint32_t number = 0;
     if (!free_.empty()) {
@@ -166,6 +212,7 @@ Guard::Place Guard::reserve() {
     }
     place.guard_ = this;
     place.line_ = &page_->line[number];
+    if (deadline != 0) place.line_->deadline.store(deadline, std::memory_order_release);
     return place;
 }
 
@@ -181,8 +228,58 @@ Guard::Place& Guard::Place::operator=(Place&& other) noexcept {
 void Guard::Place::clear() noexcept {
     if (line_ == nullptr) return;
     line_->group.store(0, std::memory_order_release);
+    if (line_->deadline.load(std::memory_order_relaxed) != 0) line_->deadline.store(0, std::memory_order_release);
     guard_->free_.push_back(static_cast<std::uint32_t>(line_ - guard_->page_->line.data()));
     line_ = nullptr;
+}
+
+Guard::Deadline Guard::reserve_deadline() {
+    Deadline deadline;
+    if (!free_deadlines_.empty()) {
+        deadline.number_ = free_deadlines_.back();
+        free_deadlines_.pop_back();
+    } else {
+        const std::uint32_t before = page_->deadlines.load(std::memory_order_relaxed);
+        if (before == deadlines_max) return deadline;
+        page_->deadlines.store(before + 1, std::memory_order_release);
+        deadline.number_ = before + 1;
+    }
+    deadline.guard_ = this;
+    return deadline;
+}
+
+Guard::Deadline::Deadline(Deadline&& other) noexcept
+    : guard_(std::exchange(other.guard_, nullptr)), number_(std::exchange(other.number_, 0)) {}
+
+Guard::Deadline& Guard::Deadline::operator=(Deadline&& other) noexcept {
+    std::swap(guard_, other.guard_);
+    std::swap(number_, other.number_);
+    return *this;
+}
+
+Guard::Deadline::~Deadline() {
+    if (guard_ == nullptr) return;
+    clear();
+    guard_->free_deadlines_.push_back(number_);
+}
+
+// The guard sleeps until the first deadline that it knows; one that is put off it looks up then.
+void Guard::Deadline::set(std::chrono::milliseconds at) noexcept {
+    if (guard_ == nullptr) return;
+    const std::int64_t before = guard_->page_->deadline[number_ - 1].exchange(at.count(), std::memory_order_acq_rel);
+    if (before == 0 || at.count() < before) guard_->wake();
+}
+
+void Guard::Deadline::clear() noexcept {
+    if (guard_ != nullptr) guard_->page_->deadline[number_ - 1].store(0, std::memory_order_release);
+}
+
+// Where there is no room in the pipe it will wake anyway.
+void Guard::wake() const noexcept {
+    ::fcntl(pipe_.get(), F_SETFL, O_NONBLOCK);
+    const char byte = 0;
+    while (::write(pipe_.get(), &byte, 1) < 0 && errno == EINTR) {
+    }
 }
 
 Guard::Watched::Watched(Loop& loop, Guard& guard) : loop_(loop), guard_(guard) { watch(); }

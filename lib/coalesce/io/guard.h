@@ -13,8 +13,12 @@
 // It kills nobody but who was recorded: the process that began before it wrote itself
 // down, and the members of its session; where that process has gone, so that nothing but
 // a number is left, only members whose environment has the owner's mark. What it may not
-// signal, or what will not end, it leaves. The page has room for a deadline beside
-// each group; nobody sets one yet.
+// signal, or what will not end, it leaves.
+//
+// A run may have a deadline, which its owner has to put off again and again (a lease that is
+// renewed): once it has passed, the guard ends that run's group, whatever has become of the
+// owner, which may be stopped, stuck or cut off. It is counted in the time since boot, so also
+// while the machine sleeps. The guard has a timer from the first deadline on.
 #pragma once
 
 #include <coalesce/command/result.h>
@@ -22,6 +26,7 @@
 #include <sys/types.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -48,7 +53,7 @@ class Guard {
         std::atomic<std::int32_t> group;     // 0: none; written last
         std::atomic<std::int32_t> session;   // the group leader's
         std::atomic<std::int64_t> at_ms;     // since boot: by then the number was the group's
-        std::atomic<std::int64_t> deadline;  // not used yet
+        std::atomic<std::uint32_t> deadline;  // its number; 0: none
         /// In the child, as the leader of its group, before it executes anything.
         void enter() noexcept;
     };
@@ -69,7 +74,29 @@ class Guard {
         Guard* guard_ = nullptr;
         Line* line_ = nullptr;
     };
-    [[nodiscard]] Place reserve();
+    /// `deadline` is the number of one that holds for the run, or 0.
+    [[nodiscard]] Place reserve(std::uint32_t deadline = 0);
+
+    /// When the guard ends the runs that have its number. Empty where the page is full.
+    class Deadline {
+      public:
+        Deadline() = default;
+        Deadline(Deadline&& other) noexcept;
+        Deadline& operator=(Deadline&& other) noexcept;
+        ~Deadline();
+        /// Never 0, unless it is empty.
+        [[nodiscard]] std::uint32_t number() const noexcept { return number_; }
+        /// Since boot. Put off, it costs no more than a store.
+        void set(std::chrono::milliseconds at) noexcept;
+        /// There is none any more.
+        void clear() noexcept;
+
+      private:
+        friend class Guard;
+        Guard* guard_ = nullptr;
+        std::uint32_t number_ = 0;
+    };
+    [[nodiscard]] Deadline reserve_deadline();
 
     /// What the environment of every guarded process has: "COALESCE_GUARD=…".
     [[nodiscard]] const char* mark() const noexcept { return mark_.c_str(); }
@@ -97,13 +124,16 @@ class Guard {
     explicit Guard(Page* page);
     Result<> fork_guard();
     [[noreturn]] void keep_watch(int pipe) const noexcept;
-    void end_groups() const;
+    void end_groups(bool overdue_only) const;
+    [[nodiscard]] std::int64_t next_deadline() const noexcept;
+    void wake() const noexcept;
     void dismiss() noexcept;
 
     Page* page_;
     std::string mark_;
     std::vector<std::uint32_t> free_;  // lines below page_->lines that nobody holds
-    Descriptor pipe_;                  // our end, written to by nobody
+    std::vector<std::uint32_t> free_deadlines_;
+    Descriptor pipe_;  // our end; a byte tells of a deadline that comes sooner than the others
     pid_t pid_ = -1;
 };
 

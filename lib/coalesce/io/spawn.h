@@ -18,6 +18,7 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -56,6 +57,7 @@ struct Program {
     ChildHook hook;
     ProcessMark mark;                   ///< beside the guard's
     Guard* guard = nullptr;             ///< whose mark goes into the environment
+    std::uint32_t guard_deadline = 0;   ///< the number of the one that holds for it; 0: none
     Guard::Line* guard_line = nullptr;  ///< into which the child writes itself
 };
 

@@ -417,6 +417,8 @@ Requester::Next Requester::on_message(Connection& connection, const Fields& mess
             tell_of_kept(message);
         else if (const std::string words = wait_.started(message, options_.orders.title, this_moment()); !words.empty())
             say(words);
+    } else if (event == "notice") {
+        say(message.text("message"));
     } else if (event == "waiting") {
         if (refuse_to_wait_for_itself()) return Next::ended;
         if (const std::string words = wait_.waiting(message, options_.orders.title, this_moment()); !words.empty())

@@ -67,11 +67,12 @@ struct RecordOfChild {
 
 class Supervisor {
   public:
-    Supervisor(FlightOrders orders, MeetingPlaces places, Descriptor listener);
+    Supervisor(FlightOrders orders, MeetingPlaces places, Descriptor listener, std::unique_ptr<Guard> guard);
     void run(Descriptor leader, pid_t leader_pid);
 
   private:
     std::optional<Child::Launched> launch() const;
+    void tell_all(const std::string& sentence);
     Wrapper& receive(Descriptor connection, uid_t uid, pid_t pid);
     void on_line(Wrapper& wrapper, std::string_view line, bool too_long);
     void ask(Wrapper& wrapper, const Fields& request);
@@ -92,7 +93,10 @@ class Supervisor {
     Descriptor listener_;
     const RecordOfChild record_;
     std::optional<Child::Launched> launched_;  // before the loop: the command starts while that is made
+    const std::unique_ptr<Guard> guard_;       // only where the run is shared with other machines
     Loop loop_;
+    std::optional<Guard::Watched> guarded_;
+    std::unique_ptr<Cluster> cluster_;
     std::shared_ptr<const CanonicalSurroundings> surroundings_;
     RememberedTimes times_{loop_};
     std::optional<ClassTurns> turns_;
@@ -108,12 +112,14 @@ class Supervisor {
     bool left_ = false;                               // the meeting place: who comes now is told to try again
 };
 
-Supervisor::Supervisor(FlightOrders orders, MeetingPlaces places, Descriptor listener)
+Supervisor::Supervisor(FlightOrders orders, MeetingPlaces places, Descriptor listener, std::unique_ptr<Guard> guard)
     : orders_(std::move(orders)),
       places_(std::move(places)),
       listener_(std::move(listener)),
       record_{.recorder = places_.own().recorder(orders_.key)},
       launched_(launch()),
+      guard_(std::move(guard)),
+      cluster_(guard_ ? std::make_unique<Cluster>(loop_, orders_.cluster->circle, *guard_) : nullptr),
       surroundings_(std::make_shared<const CanonicalSurroundings>(orders_.canonical_surroundings)),
       turns_(orders_.run_class ? std::optional<ClassTurns>([this] { return places_.for_classes(); }) : std::nullopt),
       executor_(loop_, {.jobs = 0,
@@ -121,6 +127,8 @@ Supervisor::Supervisor(FlightOrders orders, MeetingPlaces places, Descriptor lis
                         .spool = {.store = {.heap_bytes = 0, .directory = orders_.spool_directory},
                                   .replay_bytes = orders_.replay_bytes},
                         .in_child = record_.hook(),
+                        .guard = guard_.get(),
+                        .sharing = cluster_.get(),
                         .turnstile = turns_ ? &*turns_ : nullptr,
                         .class_jobs = orders_.class_jobs}),
       reception_(loop_, executor_, {.stall = orders_.stall, .grace = orders_.grace},
@@ -139,12 +147,14 @@ Supervisor::Supervisor(FlightOrders orders, MeetingPlaces places, Descriptor lis
     if (orders_.remembers) executor_.remember_in(times_);
     executor_.on_over([this](const std::shared_ptr<const RunResult>& result) { count_savings(*result); });
     (void)entrance_.open(listener_.get());
+    if (guard_) guarded_.emplace(loop_, *guard_);
+    if (cluster_) cluster_->on_notice([this](FlightId, const std::string& sentence) { tell_all(sentence); });
 }
 
 // Nothing where the start needs more than a program: a queue, a turn, an input, a line that
 // may go without the shell.
 std::optional<Child::Launched> Supervisor::launch() const {
-    if (orders_.heir || orders_.line || orders_.command.stdin_bytes || orders_.run_class) return std::nullopt;
+    if (orders_.cluster || orders_.heir || orders_.line || orders_.command.stdin_bytes || orders_.run_class) return std::nullopt;
     const Surroundings& surroundings = *orders_.command.surroundings;
     return Child::launch({.argv = orders_.command.argv,
                           .env = surroundings.env,
@@ -170,6 +180,12 @@ void Supervisor::run(Descriptor leader, pid_t leader_pid) {
     loop_.run();
     for (const auto& keeping : keepings_) keeping->after_delivery();
     places_.sweep();  // when nobody waits for it, but perhaps who led
+}
+
+void Supervisor::tell_all(const std::string& sentence) {
+    const std::string line = Message().text("event", "notice").text("message", sentence).line();
+    for (const auto& client : reception_.clients())
+        if (wrapper_of(*client).asked) client->session->send(line);
 }
 
 Wrapper& Supervisor::receive(Descriptor connection, uid_t uid, pid_t pid) {
@@ -225,6 +241,7 @@ RunTicket Supervisor::submit(const Wrapper& wrapper, bool fresh) {
                                                        .asker = asker,
                                                        .launched = std::exchange(launched_, std::nullopt),
                                                        .retention = kept ? new_keeping(kept, looked) : nullptr,
+                                                       .shared_as = orders_.cluster ? orders_.cluster->shared_as : "",
                                                        .refresh = kept && kept->refresh};
                                         },
                                         {.fresh = fresh});
@@ -282,7 +299,8 @@ void Supervisor::admit(Wrapper& wrapper, RequestTerms terms, bool fresh) {
     terms.output = Request::Output::fd;
     Requester& requester = reception_.enter(wrapper, std::move(terms), std::move(ticket));
     if (requester.following() || requester.ticket.landed()) return;
-    requester.quiet = false;  // it will want to know when the wait is over
+    if (requester.ticket.state().phase == Run::Phase::asking) return;  // other machines; it is behind no run here
+    requester.quiet = false;                                           // it will want to know when the wait is over
     std::optional<milliseconds> turn;
     for (const Expected& expected : expectations(reception_))
         if (expected.flight == requester.flight) turn = expected.turn;
@@ -355,8 +373,9 @@ void Supervisor::leave_meeting_place() {
 }  // namespace
 
 // Not on the stack, which the user may have made small: it holds the loop's read buffer.
-void supervise(FlightOrders orders, MeetingPlaces places, Descriptor listener, Descriptor leader, pid_t leader_pid) {
-    std::make_unique<Supervisor>(std::move(orders), std::move(places), std::move(listener))
+void supervise(FlightOrders orders, MeetingPlaces places, Descriptor listener, Descriptor leader, pid_t leader_pid,
+               std::unique_ptr<Guard> guard) {
+    std::make_unique<Supervisor>(std::move(orders), std::move(places), std::move(listener), std::move(guard))
         ->run(std::move(leader), leader_pid);
 }
 

@@ -19,14 +19,22 @@
 #include <coalesce/command/run_class.h>
 
 #include <chrono>
+#include <memory>
 #include <optional>
 #include <string>
 
+#include <coalesce/cluster/cluster.h>
 #include <coalesce/io/descriptor.h>
 #include <coalesce/meeting/keeping.h>
 #include <coalesce/meeting/meeting_places.h>
 
 namespace coalesce {
+
+/// How a flight's runs are shared with other machines.
+struct ClusterOrders {
+    Circle circle;
+    std::string shared_as;  ///< what they know the command by
+};
 
 struct FlightOrders {
     Command command;
@@ -51,6 +59,7 @@ struct FlightOrders {
     std::optional<ProgramIdentity> program;  ///< what is executed, where the leader has looked
     std::optional<KeptOrders> kept;          ///< nothing is kept nor served, unless a joiner wishes so
     bool remembers = true;                   ///< how long runs took, and tells it (SPEC H)
+    std::shared_ptr<const ClusterOrders> cluster;  ///< null: with nobody
     bool heir = false;                       ///< takes over after a dead supervisor: others are on their way
 };
 
@@ -60,7 +69,8 @@ struct FlightOrders {
 inline constexpr std::size_t supervisors_descriptors = 24;
 
 /// Runs the flight and returns when its last requester has been served.
-/// `leader` is the connection of the requester that forked us.
-void supervise(FlightOrders orders, MeetingPlaces places, Descriptor listener, Descriptor leader, pid_t leader_pid);
+/// `leader` is the connection of the requester that forked us. With orders.cluster there is a `guard`.
+void supervise(FlightOrders orders, MeetingPlaces places, Descriptor listener, Descriptor leader, pid_t leader_pid,
+               std::unique_ptr<Guard> guard);
 
 }  // namespace coalesce

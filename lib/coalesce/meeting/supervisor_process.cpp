@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <memory>
 #include <utility>
 
 #include <coalesce/meeting/attention.h>
@@ -31,13 +32,20 @@ void become_supervisor(FlightOrders orders, MeetingPlaces places, Descriptor lis
                        pid_t leader_pid) {
     std::vector<int> kept{listener.get(), leader.get()};
     for (const MeetingPlace* place : places.all()) kept.push_back(place->directory());
-    if (!leave_forker(std::move(kept))) {
-        const Error refused = system_error_now("cannot close what the supervisor is not to hold");
+    const auto end_with = [&](const Error& refused) {
         places.own().leave(orders.key);
         Connection(std::move(leader)).send(Message().error("lost", refused.message()).line());
         ::_exit(125);
+    };
+    if (!leave_forker(std::move(kept))) end_with(system_error_now("cannot close what the supervisor is not to hold"));
+    std::unique_ptr<Guard> guard;
+    if (orders.cluster) {  // before there is a loop
+        auto started = Guard::start();
+        if (!started) end_with(started.error());
+        guard = std::move(*started);
     }
-    supervise(std::move(orders), std::move(places), std::move(listener), std::move(leader), leader_pid);
+    supervise(std::move(orders), std::move(places), std::move(listener), std::move(leader), leader_pid,
+              std::move(guard));
     ::_exit(0);
 }
 

@@ -23,7 +23,8 @@ std::string counted(std::int64_t requesters) { return std::to_string(requesters)
 // "make docs (pid 71), which has run for 42s, usually 1m 5s"
 std::string WaitWords::about_run(const Now& now) const {
     const auto age = std::max(duration_cast<nanoseconds>(now.wall - started_), nanoseconds(0));
-    return title_ + " (pid " + std::to_string(pid_) + "), which has run for " + format_duration(age) +
+    const std::string where = pid_ > 0 || host_.empty() ? " (pid " + std::to_string(pid_) + ")" : " on " + host_;
+    return title_ + where + ", which has run for " + format_duration(age) +
            (usually_ ? ", " + usually_->words(age) : "");
 }
 
@@ -40,6 +41,8 @@ std::string WaitWords::started(const Fields& event, const std::string& title, co
     pid_ = event.number("pid");
     started_ = time_of(event.seconds("started"));
     usually_ = usually_in(event);
+    host_ = event.text("host");
+    if (verbose_ && pid_ <= 0 && !host_.empty()) return "joined " + title_ + ", which runs on " + host_;
     if (!verbose_ || pid_ <= 0) return {};
     if (joined) return "joined " + about_run(now) + "; " + counted(event.number("requesters"));
     return "started " + title_ + " (pid " + std::to_string(pid_) + ")" + (usually_ ? ", " + usually_->words() : "");

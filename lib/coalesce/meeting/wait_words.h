@@ -53,6 +53,7 @@ class WaitWords {
     std::string others_;  // for which a queued one waits, where it is in a class
     std::string title_;   // of a joined run it may be another command's, with --key
     std::int64_t pid_ = 0;
+    std::string host_;  // where it runs, if runs are shared with other machines
     std::chrono::system_clock::time_point started_;
     std::optional<Usually> usually_;
     std::optional<std::chrono::steady_clock::time_point> turn_;  // of one that waits, as a guess

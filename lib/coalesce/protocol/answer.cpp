@@ -60,6 +60,7 @@ std::string started_line(std::string_view id, const Run& run, const StartFacts& 
                           .number("requesters", static_cast<std::int64_t>(started.waiting));
     add_usually(message, started.usually);
     if (started.joined) message.text("command", run.title);
+    if (!run.host.empty()) message.text("host", run.host);
     return message.line();
 }
 
@@ -131,6 +132,8 @@ std::string flight_object(const Run& run, const FlightStatus& status) {
         .number("supervisor", ::getpid());
     add_usually(message, status.usually);
     add_turn(message, status.turn);
+    if (!run.host.empty())
+        message.text("host", run.host).number("machines", static_cast<std::int64_t>(run.elsewhere + 1));
     return message.text("command", run.title).object();
 }
 

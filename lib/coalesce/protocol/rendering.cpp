@@ -227,6 +227,7 @@ class JsonRendering final : public ChunkRendering {
 
     [[nodiscard]] Message ending() const {
         Message ending;
+        if (!result_->host.empty()) ending.text("host", result_->host);
         ending.flag("joined", delivered_.joined)
             .number("requesters", static_cast<std::int64_t>(delivered_.requesters))
             .seconds("started", result_->started.time_since_epoch())

@@ -71,7 +71,7 @@ void leave_request(Reception& reception, Client& client, const std::string& id) 
     reception.part(*requester);
 }
 
-// With others waiting, or nothing running yet, a signal means that this requester
+// With others waiting, here or on other machines, or nothing running here, a signal means that this requester
 // leaves; alone, it is for the command. Where that has ended, or another is waited for, one
 // that is for the command alone is nobody's.
 void signal_request(Reception& reception, Client& client, const std::string& id, int number) {
@@ -79,7 +79,7 @@ void signal_request(Reception& reception, Client& client, const std::string& id,
     if (requester == nullptr)
         return reception.refuse(client, id, "no_such_request", "no request of this id is waiting");
     const LiveFlight* const flight = requester->flight;
-    const bool alone = flight != nullptr && flight->waiting == 1 && flight->run->pid > 0;
+    const bool alone = flight != nullptr && flight->waiting == 1 && flight->run->pid > 0 && flight->run->elsewhere == 0;
     const bool ignored = !requester->waiting || (!alone && is_for_the_command_alone(number));
     if (!alone && !ignored) return leave_request(reception, client, id);
     client.session->send(message_to(id).text("event", ignored ? "ignored" : "signalled").line());

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: MIT
+// Cluster: the runs of this process, shared with those of other machines (SPEC M14).
+//
+// What the executor asks before each run. Machines that have one engine, one secret and one
+// namespace are one circle; which of their jobs are the same is told by the name that the door
+// gives to each (Job::shared_as). Of two flights here that those elsewhere could not tell apart
+// the second stays local (SPEC M11). All else is a membership's, one for a flight.
+#pragma once
+
+#include <coalesce/flight/unique_function.h>
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_set>
+
+#include <coalesce/cluster/engine.h>
+#include <coalesce/cluster/secret.h>
+#include <coalesce/engine/job.h>
+#include <coalesce/engine/run.h>
+#include <coalesce/engine/sharing.h>
+#include <coalesce/io/guard.h>
+
+namespace coalesce {
+
+/// Who shares, and by what.
+struct Circle {
+    EngineAccess access;
+    Secret secret;
+};
+
+/// What the circle knows a job by, from its canonical key (command/key.h): nothing can be guessed from it.
+[[nodiscard]] std::string name_at_engine(const Circle& circle, std::string_view surroundings, std::string_view words);
+
+class Cluster final : public Sharing {
+  public:
+    /// Connects when there is something to ask. The loop and the guard must outlive it.
+    Cluster(Loop& loop, Circle circle, Guard& guard);
+
+    std::unique_ptr<Membership> ask(FlightId id, Job& job, Run& run, Answers answers) override;
+
+    /// A sentence for everyone who waits for that flight.
+    void on_notice(UniqueFunction<void(FlightId, const std::string&)> on_notice) { on_notice_ = std::move(on_notice); }
+
+    [[nodiscard]] Engine& engine() noexcept { return engine_; }
+    [[nodiscard]] const Secret& secret() const noexcept { return secret_; }
+    [[nodiscard]] Guard& guard() noexcept { return guard_; }
+    [[nodiscard]] const std::string& host() const noexcept { return host_; }
+    /// A job of that name has no flight here any more.
+    void no_more(const std::string& shared_as) { live_.erase(shared_as); }
+    void notice(FlightId id, const std::string& sentence) {
+        if (on_notice_) on_notice_(id, sentence);
+    }
+
+  private:
+    const Secret secret_;
+    Guard& guard_;
+    const std::string host_;
+    Engine engine_;
+    UniqueFunction<void(FlightId, const std::string&)> on_notice_;
+    std::unordered_set<std::string> live_;  // names of the jobs that are shared now
+};
+
+}  // namespace coalesce

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: MIT
+#include <coalesce/cluster/follower.h>
+
+#include <charconv>
+#include <utility>
+#include <vector>
+
+#include <coalesce/io/loop.h>
+
+namespace coalesce {
+namespace {
+
+// A reply may have 8 MiB, and a chunk has up to 65,000 bytes.
+constexpr const char* entries_at_once = "64";
+
+// Of "12-0".
+std::uint64_t number_of(std::string_view id) {
+    std::uint64_t number = 0;
+    const auto [stopped, error] = std::from_chars(id.data(), id.data() + id.size(), number);
+    return error == std::errc() && id.substr(static_cast<std::size_t>(stopped - id.data())) == "-0" ? number : 0;
+}
+
+}  // namespace
+
+Follower::Follower(Engine& engine, const EngineKeys& keys, const std::string& run, Seal seal, Findings findings)
+    : engine_(engine),
+      stream_(keys.stream(run)),
+      seal_(std::move(seal)),
+      findings_(std::move(findings)),
+      listener_(engine, {.on_up = {}, .on_down = {}, .on_data = [this] { look(); }}) {}
+
+Follower::~Follower() {
+    *alive_ = false;
+    if (findings_.on_gone) findings_.on_gone();
+}
+
+std::optional<RunSource::Refusal> Follower::start(Events events) {
+    events_ = std::move(events);
+    look();
+    return {};
+}
+
+void Follower::look() {
+    if (over_ || paused_ || !events_.on_ended) return;
+    EngineLine& line = engine_.data();
+    if (asking_) {
+        look_again_ = true;
+        return;
+    }
+    if (!line.up()) return;  // and we hear of it when it is
+    asking_ = true;
+    look_again_ = false;
+    const std::vector<std::string> words{"XREAD",   "COUNT", entries_at_once,
+                                         "STREAMS", stream_, std::to_string(last_) + "-0"};
+    line.ask(words, [this, alive = alive_](const Result<RespValue>& answer) {
+        if (*alive) on_entries(answer);
+    });
+}
+
+// Nothing, or [[stream, [[id, [field, value]] …]]].
+void Follower::on_entries(const Result<RespValue>& answer) {
+    asking_ = false;
+    if (!answer) return;
+    if (answer.value().is_error()) return (void)broken("the engine refuses: " + answer.value().text);
+    const std::shared_ptr<bool> alive = alive_;
+    const auto& entries = answer.value().at(0).at(1).elements;
+    for (const RespValue& entry : entries)
+        if (!take(entry) || !*alive || over_) return;
+    if (!entries.empty() || look_again_) look();
+}
+
+bool Follower::take(const RespValue& entry) {
+    const std::uint64_t number = number_of(entry.at(0).text);
+    const std::string& field = entry.at(1).at(0).text;
+    const std::string& value = entry.at(1).at(1).text;
+    if (number != last_ + 1)
+        return broken(number > last_ ? "its output was read too slowly, and is not there any more"
+                                     : "its output is repeated");
+    last_ = number;
+    if (field == "b") return true;
+    if (field == "d") {
+        const auto text = seal_.open(Seal::Kind::chunk, number, value);
+        const std::shared_ptr<bool> alive = alive_;
+        const auto length =
+            !text ? std::nullopt : read_chunk(*text, received(), [&](Stream stream, std::string_view bytes) {
+                if (!*alive || over_) return;
+                sizes_[index_of(stream)] += bytes.size();
+                events_.on_output(stream, bytes);
+            });
+        if (!*alive) return false;
+        return length ? true : broken("its output was tampered with");
+    }
+    const auto text = field == "x" ? seal_.open(Seal::Kind::end, number, value) : std::nullopt;
+    auto record = text ? EndRecord::of(*text) : std::nullopt;
+    if (!record) return broken("its end was tampered with");
+    if (record->sizes != sizes_) return broken("its output is not whole");
+    findings_.on_end(std::move(*record));
+    return false;
+}
+
+bool Follower::broken(std::string why) {
+    if (!over_) findings_.on_broken(std::move(why));
+    return false;
+}
+
+void Follower::end(Outcome outcome) {
+    if (std::exchange(over_, true)) return;
+    auto on_ended = std::move(events_.on_ended);
+    on_ended(std::move(outcome));  // may destroy this
+}
+
+void Follower::terminate(std::chrono::milliseconds) {
+    engine_.loop().post([this, alive = alive_] {
+        if (*alive) end(Outcome::cancelled());
+    });
+}
+
+void Follower::resume() {
+    if (std::exchange(paused_, false)) look();
+}
+
+}  // namespace coalesce

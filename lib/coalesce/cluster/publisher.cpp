@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: MIT
+#include <coalesce/cluster/publisher.h>
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <utility>
+#include <vector>
+
+namespace coalesce {
+namespace {
+
+using namespace std::chrono;
+using namespace std::chrono_literals;
+
+constexpr milliseconds gathered_for = 10ms;
+constexpr milliseconds again_after = 500ms;
+constexpr std::size_t window_bytes = 4 << 20;
+constexpr std::size_t short_bytes = chunk_text_max / 2;  // one chunk, whatever pieces it comes in
+constexpr milliseconds linger_min = 15s;                 // for those who still read
+
+}  // namespace
+
+Publisher::Publisher(Loop& loop, Engine& engine, const EngineKeys& keys, const std::string& run, const Seal& seal)
+    : engine_(engine),
+      keys_(keys),
+      run_(run),
+      seal_(seal),
+      listener_(engine, {.on_up = [this] { on_line(); }, .on_down = {}, .on_data = [this] { on_line(); }}),
+      gather_(loop),
+      again_(loop) {}
+
+Publisher::~Publisher() { *alive_ = false; }
+
+void Publisher::begin(const std::shared_ptr<Spool>& spool) {
+    if (begun()) return;
+    spool_ = spool;
+    // What is over and short needs no line of its own, which would have to be opened first.
+    by_control_ = spool->closed() && spool->size() <= short_bytes;
+    reader_ = std::make_unique<SpoolReader>(*spool, [this] {
+        if (std::exchange(gathering_, true)) return;
+        gather_.start(gathered_for, [this] {
+            gathering_ = false;
+            pump();
+        });
+    });
+    pump();
+}
+
+EngineLine& Publisher::line() { return by_control_ || !begun() ? engine_.control() : engine_.data(); }
+
+void Publisher::on_line() {
+    if (!line().up()) return;
+    send_all();
+    finish_when_done();
+}
+
+void Publisher::pump() {
+    while (!broken_ && bytes_on_their_way_ < window_bytes) {
+        auto text = next_chunk();
+        if (!text) break;
+        const std::uint64_t number = ++number_;
+        std::string sealed = seal_.seal(Seal::Kind::chunk, number, *text);
+        bytes_on_their_way_ += sealed.size();
+        on_their_way_.push_back({number, std::move(sealed), false});
+    }
+    on_line();
+}
+
+std::optional<std::string> Publisher::next_chunk() {
+    ChunkText chunk(offset_);
+    std::vector<char> buffer;
+    while (!chunk.full()) {
+        const auto piece = reader_->next();
+        if (!piece) break;
+        std::string_view bytes = piece->extent.bytes;
+        if (bytes.empty()) {
+            buffer.resize(std::min<std::uint64_t>(piece->extent.length, chunk_text_max));
+            const ssize_t got =
+                ::pread(piece->extent.file, buffer.data(), buffer.size(), static_cast<off_t>(piece->extent.offset));
+            if (got <= 0) {
+                broken_ = true;
+                return std::nullopt;
+            }
+            bytes = {buffer.data(), static_cast<std::size_t>(got)};
+        }
+        const std::size_t added = chunk.add(piece->stream, bytes);
+        reader_->advance(added);
+        offset_ += added;
+    }
+    if (chunk.empty()) return std::nullopt;
+    return std::move(chunk).take();
+}
+
+void Publisher::send_all() {
+    bool any = false;
+    for (Chunk& chunk : on_their_way_) {
+        if (chunk.sent) continue;
+        chunk.sent = any = true;
+        send(chunk);
+    }
+    if (any) line().ask(std::vector<std::string>{"PUBLISH", keys_.to_waiters(), "d"}, [](const auto&) {});
+}
+
+void Publisher::send(const Chunk& chunk) {
+    std::vector<std::string> words{"XADD", keys_.stream(run_), "NOMKSTREAM"};
+    const std::uint64_t held = engine_.url().cap_bytes / chunk_text_max + 1;
+    if (chunk.number > held) {
+        words.insert(words.end(), {"MINID", "=", std::to_string(chunk.number - held) + "-0"});
+    }
+    words.insert(words.end(), {std::to_string(chunk.number) + "-0", "d", chunk.sealed});
+    line().ask(words, [this, alive = alive_, number = chunk.number](const Result<RespValue>& answer) {
+        if (*alive) on_answer(number, answer);
+    });
+}
+
+void Publisher::on_answer(std::uint64_t number, const Result<RespValue>& answer) {
+    const auto chunk = std::find_if(on_their_way_.begin(), on_their_way_.end(),
+                                    [number](const Chunk& one) { return one.number == number; });
+    if (chunk == on_their_way_.end()) return;
+    if (!answer) {  // to be sent again, when there is a line
+        chunk->sent = false;
+        return;
+    }
+    const bool there = answer.value().kind == RespValue::Kind::bytes ||
+                       answer.value().text.find("equal or smaller") != std::string::npos;
+    // What comes behind one that was not taken would leave a gap.
+    if (!there) broken_ = true;
+    bytes_on_their_way_ -= chunk->sealed.size();
+    on_their_way_.erase(chunk);
+    pump();
+}
+
+void Publisher::finish(const EndRecord& record, bool kept, milliseconds kept_for,
+                       UniqueFunction<void(const std::string&)> on_told) {
+    record_ = record;
+    kept_for_ = kept_for;
+    kept_ = kept;
+    on_told_ = std::move(on_told);
+    if (begun())
+        pump();
+    else
+        finish_when_done();
+}
+
+void Publisher::finish_when_done() {
+    if (!record_ || finishing_) return;
+    const bool all_sent =
+        std::all_of(on_their_way_.begin(), on_their_way_.end(), [](const Chunk& chunk) { return chunk.sent; });
+    const bool all_read = !begun() || reader_->finished();
+    if (!broken_ && (!all_sent || !all_read)) return;
+    if (!line().up()) return;
+    finishing_ = true;
+    const bool kept = kept_ && !broken_;
+    const std::uint64_t number = number_ + 1;
+    const auto linger = kept ? std::max(kept_for_, linger_min) : linger_min;
+    const auto words =
+        call_of(Script::finish, std::array{keys_.state, keys_.waiters, keys_.stream(run_)},
+                std::array{run_, std::to_string(number), seal_.seal(Seal::Kind::end, number, record_->text()),
+                           std::to_string(linger.count()), std::string(kept ? "1" : "0")});
+    line().ask(words, [this, alive = alive_](const Result<RespValue>& answer) {
+        if (!*alive) return;
+        if (answer && !answer.value().is_error()) return on_told_(answer.value().words());
+        again_.start(again_after, [this] {
+            finishing_ = false;
+            on_line();
+        });
+    });
+}
+
+}  // namespace coalesce

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: MIT
+// Publisher: a run's output on its way to whoever follows it elsewhere (SPEC M24).
+//
+// It reads the spool like any other requester and writes chunks into the run's stream,
+// numbered without a gap. What the engine has not acknowledged is sent again when the line
+// comes back, as it was built; the number tells the engine that it has it already. What is on
+// its way is bounded, so a slow engine slows nobody else here, unless the run is past its
+// replay limit. Past `cap` the oldest chunks are dropped from the stream. It is over with the
+// end record behind the last chunk, on the same line.
+#pragma once
+
+#include <coalesce/flight/unique_function.h>
+
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include <coalesce/cluster/engine.h>
+#include <coalesce/cluster/records.h>
+#include <coalesce/io/spool.h>
+
+namespace coalesce {
+
+class Publisher {
+  public:
+    /// All of them must outlive it.
+    Publisher(Loop& loop, Engine& engine, const EngineKeys& keys, const std::string& run, const Seal& seal);
+    ~Publisher();
+
+    /// Publishes what is there, and what comes.
+    void begin(const std::shared_ptr<Spool>& spool);
+    [[nodiscard]] bool begun() const noexcept { return reader_ != nullptr; }
+    /// More than `cap` was published: nobody else can have all of it.
+    [[nodiscard]] bool past_cap() const noexcept { return offset_ > engine_.url().cap_bytes; }
+
+    /// The run is over, and its spool closed. What has been begun is published to its end; then `on_told` is
+    /// called with what the engine says to the record, "OK", "LATE" or "FENCED". Tries until there is an answer.
+    void finish(const EndRecord& record, bool kept, std::chrono::milliseconds kept_for,
+                UniqueFunction<void(const std::string&)> on_told);
+
+  private:
+    struct Chunk {
+        std::uint64_t number;
+        std::string sealed;
+        bool sent;
+    };
+    void on_line();
+    void pump();
+    std::optional<std::string> next_chunk();
+    void send_all();
+    void send(const Chunk& chunk);
+    void on_answer(std::uint64_t number, const Result<RespValue>& answer);
+    void finish_when_done();
+    [[nodiscard]] EngineLine& line();
+
+    Engine& engine_;
+    const EngineKeys& keys_;
+    const std::string& run_;
+    const Seal& seal_;
+    Engine::Listener listener_;
+    Timer gather_;
+    Timer again_;
+    std::shared_ptr<Spool> spool_;
+    std::unique_ptr<SpoolReader> reader_;
+    std::deque<Chunk> on_their_way_;  // not acknowledged
+    std::size_t bytes_on_their_way_ = 0;
+    std::uint64_t offset_ = 0;
+    std::uint64_t number_ = 1;  // of the last chunk; the first entry tells of the begin
+    bool by_control_ = false;   // all of it is one chunk: no line of its own
+    bool broken_ = false;       // the engine took a part of it not
+    std::optional<EndRecord> record_;
+    bool kept_ = false;
+    std::chrono::milliseconds kept_for_{0};
+    bool finishing_ = false;
+    bool gathering_ = false;
+    UniqueFunction<void(const std::string&)> on_told_;
+    std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
+
+}  // namespace coalesce

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: MIT
+"""The same list on several machines: shared out, and every result on each (SPEC M33, M34)."""
+
+import os
+import signal
+import subprocess
+
+import sandbox
+
+
+class Batch(sandbox.Test):
+    def setUp(self):
+        super().setUp()
+        self.server = self.box.engine("--appendonly", "yes", "--appendfsync", "no")
+        self.hosts = [self.box.host(name) for name in ("one", "two", "three")]
+
+    def start(self, host, *options, lines="list", parameters="", scope="tonight"):
+        return host.start("--cluster", self.box.url(self.server, parameters), "--cluster-scope", scope, *options, "-a", lines)
+
+    def list(self, lines):
+        with open(os.path.join(self.box.work, "list"), "w") as file:
+            file.write("".join(line + "\n" for line in lines))
+        return lines
+
+    def end(self, process):
+        out, err = process.communicate()
+        return process.returncode, out.decode(), err.decode()
+
+    def runs(self):
+        return sorted(self.box.read("runs").splitlines())
+
+    def test_M34_once_is_a_farm_each_line_once_every_result_everywhere(self):
+        self.list(f"echo {n} >>runs; sleep 0.0{n % 5}; echo result {n}" for n in range(40))
+        expected = "".join(f"result {n}\n" for n in range(40))
+        for process in [self.start(host, "--once", "-k", "-j2") for host in self.hosts]:
+            self.assertEqual(self.end(process), (0, expected, ""))
+        self.assertEqual(self.runs(), sorted(str(n) for n in range(40)))
+        # Who comes when all is over runs nothing, and has it all.
+        self.assertEqual(self.end(self.start(self.hosts[0], "--once", "-k")), (0, expected, ""))
+        self.assertEqual(len(self.runs()), 40)
+        # For another scope it is another night.
+        self.assertEqual(self.end(self.start(self.hosts[0], "--once", "-k", scope="tomorrow")), (0, expected, ""))
+        self.assertEqual(len(self.runs()), 80)
+
+    def test_M33_what_another_runs_is_followed_without_a_place(self):
+        gate, begun = self.box.gate("gate"), self.box.gate("begun")
+        self.list([f"echo long >>runs; echo up >{begun}; read x <{gate}; echo long", "echo short >>runs; echo short"])
+        first = self.start(self.hosts[0], "-j1", "-k")
+        with open(begun) as file:
+            file.read()
+        # The one place of the second is free for the next line.
+        second = self.start(self.hosts[1], "-j1", "-k", "--once")
+        while "short" not in self.runs():
+            self.assertIsNone(second.poll())
+        self.assertEqual(self.runs(), ["long", "short"])
+        with open(gate, "w") as file:
+            file.write("go\n")
+        self.assertEqual(self.end(second), (0, "long\nshort\n", ""))
+        status, out, _ = self.end(first)
+        self.assertEqual((status, out), (0, "long\nshort\n"))
+        self.assertEqual(self.runs().count("long"), 1)
+
+    def test_M33_unique_prints_what_was_led(self):
+        self.list(f"echo {n} >>runs; echo result {n}" for n in range(20))
+        printed = ""
+        for process in [self.start(host, "--once", "--unique", "-j1") for host in self.hosts]:
+            status, out, err = self.end(process)
+            self.assertEqual((status, err), (0, ""))
+            printed += out
+        self.assertEqual(sorted(printed.splitlines()), sorted(f"result {n}" for n in range(20)))
+        self.assertEqual(len(self.runs()), 20)
+
+    def test_M34_failures_count_as_done(self):
+        self.list(["echo ran >>runs; echo no >&2; exit 3"])
+        for host in self.hosts:
+            status, out, err = self.end(self.start(host, "--once"))
+            self.assertEqual((status, out), (123, ""))
+            self.assertIn("no\n", err)
+        self.assertEqual(self.runs(), ["ran"])
+
+    def test_M34_a_result_too_long_to_keep_is_an_error_for_who_asks_later(self):
+        self.list(["echo ran >>runs; head -c 3000000 /dev/zero"])
+        status, out, _ = self.end(self.start(self.hosts[0], "--once"))
+        self.assertEqual((status, len(out)), (0, 3000000))
+        status, out, err = self.end(self.start(self.hosts[1], "--once"))
+        self.assertEqual((status, out), (123, ""))
+        self.assertIn("not whole", err)
+        self.assertEqual(self.runs(), ["ran"])
+
+    def test_M30_a_machine_that_dies_in_the_middle_is_replaced(self):
+        gate, begun = self.box.gate("gate"), self.box.gate("begun")
+        self.list(["echo one >>runs; echo one", f"echo two >>runs; echo part; echo up >{begun}; read x <{gate}; echo two",
+                   "echo three >>runs; echo three"])
+        first = self.start(self.hosts[0], "-j1", "-k", "--once", parameters="&lease=2s")
+        with open(begun) as file:
+            file.read()
+        os.unlink(begun)
+        second = self.start(self.hosts[1], "-j1", "-k", "--once", parameters="&lease=2s")
+        while "three" not in self.runs():  # it follows the second line, and runs the third
+            self.assertIsNone(second.poll())
+        first.kill()
+        first.wait()
+        while self.runs().count("two") < 2:
+            self.assertIsNone(second.poll())
+        with open(gate, "w") as file:
+            file.write("go\n")
+        self.assertEqual(self.end(second), (0, "one\npart\ntwo\nthree\n", ""))
+        self.assertEqual(self.runs(), ["one", "three", "two", "two"])
+
+    def test_M11_two_flights_here_that_are_one_elsewhere_stay_two(self):
+        gate = self.box.gate("gate")
+        line = f"echo $HOST >>runs; read x <{gate}; echo $HOST"
+        with open(os.path.join(self.box.work, "list"), "w") as file:
+            for host in ("a", "b"):
+                file.write('{"line":"%s","env":{"PATH":"/usr/bin:/bin","HOST":"%s"}}\n' % (line, host))
+        both = self.start(self.hosts[0], "--json", "-k", "-j2")
+        while len(self.runs()) < 2:
+            self.assertIsNone(both.poll())
+        for _ in range(2):
+            with open(gate, "w") as file:
+                file.write("go\n")
+        self.assertEqual(self.end(both), (0, "a\nb\n", ""))
+
+    def test_M2_without_a_scope_it_is_refused_or_local(self):
+        self.list(["echo x"])
+        url = self.box.url(self.server)
+        status, _, err = self.hosts[0].call("--cluster", url, "-a", "list")
+        self.assertEqual(status, 125)
+        self.assertIn("--cluster-scope", err)
+        self.assertEqual(self.hosts[0].call("-a", "list", env={"COALESCE_CLUSTER": url}), (0, "x\n", ""))
+        self.assertEqual(self.server.ask("DBSIZE"), 0)
+
+    def test_M7_down_is_told_once(self):
+        self.list(f"echo {n}" for n in range(5))
+        self.server.stop(signal.SIGKILL)
+        status, out, err = self.end(self.start(self.hosts[0], "-k", parameters="&down=run"))
+        self.assertEqual((status, out), (0, "0\n1\n2\n3\n4\n"))
+        self.assertIn("alone", err)
+        status, out, err = self.end(self.start(self.hosts[0], "-k"))
+        self.assertEqual((status, out), (123, ""))
+        self.assertIn("down=run", err)
+
+    def test_M40_nothing_is_left_without_a_limit(self):
+        self.list(f"echo {n}" for n in range(5))
+        self.end(self.start(self.hosts[0], "--once"))
+        keys = self.server.ask("KEYS", "*")
+        self.assertTrue(keys)
+        for key in keys:
+            self.assertGreater(self.server.ask("PTTL", key), 0)
+
+
+if __name__ == "__main__":
+    sandbox.main()

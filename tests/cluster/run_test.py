@@ -1,0 +1,366 @@
+# SPDX-License-Identifier: MIT
+"""`coalesce run` on several machines: one run, live output, the exact end (SPEC M).
+
+A machine here is a meeting place and a home of its own; only the engine is common. Commands leave a line
+for each run, and are held on FIFOs.
+"""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import unittest
+
+import sandbox
+
+
+class Run(sandbox.Test):
+    def setUp(self):
+        super().setUp()
+        self.server = self.box.engine("--appendonly", "yes", "--appendfsync", "no")
+        self.one, self.two, self.three = (self.box.host(name) for name in ("one", "two", "three"))
+
+    def words(self, *words, scope="tonight", parameters=""):
+        return ("run", "--cluster", self.box.url(self.server, parameters), "--cluster-scope", scope, *words)
+
+    def held(self, host, script="", *options, env=None, parameters="", begin=None):
+        """A run that has begun, and says so, and waits for the gate."""
+        gate, begun = self.box.gate(f"gate{len(os.listdir(self.box.work))}"), self.box.gate(f"begun{len(os.listdir(self.box.work))}")
+        command = f"echo ran >>runs; echo first; echo up >{begun}; read x <{gate}; {script}"
+        process = host.start(*self.words(*options, "-c", command, parameters=parameters), env=env)
+        with open(begun) as file:
+            file.read()
+        os.unlink(begun)  # who comes after this one leaves a file
+        return process, command, gate
+
+    def joined(self, host, command, *options, parameters=""):
+        """A request from elsewhere, once the engine knows of it."""
+        process = host.start(*self.words("-v", *options, "-c", command, parameters=parameters))
+        line = process.stderr.readline()
+        self.assertIn(b"which runs on", line)
+        return process
+
+    def open(self, gate):
+        with open(gate, "w") as file:
+            file.write("go\n")
+
+    def runs(self):
+        return self.box.read("runs").count("\n")
+
+    def end(self, process):
+        out, err = process.communicate()
+        return process.returncode, out.decode(), err.decode()
+
+    def test_M14_one_run_and_the_same_end_for_all(self):
+        first, command, gate = self.held(self.one, "echo last; echo err >&2; exit 3")
+        second = self.joined(self.two, command)
+        self.assertEqual(second.stdout.readline(), b"first\n")  # live
+        third = self.joined(self.three, command)
+        self.open(gate)
+        self.assertEqual(self.end(first), (3, "first\nlast\n", "err\n"))
+        status, out, err = self.end(second)
+        self.assertEqual((status, out), (3, "last\n"))
+        self.assertIn("err\n", err)
+        status, out, err = self.end(third)
+        self.assertEqual((status, out), (3, "first\nlast\n"))
+        self.assertEqual(self.runs(), 1)
+
+    def test_F2_who_asks_on_completion_runs_anew(self):
+        command = "echo ran >>runs; echo $(wc -l <runs)"
+        for number in (1, 2, 3):
+            self.assertEqual(self.one.call(*self.words("-c", command)), (0, f"{number}\n", ""))
+        self.assertEqual(self.two.call(*self.words("-c", command)), (0, "4\n", ""))
+
+    def test_F3_bytes_are_bytes(self):
+        payload = os.urandom(3_000_000) + b"\0no newline"
+        with open(os.path.join(self.box.work, "payload"), "wb") as file:
+            file.write(payload)
+        first, command, gate = self.held(self.one, "cat payload; cat payload >&2; kill -9 $$")
+        readers = [self.joined(host, command) for host in (self.two, self.three)]
+        self.open(gate)
+        for process in (first, *readers):
+            out, err = process.communicate()
+            self.assertEqual(process.returncode, 137)
+            self.assertEqual(out, b"first\n" + payload)
+            self.assertIn(payload, err)
+        self.assertEqual(self.runs(), 1)
+
+    def test_F4_a_failure_is_shared_and_what_cannot_start_is_tried_by_each(self):
+        status, _, err = self.one.call(*self.words("/no/such/program"))
+        self.assertEqual(status, 127)
+        self.assertIn("/no/such/program", err)
+
+    def test_M2_both_are_needed(self):
+        url = self.box.url(self.server)
+        status, _, err = self.one.call("run", "--cluster", url, "true")
+        self.assertEqual(status, 125)
+        self.assertIn("--cluster-scope", err)
+        # The variable alone leaves it local, as does --no-cluster.
+        for words, env in (((), {"COALESCE_CLUSTER": url}), (("--no-cluster",), {"COALESCE_CLUSTER": url, "COALESCE_CLUSTER_SCOPE": "s"}),
+                           ((), {"COALESCE_CLUSTER_SCOPE": "s"})):
+            before = self.connections()
+            self.assertEqual(self.one.call("run", *words, "echo", "x", env=env), (0, "x\n", ""))
+            self.assertEqual(self.connections(), before)
+        status, out, err = self.one.call("run", "-v", "echo", "x", env={"COALESCE_CLUSTER": url})
+        self.assertIn("--cluster-scope", err)
+        before = self.connections()
+        self.assertEqual(self.one.call("run", "echo", "x", env={"COALESCE_CLUSTER": url, "COALESCE_CLUSTER_SCOPE": "s"}), (0, "x\n", ""))
+        self.assertGreater(self.connections(), before)
+
+    def connections(self):
+        """How many there have been, beside those that ask."""
+        with sandbox.Redis(self.server.socket) as client:
+            for line in client.ask("INFO", "stats").decode().splitlines():
+                if line.startswith("total_connections_received"):
+                    self.asked = getattr(self, "asked", 0) + 1
+                    return int(line.split(":")[1]) - self.asked
+        return None
+
+    def test_M1_who_does_not_ask_opens_nothing_more(self):
+        if not shutil.which("strace"):
+            self.skipTest("M1: no call more without an engine: there is no strace")
+        def opened(env):
+            trace = os.path.join(self.box.directory, "trace")
+            host = self.one
+            subprocess.run(["strace", "-f", "-qq", "-e", "trace=openat,socket,connect,timerfd_create,getrandom,uname,clone,clone3,fork,vfork",
+                            "-o", trace, sandbox.COALESCE, "run", "true"], cwd=self.box.work, env={**host.env, **env},
+                           stdin=subprocess.DEVNULL, check=True)
+            with open(trace) as file:
+                calls = [re.sub(r"^\d+ +|0x[0-9a-f]+|\d+", "", line) for line in file if "SIG" not in line]
+            return sorted(call for call in calls if "unfinished" not in call and "resumed" not in call)
+        plain = opened({})
+        self.assertEqual(opened({"COALESCE_CLUSTER": self.box.url(self.server)}), plain)
+        self.assertEqual(opened({"COALESCE_CLUSTER_SCOPE": "tonight"}), plain)
+        for word in ("secret", "os-release", "redis", "timerfd", "AF_INET"):
+            self.assertNotIn(word, "".join(plain))
+
+    def test_M9_what_makes_two_commands_the_same_on_two_machines(self):
+        def name(host, *options, env=None, scope="tonight", parameters=""):
+            status, out, err = host.call("key", *self.words("x", scope=scope, parameters=parameters)[1:5], *options, "true", env=env)
+            self.assertEqual(status, 0, err)
+            [line] = [line for line in out.splitlines() if line.startswith("at the engine\t")]
+            return line.split("\t")[1]
+        same = name(self.one)
+        self.assertRegex(same, "^[0-9a-f]{32}$")
+        self.assertEqual(name(self.two), same)
+        self.assertEqual(name(self.two, env={"HOST": "x"}), same)
+        for other in (name(self.two, scope="tomorrow"), name(self.two, parameters="&ns=other"), name(self.two, env={"CI": "1"}),
+                      name(self.two, "--scope", "x"), name(self.two, "--ignore-platform"), name(self.two, "--key", "x")):
+            self.assertNotEqual(other, same)
+        self.assertEqual(name(self.one, "--ignore-env", "CI", env={"CI": "2"}), name(self.two, "--ignore-env", "CI", env={"CI": "1"}))
+        self.box.file("secret", "t" * 32, 0o600)
+        self.assertNotEqual(name(self.two), same)
+
+    def test_M10_who_did_not_agree_to_other_machines_joins_no_run_that_may_come_from_one(self):
+        first, command, gate = self.held(self.one)
+        elsewhere = self.joined(self.two, command)
+        status, out, err = self.two.call("key", "-c", command)
+        self.assertIn("not joined: ", out)
+        self.assertIn("cluster", out)
+        self.open(gate)
+        self.end(first)
+        self.end(elsewhere)
+
+    def test_M19_the_last_who_leaves_ends_the_run_wherever_it_is(self):
+        for last_is_elsewhere in (True, False):
+            first, command, gate = self.held(self.one, "echo no", "--grace", "0")
+            second = self.joined(self.two, command)
+            order = (first, second) if last_is_elsewhere else (second, first)
+            order[0].send_signal(signal.SIGTERM)
+            order[0].communicate()
+            self.assertEqual(order[0].returncode, -signal.SIGTERM)
+            order[1].send_signal(signal.SIGTERM)
+            order[1].communicate()
+            self.gone(gate)
+
+    def gone(self, gate):
+        """Nobody reads the gate any more: the command has been ended."""
+        while True:
+            try:
+                os.close(os.open(gate, os.O_WRONLY | os.O_NONBLOCK))
+            except OSError:
+                return
+
+    def test_M19_the_runners_own_leaving_ends_nothing(self):
+        first, command, gate = self.held(self.one, "echo last")
+        second = self.joined(self.two, command)
+        first.send_signal(signal.SIGTERM)
+        first.communicate()
+        # Its machine may join it again, as before.
+        again = self.one.start(*self.words("-v", "-c", command))
+        self.assertIn(b"joined", again.stderr.readline())
+        self.open(gate)
+        self.assertEqual(self.end(second)[:2], (0, "first\nlast\n"))
+        self.assertEqual(self.end(again)[:2], (0, "first\nlast\n"))
+        self.assertEqual(self.runs(), 1)
+
+    def test_M23_a_signal_leaves_while_others_wait(self):
+        first, command, gate = self.held(self.one, "echo last")
+        second = self.joined(self.two, command)
+        first.send_signal(signal.SIGINT)
+        first.communicate()
+        self.assertEqual(first.returncode, -signal.SIGINT)
+        self.open(gate)
+        self.assertEqual(self.end(second)[:2], (0, "first\nlast\n"))
+
+    def test_M27_the_command_gets_a_fence_that_grows(self):
+        fences = []
+        for host in (self.one, self.two, self.one):
+            status, out, err = host.call(*self.words("-c", "echo $COALESCE_FENCE"))
+            self.assertEqual((status, err), (0, ""))
+            fences.append(int(out))
+        self.assertEqual(fences, sorted(set(fences)))
+
+    def test_M18_fresh_waits_for_the_end_and_runs_anew(self):
+        first, command, gate = self.held(self.one, "echo last")
+        fresh = self.two.start(*self.words("--fresh", "-c", command))
+        self.wait_for_waiting(fresh)
+        self.open(gate)
+        self.assertEqual(self.end(first)[0], 0)
+        with open(os.path.join(self.box.work, gate), "w") as file:  # of its own run
+            file.write("go\n")
+        self.assertEqual(self.end(fresh)[:2], (0, "first\nlast\n"))
+        self.assertEqual(self.runs(), 2)
+
+    def wait_for_waiting(self, process):
+        """It has asked: a third connection listens."""
+        while len([c for c in self.server.ask("CLIENT", "LIST").decode().splitlines() if "sub=1" in c]) < 2:
+            self.assertIsNone(process.poll())
+
+    def test_M7_no_engine_is_an_error_or_none(self):
+        self.server.stop(signal.SIGKILL)
+        status, out, err = self.one.call(*self.words("echo", "x"))
+        self.assertEqual((status, out), (125, ""))
+        self.assertIn("down=run", err)
+        status, out, err = self.one.call(*self.words("echo", "x", parameters="&down=run"))
+        self.assertEqual((status, out), (0, "x\n"))
+        self.assertEqual(err.count("\n"), 1)
+        self.assertIn("alone", err)
+
+    def test_M6_an_engine_that_is_not_fit_is_refused_at_once(self):
+        self.server.ask("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+        status, _, err = self.one.call(*self.words("echo", "x"))
+        self.assertEqual(status, 125)
+        self.assertIn("noeviction", err)
+
+    def test_M28_M30_a_runner_that_is_stopped_is_ended_by_its_guard_and_replaced(self):
+        flock = "exec 9>lock; flock -n 9 || echo overlap >>overlaps;"
+        command = f"{flock} echo ran >>runs; echo $$ >pid; read x <gate"
+        gate = self.box.gate("gate")
+        first = self.one.start(*self.words("-c", command, parameters="&lease=2s"))
+        while not self.box.read("pid").strip():
+            pass
+        [flight] = self.status(self.one)
+        second = self.two.start(*self.words("-v", "-c", command, parameters="&lease=2s"))
+        self.assertIn(b"which runs on", second.stderr.readline())
+        os.kill(flight["supervisor"], signal.SIGSTOP)
+        # It runs again elsewhere, and nothing of it here.
+        while self.runs() < 2:
+            pass
+        self.assertEqual(self.box.read("overlaps"), "")
+        self.open(gate)
+        self.assertEqual(self.end(second)[0], 0)
+        os.kill(flight["supervisor"], signal.SIGCONT)
+        status, _, err = self.end(first)
+        self.assertEqual(status, 125, err)
+
+    def status(self, host):
+        import json
+        _, out, _ = host.call("status", "--json")
+        return [json.loads(line) for line in out.splitlines()]
+
+    def test_M30_a_runner_whose_machine_is_gone_is_replaced(self):
+        command = "echo ran >>runs; echo $$ >pid; read x <gate; echo done"
+        gate = self.box.gate("gate")
+        first = self.one.start(*self.words("-c", command, parameters="&lease=2s"))
+        while not self.box.read("pid").strip():
+            pass
+        [flight] = self.status(self.one)
+        second = self.two.start(*self.words("-v", "-c", command, parameters="&lease=2s"))
+        self.assertIn(b"which runs on", second.stderr.readline())
+        first.kill()
+        os.kill(flight["supervisor"], signal.SIGKILL)
+        while self.runs() < 2:
+            pass
+        self.open(gate)
+        self.assertEqual(self.end(second)[:2], (0, "done\n"))
+
+    def test_M32_on_the_runners_own_machine_no_lease_is_waited_for(self):
+        command = "echo ran >>runs; echo $$ >pid; read x <gate; echo done"
+        gate = self.box.gate("gate")
+        first = self.one.start(*self.words("-c", command, parameters="&lease=1h"))
+        while not self.box.read("pid").strip():
+            pass
+        [flight] = self.status(self.one)
+        second = self.two.start(*self.words("-v", "-c", command, parameters="&lease=1h"))
+        self.assertIn(b"which runs on", second.stderr.readline())
+        first.kill()
+        os.kill(flight["supervisor"], signal.SIGKILL)
+        while self.runs() < 2:
+            pass
+        self.open(gate)
+        self.assertEqual(self.end(second)[:2], (0, "done\n"))
+
+    def test_M17_who_asks_on_completion_elsewhere_runs_anew(self):
+        """Also right after the runner has told it to its own: twenty rounds, on two machines in turn."""
+        command = "echo ran >>runs; wc -l <runs"
+        for number in range(1, 21):
+            host = self.one if number % 2 else self.two
+            self.assertEqual(host.call(*self.words("-c", command)), (0, f"{number}\n", ""))
+
+    def test_M30_who_has_given_bytes_away_ends_with_125(self):
+        first, command, gate = self.held(self.one, parameters="&lease=2s")
+        [flight] = self.status(self.one)
+        second = self.joined(self.two, command, parameters="&lease=2s")
+        self.assertEqual(second.stdout.readline(), b"first\n")
+        first.kill()
+        os.kill(flight["supervisor"], signal.SIGKILL)
+        status, _, err = self.end(second)
+        self.assertEqual(status, 125)
+        self.assertRegex(err, "was lost after 6 bytes")
+
+    def test_M21_cancel_ends_it_for_all(self):
+        first, command, gate = self.held(self.one)
+        second = self.joined(self.two, command)
+        [flight] = self.status(self.one)
+        self.assertEqual(flight["machines"], 2)
+        self.assertEqual(self.one.call("cancel", flight["id"])[0], 0)
+        self.assertEqual(self.end(first)[0], 125)
+        self.assertEqual(self.end(second)[0], 125)
+
+    def test_M24_a_run_that_nobody_shares_costs_two_scripts(self):
+        self.one.call(*self.words("-c", "head -c 3000000 /dev/zero"))
+        stats = self.server.ask("INFO", "commandstats").decode()
+        self.assertEqual(stats.count("cmdstat_xadd:calls=2"), 1, stats)  # the begin, the end
+
+    def test_M37_the_engine_sees_neither_command_nor_output(self):
+        with sandbox.Redis(self.server.socket) as monitor:
+            monitor.ask("MONITOR")
+            first, command, gate = self.held(self.one, "echo very-secret-output")
+            second = self.joined(self.two, command)
+            self.open(gate)
+            self.end(first)
+            self.end(second)
+            self.server.ask("PING")
+            seen = b""
+            while b'"PING"' not in seen.splitlines()[-1:] and b"PING" not in seen:
+                seen += monitor.file.readline()
+        for word in (b"very-secret-output", b"read x", b"work", os.uname().nodename.encode()):
+            self.assertNotIn(word, seen)
+        self.assertIn(b"EVAL", seen)
+
+    def test_M40_every_key_has_a_limit(self):
+        first, command, gate = self.held(self.one)
+        second = self.joined(self.two, command)
+        for key in self.server.ask("KEYS", "*"):
+            self.assertGreater(self.server.ask("PTTL", key), 0)
+        self.open(gate)
+        self.end(first)
+        self.end(second)
+        for key in self.server.ask("KEYS", "*"):
+            self.assertGreater(self.server.ask("PTTL", key), 0)
+
+
+if __name__ == "__main__":
+    sandbox.main()
