@@ -163,7 +163,11 @@ void ClusterMembership::on_question_answered(milliseconds sent, milliseconds new
     patience_.stop();
     const RespValue& said = answer.value();
     const std::string& word = said.at(0).text;
-    if (word == "RUN") return run_here(said, sent);
+    if (word == "RUN") {
+        // What begins so late might not be over in time.
+        if (since_boot() >= sent + part_of(lease_, term_at)) return ask();
+        return run_here(said, sent);
+    }
     // Who came while the question was on its way is younger than what it was about (SPEC M15).
     if (word == "DONE" && flight_.newest_request > newest && !job_.once) return ask();
     if (word == "JOIN" || word == "DONE") return follow(said);
@@ -306,7 +310,7 @@ void ClusterMembership::on_lease_runs_out() {
         return;
     }
     answers_.over(Outcome::lost(job_.title + ": " + why + ", and others may run it soon"),
-                  part_of(lease_, kill_at - term_at));
+                  std::max(base_ + part_of(lease_, kill_at) - since_boot(), 0ms));
 }
 
 // With retries it is the last attempt's output that counts.
