@@ -39,7 +39,7 @@ struct Run {
     bool fresh = false;                           ///< one of its requesters wants a run that begins after that
     std::string host;                             ///< where it runs; empty: not known, or not shared
     std::size_t elsewhere = 0;                    ///< machines that wait for it, beside this one
-    std::shared_ptr<Retention> retention;             ///< null: nothing is kept of it and nothing kept is asked for
+    std::shared_ptr<Retention> retention;         ///< null: nothing is kept of it and nothing kept is asked for
 };
 
 /// What a result is that was not made for its requesters, but had been kept (SPEC T).

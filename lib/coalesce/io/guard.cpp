@@ -190,8 +190,8 @@ void Guard::end_groups(bool overdue_only) const {
         const Line& line = page_->line[i];
         const pid_t group = line.group.load(std::memory_order_acquire);
         if (group > 1 && (!overdue_only || overdue(line.deadline.load(std::memory_order_acquire))))
-            recorded.push_back({group, line.session.load(std::memory_order_relaxed),
-                                line.at_ms.load(std::memory_order_relaxed)});
+            recorded.push_back(
+                {group, line.session.load(std::memory_order_relaxed), line.at_ms.load(std::memory_order_relaxed)});
     }
     if (recorded.empty()) return;
     const Search search(std::move(recorded), mark_);

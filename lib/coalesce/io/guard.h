@@ -50,9 +50,9 @@ class Guard {
 
     /// A line of the page.
     struct Line {
-        std::atomic<std::int32_t> group;     // 0: none; written last
-        std::atomic<std::int32_t> session;   // the group leader's
-        std::atomic<std::int64_t> at_ms;     // since boot: by then the number was the group's
+        std::atomic<std::int32_t> group;      // 0: none; written last
+        std::atomic<std::int32_t> session;    // the group leader's
+        std::atomic<std::int64_t> at_ms;      // since boot: by then the number was the group's
         std::atomic<std::uint32_t> deadline;  // its number; 0: none
         /// In the child, as the leader of its group, before it executes anything.
         void enter() noexcept;

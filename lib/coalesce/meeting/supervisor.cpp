@@ -154,7 +154,8 @@ Supervisor::Supervisor(FlightOrders orders, MeetingPlaces places, Descriptor lis
 // Nothing where the start needs more than a program: a queue, a turn, an input, a line that
 // may go without the shell.
 std::optional<Child::Launched> Supervisor::launch() const {
-    if (orders_.cluster || orders_.heir || orders_.line || orders_.command.stdin_bytes || orders_.run_class) return std::nullopt;
+    if (orders_.cluster || orders_.heir || orders_.line || orders_.command.stdin_bytes || orders_.run_class)
+        return std::nullopt;
     const Surroundings& surroundings = *orders_.command.surroundings;
     return Child::launch({.argv = orders_.command.argv,
                           .env = surroundings.env,

@@ -48,19 +48,19 @@ struct FlightOrders {
     std::chrono::milliseconds stall{60'000};  ///< for a requester that reads nothing while others wait
     std::uint64_t replay_bytes = std::uint64_t{1} << 30;
     std::string spool_directory;
-    std::optional<RunClass> run_class;       ///< in which the run waits for its turn
-    ClassJobs class_jobs;                    ///< the classes that are set up
-    bool keep_running = false;               ///< the leader's: let the run finish when it leaves
-    std::string ancestry;                    ///< the flights under which the leader asks, if any
-    bool verbose = false;                    ///< the leader's: it wants to hear of the start
-    std::string directory;                   ///< the working directory's name, for a reader
-    std::vector<Dependency> dependencies;    ///< files, whose states are in the key
-    TreeState state;                         ///< what those were
-    std::optional<ProgramIdentity> program;  ///< what is executed, where the leader has looked
-    std::optional<KeptOrders> kept;          ///< nothing is kept nor served, unless a joiner wishes so
-    bool remembers = true;                   ///< how long runs took, and tells it (SPEC H)
+    std::optional<RunClass> run_class;             ///< in which the run waits for its turn
+    ClassJobs class_jobs;                          ///< the classes that are set up
+    bool keep_running = false;                     ///< the leader's: let the run finish when it leaves
+    std::string ancestry;                          ///< the flights under which the leader asks, if any
+    bool verbose = false;                          ///< the leader's: it wants to hear of the start
+    std::string directory;                         ///< the working directory's name, for a reader
+    std::vector<Dependency> dependencies;          ///< files, whose states are in the key
+    TreeState state;                               ///< what those were
+    std::optional<ProgramIdentity> program;        ///< what is executed, where the leader has looked
+    std::optional<KeptOrders> kept;                ///< nothing is kept nor served, unless a joiner wishes so
+    bool remembers = true;                         ///< how long runs took, and tells it (SPEC H)
     std::shared_ptr<const ClusterOrders> cluster;  ///< null: with nobody
-    bool heir = false;                       ///< takes over after a dead supervisor: others are on their way
+    bool heir = false;                             ///< takes over after a dead supervisor: others are on their way
 };
 
 /// Descriptors that a supervisor keeps for itself and the run's pipes and files. Where the
