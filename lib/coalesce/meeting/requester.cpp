@@ -197,8 +197,8 @@ Result<RunEnd> Requester::run() {
             case Next::ended:
                 break;
             case Next::again:
-                options_.fresh = false;
-                break;  // what starts now is fresh for us
+                options_.fresh = options_.fresh && options_.orders.cluster;
+                break;  // what starts now is fresh for us, unless it is followed from elsewhere
             case Next::supervisor_died:
                 on_supervisors_death();
         }
@@ -222,7 +222,7 @@ void Requester::on_supervisors_death() {
         end_with(125);
     } else {
         options_.orders.heir = true;
-        options_.fresh = false;  // what starts now is fresh for us
+        options_.fresh = options_.fresh && options_.orders.cluster;  // what starts here now is fresh for us
     }
 }
 
@@ -294,6 +294,7 @@ Result<Descriptor> Requester::get_connection() {
 
 Result<Descriptor> Requester::lead(Descriptor listener) {
     const pid_t leader = ::getpid();
+    options_.orders.fresh = options_.fresh;
     auto ends = connected_pair();
     supervisor_ = ends && supervisor_has_descriptors() ? ::fork() : -1;
     if (supervisor_ < 0) {

@@ -175,7 +175,7 @@ void Supervisor::run(Descriptor leader, pid_t leader_pid) {
     first.asked = true;
     if (!orders_.ancestry.empty()) first.on_behalf_of = nearest_flight(orders_.ancestry);
     first.kept = orders_.kept;
-    admit(first, {.keep_running = orders_.keep_running, .quiet = !orders_.verbose}, false);
+    admit(first, {.keep_running = orders_.keep_running, .quiet = !orders_.verbose}, orders_.cluster && orders_.fresh);
     stays_young_.in_background();
     stays_young_.start(touched_each, touched_each, [this] { places_.own().touch(orders_.key); });
     loop_.run();

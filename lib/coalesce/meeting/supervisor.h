@@ -59,6 +59,7 @@ struct FlightOrders {
     std::optional<ProgramIdentity> program;        ///< what is executed, where the leader has looked
     std::optional<KeptOrders> kept;                ///< nothing is kept nor served, unless a joiner wishes so
     bool remembers = true;                         ///< how long runs took, and tells it (SPEC H)
+    bool fresh = false;                            ///< the leader's: a run elsewhere that has begun will not do
     std::shared_ptr<const ClusterOrders> cluster;  ///< null: with nobody
     bool heir = false;                             ///< takes over after a dead supervisor: others are on their way
 };
