@@ -127,7 +127,7 @@ class Run(sandbox.Test):
                             "-o", trace, sandbox.COALESCE, "run", "true"], cwd=self.box.work,
                            env={**host.env, "ASAN_OPTIONS": "detect_leaks=0", **env}, stdin=subprocess.DEVNULL, check=True)
             with open(trace) as file:
-                calls = [re.sub(r"^\d+ +|0x[0-9a-f]+|\d+", "", line) for line in file if "SIG" not in line]
+                calls = [re.sub(r"^\d+ +|0x[0-9a-f]+|[0-9a-f]{32}|\d+", "", line) for line in file if "SIG" not in line]
             return sorted({call for call in calls if "unfinished" not in call and "resumed" not in call})
         plain = opened({})
         self.assertEqual(opened({"COALESCE_CLUSTER": self.box.url(self.server)}), plain)
