@@ -36,7 +36,7 @@ class Model {
 
     void step() {
         play_.now_ms += pick(lease / 8);
-        play_.microseconds = pick(1000);
+        play_.microseconds = static_cast<int>(pick(1000));
         kill_overdue();
         Member& member = members_[static_cast<std::size_t>(pick(members_count))];
         switch (pick(8)) {
