@@ -108,15 +108,15 @@ class Batch(sandbox.Test):
         self.assertEqual(self.runs(), ["one", "three", "two", "two"])
 
     def test_M11_two_flights_here_that_are_one_elsewhere_stay_two(self):
-        gate = self.box.gate("gate")
-        line = f"echo $HOST >>runs; read x <{gate}; echo $HOST"
+        gates = [self.box.gate(f"gate-{host}") for host in ("a", "b")]  # at one both would come at once
+        line = "echo $HOST >>runs; read x <gate-$HOST; echo $HOST"
         with open(os.path.join(self.box.work, "list"), "w") as file:
             for host in ("a", "b"):
                 file.write('{"line":"%s","env":{"PATH":"/usr/bin:/bin","HOST":"%s"}}\n' % (line, host))
         both = self.start(self.hosts[0], "--json", "-k", "-j2")
         while len(self.runs()) < 2:
             self.assertIsNone(both.poll())
-        for _ in range(2):
+        for gate in gates:
             with open(gate, "w") as file:
                 file.write("go\n")
         self.assertEqual(self.end(both), (0, "a\nb\n", ""))
