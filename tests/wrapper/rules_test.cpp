@@ -69,6 +69,34 @@ SCENARIO("Y3: over a rule stands the variable, over that the command line", "[wr
     CHECK(key("1", "1") == key("2", "2"));
 }
 
+SCENARIO("Y2, Y3: rules hold for the lines of a batch that they concern", "[wrapper]") {
+    Ruled box(
+        "[[command]]\nmatch = 'sh ./kept'\nttl = '1h'\n"
+        "[[command]]\nmatch = 'sh ./apart'\nshare = false\n"
+        "[[command]]\nmatch = 'sh ./depends'\nttl = '1h'\ndepends = ['kept']\n");
+    for (const std::string name : {"kept", "apart", "depends", "plain"}) box.write(name, "echo >>ran-" + name + "\n");
+    box.write("lines", "sh ./kept\nsh ./apart\nsh ./apart\nsh ./depends && true\nsh ./plain\n");
+    const auto batch = [&](std::vector<std::string> options) {
+        options.insert(options.begin(), {tested_program(), "batch"});
+        return box.start(options, {.standard_input = box.path("lines")}).wait();
+    };
+    const Ended first = batch({});
+    CHECK(first.err ==
+          "coalesce: a batch looks at no files: for lines that " + box.file() + ":10 concerns nothing is kept\n");
+    CHECK(batch({}).status == 0);
+    CHECK(box.lines_of("ran-kept") == 1);
+    CHECK(box.lines_of("ran-apart") == 4);
+    CHECK(box.lines_of("ran-depends") == 2);
+    CHECK(box.lines_of("ran-plain") == 2);
+    CHECK(batch({"--no-config"}).err.empty());
+    CHECK(box.lines_of("ran-kept") == 2);
+    // A request's own fields stand over the rules, as a command line does.
+    box.write("lines", "{\"argv\":[\"sh\",\"./apart\"]}\n{\"line\":\"sh ./kept\",\"ttl\":0}\n");
+    CHECK(batch({"--json"}).status == 0);
+    CHECK(box.lines_of("ran-kept") == 3);
+    CHECK(box.lines_of("ran-apart") == 6);  // with the batch that obeyed nothing, where two were one
+}
+
 SCENARIO("Y4: share = false becomes the command, with its own standard input", "[wrapper]") {
     Ruled box("[[command]]\nmatch = 'sh'\nshare = false\n");
     box.write("in", "typed\n");
