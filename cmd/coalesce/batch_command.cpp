@@ -4,12 +4,12 @@
 #include <coalesce/batch/batch.h>
 #include <coalesce/engine/job_count.h>
 #include <coalesce/meeting/class_turns.h>
-#include <coalesce/meeting/meeting_places.h>
 
 #include <fcntl.h>
 #include <unistd.h>
 
 #include <cstdlib>
+#include <string>
 #include <utility>
 
 #include "cluster_terms.h"
@@ -30,15 +30,6 @@ Result<> open_input(const std::string& path, BatchOptions& options) {
     return {};
 }
 
-// Where wrappers meet.
-Result<MeetingPlace> place_of_classes() {
-    auto own = own_surroundings();
-    if (!own) return own.error();
-    const char* const named = std::getenv("COALESCE_PLACE");
-    auto places = MeetingPlaces::open(own->env, named == nullptr ? "" : named);
-    return places ? places->for_classes() : places.error();
-}
-
 }  // namespace
 
 int batch_command(int argc, char** argv) {
@@ -54,14 +45,9 @@ int batch_command(int argc, char** argv) {
     if (options.rules.no_share) options.wish = {};  // nor with who comes later
     options.cache_bounds = store_bounds(typed.ruled.rules);
     options.executor.class_jobs = class_jobs_of(typed.ruled.rules);
-    RuledLines ruled_lines(std::move(typed.ruled.rules), argc, argv);
-    if (ruled_lines.any())
-        options.options_for = [&ruled_lines](const std::string* line, const std::vector<std::string>& words,
-                                             const std::string* directory) {
-            return ruled_lines.options_for(line, words, directory);
-        };
-    const char* const place = std::getenv("COALESCE_PLACE");  // where it would meet, if it met anybody
-    options.make_refresh_program = own_refresh_program(place != nullptr ? place : "");
+    const char* const named = std::getenv("COALESCE_PLACE");
+    const std::string place = named == nullptr ? "" : named;  // where it would meet, if it met anybody
+    options.make_refresh_program = own_refresh_program(place);
     if (options.read_ahead == 0) options.read_ahead = 1;
     if (wants_to_share(typed.sharing) && !options.dry_run) {
         auto terms = cluster_terms(typed.sharing, options.rules.no_share);
@@ -70,8 +56,14 @@ int batch_command(int argc, char** argv) {
         options.circle = std::move(terms->circle);
         options.rules.cluster = std::move(terms->rules);
     }
+    RuledLines ruled_lines(std::move(typed.ruled.rules), options.rules.cluster, argc, argv);
+    if (ruled_lines.any())
+        options.options_for = [&ruled_lines](const std::string* line, const std::vector<std::string>& words,
+                                             const std::string* directory) {
+            return ruled_lines.options_for(line, words, directory);
+        };
     options.executor.in_child = allow_many_descriptors();
-    ClassTurns turns(place_of_classes);
+    ClassTurns turns([place] { return own_place_of_classes(place); });
     options.executor.turnstile = &turns;
     auto end = run_batch(std::move(options));
     if (!end) return fail("cannot " + end.error().message());

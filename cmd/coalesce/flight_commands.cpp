@@ -148,12 +148,6 @@ void add_flight(Table& table, const Fields& flight) {
                flight.text("command")});
 }
 
-Result<MeetingPlaces> own_meeting_places(const std::string& named) {
-    auto own = own_surroundings();
-    if (!own) return own.error();
-    return MeetingPlaces::open(own->env, named);
-}
-
 std::string variable(const char* name) {
     const char* const value = std::getenv(name);
     return value == nullptr ? "" : value;

@@ -482,13 +482,13 @@ Result<> obey_rules(CommandLine& line, ObeyedRules& ruled, std::vector<std::stri
     return {};
 }
 
-Result<> obey(CommandLine& line, TypedCommand& typed) {
+template <class Typed>
+Result<> obey_for_command(CommandLine& line, Typed& typed) {
     return obey_rules(line, typed.ruled, typed.line ? words_of_line(*typed.line) : typed.words);
 }
-Result<> obey(CommandLine& line, TypedCache& typed) { return obey(line, typed.command); }
-Result<> obey(CommandLine& line, TypedRules& typed) {
-    return obey_rules(line, typed.ruled, typed.line ? words_of_line(*typed.line) : typed.words);
-}
+Result<> obey(CommandLine& line, TypedCommand& typed) { return obey_for_command(line, typed); }
+Result<> obey(CommandLine& line, TypedCache& typed) { return obey_for_command(line, typed.command); }
+Result<> obey(CommandLine& line, TypedRules& typed) { return obey_for_command(line, typed); }
 Result<> obey(CommandLine& line, TypedQuestion& typed) {
     return line.has("cache-dir") ? obey_rules(line, typed.ruled, {}) : Result<>();
 }
@@ -546,11 +546,15 @@ std::optional<int> read_cluster(int argc, char** argv, TypedCluster& typed) {
 std::optional<int> read_rules_question(int argc, char** argv, TypedRules& typed) {
     return read(define_rules_question, argc, argv, typed);
 }
-Result<> read_batch_with(const std::vector<Setting>& settings, int argc, char** argv, TypedBatch& typed,
+Result<> read_batch_with(const std::vector<const CommandRule*>& rules, int argc, char** argv, TypedBatch& typed,
                          const std::function<void(const std::string&)>& on_left_out) {
     CommandLine line(CommandLine::Words::left_out);
     define_batch(line, typed);
     if (line.read(argc, argv) != CommandLine::Read::done) return Error{{}, "the command line has changed"};
+    TypedCommand nobodys;  // a rule may name what a batch has not
+    CommandLine every_option(CommandLine::Words::left_out);
+    define_run(every_option, nobodys);
+    const auto settings = settings_of(rules, [&](std::string_view name) { return every_option.may_be_repeated(name); });
     const auto depends = std::find_if(settings.begin(), settings.end(), [](const Setting& setting) {
         return setting.name == "depends" || setting.name == "modtime";
     });

@@ -109,8 +109,8 @@ struct TypedCluster {
 
 /// The same command line once more, with what rules say of some of its commands. What a batch cannot do for a single
 /// command (files that it depends on, and so what is kept) is left out, and said to `on_left_out`.
-[[nodiscard]] Result<> read_batch_with(const std::vector<Setting>& settings, int argc, char** argv, TypedBatch& typed,
-                                       const std::function<void(const std::string&)>& on_left_out);
+[[nodiscard]] Result<> read_batch_with(const std::vector<const CommandRule*>& rules, int argc, char** argv,
+                                       TypedBatch& typed, const std::function<void(const std::string&)>& on_left_out);
 
 /// The words of all subcommands, in the order in which they are told.
 [[nodiscard]] std::vector<CommandText> command_texts();

@@ -8,14 +8,9 @@
 #include "own_terminal.h"
 
 namespace coalesce {
-namespace {
 
-bool may_be_repeated(std::string_view name) { return name == "ignore-env" || name == "depends" || name == "modtime"; }
-
-}  // namespace
-
-RuledLines::RuledLines(Rules rules, int argc, char** argv)
-    : rules_(std::move(rules)), here_(subject_here({})), argc_(argc), argv_(argv) {}
+RuledLines::RuledLines(Rules rules, std::optional<ClusterRules> cluster, int argc, char** argv)
+    : rules_(std::move(rules)), here_(subject_here({})), cluster_(std::move(cluster)), argc_(argc), argv_(argv) {}
 
 const BatchOptions* RuledLines::options_for(const std::string* line, const std::vector<std::string>& argv,
                                             const std::string* directory) {
@@ -28,14 +23,14 @@ const BatchOptions* RuledLines::options_for(const std::string* line, const std::
     if (made) return made.get();
     TypedBatch typed;
     // Names and values have been checked: what is left is what they come to together.
-    auto read =
-        read_batch_with(settings_of(rules, may_be_repeated), argc_, argv_, typed, [this](const std::string& why) {
-            if (said_.insert(why).second) fail(why);
-        });
+    auto read = read_batch_with(rules, argc_, argv_, typed, [this](const std::string& why) {
+        if (said_.insert(why).second) fail(why);
+    });
     if (read) read = check(typed.options.wish);
     if (!read && said_.insert(read.error().message()).second)
         fail(rules.back()->origin.text() + ": " + read.error().message());
     if (!read || typed.options.rules.no_share) typed.options.wish = {};
+    typed.options.rules.cluster = cluster_;
     typed.options.terminal = terminal_of(typed.terminal);
     made = std::make_unique<BatchOptions>(std::move(typed.options));
     return made.get();

@@ -10,6 +10,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -18,8 +19,8 @@ namespace coalesce {
 
 class RuledLines {
   public:
-    /// The command line must outlive it; it has been read without a mistake.
-    RuledLines(Rules rules, int argc, char** argv);
+    /// The command line must outlive it; it has been read without a mistake. `cluster` is the batch's part of each key.
+    RuledLines(Rules rules, std::optional<ClusterRules> cluster, int argc, char** argv);
 
     [[nodiscard]] bool any() const noexcept { return !rules_.commands.empty(); }
     /// As OptionsFor says.
@@ -29,6 +30,7 @@ class RuledLines {
   private:
     const Rules rules_;
     const RuleSubject here_;  // without words
+    const std::optional<ClusterRules> cluster_;
     const int argc_;
     char** const argv_;
     std::map<std::vector<const CommandRule*>, std::unique_ptr<BatchOptions>> made_;

@@ -2,7 +2,6 @@
 // coalesce serve: requests on a unix socket.
 
 #include <coalesce/meeting/class_turns.h>
-#include <coalesce/meeting/meeting_places.h>
 #include <coalesce/serve/server.h>
 
 #include <string>
@@ -21,18 +20,11 @@ int serve_command(int argc, char** argv) {
     options.cache_bounds = store_bounds(typed.ruled.rules);
     options.executor.class_jobs = class_jobs_of(typed.ruled.rules);
     if (options.socket.empty()) {
-        auto own = own_surroundings();
-        if (!own) return fail("cannot " + own.error().message());
-        auto places = MeetingPlaces::open(own->env, typed.place);
+        auto places = own_meeting_places(typed.place);
         if (!places) return fail("cannot " + places.error().message());
         options.socket = places->own().server_socket();
     }
-    ClassTurns turns([place = typed.place]() -> Result<MeetingPlace> {
-        auto own = own_surroundings();
-        if (!own) return own.error();
-        auto places = MeetingPlaces::open(own->env, place);
-        return places ? places->for_classes() : places.error();
-    });
+    ClassTurns turns([place = typed.place] { return own_place_of_classes(place); });
     options.executor.turnstile = &turns;
     options.make_refresh_program = own_refresh_program(typed.place);
     options.executor.in_child = allow_many_descriptors();

@@ -69,6 +69,17 @@ MakeRefreshProgram own_refresh_program(std::string place) {
     };
 }
 
+Result<MeetingPlaces> own_meeting_places(const std::string& named) {
+    auto own = own_surroundings();
+    if (!own) return own.error();
+    return MeetingPlaces::open(own->env, named);
+}
+
+Result<MeetingPlace> own_place_of_classes(const std::string& named) {
+    auto places = own_meeting_places(named);
+    return places ? places->for_classes() : places.error();
+}
+
 Result<StorePlace> own_store_place(const std::string& named, const Rules& rules) {
     auto own = own_surroundings();
     if (!own) return own.error();

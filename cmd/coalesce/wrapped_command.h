@@ -3,6 +3,7 @@
 #pragma once
 
 #include <coalesce/kept/store_place.h>
+#include <coalesce/meeting/meeting_places.h>
 #include <coalesce/meeting/requester.h>
 
 #include <variant>
@@ -20,6 +21,12 @@ namespace coalesce {
 
 /// How a batch or a server has stale results refreshed, in the meeting place that the user named.
 [[nodiscard]] MakeRefreshProgram own_refresh_program(std::string place);
+
+/// Where this user's wrappers meet; `named` is the directory that --place or the variable names, empty: none.
+[[nodiscard]] Result<MeetingPlaces> own_meeting_places(const std::string& named);
+
+/// And where its classes have their turns.
+[[nodiscard]] Result<MeetingPlace> own_place_of_classes(const std::string& named);
 
 /// The store that this process's requests look at; `named` is its directory, empty: the user's own.
 [[nodiscard]] Result<StorePlace> own_store_place(const std::string& named, const Rules& rules);

@@ -5,10 +5,10 @@ import os
 import signal
 import subprocess
 
-import sandbox
+import machines
 
 
-class Batch(sandbox.Test):
+class Batch(machines.Test):
     def setUp(self):
         super().setUp()
         self.server = self.box.engine("--appendonly", "yes", "--appendfsync", "no")
@@ -121,6 +121,22 @@ class Batch(sandbox.Test):
                 file.write("go\n")
         self.assertEqual(self.end(both), (0, "a\nb\n", ""))
 
+    def test_M10_a_rule_takes_no_line_out_of_its_scope(self):
+        config = self.box.file("config", '[[command]]\nmatch = "echo"\nignore-env = ["X"]\n')
+        self.list(["echo ran >>runs; echo x"])
+        for host, scope, runs in zip(self.hosts, ("tonight", "tomorrow", "tonight"), (1, 2, 2)):
+            host.env["COALESCE_CONFIG"] = config
+            self.assertEqual(self.end(self.start(host, "--once", scope=scope)), (0, "x\n", ""))
+            self.assertEqual(len(self.runs()), runs)
+
+    def test_Y4_of_what_is_never_shared_the_engine_hears_nothing(self):
+        self.hosts[0].env["COALESCE_CONFIG"] = self.box.file("config", '[[command]]\nmatch = "echo"\nshare = false\n')
+        self.list(["echo x"])
+        self.assertEqual(self.end(self.start(self.hosts[0])), (0, "x\n", ""))
+        self.list(['{"line":"echo y","no_share":true}'])
+        self.assertEqual(self.end(self.start(self.hosts[1], "--json")), (0, "y\n", ""))
+        self.assertEqual(self.server.ask("DBSIZE"), 0)
+
     def test_M2_without_a_scope_it_is_refused_or_local(self):
         self.list(["echo x"])
         url = self.box.url(self.server)
@@ -150,4 +166,4 @@ class Batch(sandbox.Test):
 
 
 if __name__ == "__main__":
-    sandbox.main()
+    machines.main()

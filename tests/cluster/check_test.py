@@ -8,21 +8,21 @@ import subprocess
 import threading
 import unittest
 
-import sandbox
+import machines
 
 RIGHTS = ("+auth +ping +info +client|setname +eval +time +hmget +hset +del +exists +pttl +pexpire +zadd +zrem"
           " +zremrangebyscore +zcard +zrange +xadd +xread +xrevrange +publish +subscribe +unsubscribe +scan").split()
 
 
-class Check(sandbox.Test):
+class Check(machines.Test):
     def check(self, url, **more):
         return self.box.host(f"host{len(os.listdir(self.box.directory))}").call("cluster", "check", "--cluster", url, **more)
 
     def acl(self, engine, *rights):
         engine.ask("ACL", "SETUSER", "john", "reset", "on", ">geheim", *rights)
-        self.box.file("password", "geheim\n", 0o600)
+        password = self.box.file("password", "geheim\n", 0o600)
         return (f"redis+unix://john@{engine.socket}?secret={self.box.secret}"
-                f"&password={self.box.path('password')}")
+                f"&password={password}")
 
     def test_a_good_engine(self):
         engine = self.box.engine()
@@ -218,4 +218,4 @@ class fake_engine:
 
 
 if __name__ == "__main__":
-    sandbox.main()
+    machines.main()

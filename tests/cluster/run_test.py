@@ -5,6 +5,7 @@ A machine here is a meeting place and a home of its own; only the engine is comm
 for each run, and are held on FIFOs.
 """
 
+import json
 import os
 import re
 import shutil
@@ -12,10 +13,10 @@ import signal
 import subprocess
 import unittest
 
-import sandbox
+import machines
 
 
-class Run(sandbox.Test):
+class Run(machines.Test):
     def setUp(self):
         super().setUp()
         self.server = self.box.engine("--appendonly", "yes", "--appendfsync", "no")
@@ -110,7 +111,7 @@ class Run(sandbox.Test):
 
     def connections(self):
         """How many there have been, beside those that ask."""
-        with sandbox.Redis(self.server.socket) as client:
+        with machines.Redis(self.server.socket) as client:
             for line in client.ask("INFO", "stats").decode().splitlines():
                 if line.startswith("total_connections_received"):
                     self.asked = getattr(self, "asked", 0) + 1
@@ -124,7 +125,7 @@ class Run(sandbox.Test):
             trace = os.path.join(self.box.directory, "trace")
             host = self.box.host(f"fresh{len(os.listdir(self.box.directory))}")  # what an earlier run leaves is looked at
             subprocess.run(["strace", "-f", "-qq", "-e", "trace=openat,socket,connect,timerfd_create,getrandom,uname,clone,clone3,fork,vfork",
-                            "-o", trace, sandbox.COALESCE, "run", "true"], cwd=self.box.work,
+                            "-o", trace, machines.COALESCE, "run", "true"], cwd=self.box.work,
                            env={**host.env, "ASAN_OPTIONS": "detect_leaks=0", **env}, stdin=subprocess.DEVNULL, check=True)
             with open(trace) as file:
                 calls = [re.sub(r"^\d+ +|0x[0-9a-f]+|[0-9a-f]{32}|\d+", "", line) for line in file if "SIG" not in line]
@@ -266,18 +267,17 @@ class Run(sandbox.Test):
         self.assertEqual(status, 125, err)
 
     def status(self, host):
-        import json
         _, out, _ = host.call("status", "--json")
         return [json.loads(line) for line in out.splitlines()]
 
-    def test_M30_a_runner_whose_machine_is_gone_is_replaced(self):
+    def replaces_a_dead_runner(self, lease):
         command = "echo ran >>runs; echo $$ >pid; read x <gate; echo done"
         gate = self.box.gate("gate")
-        first = self.one.start(*self.words("-c", command, parameters="&lease=2s"))
+        first = self.one.start(*self.words("-c", command, parameters=f"&lease={lease}"))
         while not self.box.read("pid").strip():
             pass
         [flight] = self.status(self.one)
-        second = self.two.start(*self.words("-v", "-c", command, parameters="&lease=2s"))
+        second = self.two.start(*self.words("-v", "-c", command, parameters=f"&lease={lease}"))
         self.assertIn(b"which runs on", second.stderr.readline())
         first.kill()
         os.kill(flight["supervisor"], signal.SIGKILL)
@@ -286,21 +286,11 @@ class Run(sandbox.Test):
         self.open(gate)
         self.assertEqual(self.end(second)[:2], (0, "done\n"))
 
+    def test_M30_a_runner_whose_machine_is_gone_is_replaced(self):
+        self.replaces_a_dead_runner("2s")
+
     def test_M32_on_the_runners_own_machine_no_lease_is_waited_for(self):
-        command = "echo ran >>runs; echo $$ >pid; read x <gate; echo done"
-        gate = self.box.gate("gate")
-        first = self.one.start(*self.words("-c", command, parameters="&lease=1h"))
-        while not self.box.read("pid").strip():
-            pass
-        [flight] = self.status(self.one)
-        second = self.two.start(*self.words("-v", "-c", command, parameters="&lease=1h"))
-        self.assertIn(b"which runs on", second.stderr.readline())
-        first.kill()
-        os.kill(flight["supervisor"], signal.SIGKILL)
-        while self.runs() < 2:
-            pass
-        self.open(gate)
-        self.assertEqual(self.end(second)[:2], (0, "done\n"))
+        self.replaces_a_dead_runner("1h")
 
     def test_M17_who_asks_on_completion_elsewhere_runs_anew(self):
         """Also right after the runner has told it to its own: twenty rounds, on two machines in turn."""
@@ -335,7 +325,7 @@ class Run(sandbox.Test):
         self.assertEqual(stats.count("cmdstat_xadd:calls=2"), 1, stats)  # the begin, the end
 
     def test_M37_the_engine_sees_neither_command_nor_output(self):
-        with sandbox.Redis(self.server.socket) as monitor:
+        with machines.Redis(self.server.socket) as monitor:
             monitor.ask("MONITOR")
             first, command, gate = self.held(self.one, "echo very-secret-output")
             second = self.joined(self.two, command)
@@ -363,4 +353,4 @@ class Run(sandbox.Test):
 
 
 if __name__ == "__main__":
-    sandbox.main()
+    machines.main()

@@ -209,7 +209,7 @@ CommandExecutor::Options Batch::executor_options() const {
 
 // By the line's own key, less what tells this machine from another.
 void Batch::share(Job& job, const RequestKey& key) {
-    if (!cluster_ || options_.rules.no_share) return;
+    if (!cluster_ || is_unshared(key.words)) return;
     if (shared_surroundings_.first != key.surroundings.get())
         shared_surroundings_ = {key.surroundings.get(), cluster_surroundings(key.surroundings->bytes)};
     job.shared_as = name_at_engine(*options_.circle, shared_surroundings_.second, key.words);

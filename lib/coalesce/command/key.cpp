@@ -421,6 +421,12 @@ void append_unshared(std::string& words) {
                  std::to_string(::getpid()) + " " + std::to_string(random) + " " + std::to_string(++count));
 }
 
+bool is_unshared(std::string_view words) {
+    while (const auto field = take_field(words))
+        if (field->tag == tag::kUnshared) return true;
+    return false;
+}
+
 std::string words_of_key(const std::vector<std::string>& argv, const std::optional<std::string>& stdin_bytes,
                          const KeyRules& rules) {
     std::string words = canonical_words(argv, stdin_bytes, rules);

@@ -100,6 +100,9 @@ struct IgnoredVariable {
 /// nobody, but is a flight like any other.
 void append_unshared(std::string& words);
 
+/// Whether the words were made like no other.
+[[nodiscard]] bool is_unshared(std::string_view words);
+
 /// The words of a request's key: canonical_words(), unshared if the rules say so.
 [[nodiscard]] std::string words_of_key(const std::vector<std::string>& argv,
                                        const std::optional<std::string>& stdin_bytes, const KeyRules& rules);

@@ -5,18 +5,17 @@ A host here is a meeting place and a name of its own; all else is the same on ea
 output when it takes connections, commands are held on FIFOs and counted by what they leave behind.
 """
 
-import contextlib
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import unittest
 
-COALESCE = os.environ["COALESCE"]
-NOT_TRIED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../not_tried")
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../kept"))
+import sandbox  # noqa: E402
+from sandbox import COALESCE, main  # noqa: E402,F401 for the tests
 
 
 class Engine:
@@ -99,54 +98,26 @@ class Host:
         self.name = name
         self.directory = os.path.join(box.directory, name)
         os.mkdir(self.directory, 0o700)
-        self.env = {
-            "PATH": os.environ["PATH"],
-            "HOME": os.path.join(box.directory, "home"),
-            "COALESCE_PLACE": os.path.join(self.directory, "place"),
-            "HOSTNAME": name,
-            "LC_ALL": "C",
-        }
-        for variable in ("ASAN_OPTIONS", "UBSAN_OPTIONS"):
-            if variable in os.environ:
-                self.env[variable] = os.environ[variable]
+        self.env = {**box.env, "COALESCE_PLACE": os.path.join(self.directory, "place"), "HOSTNAME": name}
 
-    def start(self, *words, stdin=subprocess.DEVNULL, env=None, stdout=subprocess.PIPE, **more):
-        process = subprocess.Popen([COALESCE, *words], stdin=stdin, stdout=stdout, stderr=subprocess.PIPE,
-                                   cwd=self.box.work, env={**self.env, **(env or {})}, **more)
-        self.box.started.append(process)
-        return process
+    def start(self, *words, env=None, **more):
+        return self.box.start(*words, env={**self.env, **(env or {})}, **more)
 
-    def call(self, *words, input=None, **more):
+    def call(self, *words, env=None, **more):
         """Exit status, stdout and stderr."""
-        process = self.start(*words, stdin=subprocess.PIPE if input is not None else subprocess.DEVNULL, **more)
-        out, err = process.communicate(input)
-        return process.returncode, out.decode("latin-1"), err.decode("latin-1")
+        return self.box.call(*words, env={**self.env, **(env or {})}, **more)
 
 
-class Sandbox:
+class Sandbox(sandbox.Sandbox):
     def __init__(self):
-        self.directory = tempfile.mkdtemp(prefix="coalesce-cluster-")
-        self.work = self.path("work")
-        for name in ("work", "home"):
-            os.mkdir(self.path(name), 0o700)
-        self.started = []
+        super().__init__()
         self.engines = []
         self.secret = self.file("secret", "s" * 32, 0o600)
 
     def close(self):
-        for process in self.started:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
-            for pipe in (process.stdin, process.stdout, process.stderr):
-                if pipe:
-                    pipe.close()
         for engine in self.engines:
             engine.stop()
-        shutil.rmtree(self.directory, ignore_errors=True)
-
-    def path(self, name):
-        return os.path.join(self.directory, name)
+        super().close()
 
     def engine(self, *options, name="redis"):
         self.engines.append(Engine(self.directory, *options, name=name))
@@ -158,34 +129,8 @@ class Sandbox:
     def host(self, name="one"):
         return Host(self, name)
 
-    def file(self, name, text="", mode=0o644):
-        path = os.path.join(self.directory, name)
-        with open(path, "w") as file:
-            file.write(text)
-        os.chmod(path, mode)
-        return path
-
-    def read(self, name):
-        with contextlib.suppress(FileNotFoundError):
-            with open(os.path.join(self.work, name)) as file:
-                return file.read()
-        return ""
-
-    def gate(self, name):
-        """A FIFO that holds whoever reads it; opened by writing."""
-        path = os.path.join(self.work, name)
-        os.mkfifo(path)
-        return path
-
 
 class Test(unittest.TestCase):
     def setUp(self):
         self.box = Sandbox()
         self.addCleanup(self.box.close)
-
-
-def main():
-    program = unittest.main(exit=False)
-    for _, why in program.result.skipped:
-        subprocess.run([NOT_TRIED, *why.split(": ", 1)], check=False)
-    sys.exit(not program.result.wasSuccessful())
