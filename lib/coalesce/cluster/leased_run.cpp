@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: MIT
+#include <coalesce/cluster/leased_run.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <utility>
+
+#include <coalesce/cluster/records.h>
+#include <coalesce/cluster/run_elsewhere.h>
+#include <coalesce/io/boot_time.h>
+
+namespace coalesce {
+namespace {
+
+using namespace std::chrono;
+using namespace std::chrono_literals;
+
+constexpr int heartbeats_a_lease = 5;
+constexpr milliseconds once_for = 1h;
+constexpr milliseconds told_within = 2s;  // where the engine is not needed (down=run)
+
+// Of the lease: the command gets TERM, and KILL.
+constexpr double term_at = 0.6;
+constexpr double kill_at = 0.85;
+
+milliseconds part_of(milliseconds whole, double part) {
+    return milliseconds(static_cast<std::int64_t>(static_cast<double>(whole.count()) * part));
+}
+
+// What says something about the command, and not about the machine that ran it, or its user.
+bool tells_of_the_command(const Outcome& outcome) {
+    return outcome.kind == Outcome::Kind::exited || outcome.kind == Outcome::Kind::signalled ||
+           outcome.kind == Outcome::Kind::timed_out;
+}
+
+}  // namespace
+
+LeasedRun::LeasedRun(const Holder& holder, const std::string& name, milliseconds sent, Events events)
+    : engine_(holder.cluster.engine()),
+      keys_(holder.keys),
+      client_(holder.client),
+      job_(holder.job),
+      flight_(holder.flight),
+      events_(std::move(events)),
+      name_(name),
+      seal_(holder.cluster.secret().seal_of(holder.key, name_)),
+      lease_(engine_.url().lease),
+      next_(engine_.loop()),
+      runs_out_(engine_.loop()),
+      deadline_(holder.cluster.guard().reserve_deadline()),
+      alone_(holder.alone) {
+    job_.guard_deadline = deadline_.number();
+    hold_until(sent);
+    const milliseconds heartbeat = std::min<milliseconds>(RunElsewhere::heartbeat_max, lease_ / heartbeats_a_lease);
+    next_.start(heartbeat, heartbeat, [this] { renew(); });
+}
+
+LeasedRun::~LeasedRun() { *alive_ = false; }
+
+bool LeasedRun::too_late(const EngineUrl& url, milliseconds sent) {
+    return since_boot() >= sent + part_of(url.lease, term_at);
+}
+
+milliseconds LeasedRun::kept_for(const EngineUrl& url, const Job& job) {
+    return job.once ? std::max<milliseconds>(url.keep, once_for) : url.keep;
+}
+
+// The lease is counted from the sending of what was answered.
+void LeasedRun::hold_until(milliseconds base) {
+    base_ = std::max(base_, base);
+    const milliseconds now = since_boot();
+    // With down=run the run outlives its lease, and says so.
+    if (engine_.url().down == EngineUrl::Down::fail) deadline_.set(base_ + part_of(lease_, kill_at));
+    runs_out_.start(std::max(base_ + part_of(lease_, term_at) - now, 0ms), [this] { events_.on_runs_out(); });
+}
+
+void LeasedRun::renew() {
+    if (!held_) return;
+    shut_ = shut_ || (flight_.spool && !flight_.spool->replayable()) || (publisher_ && publisher_->past_cap());
+    const std::array<std::string, 5> arguments{name_, client_, std::to_string(lease_.count()),
+                                               alone_ ? "0" : std::to_string(RunElsewhere::presence.count()),
+                                               shut_ ? "1" : "0"};
+    engine_.call(Script::renew, std::array{keys_.state, keys_.waiters, keys_.stream(name_)}, arguments,
+                 [this, alive = alive_, sent = since_boot(), was_alone = alone_](const Result<RespValue>& answer) {
+                     if (*alive && held_) on_renewed(sent, was_alone, answer);
+                 });
+}
+
+void LeasedRun::on_renewed(milliseconds sent, bool was_alone, const Result<RespValue>& answer) {
+    if (!answer) return;  // the next one may be
+    const std::string& word = answer.value().at(0).text;
+    if (word == "FENCED") {
+        let_go();
+        return done_ ? told() : events_.on_fenced();
+    }
+    if (!done_) hold_until(sent);
+    const auto waiting =
+        static_cast<std::size_t>(std::max<std::int64_t>(answer.value().at(1).integer().value_or(0), 0));
+    flight_.elsewhere = waiting - std::min<std::size_t>(waiting, was_alone ? 0 : 1);
+    if (done_) return;
+    publish_if_wanted();
+    if (word == "cancel") {
+        if (std::exchange(cancelled_, true)) return;
+        for_all_ = answer.value().at(2).integer().value_or(0) != 0;
+        return events_.on_cancelled(for_all_);
+    }
+    if (was_alone && alone_ && std::exchange(asks_who_waits_, false)) events_.on_somebody_else();
+}
+
+// With retries it is the last attempt's output that counts.
+void LeasedRun::publish_if_wanted() {
+    if (flight_.elsewhere == 0 || !flight_.spool || job_.retries > 0 || publisher_) return;
+    publisher_.emplace(engine_.loop(), engine_, keys_, name_, seal_);
+    publisher_->begin(flight_.spool);
+}
+
+void LeasedRun::ask_who_waits() {
+    alone_ = asks_who_waits_ = true;
+    renew();
+}
+
+void LeasedRun::joined() {
+    alone_ = asks_who_waits_ = false;
+    renew();
+}
+
+void LeasedRun::joined_elsewhere() {
+    flight_.elsewhere = std::max<std::size_t>(flight_.elsewhere, 1);
+    if (!done_) publish_if_wanted();
+}
+
+bool LeasedRun::ours() const {
+    return engine_.url().down == EngineUrl::Down::run || since_boot() < base_ + part_of(lease_, kill_at);
+}
+
+milliseconds LeasedRun::unanswered_for() const { return since_boot() - base_; }
+
+milliseconds LeasedRun::until_killed() const { return std::max(base_ + part_of(lease_, kill_at) - since_boot(), 0ms); }
+
+void LeasedRun::let_go() {
+    held_ = false;
+    next_.stop();
+}
+
+void LeasedRun::process_over() {
+    runs_out_.stop();
+    deadline_.clear();
+}
+
+void LeasedRun::conclude(const RunResult& result, UniqueFunction<void()> done) {
+    process_over();
+    done_ = std::move(done);
+    EndRecord record{.outcome = result.outcome,
+                     .attempts = result.attempts,
+                     .duration = duration_cast<milliseconds>(result.duration),
+                     .for_all = for_all_ || (result.outcome.kind == Outcome::Kind::cancelled && !alone_)};
+    if (result.spool) record.sizes = {result.spool->size(Stream::out), result.spool->size(Stream::err)};
+    const std::uint64_t size = record.sizes[0] + record.sizes[1];
+    const bool short_enough = size <= engine_.url().keep_bytes && (size == 0 || result.spool->whole());
+    // What is to run once is over, though it be too long to be kept: who asks later is told so.
+    const bool kept = tells_of_the_command(result.outcome) && (short_enough || job_.once);
+    if (!publisher_) publisher_.emplace(engine_.loop(), engine_, keys_, name_, seal_);
+    if (size > 0 && ((kept && short_enough) || flight_.elsewhere > 0) && result.spool->whole())
+        publisher_->begin(result.spool);
+    // Then nobody will have heard of it.
+    runs_out_.start(engine_.url().down == EngineUrl::Down::run ? told_within : lease_, [this] { told(); });
+    publisher_->finish(record, kept, kept_for(engine_.url(), job_), [this](const std::string&) { told(); });
+}
+
+void LeasedRun::told() {
+    let_go();
+    runs_out_.stop();
+    auto done = std::move(done_);
+    if (done) done();  // may destroy this
+}
+
+}  // namespace coalesce

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: MIT
+// LeasedRun: a run of ours, under the lease that the engine gave us for its key.
+//
+// The lease is renewed long before it passes, and counted from the sending of what was answered
+// last. Should the answers stop, the run is ended while the lease still holds: by the membership,
+// which is told at 0.6 of it, with KILL at 0.85, and by the guard, whatever becomes of us (SPEC M28, M29). A renewal's
+// answer tells also who waits elsewhere: for them the output is published, and the end when there is one.
+#pragma once
+
+#include <coalesce/flight/unique_function.h>
+
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include <coalesce/cluster/cluster.h>
+#include <coalesce/cluster/engine.h>
+#include <coalesce/cluster/publisher.h>
+#include <coalesce/cluster/scripts.h>
+#include <coalesce/cluster/secret.h>
+#include <coalesce/engine/job.h>
+#include <coalesce/engine/run.h>
+#include <coalesce/io/guard.h>
+#include <coalesce/io/watch.h>
+
+namespace coalesce {
+
+class LeasedRun {
+  public:
+    using Milliseconds = std::chrono::milliseconds;
+
+    /// Each may destroy it.
+    struct Events {
+        UniqueFunction<void()> on_fenced;                 ///< another machine has the key, and the run is not over
+        UniqueFunction<void(bool for_all)> on_cancelled;  ///< at the engine, once
+        UniqueFunction<void()> on_somebody_else;          ///< answers ask_who_waits()
+        UniqueFunction<void()> on_runs_out;               ///< nothing was answered for 0.6 of the lease
+    };
+    /// Who holds it, for what.
+    struct Holder {
+        Cluster& cluster;
+        const EngineKeys& keys;
+        const std::string& key;
+        const std::string& client;
+        Job& job;     ///< is told of the guard's deadline
+        Run& flight;  ///< is told how many wait elsewhere
+        bool alone;   ///< nobody here waits
+    };
+    /// The engine granted it to the run with that name, when it was asked at `sent`. What the holder names must
+    /// outlive it.
+    LeasedRun(const Holder& holder, const std::string& name, Milliseconds sent, Events events);
+    ~LeasedRun();
+    LeasedRun(const LeasedRun&) = delete;
+    LeasedRun& operator=(const LeasedRun&) = delete;
+
+    /// What begins so long after it was asked for might not be over in time.
+    [[nodiscard]] static bool too_late(const EngineUrl& url, Milliseconds sent);
+    /// For how long the engine keeps the end of such a job.
+    [[nodiscard]] static Milliseconds kept_for(const EngineUrl& url, const Job& job);
+
+    void renew();
+    /// Nobody here waits; who does elsewhere? The answer is on_somebody_else, or on_cancelled.
+    void ask_who_waits();
+    [[nodiscard]] bool asks_who_waits() const noexcept { return asks_who_waits_; }
+    /// Somebody here waits again.
+    void joined();
+    /// Word has come that somebody elsewhere does.
+    void joined_elsewhere();
+
+    /// No other machine can have begun it: until then the guard has not ended it.
+    [[nodiscard]] bool ours() const;
+    [[nodiscard]] Milliseconds unanswered_for() const;
+    [[nodiscard]] Milliseconds until_killed() const;
+
+    /// It is not renewed any more, and no answer counts; the guard's deadline stays.
+    void let_go();
+    /// Its process has ended.
+    void process_over();
+    /// Tells those elsewhere of the end; `done` when they have been, or when nobody will have heard of it.
+    void conclude(const RunResult& result, UniqueFunction<void()> done);
+
+  private:
+    void hold_until(Milliseconds base);
+    void on_renewed(Milliseconds sent, bool was_alone, const Result<RespValue>& answer);
+    void publish_if_wanted();
+    void told();
+
+    Engine& engine_;
+    const EngineKeys& keys_;
+    const std::string& client_;
+    Job& job_;
+    Run& flight_;
+    Events events_;
+    const std::string name_;
+    const Seal seal_;
+    const Milliseconds lease_;
+    Timer next_;
+    Timer runs_out_;
+    Guard::Deadline deadline_;
+    Milliseconds base_{0};  // the lease is counted from here, in time since boot
+    bool held_ = true;      // and renewed
+    bool alone_;            // nobody here waits
+    bool asks_who_waits_ = false;
+    bool shut_ = false;  // nobody else can have all of its output
+    bool cancelled_ = false;
+    bool for_all_ = false;  // somebody has ended it for everyone
+    std::optional<Publisher> publisher_;
+    UniqueFunction<void()> done_;
+    std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+};
+
+}  // namespace coalesce

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: MIT
+#include <coalesce/cluster/run_elsewhere.h>
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+namespace coalesce {
+namespace {
+
+using namespace std::chrono;
+using namespace std::chrono_literals;
+
+constexpr milliseconds after_the_lease = 20ms;  // for who waits until it has passed
+
+std::optional<RunInfo> info_in(const Seal& seal, const RespValue& answer) {
+    const auto text = seal.open(Seal::Kind::info, 0, answer.at(4).text);
+    return text ? RunInfo::of(*text) : std::nullopt;
+}
+
+}  // namespace
+
+RunElsewhere::RunElsewhere(const Asker& asker, const RespValue& answer, Events events)
+    : engine_(asker.cluster.engine()),
+      keys_(asker.keys),
+      client_(asker.client),
+      flight_(asker.flight),
+      events_(std::move(events)),
+      name_(answer.at(1).text),
+      seal_(asker.cluster.secret().seal_of(asker.key, name_)),
+      info_(info_in(seal_, answer)),
+      live_(answer.at(0).text == "JOIN"),
+      lease_passes_in_(milliseconds(answer.at(3).integer().value_or(0)) + after_the_lease),
+      next_beat_(engine_.loop()) {}
+
+RunElsewhere::~RunElsewhere() { *alive_ = false; }
+
+void RunElsewhere::bury(UniqueFunction<void()> done) {
+    engine_.call(Script::bury, std::array{keys_.state}, std::array{name_},
+                 [alive = alive_, done = std::move(done)](const Result<RespValue>&) mutable {
+                     if (*alive && done) done();
+                 });
+}
+
+std::unique_ptr<RunSource> RunElsewhere::follow() {
+    flight_.host = info_->host;
+    auto follower = std::make_unique<Follower>(
+        engine_, keys_, name_, seal_,
+        Follower::Findings{.on_end = [this](EndRecord record) { events_.on_end(std::move(record)); },
+                           .on_broken = [this](const std::string& why) { events_.on_broken(why); },
+                           .on_gone = [link = follower_] { *link = nullptr; }});
+    *follower_ = follower.get();
+    beat_in(live_ ? lease_passes_in_ : heartbeat_max);
+    return follower;
+}
+
+void RunElsewhere::beat_in(milliseconds delay) {
+    next_beat_.start(std::min(delay, heartbeat_max), [this] { beat(); });
+}
+
+void RunElsewhere::beat() {
+    if (*follower_ == nullptr) return;
+    beat_in(heartbeat_max);  // should there be no answer
+    engine_.call(Script::beat, std::array{keys_.state, keys_.waiters, keys_.stream(name_)},
+                 std::array{name_, client_, std::to_string(presence.count())},
+                 [this, alive = alive_](const Result<RespValue>& answer) {
+                     if (*alive) on_beaten(answer);
+                 });
+}
+
+void RunElsewhere::on_beaten(const Result<RespValue>& answer) {
+    if (!answer || *follower_ == nullptr) return;
+    const std::string& word = answer.value().at(0).text;
+    if (word == "LOST") return events_.on_lost("was lost");
+    const auto left = milliseconds(answer.value().at(1).integer().value_or(0));
+    flight_.elsewhere =
+        static_cast<std::size_t>(std::max<std::int64_t>(answer.value().at(2).integer().value_or(1) - 1, 0));
+    if (word != "DONE" && info_->dead_here()) {
+        bury({});
+        return events_.on_lost("was lost");
+    }
+    beat_in(word == "DONE" ? heartbeat_max : left + after_the_lease);
+    look();
+}
+
+void RunElsewhere::look() {
+    if (*follower_ != nullptr) (*follower_)->look();
+}
+
+std::uint64_t RunElsewhere::received() const noexcept { return *follower_ != nullptr ? (*follower_)->received() : 0; }
+
+void RunElsewhere::end(Outcome outcome) {
+    if (*follower_ != nullptr) (*follower_)->end(std::move(outcome));
+}
+
+void RunElsewhere::leave() {
+    engine_.call(Script::leave, std::array{keys_.state, keys_.waiters}, std::array{name_, client_}, [](const auto&) {});
+}
+
+}  // namespace coalesce
