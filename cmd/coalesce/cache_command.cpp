@@ -180,8 +180,10 @@ int cache_command(int argc, char** argv) {
     auto found = own_store_place(typed.command.cache_directory, typed.command.ruled.rules);
     if (!found) return fail("cannot " + found.error().message());
     const StorePlace& place = *found;
-    auto opened =
-        KeptStore::open(place, operation == "limits" && typed.max_size + typed.max_entry + typed.max_results > 0);
+    // What is forgotten before there is a store is noted, too: a run under way might be the first that is kept (T21).
+    const bool notes = operation == "clear" || (operation == "forget" && command) ||
+                       (operation == "limits" && typed.max_size + typed.max_entry + typed.max_results > 0);
+    auto opened = KeptStore::open(place, notes);
     if (!opened) return fail("cannot " + opened.error().message());
     if (!opened.value()) {
         if (takes_words) return not_there("nothing is kept in " + place.path());

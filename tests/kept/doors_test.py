@@ -8,136 +8,12 @@ told as exit status, standard output, standard error and, as JSON has it, the re
 
 import json
 import os
-import socket
 import subprocess
 
+from doors import Batch, Server
 from sandbox import Test, main
 
 COUNTED = "echo run >>runs; echo out; echo err >&2"
-UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
-
-
-def seconds(time):
-    """1h as a number."""
-    digits = time.rstrip("hms")
-    return float(digits) * UNITS[time[len(digits) :] or "s"]
-
-
-class Batch:
-    """coalesce < line"""
-
-    def __init__(self, box):
-        self.box = box
-        self.options = ()
-
-    def ask(self, line, env=None, **wish):
-        """Options as keywords: ttl="1h"."""
-        return self.answer(self.begin(line, env=env, **wish))
-
-    def begin(self, line, env=None, **wish):
-        words = ["--format", "json"]
-        for name, value in wish.items():
-            if value is True:
-                words += ["--json"]
-            else:
-                words += ["--" + name.replace("_", "-"), value]
-        if any(value is True for value in wish.values()):
-            line = json.dumps({"line": line, **{name: True for name, value in wish.items() if value is True},
-                               **{name: seconds(value) for name, value in wish.items() if value is not True}})
-            words = ["--format", "json", "--json"]
-        process = self.box.start(*words, stdin=subprocess.PIPE, env=env)
-        process.stdin.write(line.encode() + b"\n")
-        process.stdin.close()
-        process.stdin = None
-        return process
-
-    def answer(self, process):
-        out, err = process.communicate()
-        lines = out.decode().splitlines()
-        assert len(lines) == 1, (out, err)
-        return {**json.loads(lines[0]), "said": err.decode()}
-
-    def close(self):
-        pass
-
-
-class Server:
-    """A server's socket, asked in JSON"""
-
-    def __init__(self, box, *options, env=None):
-        self.box = box
-        self.path = box.path("runtime/s")
-        self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.notify.bind(box.path("notify"))
-        self.log = open(box.path("log"), "wb")
-        self.process = subprocess.Popen(
-            [os.environ["COALESCE"], "serve", "--socket", self.path, *options], stdin=subprocess.DEVNULL,
-            stdout=self.log, stderr=self.log, cwd=box.work,
-            env={**box.env, **(env or {}), "NOTIFY_SOCKET": box.path("notify")})
-        while "READY=1" not in self.notify.recv(1000).decode():
-            pass
-
-    def connect(self):
-        return Connection(self.path)
-
-    def ask(self, line, env=None, **wish):
-        return self.answer(self.begin(line, env=env, **wish))
-
-    def request(self, line, env=None, **wish):
-        request = {"line": line, "cwd": self.box.work}
-        if env:
-            request["env"] = env
-        for name, value in wish.items():
-            request[name] = value if isinstance(value, (bool, float, int)) or name == "output" else seconds(value)
-        return request
-
-    def begin(self, line, env=None, **wish):
-        connection = self.connect()
-        connection.send(self.request(line, env, **wish))
-        return connection
-
-    def answer(self, connection):
-        with connection:
-            answer = connection.message()
-        assert "error" not in answer or "exit" in answer, answer
-        return {**answer, "said": ""}
-
-    def logged(self):
-        with open(self.box.path("log"), errors="replace") as log:
-            return log.read()
-
-    def close(self):
-        self.process.terminate()
-        self.process.wait()
-        self.log.close()
-        self.notify.close()
-        log = self.logged()
-        assert self.process.returncode == 0, log
-        assert "Sanitizer" not in log and "runtime error" not in log, log
-
-
-class Connection:
-    def __init__(self, path):
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.socket.connect(path)
-        self.file = self.socket.makefile("rb")
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.file.close()
-        self.socket.close()
-
-    def send(self, message):
-        self.socket.sendall(json.dumps(message).encode() + b"\n")
-
-    def message(self):
-        line = self.file.readline()
-        return json.loads(line) if line else None
-
-    def bytes(self, count):
-        return self.file.read(count)
 
 
 class Table:
@@ -342,7 +218,6 @@ class Table:
     def test_T21_forgotten_during_the_run_is_not_kept(self):
         gate = self.box.gate()
         line = f"echo run >>runs; echo out; read x <{gate}"
-        self.ask("true", ttl="1h")  # there is a store
         held = self.door.begin(line, ttl="1h")
         while not self.box.runs():
             pass
@@ -631,7 +506,6 @@ class ServerTable(Table, Test):
     def test_T14_a_hit_takes_no_slot(self):
         self.ask("echo out", ttl="1h")
         self.door.close()
-        os.unlink(self.box.path("notify"))
         self.door = Server(self.box, "-j1")
         gate = self.box.gate()
         held = self.door.begin(f"read x <{gate}; echo held")
