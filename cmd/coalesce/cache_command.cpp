@@ -17,14 +17,13 @@
 #include "commands.h"
 #include "complain.h"
 #include "options.h"
+#include "table.h"
 #include "wrapped_command.h"
 
 namespace coalesce {
 namespace {
 
 using namespace std::chrono;
-
-constexpr int id_columns = 12;
 
 nanoseconds age_at(const EntryFacts& facts, const Moment& moment) {
     return age_of(facts.ended, moment).value_or(nanoseconds(0));

@@ -57,7 +57,7 @@ OptionText text_of(const CLI::Option& option) {
 }
 
 // What a switch has as its value when it is given without one.
-constexpr std::string_view on = "true";
+constexpr std::string_view given_alone = "true";
 constexpr std::string_view off = "no";  // of "--no-progress{no}"
 
 }  // namespace
@@ -128,7 +128,7 @@ CommandLine::Read CommandLine::read(int argc, char** argv) {
     if (value_missing) return refuse("option " + unmarked(typed_.back()) + " needs an argument");
     if (help_wanted) {
         const CLI::Option& help = *app_->get_help_ptr();
-        return help.results().back() == on ? Read::help_wanted : refuse_value_of_switch(help);
+        return help.results().back() == given_alone ? Read::help_wanted : refuse_value_of_switch(help);
     }
     if (operands_ == nullptr && !rest.empty()) return refuse("unexpected argument '" + rest.front() + "'");
     for (const Defined& defined : defined_)
@@ -144,8 +144,8 @@ CommandLine::Read CommandLine::take_given(const Defined& defined) const {
     if (given.empty()) return Read::done;
     if (defined.take_switch) {
         for (const std::string& value : given)
-            if (value != on && value != off) return refuse_value_of_switch(option);
-        defined.take_switch(given.back() == on);
+            if (value != given_alone && value != off) return refuse_value_of_switch(option);
+        defined.take_switch(given.back() == given_alone);
         return Read::done;
     }
     const bool all = option.get_multi_option_policy() == CLI::MultiOptionPolicy::TakeAll;

@@ -36,8 +36,6 @@
 namespace coalesce {
 namespace {
 
-constexpr int id_columns = 12;
-
 std::string value_of(const std::vector<KeyPart>& parts, std::string_view name) {
     for (const KeyPart& part : parts)
         if (part.name == name) return part.value;

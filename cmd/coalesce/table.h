@@ -13,6 +13,9 @@
 
 namespace coalesce {
 
+/// What is shown of a flight's or a kept result's name.
+constexpr int id_columns = 12;
+
 class Table {
   public:
     enum class Side { left, right };

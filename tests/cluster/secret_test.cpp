@@ -16,7 +16,7 @@ using namespace coalesce;
 
 namespace {
 
-std::string refusal(const std::string& path) {
+std::string refusal_of_file(const std::string& path) {
     const auto secret = Secret::read(path);
     return secret ? "none" : secret.error().message();
 }
@@ -27,21 +27,23 @@ const std::string thirty_two(32, 's');
 
 TEST_CASE("M4: a secret is a file of 32 bytes or more that others may not use", "[cluster]") {
     const Scratch scratch;
-    CHECK(refusal(scratch.file("good", thirty_two, 0600)) == "none");
-    CHECK(refusal(scratch.file("group", thirty_two, 0640)) == "none");
-    CHECK_THAT(refusal(scratch.file("short", thirty_two.substr(1), 0600)), Contains("31 bytes") && Contains("short"));
+    CHECK(refusal_of_file(scratch.file("good", thirty_two, 0600)) == "none");
+    CHECK(refusal_of_file(scratch.file("group", thirty_two, 0640)) == "none");
+    CHECK_THAT(refusal_of_file(scratch.file("short", thirty_two.substr(1), 0600)),
+               Contains("31 bytes") && Contains("short"));
     for (const mode_t open : {0604u, 0602u, 0601u})
-        CHECK_THAT(refusal(scratch.file("open", thirty_two, open)), Contains("chmod o= " + scratch.path("open")));
-    CHECK_THAT(refusal(scratch.file("long", std::string(1 << 20, 's'), 0600)), Contains("64 KiB"));
-    CHECK_THAT(refusal(scratch.path("none")), Contains(scratch.path("none")));
-    CHECK_THAT(refusal(scratch.path()), Contains("no file"));
+        CHECK_THAT(refusal_of_file(scratch.file("open", thirty_two, open)),
+                   Contains("chmod o= " + scratch.path("open")));
+    CHECK_THAT(refusal_of_file(scratch.file("long", std::string(1 << 20, 's'), 0600)), Contains("64 KiB"));
+    CHECK_THAT(refusal_of_file(scratch.path("none")), Contains(scratch.path("none")));
+    CHECK_THAT(refusal_of_file(scratch.path()), Contains("no file"));
     REQUIRE(::mkfifo(scratch.path("fifo").c_str(), 0600) == 0);
-    CHECK_THAT(refusal(scratch.path("fifo")), Contains("no file"));
+    CHECK_THAT(refusal_of_file(scratch.path("fifo")), Contains("no file"));
     REQUIRE(::symlink("good", scratch.path("link").c_str()) == 0);  // as Kubernetes mounts it
-    CHECK(refusal(scratch.path("link")) == "none");
+    CHECK(refusal_of_file(scratch.path("link")) == "none");
     if (::geteuid() != 0) return not_tried("M4: a secret of another user", "root is needed");
     REQUIRE(::chown(scratch.file("foreign", thirty_two, 0600).c_str(), 12345, 12345) == 0);
-    CHECK_THAT(refusal(scratch.path("foreign")), Contains("neither you nor root"));
+    CHECK_THAT(refusal_of_file(scratch.path("foreign")), Contains("neither you nor root"));
 }
 
 TEST_CASE("M4: without a name it is looked for in two places", "[cluster]") {
@@ -49,13 +51,13 @@ TEST_CASE("M4: without a name it is looked for in two places", "[cluster]") {
     const std::string before = ::getenv("XDG_CONFIG_HOME") != nullptr ? ::getenv("XDG_CONFIG_HOME") : "";
     ::setenv("XDG_CONFIG_HOME", scratch.path().c_str(), 1);
     if (::access("/etc/coalesce/cluster.secret", F_OK) != 0)
-        CHECK_THAT(refusal(""), Contains(scratch.path("coalesce/cluster.secret")) &&
-                                    Contains("/etc/coalesce/cluster.secret") && Contains("secret=FILE"));
+        CHECK_THAT(refusal_of_file(""), Contains(scratch.path("coalesce/cluster.secret")) &&
+                                            Contains("/etc/coalesce/cluster.secret") && Contains("secret=FILE"));
     REQUIRE(::mkdir(scratch.path("coalesce").c_str(), 0700) == 0);
     scratch.file("coalesce/cluster.secret", thirty_two, 0604);
-    CHECK_THAT(refusal(""), Contains("chmod o="));  // not passed over
+    CHECK_THAT(refusal_of_file(""), Contains("chmod o="));  // not passed over
     REQUIRE(::chmod(scratch.path("coalesce/cluster.secret").c_str(), 0600) == 0);
-    CHECK(refusal("") == "none");
+    CHECK(refusal_of_file("") == "none");
     before.empty() ? ::unsetenv("XDG_CONFIG_HOME") : ::setenv("XDG_CONFIG_HOME", before.c_str(), 1);
 }
 

@@ -21,8 +21,8 @@ using namespace std::chrono_literals;
 namespace {
 
 // Writes down what it is told, among other events.
-struct Memory final : RunTimes {
-    explicit Memory(std::vector<std::string>& events) : told(events) {}
+struct TimesMemory final : RunTimes {
+    explicit TimesMemory(std::vector<std::string>& events) : told(events) {}
     std::optional<Usually> usually(const Key& key) noexcept override {
         return key.words == "known" ? std::optional(Usually{.time = 65s, .runs = 2}) : std::nullopt;
     }
@@ -32,8 +32,8 @@ struct Memory final : RunTimes {
     std::vector<std::string>& told;
 };
 
-struct Room {
-    Room() { executor.remember_in(memory); }
+struct TimedRoom {
+    TimedRoom() { executor.remember_in(memory); }
 
     RunTicket ask(const std::string& words, std::vector<std::string> argv,
                   std::optional<std::chrono::milliseconds> timeout = {}) {
@@ -45,7 +45,7 @@ struct Room {
     }
 
     std::vector<std::string> events;
-    Memory memory{events};
+    TimesMemory memory{events};
     Loop loop;
     CommandExecutor executor{loop, {.jobs = 4}};
     std::shared_ptr<const Surroundings> surroundings =
@@ -56,7 +56,7 @@ struct Room {
 }  // namespace
 
 TEST_CASE("H1: a run that came to its own end is told to who remembers", "[engine]") {
-    Room room;
+    TimedRoom room;
     const RunTicket success = room.ask("success", {"true"});
     const RunTicket failure = room.ask("failure", {"false"});
     const RunTicket crash = room.ask("crash", {"sh", "-c", "kill -ABRT $$"});
@@ -67,7 +67,7 @@ TEST_CASE("H1: a run that came to its own end is told to who remembers", "[engin
 }
 
 TEST_CASE("H1: one that was cut short is not", "[engine]") {
-    Room room;
+    TimedRoom room;
     const RunTicket timed_out = room.ask("timed out", {"sleep", "100"}, 1ms);
     const RunTicket cancelled = room.ask("cancelled", {"sleep", "100"});
     const RunTicket interrupted = room.ask("interrupted", {"sleep", "100"});
@@ -80,7 +80,7 @@ TEST_CASE("H1: one that was cut short is not", "[engine]") {
 }
 
 TEST_CASE("H3: who waits may ask how long earlier runs took", "[engine]") {
-    Room room;
+    TimedRoom room;
     const RunTicket known = room.ask("known", {"true"});
     const RunTicket unknown = room.ask("unknown", {"true"});
     CHECK(room.executor.usually(known.ref())->time == 65s);

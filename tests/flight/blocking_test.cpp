@@ -26,9 +26,10 @@
 #include <type_traits>
 #include <vector>
 
-#include "../catch.h"
+#include "recorder.h"
 
 using namespace coalesce;
+using coalesce::test::Peculiar;
 
 namespace {
 
@@ -49,10 +50,6 @@ std::string outcome_of(const std::function<void()>& call) {
         return error.what();
     }
 }
-
-struct Peculiar : std::exception {
-    int number = 42;
-};
 
 }  // namespace
 

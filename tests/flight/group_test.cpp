@@ -224,19 +224,12 @@ SCENARIO("L1, 5: what start throws reaches every ticket and does not escape join
     }
 }
 
-namespace {
-struct Peculiar : std::exception {
-    explicit Peculiar(int number_) : number(number_) {}
-    int number;
-};
-}  // namespace
-
 SCENARIO("L1, 6: an exception arrives with its own type and nothing wrapped around it", "[flight]") {
     ManualExecutor executor;
     Group<int, int> group(executor);
     int seen = 0;
     for (int i = 0; i < 2; ++i) {
-        auto ticket = group.join(1, [](Completer<int>) { throw Peculiar(42); });
+        auto ticket = group.join(1, [](Completer<int>) { throw Peculiar(); });
         ticket.then([&](const Landing<int>& landing) {
             try {
                 (void)landing.get();

@@ -16,14 +16,6 @@
 using namespace coalesce;
 using namespace coalesce::test;
 
-namespace {
-
-struct Peculiar : std::exception {
-    int number = 42;
-};
-
-}  // namespace
-
 SCENARIO("L1, original identical_concurrent_memoized_future: equal calls of a function that returns a future are one",
          "[memoize]") {
     GIVEN("a memoized function whose future is ready, not ready, shared or deferred") {

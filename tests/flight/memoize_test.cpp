@@ -51,10 +51,6 @@ class Gate {
     std::vector<std::coroutine_handle<>> waiting_;
 };
 
-struct Peculiar : std::exception {
-    int number = 42;
-};
-
 }  // namespace
 
 SCENARIO("L1, original identical_concurrent_memoized_coroutine: equal calls of a coroutine are one call, one result",

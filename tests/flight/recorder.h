@@ -40,6 +40,11 @@ std::string told(const Landing<T>& landing) {
     }
 }
 
+/// An exception of a type that nobody else throws.
+struct Peculiar : std::exception {
+    int number = 42;
+};
+
 /// A run that does nothing but keep its completers, oldest first.
 template <class T = int, class State = NoState>
 struct Runs {

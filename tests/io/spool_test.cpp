@@ -4,7 +4,6 @@
 #include <coalesce/io/spool.h>
 
 #include <sys/resource.h>
-#include <sys/stat.h>
 
 #include <array>
 #include <csignal>
@@ -14,6 +13,7 @@
 
 #include "../catch.h"
 #include "../scratch.h"
+#include "blocks.h"
 
 using namespace coalesce;
 
@@ -55,12 +55,6 @@ Seen read_all(Spool& spool) {
     while (read_some(reader, seen)) {
     }
     return seen;
-}
-
-std::uint64_t blocks_of(int file) {
-    struct stat info {};
-    REQUIRE(::fstat(file, &info) == 0);
-    return static_cast<std::uint64_t>(info.st_blocks) * 512;
 }
 
 }  // namespace
@@ -208,7 +202,7 @@ TEST_CASE("F9: past the replay limit what all have read is released, and the slo
     CHECK((fast_seen == model));
     CHECK((slow_seen == model));
     REQUIRE(spool.file() >= 0);
-    CHECK(blocks_of(spool.file()) < 2'500'000);  // of nine million
+    CHECK(test::blocks_of(spool.file()) < 2'500'000);  // of nine million
 }
 
 TEST_CASE("F9: whatever the limit, a reader that reads on makes room", "[spool]") {

@@ -16,6 +16,7 @@
 #include "../catch.h"
 #include "../not_tried.h"
 #include "../scratch.h"
+#include "blocks.h"
 
 using namespace coalesce;
 
@@ -45,12 +46,6 @@ std::string walked(const Store& store, std::uint64_t from) {
         from += extent.length;
     }
     return bytes;
-}
-
-std::uint64_t blocks_of(int file) {
-    struct stat info {};
-    REQUIRE(::fstat(file, &info) == 0);
-    return static_cast<std::uint64_t>(info.st_blocks) * 512;
 }
 
 // For a block: no file of ours may grow past so much.
@@ -181,9 +176,9 @@ TEST_CASE("F9: released space goes back to the system, and what is behind it sta
         const StoreLimits limits{.heap_bytes = 0, .directory = directory};
         Store store(limits);
         for (int i = 0; i < 100; ++i) REQUIRE(store.append(std::string(10'000, static_cast<char>('a' + i % 26))));
-        const std::uint64_t before = blocks_of(store.file());
+        const std::uint64_t before = test::blocks_of(store.file());
         store.release_before(900'001);
-        if (directory.empty()) CHECK(blocks_of(store.file()) < before / 5);  // a file system may not know holes
+        if (directory.empty()) CHECK(test::blocks_of(store.file()) < before / 5);  // a file system may not know holes
         CHECK((read_back(store, 900'001, 1'000'000).substr(0, 9'999) == std::string(9'999, 'a' + 90 % 26)));
         store.release_before(5);  // no way back
         CHECK(store.size() == 1'000'000);

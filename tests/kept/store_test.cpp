@@ -20,10 +20,10 @@ namespace fs = std::filesystem;
 
 namespace {
 
-const SpoolLimits spool_limits{};
+const SpoolLimits no_limits{};
 
 std::shared_ptr<Spool> spool_of(std::string_view text) {
-    auto spool = std::make_shared<Spool>(spool_limits);
+    auto spool = std::make_shared<Spool>(no_limits);
     if (!text.empty()) REQUIRE(spool->append(Stream::out, text));
     spool->close();
     return spool;
@@ -248,7 +248,7 @@ TEST_CASE("T18: who has opened an entry gets all of it though it is replaced or 
     auto hit = kept.store.find(Kept::key(), hour, {}, kept.t0);
     REQUIRE(hit);
     REQUIRE(kept.store.clear(kept.t0));
-    auto spool = hit->entry.replay(spool_limits);
+    auto spool = hit->entry.replay(no_limits);
     REQUIRE(spool);
     CHECK((*spool)->size() == 300'000);
 }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <coalesce/batch/batch.h>
 
-#include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -27,6 +26,7 @@
 #include <coalesce/io/loop.h>
 #include <coalesce/io/reaper.h>
 #include <coalesce/kept/remembered_times.h>
+#include <coalesce/protocol/format.h>
 
 namespace coalesce {
 namespace {
@@ -506,10 +506,10 @@ ProgressFacts Batch::progress() const {
 std::string Batch::closing_words() const {
     const BatchSummary sums = results_.summary();
     const auto passed_over = intake_.passed_over();
-    const std::string kept = sums.kept > 0 ? fmt::format("{} kept, ", sums.kept) : "";
-    return fmt::format("{} requests, {} runs, {} shared, {}{} failed, {}{} in all, {} saved", sums.requests, sums.runs,
-                       sums.shared, kept, sums.failed, passed_over ? fmt::format("{} skipped, ", *passed_over) : "",
-                       format_duration(sums.wall), format_duration(sums.saved));
+    const std::string kept = sums.kept > 0 ? formatted("{} kept, ", sums.kept) : "";
+    return formatted("{} requests, {} runs, {} shared, {}{} failed, {}{} in all, {} saved", sums.requests, sums.runs,
+                  sums.shared, kept, sums.failed, passed_over ? formatted("{} skipped, ", *passed_over) : "",
+                  format_duration(sums.wall), format_duration(sums.saved));
 }
 
 BatchEnd Batch::end() const {

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: MIT
 #include <coalesce/batch/dry_run.h>
 
-#include <fmt/format.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <utility>
 
 #include <coalesce/command/text.h>
+#include <coalesce/protocol/format.h>
 
 namespace coalesce {
 namespace {
@@ -54,7 +54,7 @@ void DryRun::write() {
 
 std::string DryRun::row(const Command& command) const {
     const std::string more = difference(*command.key);
-    return fmt::format("{:7} {}{}{}\n", command.count, command.title, more.empty() ? "" : "  # ", more);
+    return formatted("{:7} {}{}{}\n", command.count, command.title, more.empty() ? "" : "  # ", more);
 }
 
 std::string DryRun::difference(const Key& key) const {
@@ -75,7 +75,7 @@ std::string DryRun::difference(const Key& key) const {
         const bool variable = name.starts_with(variable_prefix);  // whose value names it
         text += (variable ? std::string(variable_prefix) : name + " ") +
                 visible(std::string_view(part->value).substr(0, shown_of_a_value)) +
-                (long_value ? fmt::format("… ({} bytes)", part->value.size()) : "");
+                (long_value ? formatted("… ({} bytes)", part->value.size()) : "");
     }
     return text;
 }

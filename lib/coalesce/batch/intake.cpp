@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <coalesce/batch/intake.h>
 
-#include <fmt/format.h>
 #include <unistd.h>
 
 #include <utility>
@@ -9,6 +8,7 @@
 
 #include <coalesce/command/text.h>
 #include <coalesce/command/title.h>
+#include <coalesce/protocol/format.h>
 #include <coalesce/protocol/resolved_request.h>
 
 namespace coalesce {
@@ -34,7 +34,7 @@ void Intake::stop() noexcept {
 void Intake::take(const LineSource::Line& line) {
     const std::string_view text = line.text;
     if (line.too_long) {
-        refuse(line.number, {}, text, fmt::format("longer than {} MiB, it begins with", request_bytes_max >> 20));
+        refuse(line.number, {}, text, formatted("longer than {} MiB, it begins with", request_bytes_max >> 20));
     } else if (text.find_first_not_of(" \t\r") == std::string_view::npos) {
         events_.on_nothing(line.number);
     } else if (options_.input == BatchOptions::Input::json) {
@@ -99,7 +99,7 @@ void Intake::take_request(std::uint64_t sequence, Request request) {
 // Bad input is a failed request of its own: the others still run.
 void Intake::refuse(std::uint64_t sequence, std::string id, std::string_view command, const std::string& why) {
     if (passes_over(sequence, command)) return;
-    std::string sentence = fmt::format("{}, line {}: {}", options_.input_name, sequence, why);
+    std::string sentence = formatted("{}, line {}: {}", options_.input_name, sequence, why);
     if (!command.empty()) sentence += " " + display_word(command);
     events_.on_refused({sequence, std::move(id), command, std::move(sentence)});
 }
@@ -116,9 +116,9 @@ bool Intake::passes_over(std::uint64_t sequence, std::string_view command) {
             break;
         case EarlierJobs::Verdict::another_command:
             stop();
-            events_.on_other_input(fmt::format("cannot resume by {}: its command {} is {}, but line {} of {} is {}",
-                                               options_.joblog, sequence, earlier_->command_of(sequence), sequence,
-                                               options_.input_name, title(command)));
+            events_.on_other_input(formatted("cannot resume by {}: its command {} is {}, but line {} of {} is {}",
+                                          options_.joblog, sequence, earlier_->command_of(sequence), sequence,
+                                          options_.input_name, title(command)));
     }
     events_.on_nothing(sequence);
     return true;

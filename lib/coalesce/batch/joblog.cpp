@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <coalesce/batch/joblog.h>
 
-#include <fmt/format.h>
 #include <signal.h>
 
 #include <algorithm>
@@ -14,6 +13,7 @@
 #include <optional>
 
 #include <coalesce/command/title.h>
+#include <coalesce/protocol/format.h>
 
 namespace coalesce {
 namespace {
@@ -72,9 +72,8 @@ std::string joblog_row(const RequestRecord& record) {
     // What was kept was served when it was asked for, in no time.
     const auto started = record.kept ? record.requested : record.started;
     const auto ran = record.kept ? std::chrono::nanoseconds(0) : record.run_time;
-    return fmt::format("{}\t:\t{:.3f}\t{:10.3f}\t0\t{}\t{}\t{}\t{}\n", record.sequence,
-                       seconds(started.time_since_epoch()), seconds(ran), record.stdout_bytes, exit, signal,
-                       title(record.command));
+    return formatted("{}\t:\t{:.3f}\t{:10.3f}\t0\t{}\t{}\t{}\t{}\n", record.sequence, seconds(started.time_since_epoch()),
+                  seconds(ran), record.stdout_bytes, exit, signal, title(record.command));
 }
 
 Result<EarlierJobs> EarlierJobs::read(const std::string& path, Skip skip) {
@@ -93,7 +92,7 @@ Result<EarlierJobs> EarlierJobs::read(const std::string& path, Skip skip) {
         if (whole && !(number == 1 && line + "\n" == joblog_head)) {
             const Line is = read_row(line, row);
             if (is == Line::other)
-                return Error{{}, fmt::format("resume by {}: its line {} is not a joblog's", path, number)};
+                return Error{{}, formatted("resume by {}: its line {} is not a joblog's", path, number)};
             const bool done = skip == Skip::done ? row.exit >= 0 : row.exit == 0 && row.signal == 0;
             if (is == Line::row) jobs.rows_.push_back({row.sequence, hash_of(row.command), at, done});
         }

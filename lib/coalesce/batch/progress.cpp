@@ -4,12 +4,12 @@
 #include <coalesce/command/duration.h>
 #include <coalesce/command/text.h>
 
-#include <fmt/format.h>
 #include <unistd.h>
 
 #include <algorithm>
 
 #include <coalesce/io/terminal.h>
+#include <coalesce/protocol/format.h>
 
 namespace coalesce {
 namespace {
@@ -36,12 +36,12 @@ std::string progress_line(const ProgressFacts& facts, nanoseconds elapsed, int c
     std::string line;
     if (facts.total_known && facts.read > 0) {
         const int filled = static_cast<int>(std::min(facts.done, facts.read) * bar_columns / facts.read);
-        line = fmt::format("[{:#>{}}{:->{}}] {}/{}", "", filled, "", bar_columns - filled, facts.done, facts.read);
+        line = formatted("[{:#>{}}{:->{}}] {}/{}", "", filled, "", bar_columns - filled, facts.done, facts.read);
     } else {
-        line = fmt::format("{}/{}+", facts.done, facts.read);
+        line = formatted("{}/{}+", facts.done, facts.read);
     }
-    line += fmt::format(" done, {} running, {} shared, {} failed, {:.1f}/s", facts.running, facts.shared, facts.failed,
-                        rate);
+    line +=
+        formatted(" done, {} running, {} shared, {} failed, {:.1f}/s", facts.running, facts.shared, facts.failed, rate);
     if (facts.total_known && rate > 0) {
         const double left = static_cast<double>(facts.read - std::min(facts.read, facts.done)) / rate;
         line += ", ETA " + format_duration(milliseconds(static_cast<std::int64_t>(std::min(left, 1e9)) * 1000));

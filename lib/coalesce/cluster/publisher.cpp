@@ -15,7 +15,7 @@ using namespace std::chrono;
 using namespace std::chrono_literals;
 
 constexpr milliseconds gathered_for = 10ms;
-constexpr milliseconds again_after = 500ms;
+constexpr milliseconds again_sent_after = 500ms;
 constexpr std::size_t window_bytes = 4 << 20;
 constexpr std::size_t short_bytes = chunk_text_max / 2;  // one chunk, whatever pieces it comes in
 constexpr milliseconds linger_min = 15s;                 // for those who still read
@@ -162,7 +162,7 @@ void Publisher::finish_when_done() {
     line().ask(words, [this, alive = alive_](const Result<RespValue>& answer) {
         if (!*alive) return;
         if (answer && !answer.value().is_error()) return on_told_(answer.value().words());
-        again_.start(again_after, [this] {
+        again_.start(again_sent_after, [this] {
             finishing_ = false;
             on_line();
         });

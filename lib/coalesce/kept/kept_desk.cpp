@@ -12,9 +12,6 @@ namespace {
 
 using namespace std::chrono;
 
-// Requesters wait no longer than this for what is done for the store (T13).
-constexpr milliseconds publishing_max{1000};
-
 // The result of a request that wants none.
 std::shared_ptr<const RunResult> warmed(const RefreshOrders& orders) {
     RunResult result;

@@ -16,9 +16,6 @@ namespace {
 
 using namespace std::chrono;
 
-// Requesters wait no longer than this for what is done for the store (T13).
-constexpr milliseconds publishing_max{1000};
-
 constexpr std::string_view not_kept_words = "not kept: ";
 
 Moment earlier(Moment moment, nanoseconds by) {

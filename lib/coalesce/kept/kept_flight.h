@@ -11,6 +11,7 @@
 #include <coalesce/engine/retention.h>
 #include <coalesce/engine/run.h>
 
+#include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
@@ -22,6 +23,9 @@
 #include <coalesce/kept/verdict.h>
 
 namespace coalesce {
+
+/// Requesters wait no longer than this for what is done for the store (T13).
+constexpr std::chrono::milliseconds publishing_max{1000};
 
 /// What would be executed: argv[0] as the command's own PATH finds it, below `directory` where it is relative.
 [[nodiscard]] ProgramIdentity program_of(const Command& command, const std::string& directory);

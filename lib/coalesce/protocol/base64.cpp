@@ -7,14 +7,14 @@
 namespace coalesce {
 namespace {
 
-constexpr std::string_view digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+constexpr std::string_view alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 constexpr std::uint8_t no_digit = 64;
 
 constexpr std::array<std::uint8_t, 256> digit_values = [] {
     std::array<std::uint8_t, 256> values{};
     values.fill(no_digit);
-    for (std::uint8_t value = 0; value < digits.size(); ++value)
-        values[static_cast<unsigned char>(digits[value])] = value;
+    for (std::uint8_t value = 0; value < alphabet.size(); ++value)
+        values[static_cast<unsigned char>(alphabet[value])] = value;
     return values;
 }();
 
@@ -32,7 +32,7 @@ void append_base64(std::string& out, std::string_view bytes) {
     out.reserve(out.size() + (bytes.size() + 2) / 3 * 4);
     for (std::size_t at = 0; at < bytes.size(); at += 3) {
         const std::uint32_t group = byte_at(bytes, at) << 16 | byte_at(bytes, at + 1) << 8 | byte_at(bytes, at + 2);
-        for (const unsigned shift : {18U, 12U, 6U, 0U}) out += digits[group >> shift & 63];
+        for (const unsigned shift : {18U, 12U, 6U, 0U}) out += alphabet[group >> shift & 63];
     }
     for (std::size_t left = bytes.size() % 3; left != 0 && left < 3; ++left) out[out.size() - (3 - left)] = '=';
 }

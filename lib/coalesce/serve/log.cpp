@@ -11,8 +11,13 @@
 #include <string_view>
 #include <utility>
 
+// With Debian's own fmt, both header-only: no static archive of either exists.
+#define SPDLOG_HEADER_ONLY
+#define SPDLOG_FMT_EXTERNAL_HO
+#define FMT_HEADER_ONLY
 #include <spdlog/pattern_formatter.h>
 #include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
 
 namespace coalesce {
 namespace {
@@ -40,17 +45,25 @@ bool stderr_is_the_journal() {
 
 }  // namespace
 
-spdlog::logger make_log(const std::string& level) {
-    spdlog::logger log("coalesce", std::make_shared<spdlog::sinks::stderr_sink_st>());
+Log::Log(const std::string& level)
+    : logger_(std::make_unique<spdlog::logger>("coalesce", std::make_shared<spdlog::sinks::stderr_sink_st>())) {
     auto formatter = std::make_unique<spdlog::pattern_formatter>();
     if (stderr_is_the_journal())
         formatter->add_flag<JournalLevel>('*').set_pattern("%*%v");
     else
         formatter->set_pattern("%Y-%m-%dT%H:%M:%S.%e %l %v");
-    log.set_formatter(std::move(formatter));
-    log.set_level(spdlog::level::from_str(level));
-    log.flush_on(spdlog::level::trace);
-    return log;
+    logger_->set_formatter(std::move(formatter));
+    logger_->set_level(spdlog::level::from_str(level));
+    logger_->flush_on(spdlog::level::trace);
+}
+
+Log::~Log() = default;
+
+void Log::write(Level level, fmt::string_view sentence, fmt::format_args values) {
+    static constexpr spdlog::level::level_enum levels[] = {spdlog::level::debug, spdlog::level::info,
+                                                           spdlog::level::warn, spdlog::level::critical};
+    const auto its_level = levels[static_cast<std::size_t>(level)];
+    if (logger_->should_log(its_level)) logger_->log(its_level, formatted_values(sentence, values));
 }
 
 std::string for_the_log(const std::string& title) {

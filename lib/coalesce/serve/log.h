@@ -1,20 +1,53 @@
 // SPDX-License-Identifier: MIT
 // Log: a server's lines on standard error (SPEC S10), and the level by itself where that is the journal.
 //
-// What is logged is the server's to say; environments and input never are.
+// spdlog writes them. What is logged is the server's to say; environments and input never are.
 #pragma once
 
+#include <memory>
 #include <string>
 
-// spdlog with Debian's own fmt, both header-only: no static archive of either exists.
-#define SPDLOG_HEADER_ONLY
-#define SPDLOG_FMT_EXTERNAL_HO
-#include <spdlog/spdlog.h>
+#include <coalesce/protocol/format.h>
+
+namespace spdlog {
+class logger;
+}
 
 namespace coalesce {
 
-/// A log of that level: "debug", "info", "warn", "error", "off".
-[[nodiscard]] spdlog::logger make_log(const std::string& level);
+class Log {
+  public:
+    /// From that level on: "debug", "info", "warn", "error", "off".
+    explicit Log(const std::string& level);
+    Log(const Log&) = delete;
+    Log& operator=(const Log&) = delete;
+    ~Log();
+
+    /// A line of that level, in fmt's syntax.
+    template <class... Value>
+    void debug(fmt::format_string<const Value&...> sentence, const Value&... values) {
+        write(Level::debug, sentence, fmt::make_format_args(values...));
+    }
+    template <class... Value>
+    void info(fmt::format_string<const Value&...> sentence, const Value&... values) {
+        write(Level::info, sentence, fmt::make_format_args(values...));
+    }
+    template <class... Value>
+    void warn(fmt::format_string<const Value&...> sentence, const Value&... values) {
+        write(Level::warn, sentence, fmt::make_format_args(values...));
+    }
+    template <class... Value>
+    void critical(fmt::format_string<const Value&...> sentence, const Value&... values) {
+        write(Level::critical, sentence, fmt::make_format_args(values...));
+    }
+
+  private:
+    enum class Level { debug, info, warn, critical };
+
+    void write(Level level, fmt::string_view sentence, fmt::format_args values);
+
+    std::unique_ptr<spdlog::logger> logger_;
+};
 
 /// A command as a log shows it: its line is one line, and not a page.
 [[nodiscard]] std::string for_the_log(const std::string& title);

@@ -147,7 +147,7 @@ class Server {
     const std::shared_ptr<const Surroundings> surroundings_;
     SurroundingsTable interned_;
     std::unordered_map<uid_t, std::shared_ptr<const CanonicalSurroundings>> own_canonical_;
-    spdlog::logger log_;
+    Log log_;
 
     Loop loop_;
     RememberedTimes times_{loop_};
@@ -177,7 +177,7 @@ Server::Server(ServerOptions options, ServerSocket socket, Surroundings own, Sto
     : options_(std::move(options)),
       socket_(std::move(socket)),
       surroundings_(std::make_shared<const Surroundings>(std::move(own))),
-      log_(make_log(options_.log_level)),
+      log_(options_.log_level),
       executor_(loop_, options_.executor),
       guarded_(loop_, *options_.executor.guard),
       orphans_(loop_, [this](pid_t pid) { return executor_.is_own(pid); }),
