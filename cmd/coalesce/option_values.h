@@ -7,7 +7,6 @@
 
 #include <sys/types.h>
 
-#include <charconv>
 #include <chrono>
 #include <cstdint>
 #include <optional>
@@ -17,6 +16,8 @@
 
 #include "argument_texts.h"
 #include "command_line.h"
+
+#include <coalesce/command/number.h>
 
 namespace coalesce {
 
@@ -29,9 +30,7 @@ namespace coalesce {
 template <class Number>
 CommandLine::Take number(Number& into) {
     return [&into](std::string_view name, const std::string& value) -> Result<> {
-        const char* const end = value.data() + value.size();
-        const auto [stopped, error] = std::from_chars(value.data(), end, into);
-        if (error != std::errc() || stopped != end) return wrong_value(name, value, "is no whole number");
+        if (!read_whole_number(value, into)) return wrong_value(name, value, "is no whole number");
         return {};
     };
 }

@@ -6,8 +6,9 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <charconv>
 #include <initializer_list>
+
+#include <coalesce/command/number.h>
 
 namespace coalesce {
 namespace {
@@ -19,9 +20,7 @@ int descriptor_named(std::string_view path) {
     for (const std::string_view directory : {"/dev/fd/", "/proc/self/fd/"}) {
         int number = -1;
         if (!path.starts_with(directory)) continue;
-        const char* const end = path.data() + path.size();
-        const auto [stopped, error] = std::from_chars(path.data() + directory.size(), end, number);
-        if (error == std::errc() && stopped == end) return number;
+        if (read_whole_number(path.substr(directory.size()), number)) return number;
     }
     return -1;
 }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include <coalesce/batch/halt.h>
 
-#include <charconv>
 #include <string>
 #include <utility>
 
 #include <coalesce/command/command.h>
+#include <coalesce/command/number.h>
 
 namespace coalesce {
 
@@ -31,9 +31,7 @@ Result<HaltRule> parse_halt(std::string_view text) {
         return wrong;
     rule.percent = text.ends_with('%');
     if (rule.percent) text.remove_suffix(1);
-    const char* const end = text.data() + text.size();
-    const auto [stopped, error] = std::from_chars(text.data(), end, rule.enough);
-    if (error != std::errc() || stopped != end || rule.enough == 0) return wrong;
+    if (!read_whole_number(text, rule.enough) || rule.enough == 0) return wrong;
     if (rule.percent && rule.enough > 100) return wrong;
     return rule;
 }

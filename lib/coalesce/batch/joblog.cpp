@@ -6,12 +6,12 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <charconv>
 #include <chrono>
 #include <fstream>
 #include <functional>
 #include <optional>
 
+#include <coalesce/command/number.h>
 #include <coalesce/command/title.h>
 #include <coalesce/protocol/format.h>
 
@@ -27,13 +27,6 @@ struct ReadRow {
     std::string_view command;
 };
 
-template <class Number>
-bool is_number(std::string_view text, Number& number) {
-    const char* const end = text.data() + text.size();
-    const auto [stopped, error] = std::from_chars(text.data(), end, number);
-    return error == std::errc() && stopped == end;
-}
-
 enum class Line { row, cut, other };
 
 // A row that was cut, by a full disk or a crash, has not all columns: as if it were not there.
@@ -43,11 +36,11 @@ Line read_row(std::string_view line, ReadRow& row) {
     for (std::string_view& column : columns) {
         const std::size_t tab = rest.find('\t');
         column = rest.substr(0, tab);
-        if (&column == &columns.front() && !is_number(column, row.sequence)) return Line::other;
+        if (&column == &columns.front() && !read_whole_number(column, row.sequence)) return Line::other;
         if (tab == std::string_view::npos) return Line::cut;
         rest.remove_prefix(tab + 1);
     }
-    if (!is_number(columns[6], row.exit) || !is_number(columns[7], row.signal)) return Line::other;
+    if (!read_whole_number(columns[6], row.exit) || !read_whole_number(columns[7], row.signal)) return Line::other;
     row.command = rest;
     return Line::row;
 }
@@ -72,8 +65,9 @@ std::string joblog_row(const RequestRecord& record) {
     // What was kept was served when it was asked for, in no time.
     const auto started = record.kept ? record.requested : record.started;
     const auto ran = record.kept ? std::chrono::nanoseconds(0) : record.run_time;
-    return formatted("{}\t:\t{:.3f}\t{:10.3f}\t0\t{}\t{}\t{}\t{}\n", record.sequence, seconds(started.time_since_epoch()),
-                  seconds(ran), record.stdout_bytes, exit, signal, title(record.command));
+    return formatted("{}\t:\t{:.3f}\t{:10.3f}\t0\t{}\t{}\t{}\t{}\n", record.sequence,
+                     seconds(started.time_since_epoch()), seconds(ran), record.stdout_bytes, exit, signal,
+                     title(record.command));
 }
 
 Result<EarlierJobs> EarlierJobs::read(const std::string& path, Skip skip) {

@@ -2,10 +2,10 @@
 #include <coalesce/cluster/engine_url.h>
 
 #include <coalesce/command/duration.h>
+#include <coalesce/command/number.h>
 #include <coalesce/command/size.h>
 #include <coalesce/command/text.h>
 
-#include <charconv>
 #include <optional>
 #include <utility>
 
@@ -41,13 +41,6 @@ std::string decoded(std::string_view text) {
     return bytes;
 }
 
-template <class Number>
-bool read_number(std::string_view text, Number& into) {
-    const char* const end = text.data() + text.size();
-    const auto [stopped, error] = std::from_chars(text.data(), end, into);
-    return !text.empty() && error == std::errc() && stopped == end;
-}
-
 // "user@" off the front. A password beside it stands in argv and in the environment for all to see.
 Result<std::string> take_user(std::string_view& rest, std::size_t end) {
     const std::size_t at = rest.substr(0, end).rfind('@');
@@ -62,7 +55,7 @@ Result<std::string> take_user(std::string_view& rest, std::size_t end) {
 Result<> take_host(std::string_view rest, EngineUrl& url) {
     if (const std::size_t slash = rest.find('/'); slash != std::string_view::npos) {
         const std::string_view database = rest.substr(slash + 1);
-        if (!database.empty() && !read_number(database, url.database))
+        if (!database.empty() && !read_whole_number(database, url.database))
             return wrong("'" + visible(database) + "' is no number of a database");
         rest = rest.substr(0, slash);
     }
@@ -81,7 +74,7 @@ Result<> take_host(std::string_view rest, EngineUrl& url) {
             return wrong("an address with colons stands in brackets: [" + visible(rest) + "]");
     }
     if (url.host.empty()) return wrong("the engine's URL names no host");
-    if (port.size() > 1 && (!read_number(port.substr(1), url.port) || url.port == 0))
+    if (port.size() > 1 && (!read_whole_number(port.substr(1), url.port) || url.port == 0))
         return wrong("'" + visible(port.substr(1)) + "' is no port");
     return {};
 }

@@ -6,10 +6,10 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
-#include <charconv>
 #include <utility>
 #include <vector>
 
+#include <coalesce/command/number.h>
 #include <coalesce/io/process_facts.h>
 
 namespace coalesce {
@@ -29,13 +29,6 @@ Number number_at(std::string_view text, std::size_t at) {
     for (std::size_t byte = sizeof number; byte-- > 0;)
         number = static_cast<Number>(number << 8 | static_cast<unsigned char>(text[at + byte]));
     return number;
-}
-
-template <class Number>
-bool read_number(std::string_view text, Number& into) {
-    const char* const end = text.data() + text.size();
-    const auto [stopped, error] = std::from_chars(text.data(), end, into);
-    return !text.empty() && error == std::errc() && stopped == end;
 }
 
 struct Piece {
@@ -108,11 +101,12 @@ std::optional<EndRecord> EndRecord::of(std::string_view text) {
         bool good = true;
         switch (field->tag) {
             case 'k':
-                good = read_number(field->bytes, kind) && kind >= 0 && kind <= static_cast<int>(Outcome::Kind::lost);
+                good =
+                    read_whole_number(field->bytes, kind) && kind >= 0 && kind <= static_cast<int>(Outcome::Kind::lost);
                 record.outcome.kind = static_cast<Outcome::Kind>(kind);
                 break;
             case 'c':
-                good = read_number(field->bytes, record.outcome.code);
+                good = read_whole_number(field->bytes, record.outcome.code);
                 break;
             case 'd':
                 record.outcome.core_dumped = field->bytes == "1";
@@ -121,14 +115,14 @@ std::optional<EndRecord> EndRecord::of(std::string_view text) {
                 record.outcome.reason = field->bytes;
                 break;
             case 's':
-                good = size < record.sizes.size() && read_number(field->bytes, record.sizes[size]);
+                good = size < record.sizes.size() && read_whole_number(field->bytes, record.sizes[size]);
                 ++size;
                 break;
             case 'n':
-                good = read_number(field->bytes, record.attempts);
+                good = read_whole_number(field->bytes, record.attempts);
                 break;
             case 't':
-                good = read_number(field->bytes, duration) && duration >= 0;
+                good = read_whole_number(field->bytes, duration) && duration >= 0;
                 record.duration = std::chrono::milliseconds(duration);
                 break;
             case 'a':
@@ -186,8 +180,8 @@ std::optional<RunInfo> RunInfo::of(std::string_view text) {
             case 'p': {
                 ProcessName& into = process++ == 0 ? info.leader : info.guard;
                 const std::size_t space = std::min(field->bytes.find(' '), field->bytes.size());
-                if (!read_number(field->bytes.substr(0, space), into.pid) ||
-                    !read_number(field->bytes.substr(std::min(space + 1, field->bytes.size())), into.started_ms))
+                if (!read_whole_number(field->bytes.substr(0, space), into.pid) ||
+                    !read_whole_number(field->bytes.substr(std::min(space + 1, field->bytes.size())), into.started_ms))
                     return std::nullopt;
                 break;
             }

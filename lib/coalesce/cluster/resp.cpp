@@ -3,10 +3,11 @@
 
 #include <hiredis/read.h>
 
-#include <charconv>
 #include <new>
 #include <system_error>
 #include <utility>
+
+#include <coalesce/command/number.h>
 
 namespace coalesce {
 
@@ -102,9 +103,7 @@ std::optional<std::int64_t> RespValue::integer() const noexcept {
     if (kind == Kind::integer) return number;
     if (kind != Kind::bytes) return std::nullopt;
     std::int64_t read = 0;
-    const char* const end = text.data() + text.size();
-    const auto [stopped, error] = std::from_chars(text.data(), end, read);
-    if (text.empty() || error != std::errc() || stopped != end) return std::nullopt;
+    if (!read_whole_number(text, read)) return std::nullopt;
     return read;
 }
 

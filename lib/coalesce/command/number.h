@@ -5,11 +5,24 @@
 // leaves the unit, the limit and the error to its caller.
 #pragma once
 
+#include <charconv>
 #include <cstdint>
 #include <optional>
 #include <string_view>
+#include <system_error>
 
 namespace coalesce {
+
+/// A decimal digit, whatever the locale.
+[[nodiscard]] constexpr bool is_digit(char c) noexcept { return c >= '0' && c <= '9'; }
+
+/// Whether the text is a whole number, all of it, that `into` has room for; it is there then.
+template <class Whole>
+[[nodiscard]] bool read_whole_number(std::string_view text, Whole& into) {
+    const char* const end = text.data() + text.size();
+    const auto [stopped, error] = std::from_chars(text.data(), end, into);
+    return error == std::errc() && stopped == end;
+}
 
 /// "1.5" of "1.5s", and "s".
 struct Decimal {

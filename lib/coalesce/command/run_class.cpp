@@ -2,9 +2,9 @@
 #include <coalesce/command/run_class.h>
 
 #include <algorithm>
-#include <charconv>
 
 #include <coalesce/command/command.h>
+#include <coalesce/command/number.h>
 
 namespace coalesce {
 namespace {
@@ -25,11 +25,8 @@ Result<RunClass> parse_run_class(std::string_view text) {
     const std::size_t colon = text.find(':');
     RunClass parsed{.name = std::string(text.substr(0, colon))};
     bool right = is_name(parsed.name);
-    if (right && colon != std::string_view::npos) {
-        const char* const end = text.data() + text.size();
-        const auto [stopped, error] = std::from_chars(text.data() + colon + 1, end, parsed.jobs);
-        right = error == std::errc() && stopped == end && parsed.jobs > 0;
-    }
+    if (right && colon != std::string_view::npos)
+        right = read_whole_number(text.substr(colon + 1), parsed.jobs) && parsed.jobs > 0;
     if (!right)
         return Error{{},
                      display_word(text) +

@@ -16,6 +16,8 @@
 #include <cstring>
 #include <memory>
 
+#include <coalesce/command/number.h>
+
 namespace coalesce {
 namespace {
 
@@ -46,7 +48,6 @@ static_assert(std::is_sorted(kShellNames.begin(), kShellNames.end()));
 constexpr std::size_t kArgumentBytesMax = 32UL * 4096UL;
 
 bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
-bool is_digit(char c) { return c >= '0' && c <= '9'; }
 bool is_blank(char c) { return c == ' ' || c == '\t'; }
 bool is_printable(char c) { return c >= ' ' && c <= '~'; }
 

@@ -6,6 +6,8 @@
 #include <string_view>
 #include <utility>
 
+#include <coalesce/command/number.h>
+
 namespace coalesce {
 namespace {
 
@@ -15,7 +17,6 @@ constexpr std::size_t question_bytes_max = 8192;  // with room for the payload o
 
 bool is_control(char byte) { return static_cast<unsigned char>(byte) < 0x20 || byte == '\x7f'; }
 bool cancels(char byte) { return byte == '\x18' || byte == '\x1a'; }
-bool is_digit(char byte) { return byte >= '0' && byte <= '9'; }
 
 // A control sequence: ESC [ prefix parameters intermediate final.
 struct Control {

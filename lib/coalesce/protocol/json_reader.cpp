@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <coalesce/protocol/json_reader.h>
 
+#include <coalesce/command/number.h>
 #include <coalesce/command/utf8.h>
 
 #include <algorithm>
@@ -9,7 +10,6 @@
 namespace coalesce {
 namespace {
 
-bool is_digit(char byte) noexcept { return byte >= '0' && byte <= '9'; }
 bool is_high_surrogate(unsigned unit) noexcept { return unit >= 0xD800 && unit <= 0xDBFF; }
 bool is_low_surrogate(unsigned unit) noexcept { return unit >= 0xDC00 && unit <= 0xDFFF; }
 

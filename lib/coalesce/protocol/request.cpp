@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include <coalesce/command/number.h>
 #include <coalesce/protocol/json_reader.h>
 #include <coalesce/protocol/base64.h>
 #include <coalesce/protocol/json_text.h>
@@ -141,8 +142,7 @@ bool flag_of(const Value& value) { return value.reader_of(Type::boolean, "true o
 
 unsigned number_of(const Value& value, unsigned most) {
     unsigned number = 0;
-    const auto [end, error] = std::from_chars(value.json.data(), value.json.data() + value.json.size(), number);
-    if (error != std::errc() || end != value.json.data() + value.json.size() || number > most)
+    if (!read_whole_number(value.json, number) || number > most)
         value.refuse("must be a whole number from 0 to " + std::to_string(most));
     return number;
 }
