@@ -11,6 +11,7 @@
 
 #include <filesystem>
 #include <string>
+#include <thread>
 
 #include "../scratch.h"
 
@@ -274,6 +275,31 @@ TEST_CASE("T18: a publication that is given up leaves nothing, one that meets an
     }
     for (const auto& entry : fs::directory_iterator(kept.store.place().path()))
         CHECK(entry.path().filename() == "lock");
+}
+
+TEST_CASE("T18: who clears is not kept out by those who come for one key after the other", "[kept]") {
+    const Kept kept;
+    const auto lock = [&](int file, short type, off_t start, int how) {
+        struct flock range {};
+        range.l_type = type;
+        range.l_whence = SEEK_SET;
+        range.l_start = start;
+        range.l_len = 1;
+        REQUIRE(::fcntl(file, how, &range) == 0);
+        return range.l_type;
+    };
+    const int file = ::open((kept.store.place().path() + "/lock").c_str(), O_RDWR | O_CREAT, 0600);
+    lock(file, F_WRLCK, 7, F_OFD_SETLK);  // one who publishes some key, and takes its time
+    bool cleared = false;
+    std::jthread clears([&] { cleared = kept.store.clear(now()).ok(); });
+    while (lock(file, F_WRLCK, off_t{1} << 60, F_OFD_GETLK) == F_UNLCK) std::this_thread::yield();
+    CHECK(kept.publish("out") == KeptStore::Publishing::busy);
+    ::close(file);
+    clears.join();
+    CHECK(cleared);
+    EntryFacts later = kept.facts();
+    later.started = now();
+    CHECK(kept.publish("out", later) == KeptStore::Publishing::kept);
 }
 
 TEST_CASE("T21: what was forgotten or cleared stays so, though a run that started before ends later", "[kept]") {

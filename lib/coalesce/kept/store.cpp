@@ -31,6 +31,7 @@ constexpr const char* limits_file = "limits";
 constexpr const char* cleaned_file = "cleaned";
 constexpr const char* lock_file = "lock";
 
+constexpr seconds lock_patience{10};  // only a holder that was stopped keeps it so long
 constexpr std::int64_t second_ns = 1'000'000'000;
 constexpr std::int64_t unnamed_for_seconds = 3600;
 constexpr std::int64_t notes_for_seconds = 30 * 86'400;  // longer than a run that began before
@@ -186,23 +187,35 @@ void KeptStore::note_failed_refresh(const StoreKey& key, const Moment& now) cons
 }
 
 // One byte of the file a key; without a name all of them. A holder needs it for the moment of a
-// rename, so whoever may wait does not wait long.
+// rename, so whoever may wait does not wait long. All pass one byte more, and who wants the whole
+// keeps that while it waits: else those who come for one key each would keep it out for ever.
 Result<Descriptor> KeptStore::lock(std::string_view name, bool wait) const {
     Descriptor file(::openat(directory_.get(), lock_file, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
     if (!file || ::fchmod(file.get(), 0600) != 0) return system_error_now("lock " + place_.path());
-    struct flock range {};
-    range.l_type = F_WRLCK;
-    range.l_whence = SEEK_SET;
-    if (!name.empty()) {
-        std::uint64_t place = 0;
-        std::from_chars(name.data(), name.data() + std::min<std::size_t>(name.size(), 15), place, 16);
-        range.l_start = static_cast<off_t>(place);
-        range.l_len = 1;
-    }
-    constexpr int attempts = 2000;
-    for (int attempt = 0;; ++attempt) {
-        if (::fcntl(file.get(), F_OFD_SETLK, &range) == 0) return file;
-        if ((errno != EAGAIN && errno != EACCES) || !wait || attempt == attempts)
+    const auto take = [&file](short type, std::uint64_t start, off_t length) {
+        struct flock range {};
+        range.l_type = type;
+        range.l_whence = SEEK_SET;
+        range.l_start = static_cast<off_t>(start);
+        range.l_len = length;
+        return ::fcntl(file.get(), F_OFD_SETLK, &range) == 0;
+    };
+    constexpr std::uint64_t turnstile = std::uint64_t{1} << 60;  // behind the 15 digits that say where a key is
+    std::uint64_t place = 0;
+    std::from_chars(name.data(), name.data() + std::min<std::size_t>(name.size(), 15), place, 16);
+    const auto taken = [&] {
+        if (name.empty()) return take(F_WRLCK, turnstile, 1) && take(F_WRLCK, 0, 0);
+        if (!take(F_RDLCK, turnstile, 1)) return false;
+        const bool held = take(F_WRLCK, place, 1);
+        const int error = errno;
+        take(F_UNLCK, turnstile, 1);
+        errno = error;
+        return held;
+    };
+    const auto until = steady_clock::now() + (wait ? lock_patience : nanoseconds(0));
+    for (;;) {
+        if (taken()) return file;
+        if ((errno != EAGAIN && errno != EACCES) || steady_clock::now() >= until)
             return system_error_now("lock " + place_.path());
         constexpr timespec moment{.tv_sec = 0, .tv_nsec = 1'000'000};
         ::nanosleep(&moment, nullptr);
