@@ -219,6 +219,71 @@ class Promises(ClientTest):
         told = client.done("impatient", ["sleep", "1000"], wait=0.1)
         self.assertEqual((told["error"], told["result"]), ("gave_up", None))
 
+    def test_T27_what_had_been_kept_answers_and_is_told(self):
+        server = self.serve()
+        client = self.driver(server)
+        command = ["sh", "-c", "echo run >>runs; echo out; echo err >&2"]
+        self.assertIsNone(client.done("first", command, ttl=3600)["kept"])
+        told = client.done("hit", command, ttl=3600)
+        self.assertEqual((text(told), text(told, "stderr"), told["returncode"], told["joined"]), (b"out\n", b"err\n", 0, False))
+        self.assertEqual(sorted(told["kept"]), ["age", "left", "refreshing"])
+        self.assertFalse(told["kept"]["refreshing"])
+        self.assertTrue(told["kept"]["age"] > 0 and 0 < told["kept"]["left"] <= 3600)
+        client.do("stream", "s", command=command, options={"ttl": 3600})
+        client.do("take", "s", bytes=None)
+        told = client.told("s")
+        self.assertEqual((told["taken"], told["streams"]), (8, ["stderr", "stdout"]))
+        self.assertLessEqual(told["kept"]["left"], 3600)
+        self.assertEqual(server.runs(), 1)
+        self.assertIsNone(client.done("another's", command)["kept"])  # who does not ask is served nothing
+        self.assertIsNone(client.done("young", command, ttl=3600, max_age=0.000001)["kept"])
+        self.assertEqual(server.runs(), 3)
+        self.assertTrue(client.done("stale", command, ttl=3600, stale=0.000001)["kept"]["refreshing"])
+        while server.runs() < 4:
+            pass
+
+    def test_T27_failures_and_what_is_only_to_be_made(self):
+        server = self.serve()
+        client = self.driver(server)
+        failing = ["sh", "-c", "echo run >>runs; exit 3"]
+        for _ in range(2):
+            self.assertEqual(client.done("failure", failing, ttl=3600, keep_failures=3600)["returncode"], 3)
+        self.assertEqual(server.runs(), 1)
+        told = client.done("warm", ["sh", "-c", "echo run >>runs; echo out"], ttl=3600, warm=True)
+        self.assertEqual((told["returncode"], text(told)), (0, b""))
+        while server.runs() < 2:
+            pass
+        told = client.done("wrong", ["true"], ttl=5, stale=5)
+        self.assertEqual((told["error"], '"stale"' in told["message"]), ("bad_request", True))
+
+    def test_T21_T27_what_is_forgotten_runs_again(self):
+        server = self.serve()
+        client = self.driver(server)
+        command = ["sh", "-c", "echo run >>runs"]
+        client.done("first", command, ttl=3600, scope="one")
+        client.done("other", command, ttl=3600, scope="two")
+        client.do("forget", "gone", command=command, options={"scope": "one"})
+        self.assertTrue(client.told("gone")["forgotten"])
+        client.done("other", command, ttl=3600, scope="two")
+        self.assertEqual(server.runs(), 2)
+        client.done("again", command, ttl=3600, scope="one")
+        self.assertEqual(server.runs(), 3)
+        # Nor is one kept that is under way meanwhile.
+        gate = server.gate("gate")
+        held = ["sh", "-c", f"echo run >>runs; {gate.wait}"]
+        client.run("held", held, ttl=3600)
+        while server.runs() < 4:
+            pass
+        client.do("forget", "held too", command=held)
+        self.assertTrue(client.told("held too")["forgotten"])
+        gate.let(2)
+        self.assertIsNone(client.told("held")["kept"])
+        self.assertIsNone(client.done("held", held, ttl=3600)["kept"])
+        self.assertEqual(server.runs(), 5)
+        client.do("forget", "wrong", command=command, options={"ttl": 5})
+        told = client.told("wrong")
+        self.assertEqual((told["error"], '"ttl"' in told["message"]), ("bad_request", True))
+
     def test_a_wrong_request_is_told_with_its_field(self):
         server = self.serve()
         client = self.driver(server)

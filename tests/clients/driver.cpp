@@ -56,10 +56,17 @@ class Sha256 {
 json told_of(const Answered& answered) {
     const Outcome& outcome = answered.outcome;
     const bool killed = outcome.kind == Outcome::Kind::signalled;
+    const auto seconds = [](auto time) { return std::chrono::duration<double>(time).count(); };
+    json kept;
+    if (answered.kept)
+        kept = {{"age", seconds(answered.kept->age)},
+                {"left", seconds(answered.kept->left)},
+                {"refreshing", answered.kept->refreshing}};
     return {{"returncode", killed ? -outcome.code : outcome.status()},
             {"signal", killed ? json(outcome.code) : json()},
             {"joined", answered.joined},
-            {"requesters", answered.requesters}};
+            {"requesters", answered.requesters},
+            {"kept", kept}};
 }
 
 void tell_error(const std::string& name, const std::exception_ptr& why) {
@@ -119,6 +126,12 @@ Request request_of(const json& order) {
     };
     request.timeout = time("timeout");
     request.wait = time("wait");
+    request.wish = {.ttl = time("ttl"),
+                    .max_age = time("max_age"),
+                    .stale = time("stale"),
+                    .keep_failures = time("keep_failures"),
+                    .warm = options.value("warm", false)};
+    request.scope = options.value("scope", "");
     if (options.contains("umask")) request.umask = options["umask"].get<unsigned>();
     return request;
 }
@@ -178,6 +191,7 @@ class Driver {
         if (got > 0) return;
         input_.reset();
         tickets_.clear();
+        forgetting_.clear();
         taken_.clear();
         client_.reset();
     }
@@ -187,6 +201,12 @@ class Driver {
         const std::string name = order["name"];
         if (what == "run") {
             for (int i = 0; i < order.value("times", 1); ++i) run(name, order);
+        } else if (what == "forget") {
+            auto ticket = client_->forget(request_of(order));
+            ticket.then([name](const Landing<void>& landing) {
+                landing.error ? tell_error(name, landing.error) : tell(name, {{"forgotten", true}});
+            });
+            forgetting_.emplace(name, std::move(ticket));
         } else if (what == "cancel") {
             tickets_.erase(name);
             tell(name, {{"cancelled", true}});
@@ -225,6 +245,7 @@ class Driver {
     Watch input_;
     LineSplitter lines_{'\n', 1 << 26};
     std::multimap<std::string, Ticket<Answered>> tickets_;
+    std::multimap<std::string, Ticket<void>> forgetting_;
     std::map<std::string, Taken> taken_;
 };
 

@@ -11,9 +11,10 @@ import { Client, CoalesceError } from '../../lib/clients/node/coalesce.mjs';
 const tell = (name, what) => process.stdout.write(`${JSON.stringify({ name, ...what })}\n`);
 const sha256 = (bytes) => createHash('sha256').update(bytes).digest('hex');
 
-function toldOf({ exitCode, signal, joined, requesters }) {
+function toldOf({ exitCode, signal, joined, requesters, kept }) {
   const number = signal && constants.signals[signal];
-  return { returncode: signal ? -number : exitCode, signal: number, joined, requesters };
+  const inSeconds = kept && { ...kept, age: kept.age / 1000, left: kept.left / 1000 };
+  return { returncode: signal ? -number : exitCode, signal: number, joined, requesters, kept: inSeconds ?? null };
 }
 
 function tellResult(name, result) {
@@ -31,8 +32,9 @@ function tellError(name, error) {
 // The tests say options as Python does.
 function optionsOf({ options: { input, ...options } = {}, hold }) {
   if (hold) readFileSync(hold); // until somebody opens the other end nothing else is done
-  for (const name of ['timeout', 'wait']) if (name in options) options[name] *= 1000;
-  return input === undefined ? options : { ...options, input: Buffer.from(input, 'base64') };
+  const times = ['timeout', 'wait', 'ttl', 'max_age', 'stale', 'keep_failures'];
+  const asHere = Object.entries(options).map(([name, value]) => [name.replace(/_(.)/g, (_, letter) => letter.toUpperCase()), times.includes(name) ? value * 1000 : value]);
+  return { ...Object.fromEntries(asHere), ...(input === undefined ? {} : { input: Buffer.from(input, 'base64') }) };
 }
 
 class Taken {
@@ -81,6 +83,8 @@ for await (const line of createInterface({ input: process.stdin })) {
       controllers.set(name, controller);
       client.run(order.command, { ...optionsOf(order), signal: controller.signal }).then((result) => tellResult(name, result), (error) => tellError(name, error));
     }
+  } else if (order.do === 'forget') {
+    client.forget(order.command, optionsOf(order)).then(() => tell(name, { forgotten: true }), (error) => tellError(name, error));
   } else if (order.do === 'cancel') {
     controllers.get(name).abort();
   } else if (order.do === 'stream') {

@@ -20,7 +20,8 @@ def tell(name, **what):
 
 
 def told_of(completed):
-    return {"returncode": completed.returncode, "signal": completed.signal, "joined": completed.joined, "requesters": completed.requesters}
+    return {"returncode": completed.returncode, "signal": completed.signal, "joined": completed.joined, "requesters": completed.requesters,
+            "kept": completed.kept}
 
 
 def tell_result(name, completed):
@@ -77,6 +78,13 @@ async def with_asyncio(path):
         except Exception as error:
             tell_error(name, error)
 
+    async def forget(client, name, order):
+        try:
+            await client.forget(order["command"], **options_of(order))
+            tell(name, forgotten=True)
+        except coalesce.Error as error:
+            tell_error(name, error)
+
     async def take(name, wanted):
         stream, taken = streams[name]
         try:
@@ -95,6 +103,8 @@ async def with_asyncio(path):
             if order["do"] == "run":
                 for i in range(order.get("times", 1)):
                     tasks[name, i] = asyncio.create_task(run(client, name, order))
+            elif order["do"] == "forget":
+                tasks[name, 0] = asyncio.create_task(forget(client, name, order))
             elif order["do"] == "cancel":
                 tasks[name, 0].cancel()
             elif order["do"] == "stream":
@@ -136,6 +146,12 @@ def blocking(path):
             if order["do"] == "run":
                 for _ in range(order.get("times", 1)):
                     threading.Thread(target=run, args=(client, name, order)).start()
+            elif order["do"] == "forget":
+                try:
+                    client.forget(order["command"], **options_of(order))
+                    tell(name, forgotten=True)
+                except coalesce.Error as error:
+                    tell_error(name, error)
             elif order["do"] == "run here":  # where a signal interrupts it
                 try:
                     client.run(order["command"], **options_of(order))

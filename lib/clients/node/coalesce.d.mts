@@ -36,6 +36,26 @@ export interface Options {
   onlyEnv?: readonly string[];
   ignoreCwd?: boolean;
   ignoreNamespaces?: boolean;
+  /** A kept result that is no older will do; else that of the run is kept for as long. See coalesce(1). */
+  ttl?: number;
+  /** Only a run that started no longer ago will do, kept or under way. */
+  maxAge?: number;
+  /** A kept result that is older is the answer still, and is refreshed behind it. */
+  stale?: number;
+  /** A command that failed is kept, too, and an answer, for as long. */
+  keepFailures?: number;
+  /** Comes at once, with nothing: it has the result made. */
+  warm?: boolean;
+}
+
+/** Of a result that had been kept. Times are in milliseconds. */
+export interface Kept {
+  /** Since its run ended. */
+  age: number;
+  /** Until it may be removed. */
+  left: number;
+  /** It is stale, and a run is on its way to replace it. */
+  refreshing: boolean;
 }
 
 /** How a command ended. */
@@ -52,6 +72,8 @@ export interface Result {
   requesters: number;
   /** In milliseconds. */
   duration: number;
+  /** Where nothing was run, since this result had been kept. */
+  kept?: Kept;
 }
 
 /** Why a command has no result, or none of its own. */
@@ -76,6 +98,8 @@ export class Client {
   constructor(options?: { path?: string });
   /** Runs a command, or joins its run. */
   run(command: Command, options?: Options): Promise<Result>;
+  /** Removes what is kept under its key, of which are the options; what is under way is not kept either. */
+  forget(command: Command, options?: Options): Promise<void>;
   spawn(command: Command, options?: Options): Spawned;
   /** Leaves all that is waited for. */
   close(): void;

@@ -6,16 +6,13 @@
 //     const { stdout, joined } = await client.run(['git', 'log'], { cwd: '/srv/repository', signal });
 //     client.spawn(['git', 'archive', 'HEAD']).stdout.pipe(response);
 //
-// A client has one connection for all that it runs, and one more for each that it spawns, so
-// that who reads slowly holds up nobody else, and the server, not this process, keeps what is
-// unread. To abort is to leave: the run goes on for the others, and ends with the last of them.
-// An idle client does not keep the process running.
-//
-// As with child_process a command runs in the directory and environment of this process unless
-// told otherwise. One that fails is a result; one that did not end by itself is a CoalesceError,
-// as is every refusal. When the server goes away those who wait are told by the code
-// "disconnected", and the next request connects anew: none is sent twice, and what was told to
-// be lost may have run. Needs Node 18 and no package. The types are in coalesce.d.mts.
+// A client has one connection for all that it runs, and one more for each that it spawns, so that who reads slowly
+// holds up nobody else, and the server, not this process, keeps what is unread. To abort is to leave: the run goes on
+// for the others, and ends with the last of them. An idle client does not keep the process running. As with
+// child_process a command runs in the directory and environment of this process unless told otherwise. One that fails
+// is a result; one that did not end by itself is a CoalesceError, as is every refusal. When the server goes away those
+// who wait are told by the code "disconnected", and the next request connects anew: none is sent twice, and what was
+// told to be lost may have run. Needs Node 18 and no package. The types are in coalesce.d.mts.
 
 import { Buffer } from 'node:buffer';
 import { once } from 'node:events';
@@ -30,6 +27,7 @@ import { setImmediate as turn, setTimeout as pause } from 'node:timers/promises'
 const requestBytesMax = 8 << 20; // of a line, without its newline
 const unreadBytesMax = 256 << 10; // of each stream of a command that was spawned
 const addressBytesMax = 107;
+const times = new Set(['timeout', 'grace', 'wait', 'ttl', 'maxAge', 'stale', 'keepFailures']); // in milliseconds
 const signalNames = new Map(Object.entries(constants.signals).map(([name, number]) => [number, name]));
 
 /** Why a command has no result, or none of its own; `code` is a word of coalesce-protocol(7), or "disconnected". */
@@ -47,22 +45,21 @@ function requestOf(command, { signal, shell = false, input, cwd = '', env = proc
   if (shell !== (typeof command === 'string')) throw new TypeError('a command is an array of arguments, or with shell one string');
   const given = { COALESCE_ANCESTRY: process.env.COALESCE_ANCESTRY, ...env }; // so that who would wait for itself is told
   const request = {
-    output: 'stream',
-    quiet: true,
+    ...(more.op ? {} : { output: 'stream', quiet: true }),
     [shell ? 'line' : 'argv']: command,
     cwd: isAbsolute(cwd) ? cwd : `${process.cwd()}/${cwd}`,
     env: Object.entries(given).flatMap(([name, value]) => (value === undefined ? [] : [`${name}=${value}`])),
   };
   if (input?.length) request.stdin_base64 = Buffer.from(input).toString('base64');
   for (const [name, value] of Object.entries(more)) {
-    const inSeconds = ['timeout', 'grace', 'wait'].includes(name) && typeof value === 'number';
-    request[name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)] = inSeconds ? value / 1000 : value;
+    request[name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)] = times.has(name) && typeof value === 'number' ? value / 1000 : value;
   }
   return request;
 }
 
 function resultOf(final, stdout, stderr) {
-  const { signal, exit, code, message, joined, requesters, duration } = final;
+  const { signal, exit, code, message, joined, requesters, duration, kept } = final;
+  if (duration === undefined && code === undefined) return undefined; // forgotten
   if (duration === undefined) throw new CoalesceError(code, message);
   const result = {
     exitCode: exit ?? null,
@@ -70,6 +67,7 @@ function resultOf(final, stdout, stderr) {
     stdout: Buffer.concat(stdout),
     stderr: Buffer.concat(stderr),
     ...{ joined, requesters, duration: duration * 1000 },
+    kept: kept && { ...kept, age: kept.age * 1000, left: kept.left * 1000 },
   };
   if (code !== undefined) throw new CoalesceError(code, message, result);
   return result;
@@ -181,7 +179,7 @@ class Connection {
       [this.#raw, this.#stream, this.#owner] = [bytes, event, id];
     } else if (error && id === 0) { // it is about the connection
       this.fail(error.code, error.message);
-    } else if (error || event === 'exit') {
+    } else if (error || event === 'exit' || event === 'forgotten') {
       this.closing ||= error?.code === 'shutting_down';
       this.finish(id, error ?? end);
     }
@@ -220,8 +218,13 @@ export class Client {
     }
   }
 
+  /** Removes what is kept under its key, of which are the options; what is under way is not kept either. */
+  async forget(command, options = {}) {
+    await this.run(command, { ...options, op: 'forget' });
+  }
+
   /**
-   * The same with its output as it comes: { stdout, stderr, exit }, two streams, both of which are to be
+   * A run with its output as it comes: { stdout, stderr, exit }, two streams, both of which are to be
    * read as child_process's are, and a promise of the result without them. To destroy stdout is to leave.
    */
   spawn(command, options = {}) {

@@ -4,14 +4,12 @@
     async with coalesce.Client() as client:
         log = (await client.run(["git", "log"], cwd="/srv/repository", check=True)).stdout
 
-A client has one connection for all its requests, and one more for each stream, so that who
-reads slowly holds up nobody else, and the server, not this process, keeps what is unread. To
-cancel a task is to leave: the run goes on for the others, and ends with the last of them.
-
-As with subprocess a command runs in the caller's directory and environment unless told otherwise,
-and one that fails is no exception without `check`. One that did not end by itself is an Error, as
-is every refusal. When the server goes away those who wait are told by the code "disconnected", and
-the next request connects anew: none is sent twice, and what was told to be lost may have run.
+A client has one connection for all that it runs, and one more for each stream, so that who reads slowly holds
+up nobody else, and the server, not this process, keeps what is unread. To cancel a task is to leave: the run goes
+on for the others, and ends with the last of them. As with subprocess a command runs in the caller's directory and
+environment unless told otherwise, and one that fails is no exception without `check`. One that did not end by
+itself is an Error, as is every refusal. When the server goes away those who wait are told by the code
+"disconnected", and the next request connects anew: none is sent twice, and what was told to be lost may have run.
 """
 
 from __future__ import annotations
@@ -32,21 +30,21 @@ _ANY_BYTES = {"argv", "line", "cwd", "env", "stdin", "key", "scope", "ignore_env
 # The fields of coalesce-protocol(7), with times in seconds; and `shell`, the command is one string for
 # the server's shell, and `input`, what it reads. Without `cwd` and `env`, all of it, the caller's are taken.
 Options = TypedDict("Options", {
-    "shell": bool, "input": bytes, "cwd": Text, "env": Mapping[str, str] | Mapping[bytes, bytes], "umask": int,
-    "timeout": float, "grace": float, "wait": float, "fresh": bool, "keep_running": bool, "no_share": bool,
-    "key": Text, "scope": Text, "ignore_env": Sequence[Text], "only_env": Sequence[Text], "ignore_cwd": bool, "ignore_namespaces": bool, "pty": bool, "pty_size": str, "class": str,
-}, total=False)
+    "shell": bool, "input": bytes, "cwd": Text, "env": Mapping[str, str] | Mapping[bytes, bytes], "umask": int, "key": Text, "scope": Text,
+    "ignore_env": Sequence[Text], "only_env": Sequence[Text], "ignore_cwd": bool, "ignore_namespaces": bool, "pty": bool, "pty_size": str,
+    "class": str, "timeout": float, "grace": float, "wait": float, "fresh": bool, "keep_running": bool, "no_share": bool,
+    "ttl": float, "max_age": float, "stale": float, "keep_failures": float, "warm": bool}, total=False)
 
 
 class Completed(subprocess.CompletedProcess[bytes]):
-    """How a command ended. `returncode` is -N where `signal` N killed it, `duration` is in seconds."""
+    """How a command ended. `returncode` is -N where `signal` N killed it, `duration` is in seconds; where
+    nothing was run, since its result had been kept, `kept` has that one's `age`, as coalesce-protocol(7) says."""
 
     def __init__(self, command: Command, end: Mapping[str, Any]) -> None:
         super().__init__(command, -end["signal"] if "signal" in end else end["exit"], b"", b"")
         self.signal: int | None = end.get("signal")
-        self.joined: bool = end["joined"]
-        self.requesters: int = end["requesters"]
-        self.duration: float = end["duration"]
+        self.joined, self.requesters, self.duration = bool(end["joined"]), int(end["requesters"]), float(end["duration"])
+        self.kept: dict[str, Any] | None = end.get("kept")
 
 
 class Error(Exception):
@@ -68,20 +66,18 @@ def _request(command: Command, *, shell: bool = False, input: bytes | None = Non
     """What is not known here goes as it is: the server refuses it by name."""
     if shell != isinstance(command, (str, bytes)):
         raise TypeError("a command is a sequence of arguments, or with shell=True one string")
-    given = {os.fsencode(name): os.fsencode(value) for name, value in (os.environb if env is None else env).items()}
-    if ancestry := os.environb.get(b"COALESCE_ANCESTRY"):  # so that who would wait for itself is told
-        given.setdefault(b"COALESCE_ANCESTRY", ancestry)
+    own = {name: value for name, value in os.environb.items() if env is None or name == b"COALESCE_ANCESTRY"}  # who waits for itself is told
+    given = own | {os.fsencode(name): os.fsencode(value) for name, value in (env or {}).items()}
     fields |= {"line" if shell else "argv": command, "cwd": os.path.join(os.getcwdb(), os.fsencode(cwd)),
                "env": [name + b"=" + value for name, value in given.items()], "stdin": input or b""}
     in_base64 = {name + "_base64": _base64(fields.pop(name)) for name in _ANY_BYTES & fields.keys()}
-    return {"output": "stream", "quiet": True, **fields, **in_base64}
+    return {**({} if "op" in fields else {"output": "stream", "quiet": True}), **fields, **in_base64}
 
 
 def _place(named: Text | None) -> bytes:
-    if named := named or os.environb.get(b"COALESCE_SOCKET"):
+    place = os.environb.get(b"COALESCE_PLACE")
+    if named := named or os.environb.get(b"COALESCE_SOCKET") or place and place + b"/server.sock":
         return os.fsencode(named)
-    if place := os.environb.get(b"COALESCE_PLACE"):
-        return place + b"/server.sock"
     own, uid = os.environb.get(b"XDG_RUNTIME_DIR", b""), os.geteuid()
     own = (own if own.startswith(b"/") else b"/run/user/%d" % uid) + b"/coalesce/server.sock"
     shared = b"/tmp/coalesce-%d/server.sock" % uid
@@ -101,9 +97,7 @@ class _Connection:
 
     def usable(self) -> bool:
         end = select.poll()  # that has come, and was not read yet
-        if not self.closing:
-            end.register(self.writer.get_extra_info("socket").fileno(), select.POLLRDHUP)
-        return not self.closing and not end.poll(0)
+        return not self.closing and not (end.register(self.writer.get_extra_info("socket"), select.POLLRDHUP) or end.poll(0))
 
     def send(self, request: Mapping[str, Any], waiter: Stream) -> int:
         if self.lost:
@@ -137,13 +131,10 @@ class _Connection:
                 waiter.finish(lost)
 
     async def line(self) -> bytes:
-        line = b""
-        while not line.endswith(b"\n"):
-            try:
-                line += await self.reader.readuntil()
-            except asyncio.LimitOverrunError as longer:
-                line += await self.reader.readexactly(longer.consumed)
-        return line
+        try:
+            return await self.reader.readuntil()
+        except asyncio.LimitOverrunError as longer:
+            return await self.reader.readexactly(longer.consumed) + await self.line()
 
     async def take(self, message: dict[str, Any]) -> None:
         number, event = message.get("id", 0), message.get("event")
@@ -153,7 +144,7 @@ class _Connection:
                 left -= len(data)
                 if waiter := self.waiting.get(number):
                     await waiter.pieces.put((event, data))
-        elif "error" in message or event == "exit":
+        elif "error" in message or event in ("exit", "forgotten"):
             final = message.get("error", message)
             if number == 0:  # it is about the connection
                 raise Error(final["code"], final["message"])
@@ -223,6 +214,12 @@ class Client(contextlib.AbstractAsyncContextManager["Client"]):
             stream.completed.check_returncode()
         return stream.completed
 
+    async def forget(self, command: Command, **options: Unpack[Options]) -> None:
+        """Removes what is kept under its key, of which are the options; what is under way is not kept either."""
+        with contextlib.closing(await self._connect()) as connection:
+            async for _ in Stream(connection, command, {**options, "op": "forget"}, 0):
+                pass
+
     @contextlib.asynccontextmanager
     async def stream(self, command: Command, **options: Unpack[Options]) -> AsyncIterator[Stream]:
         """The same with the output as it comes. To leave the context is to leave the run."""
@@ -245,8 +242,7 @@ class Client(contextlib.AbstractAsyncContextManager["Client"]):
                 await asyncio.sleep(0.01)  # its queue is full, and nothing tells when there is room
             if refused:
                 raise OSError(refused, os.strerror(refused), os.fsdecode(path))
-            connection = _Connection(*await asyncio.open_unix_connection(sock=server.dup(), limit=_READ_BYTES_MAX))
-        self._connections.add(connection)
+            self._connections.add(connection := _Connection(*await asyncio.open_unix_connection(sock=server.dup(), limit=_READ_BYTES_MAX)))
         return connection
 
 
@@ -277,15 +273,18 @@ class BlockingClient(contextlib.AbstractContextManager["BlockingClient"]):
         """As Client.run(). An exception that interrupts it, such as KeyboardInterrupt, leaves the run."""
         return self._wait(self._client.run(command, check=check, **options))
 
+    def forget(self, command: Command, **options: Unpack[Options]) -> None:
+        """As Client.forget()."""
+        self._wait(self._client.forget(command, **options))
+
     @contextlib.contextmanager
     def stream(self, command: Command, **options: Unpack[Options]) -> Iterator[Stream]:
         """As Client.stream()."""
-        context = self._client.stream(command, **options)
-        stream = self._wait(context.__aenter__())
-        try:
+        with contextlib.ExitStack() as held:
+            context = self._client.stream(command, **options)
+            stream = self._wait(context.__aenter__())
+            held.callback(lambda: self._wait(context.__aexit__(None, None, None)))
             yield stream
-        finally:
-            self._wait(context.__aexit__(None, None, None))
 
     def close(self) -> None:
         """Leaves all that is waited for; threads that wait are told."""

@@ -40,20 +40,24 @@ struct Collected {
 
 class Client::Impl {
   public:
-    Impl(Loop& loop, std::string path) : loop_(loop), path_(std::move(path)), asked_(loop) {}
+    Impl(Loop& loop, std::string path) : loop_(loop), path_(std::move(path)), asked_(loop), forgetting_(loop) {}
     ~Impl();
 
     Ticket<Answered> run(Request request);
+    Ticket<void> forget(Request request);
     std::unique_ptr<AnswerStream> stream(Request request, AnswerStream::Events events);
 
   private:
     class OwnStream;
     std::shared_ptr<ServerConnection> connect();
-    void ask(Request request, Completer<Answered> completer);
+    template <class T>
+    void ask(Request request, Completer<T>& completer, ServerConnection::Waiter waiter);
 
     Loop& loop_;
     const std::string path_;
-    Group<std::uint64_t, Answered> asked_;  // no key twice: the server, not this table, decides what is the same
+    // No key twice: the server, not these tables, decides what is the same.
+    Group<std::uint64_t, Answered> asked_;
+    Group<std::uint64_t, void> forgetting_;
     std::uint64_t last_key_ = 0;
     std::shared_ptr<ServerConnection> connection_;
     std::vector<std::weak_ptr<ServerConnection>> earlier_;  // that may still bring answers
@@ -73,37 +77,51 @@ std::shared_ptr<ServerConnection> Client::Impl::connect() {
 }
 
 Ticket<Answered> Client::Impl::run(Request request) {
-    return asked_.join(++last_key_,
-                       [&](Completer<Answered> completer) { ask(std::move(request), std::move(completer)); });
+    return asked_.join(++last_key_, [&](Completer<Answered> completer) {
+        const auto collected = std::make_shared<Collected>(Collected{std::move(completer), {}, {}});
+        ask(std::move(request), collected->completer,
+            {.on_output =
+                 [collected](Stream stream, std::string_view bytes) {
+                     (stream == Stream::out ? collected->out : collected->err) += bytes;
+                 },
+             .on_end =
+                 [collected](Answered answered, std::exception_ptr why) {
+                     if (why) return collected->completer.error(std::move(why));
+                     answered.out = std::move(collected->out);
+                     answered.err = std::move(collected->err);
+                     collected->completer.value(std::move(answered));
+                 }});
+    });
 }
 
-void Client::Impl::ask(Request request, Completer<Answered> completer) {
+Ticket<void> Client::Impl::forget(Request request) {
+    request.op = "forget";
+    return forgetting_.join(++last_key_, [&](Completer<void> completer) {
+        const auto told = std::make_shared<Completer<void>>(std::move(completer));
+        ask(std::move(request), *told,
+            {.on_output = [](Stream, std::string_view) {},
+             .on_end = [told](const Answered&,
+                              std::exception_ptr why) { why ? told->error(std::move(why)) : told->value(); }});
+    });
+}
+
+// On the connection that all share. The completer is the waiter's.
+template <class T>
+void Client::Impl::ask(Request request, Completer<T>& completer, ServerConnection::Waiter waiter) {
     add_own_surroundings(request);
     if (!connection_ || !connection_->usable()) {
         std::erase_if(earlier_, [](const auto& one) { return one.expired(); });
         if (connection_) earlier_.push_back(connection_);
         connection_ = connect();
     }
-    const auto collected = std::make_shared<Collected>(Collected{std::move(completer), {}, {}});
     std::uint64_t number = 0;
     try {
-        number = connection_->send(std::move(request),
-                                   {.on_output =
-                                        [collected](Stream stream, std::string_view bytes) {
-                                            (stream == Stream::out ? collected->out : collected->err) += bytes;
-                                        },
-                                    .on_end =
-                                        [collected](Answered answered, std::exception_ptr why) {
-                                            if (why) return collected->completer.error(std::move(why));
-                                            answered.out = std::move(collected->out);
-                                            answered.err = std::move(collected->err);
-                                            collected->completer.value(std::move(answered));
-                                        }});
+        number = connection_->send(std::move(request), std::move(waiter));
     } catch (const RequestRefused&) {
-        return collected->completer.error(std::current_exception());
+        return completer.error(std::current_exception());
     }
     // Posted: to leave drops the completer, which is on the stack here.
-    collected->completer.on_cancel([&loop = loop_, number, connection = connection_] {
+    completer.on_cancel([&loop = loop_, number, connection = connection_] {
         loop.post([number, connection] { connection->leave(number); });
     });
 }
@@ -148,6 +166,8 @@ Client::Client(Loop& loop, std::string path) : impl_(std::make_unique<Impl>(loop
 Client::~Client() = default;
 
 Ticket<Answered> Client::run(Request request) { return impl_->run(std::move(request)); }
+
+Ticket<void> Client::forget(Request request) { return impl_->forget(std::move(request)); }
 
 std::unique_ptr<AnswerStream> Client::stream(Request request, AnswerStream::Events events) {
     return impl_->stream(std::move(request), std::move(events));

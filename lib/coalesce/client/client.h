@@ -20,6 +20,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -40,6 +41,13 @@ class RequestRefused : public std::runtime_error {
     std::string code_;
 };
 
+/// Of a result that had been kept.
+struct AnsweredKept {
+    std::chrono::microseconds age{0};   ///< since its run ended
+    std::chrono::microseconds left{0};  ///< until it may be removed
+    bool refreshing = false;            ///< it is stale, and a run is on its way to replace it
+};
+
 /// What a command that was asked for came to.
 struct Answered {
     Outcome outcome;
@@ -48,6 +56,7 @@ struct Answered {
     bool joined = false;         ///< its run was under way already
     std::size_t requesters = 0;  ///< how many the run has answered
     std::chrono::microseconds duration{0};
+    std::optional<AnsweredKept> kept;  ///< nothing was run for it
 };
 
 /// A command whose output comes as it is written. Destroying it leaves.
@@ -80,7 +89,11 @@ class Client {
     /// it, those of this process are meant; `id`, `op`, `output` and `quiet` are the client's.
     Ticket<Answered> run(Request request);
 
-    /// The same with its output as it comes. Nothing is called before this has returned. Throws a
+    /// Removes what is kept under the request's key; what is under way is not kept either. Of the
+    /// request only what makes a key is meant, anything else is refused.
+    Ticket<void> forget(Request request);
+
+    /// A run with its output as it comes. Nothing is called before this has returned. Throws a
     /// RequestRefused, "too_long", where no server would read the request; a ticket of run() does.
     [[nodiscard]] std::unique_ptr<AnswerStream> stream(Request request, AnswerStream::Events events);
 

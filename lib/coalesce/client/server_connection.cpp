@@ -44,14 +44,19 @@ Outcome outcome_of(const Fields& end) {
     return Outcome::lost(why);
 }
 
+std::chrono::microseconds time_in(const Fields& fields, const char* name) {
+    return std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::duration<double>(fields.seconds(name)));
+}
+
 Answered answered_of(const Fields& end) {
-    using std::chrono::duration;
     Answered answered;
     answered.outcome = outcome_of(end);
     answered.joined = end.flag("joined");
     answered.requesters = static_cast<std::size_t>(end.number("requesters"));
-    answered.duration =
-        std::chrono::duration_cast<std::chrono::microseconds>(duration<double>(end.seconds("duration")));
+    answered.duration = time_in(end, "duration");
+    if (const auto kept = Fields::parse(end.raw("kept")))
+        answered.kept = {
+            .age = time_in(*kept, "age"), .left = time_in(*kept, "left"), .refreshing = kept->flag("refreshing")};
     return answered;
 }
 
@@ -84,8 +89,10 @@ void ServerConnection::connect() {
 std::uint64_t ServerConnection::send(Request request, Waiter waiter) {
     const std::uint64_t number = ++last_number_;
     request.id = std::to_string(number);
-    request.output = Request::Output::stream;
-    request.quiet = true;
+    if (request.op.empty()) {
+        request.output = Request::Output::stream;
+        request.quiet = true;
+    }
     const std::string line = request_line(request);
     if (line.size() > request_bytes_max + 1)
         throw RequestRefused("too_long", "the request has " + std::to_string(line.size() - 1) + " bytes, and at most " +
@@ -198,6 +205,8 @@ void ServerConnection::take_message(std::string_view line) {
         end(number, {}, why);
     } else if (event == "exit") {
         end(number, answered_of(*message), nullptr);
+    } else if (event == "forgotten") {
+        end(number, {}, nullptr);
     }
 }
 

@@ -112,6 +112,7 @@ std::string exit_line(const RunResult& result, const Delivered& delivered) {
     add_end(message, result, delivered.command);
     if (!delivered.keeping.empty())
         message.text("keeping", delivered.keeping).flag("keeping_failed", delivered.keeping_failed);
+    if (result.kept) message.raw("kept", kept_facts(*result.kept).object());
     return message.flag("joined", delivered.joined)
         .number("requesters", static_cast<std::int64_t>(delivered.requesters))
         .seconds("duration", std::chrono::duration<double>(result.duration).count())
