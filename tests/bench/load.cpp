@@ -7,17 +7,14 @@
 //   load joins SOCKET N EACH LINE   N connections send LINE EACH times, as fast as they are
 //                                   taken; prints the seconds until the last is taken
 //   load turns SOCKET N LINE        one connection, a request after each answer; prints seconds
-//   load vfork N PROGRAM            starts PROGRAM N times and waits for each; prints seconds
 //   load broadcast SOCKET N BYTES   not a client but the least that a server could do: when N
 //                                   connections have sent a line and stdin a line, each gets
 //                                   BYTES, the last of them a newline, and is closed
 #include <signal.h>
-#include <spawn.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -139,17 +136,6 @@ void turns(const char* path, int n, const std::string& line) {
     print_since(begin);
 }
 
-void start_directly(int n, const char* program) {
-    const auto begin = Clock::now();
-    for (int i = 0; i < n; ++i) {
-        pid_t pid = 0;  // posix_spawn of glibc is a vfork
-        char* const argv[] = {const_cast<char*>(program), nullptr};
-        if (posix_spawn(&pid, program, nullptr, nullptr, argv, environ) != 0) die(program);
-        waitpid(pid, nullptr, 0);
-    }
-    print_since(begin);
-}
-
 void broadcast(const char* path, int n, std::size_t bytes) {
     const int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     const sockaddr_un address = address_of(path);
@@ -192,8 +178,6 @@ int main(int argc, char** argv) {
         joins(argv[2], std::atoi(argv[3]), std::atoi(argv[4]), argv[5]);
     else if (work == "turns" && argc == 5)
         turns(argv[2], std::atoi(argv[3]), argv[4]);
-    else if (work == "vfork" && argc == 4)
-        start_directly(std::atoi(argv[2]), argv[3]);
     else if (work == "broadcast" && argc == 5)
         broadcast(argv[2], std::atoi(argv[3]), std::strtoull(argv[4], nullptr, 10));
     else
