@@ -14,6 +14,7 @@ import shlex
 import signal
 import statistics
 import subprocess
+import tempfile
 import time
 
 from harness import MIB, SOURCES, await_that, loop, row
@@ -25,9 +26,9 @@ LEASE = 2  # seconds; the shortest there is
 class Machine:
     """What one machine has for itself, beside what it has in common with the others."""
 
-    def __init__(self, bench, name):
+    def __init__(self, bench):
         self.bench = bench
-        self.place = f"{bench.shm}/{name}"
+        self.place = tempfile.mkdtemp(dir=bench.shm)
 
     def start(self, *words, **more):
         environment = {**self.bench.environment_of(self.bench.coalesce), "COALESCE_PLACE": self.place}
@@ -44,20 +45,21 @@ class Machine:
         """The one that is under way here; its command has been started."""
         def flights():
             told = self.bench.output(f"COALESCE_PLACE={self.place} $COALESCE status --json").splitlines()
-            return [flight for flight in map(json.loads, told) if flight.get("pid")]
+            return [flight for flight in map(json.loads, told) if flight.get("pid", 0) > 0]
         await_that(flights)
         [flight] = flights()
         return flight
 
 
 def machines(bench, count):
-    return [Machine(bench, f"machine{number}") for number in range(count)]
+    return [Machine(bench) for _ in range(count)]
 
 
 def orders(bench, redis, parameters=""):
     """The options of one who shares."""
-    secret = bench.file("secret", ["s" * 32])
-    os.chmod(secret, 0o600)
+    secret = f"{bench.scratch}/secret"
+    if not os.path.exists(secret):
+        os.chmod(bench.file("secret", ["s" * 32]), 0o600)
     return "--cluster", f"redis://127.0.0.1:{redis.port}?secret={secret}{parameters}", "--cluster-scope", "bench"
 
 
@@ -200,6 +202,7 @@ def cluster_leave(bench):
             runner = one.start("run", *words)
             command = os.pidfd_open(one.flight()["pid"])
             follower = two.follow(*words)
+            await_that(lambda: one.flight()["machines"] == 2)  # or a signal here would be the command's
             leave(runner)
             begin = time.perf_counter()
             follower.send_signal(signal.SIGTERM)
@@ -307,7 +310,7 @@ def cluster_memory(bench):
             batch.stdin.close()
             await_that(lambda: redis.info("stats", "pubsub_channels") >= channels + count)
             return batch, used() - before
-        machine = Machine(bench, "machine")
+        machine = Machine(bench)
         leave(live(1, 0)[0])  # what the engine takes once
         one, connections = live(1, 0)
         many, grown = live(n + 1, 1)

@@ -13,10 +13,14 @@ from harness import SOURCES, Sample, await_that, loop, row
 from servers import Gearman, Redis, Served
 
 
+def descriptors():
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+
+
 @row
 def serve_crowd(bench):
-    """10,000 connections that wait for one flight, then 4 KB each: the memory of each, and how long they take."""
-    n, size = bench.count(10_000), 4096
+    """10,000 connections (or as many as the limit allows) that wait for one flight, then 4 KB each: memory, and how long they take."""
+    n, size = bench.count(min(10_000, descriptors() // 2 - 100)), 4096  # the other half is for runs
     memory = []
     closed = {}  # until all have been closed, too; by who answered
 
@@ -130,8 +134,7 @@ def serve_program(bench):
 @row
 def serve_reap(bench):
     """Flights that are all alive at once, and then end: no step may grow with their square."""
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    many = bench.count(min(10_000, limit // 20))  # a server runs as many at a time as it has sixteen descriptors for
+    many = bench.count(min(10_000, descriptors() // 20))  # a server runs as many at a time as it has sixteen descriptors for
     few = many // 10
 
     def reaped(n):
