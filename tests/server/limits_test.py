@@ -4,7 +4,6 @@
 waits, and the server goes on."""
 
 import json
-import json
 import os
 import resource
 import shutil
@@ -342,6 +341,40 @@ while s.recv(65536):
         for asker in askers:
             asker.communicate()
         self.assertEqual(server.runs(), 3)
+
+    # Whoever asks is part of the key (T16, K3): what is kept, refreshed and forgotten is everybody's own.
+    def test_t16_users_never_share_what_is_kept(self):
+        server = self.serve("--allow-user", str(OTHER), "--allow-user", str(THIRD))
+        users = (OTHER, THIRD, 0)
+        request = {"line": f"echo x >>{server.file('runs')}; wc -l <{server.file('runs')}", "cwd": "/"}
+
+        def ask(uid, **wish):
+            return json.loads(self.as_user(uid, server, json.dumps({**request, **(wish or {"ttl": 3600})})))
+
+        for number, uid in enumerate(users, 1):
+            answer = ask(uid)
+            self.assertEqual((answer["stdout"], "kept" in answer), (f"{number}\n", False), uid)
+        for number, uid in enumerate(users, 1):
+            for wish in ({"ttl": 3600}, {"max_age": 3600}):
+                answer = ask(uid, **wish)
+                self.assertEqual((answer["stdout"], "kept" in answer), (f"{number}\n", True), (uid, wish))
+        self.assertEqual(server.runs(), 3)
+        # A refresh is for who was served what was stale.
+        self.assertEqual(ask(OTHER, ttl=3600, stale=0.000001)["stdout"], "1\n")
+        while ask(OTHER)["stdout"] == "1\n":
+            pass
+        self.assertEqual([ask(uid)["stdout"] for uid in users], ["4\n", "2\n", "3\n"])
+        # One forgets what is his.
+        forget = json.dumps({"op": "forget", **request})
+        self.assertIn('"forgotten"', self.as_user(THIRD, server, forget))
+        self.assertEqual([ask(uid)["stdout"] for uid in users], ["4\n", "5\n", "3\n"])
+        self.assertIn("not_allowed", self.as_user(THIRD + 1, server, json.dumps({**request, "ttl": 3600})))
+        self.assertIn("not_allowed", self.as_user(THIRD + 1, server, forget))
+        self.assertEqual([ask(uid)["stdout"] for uid in users], ["4\n", "5\n", "3\n"])
+        # The store is the server's: nobody else reads what lies there.
+        store = server.file(".cache/coalesce")
+        places = [store, *(os.path.join(store, name) for name in os.listdir(store))]
+        self.assertEqual({(os.stat(place).st_uid, stat.S_IMODE(os.stat(place).st_mode)) for place in places}, {(0, 0o700)})
 
 
 if __name__ == "__main__":
