@@ -70,7 +70,7 @@ class Bench:
                 raise Missing(f"{program} is not installed")
 
     def compiled(self, name, source):
-        """A small program, from a source beside this one or a text that has not got a file."""
+        """A small program, made once; from a source beside this one unless its path says otherwise."""
         path = f"{self.scratch}/{name}"
         if not os.path.exists(path):
             compiler = ["cc", "-std=c11"] if source.endswith(".c") else ["c++", "-std=c++20"]

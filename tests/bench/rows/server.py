@@ -19,7 +19,7 @@ def descriptors():
 
 @row
 def serve_crowd(bench):
-    """10,000 connections (or as many as the limit allows) that wait for one flight, then 4 KB each: memory, and how long they take."""
+    """10,000 connections, or as many as the limit allows, that wait for one flight, then 4 KB each: memory and time."""
     n, size = bench.count(min(10_000, descriptors() // 2 - 100)), 4096  # the other half is for runs
     memory = []
     closed = {}  # until all have been closed, too; by who answered
