@@ -57,7 +57,7 @@ std::string shown(std::string_view text) {
 }
 
 struct Reading {
-    Request request;
+    Request& request;
     std::size_t exec_bytes = 0;
     std::size_t exec_bytes_allowed = exec_bytes_always;  // until more is wanted, and the limit is looked at
 
@@ -471,19 +471,20 @@ void read_object(JsonReader& reader, Reading& reading) {
 }  // namespace
 
 std::variant<Request, RequestError> parse_request(std::string_view text) {
-    Reading reading;
+    std::variant<Request, RequestError> parsed;  // a request is large: it is read into its place
+    Reading reading{std::get<Request>(parsed)};
     const auto error = [&reading](Refusal refusal) {
         return RequestError{std::move(reading.request.id), std::move(refusal.code), std::move(refusal.message)};
     };
     try {
         JsonReader reader(text, depth_max);
         read_object(reader, reading);
-        return std::move(reading.request);
     } catch (Refusal& refusal) {
-        return error(std::move(refusal));
+        parsed = error(std::move(refusal));
     } catch (const JsonReader::Malformed& malformed) {
-        return error(Refusal{"bad_json", "not JSON: " + malformed.why});
+        parsed = error(Refusal{"bad_json", "not JSON: " + malformed.why});
     }
+    return parsed;
 }
 
 }  // namespace coalesce

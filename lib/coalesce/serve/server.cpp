@@ -122,7 +122,7 @@ class Server {
     [[nodiscard]] bool admits(uid_t uid) const;
     void on_line(Peer& peer, std::string_view line, bool too_long);
     [[nodiscard]] bool understands(Peer& peer, std::string_view line);
-    void take(Peer& peer, Request request);
+    void take(Peer& peer, Request& request);
     [[nodiscard]] KeyRules rules_for(uid_t uid) const;
     [[nodiscard]] std::shared_ptr<const CanonicalSurroundings> canonical_of(ResolvedRequest& resolved, uid_t uid);
     void admit(Peer& peer, Request& request, ResolvedRequest resolved);
@@ -143,6 +143,7 @@ class Server {
     void end_drain();
 
     const ServerOptions options_;
+    const uid_t own_uid_ = ::geteuid();
     ServerSocket socket_;
     const std::shared_ptr<const Surroundings> surroundings_;
     SurroundingsTable interned_;
@@ -254,7 +255,7 @@ void Server::turn_away(Descriptor connection, int error) {
 }
 
 bool Server::admits(uid_t uid) const {
-    return uid == ::geteuid() || uid == 0 ||
+    return uid == own_uid_ || uid == 0 ||
            std::find(options_.allowed_users.begin(), options_.allowed_users.end(), uid) != options_.allowed_users.end();
 }
 
@@ -285,14 +286,14 @@ void Server::on_line(Peer& peer, std::string_view line, bool too_long) {
             return reception_.refuse(peer, {}, "bad_request", "the line has a NUL byte");
         Request request;
         request.line = std::string(line);
-        return take(peer, std::move(request));
+        return take(peer, request);
     }
     auto parsed = parse_request(line);
     if (const auto* error = std::get_if<RequestError>(&parsed))
         return reception_.refuse(peer, error->id, error->code, error->message);
     auto& request = std::get<Request>(parsed);
     if (request.op.empty())
-        take(peer, std::move(request));
+        take(peer, request);
     else
         operate(peer, request);
 }
@@ -314,7 +315,7 @@ bool Server::understands(Peer& peer, std::string_view line) {
     return false;
 }
 
-void Server::take(Peer& peer, Request request) {
+void Server::take(Peer& peer, Request& request) {
     ++requests_;
     if (stopping_) return reception_.refuse(peer, request.id, "shutting_down", "the server is about to end");
     if (reception_.waiting() >= options_.requesters_max)
@@ -328,7 +329,7 @@ void Server::take(Peer& peer, Request request) {
 // Our own user's keys are those of its wrappers and batches, and mean the same kept results; others' name them.
 KeyRules Server::rules_for(uid_t uid) const {
     KeyRules rules;
-    if (uid != ::geteuid()) rules.user = uid;
+    if (uid != own_uid_) rules.user = uid;
     return rules;
 }
 
