@@ -508,8 +508,8 @@ std::string Batch::closing_words() const {
     const auto passed_over = intake_.passed_over();
     const std::string kept = sums.kept > 0 ? formatted("{} kept, ", sums.kept) : "";
     return formatted("{} requests, {} runs, {} shared, {}{} failed, {}{} in all, {} saved", sums.requests, sums.runs,
-                  sums.shared, kept, sums.failed, passed_over ? formatted("{} skipped, ", *passed_over) : "",
-                  format_duration(sums.wall), format_duration(sums.saved));
+                     sums.shared, kept, sums.failed, passed_over ? formatted("{} skipped, ", *passed_over) : "",
+                     format_duration(sums.wall), format_duration(sums.saved));
 }
 
 BatchEnd Batch::end() const {

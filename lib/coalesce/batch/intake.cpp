@@ -117,8 +117,8 @@ bool Intake::passes_over(std::uint64_t sequence, std::string_view command) {
         case EarlierJobs::Verdict::another_command:
             stop();
             events_.on_other_input(formatted("cannot resume by {}: its command {} is {}, but line {} of {} is {}",
-                                          options_.joblog, sequence, earlier_->command_of(sequence), sequence,
-                                          options_.input_name, title(command)));
+                                             options_.joblog, sequence, earlier_->command_of(sequence), sequence,
+                                             options_.input_name, title(command)));
     }
     events_.on_nothing(sequence);
     return true;

@@ -6,6 +6,8 @@
 
 namespace coalesce {
 
-std::string formatted_values(fmt::string_view sentence, fmt::format_args values) { return fmt::vformat(sentence, values); }
+std::string formatted_values(fmt::string_view sentence, fmt::format_args values) {
+    return fmt::vformat(sentence, values);
+}
 
 }  // namespace coalesce
