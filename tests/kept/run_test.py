@@ -5,6 +5,7 @@
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -60,6 +61,21 @@ class Asking(Test):
         self.assertEqual(self.box.run("--ttl", "1h", "-c", line), (0, "out\n", "err\n"))
         self.assertEqual(self.box.runs(), 1)
 
+    def test_T2_of_several_the_longest_time_decides(self):
+        gate = self.box.gate()
+        line = f"{COUNTED}; read x <{gate}"
+        crowd = []
+        for time in ("10m", "5h", "1h"):
+            crowd.append(self.box.start("run", "--ttl", time, "-c", line))
+            self.assertEqual(crowd[-1].stdout.readline(), b"out\n")
+        with open(gate, "w") as file:
+            file.write("\n")
+        for process in crowd:
+            process.communicate()
+        (kept,) = map(json.loads, self.box.call("cache", "--json")[1].splitlines())
+        self.assertTrue(4 * HOUR < kept["left"] <= 5 * HOUR)
+        self.assertEqual(self.box.runs(), 1)
+
     def test_T2_zero_is_none_and_the_variable_is_the_default(self):
         self.box.run("--ttl", "0", "-c", COUNTED)
         self.assertEqual(self.box.entries(), [])
@@ -78,6 +94,16 @@ class Asking(Test):
         self.assertEqual(self.box.runs(), 2)
         self.box.run("--max-age", "4h", "-c", COUNTED)
         self.assertEqual(self.box.runs(), 3)
+
+    def test_T3_with_ttl_both_must_hold_and_0_is_fresh(self):
+        for runs, words in ((1, ("--ttl", "1d", "--max-age", "8h")), (2, ("--ttl", "1d", "--max-age", "2h")),
+                            (2, ("--ttl", "30m", "--max-age", "8h")), (2, ("--ttl", "1d", "--max-age", "0"))):
+            self.box.call("cache", "clear")
+            self.box.file("runs")
+            self.box.run("--ttl", "1d", "-c", COUNTED)
+            self.box.age(1 * HOUR, also_started=4 * HOUR)
+            self.box.run(*words, "-c", COUNTED)
+            self.assertEqual(self.box.runs(), runs, words)
 
     def test_T3_a_live_run_that_started_earlier_is_not_joined(self):
         gate = self.box.gate()
@@ -200,6 +226,24 @@ class Refreshing(Test):
         self.assertEqual(ask(), first)
         self.assertEqual(self.box.runs(), 2)
 
+    def test_T4_it_has_the_limits_and_the_timeout_of_who_started_it(self):
+        few = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (77, 77))
+        ask = lambda *more: self.box.run(*STALE, *more, "-c", "echo run >>runs; ulimit -n", preexec_fn=few)
+        self.assertEqual(ask(), (0, "77\n", ""))
+        self.box.age(2 * HOUR)
+        ask()
+        while self.box.runs() < 2:
+            pass
+        self.box.nothing_in_flight()
+        self.assertEqual(ask(), (0, "77\n", ""))
+        slow = "echo run >>slow; echo out; [ $(wc -l <slow) = 1 ] || exec sleep 1000"
+        self.ask(slow)
+        self.box.age(2 * HOUR)
+        self.assertEqual(self.ask(slow, "--timeout", "0.05"), (0, "out\n", ""))
+        while self.box.runs("slow") < 2:
+            pass
+        self.box.nothing_in_flight()  # it would go on for ever
+
     def test_T5_a_refresh_that_fails_leaves_the_old_result_and_counts_as_tried(self):
         line = "echo run >>runs; echo good; [ $(wc -l <runs) = 1 ]"
         self.assertEqual(self.ask(line)[0], 0)
@@ -236,6 +280,25 @@ class Refreshing(Test):
         self.box.nothing_in_flight()
         self.assertEqual(self.box.runs(), 2)
 
+    def test_T6_warm_makes_what_is_stale_or_expired(self):
+        warm = lambda *words: self.box.run("--warm", *words, "-c", COUNTED)
+        for runs, words in ((1, STALE), (1, STALE), (2, STALE), (3, ("--ttl", "1h")), (3, ("--ttl", "1h"))):
+            if runs > self.box.runs() > 0:
+                self.box.age(2 * HOUR)
+            self.assertEqual(warm(*words), (0, "", ""))
+            while self.box.runs() < runs:
+                pass
+            self.box.nothing_in_flight()
+            self.assertEqual(self.box.runs(), runs)
+
+    def test_T6_only_what_is_there_and_no_wait(self):
+        ask = lambda: self.box.run("--wait", "0", "--keep-running", "--ttl", "1h", "-c", COUNTED)
+        self.assertEqual(ask()[0], 75)
+        while not self.box.entries():
+            pass
+        self.assertEqual(ask(), (0, "out\n", "err\n"))
+        self.assertEqual(self.box.runs(), 1)
+
 
 class What(Test):
     def test_T7_failures_are_kept_apart_and_only_if_asked(self):
@@ -267,6 +330,42 @@ class What(Test):
             self.assertIn("not kept: ", result[2])
             self.assertEqual(self.box.entries(), [])
 
+    def test_T7_nor_what_was_cancelled(self):
+        gate = self.box.gate()
+        process = self.box.start("run", "--ttl", "1h", "--keep-failures", "1h", "-c", f"echo out; read x <{gate}")
+        self.assertEqual(process.stdout.readline(), b"out\n")
+        self.assertEqual(self.box.call("cancel", self.box.status()[0]["id"])[0], 0)
+        self.assertEqual(process.wait(), 125)
+        self.box.nothing_in_flight()
+        self.assertEqual(self.box.entries(), [])
+
+    def test_T8_it_goes_on_only_for_as_long_as_it_can_be_kept(self):
+        self.box.call("cache", "limits", "--max-entry", "100K")
+        gate, alive = self.box.gate(), self.box.gate("alive")
+        held_by_command = os.open(alive, os.O_RDONLY | os.O_NONBLOCK)
+        self.addCleanup(os.close, held_by_command)
+        line = f"exec 3>{alive}; echo out; read x <{gate}; head -c 200000 /dev/zero; exec sleep 1000"
+        process = self.box.start("run", "--ttl", "1h", "-c", line)
+        self.assertEqual(process.stdout.readline(), b"out\n")
+        process.stdout.close()
+        with open(gate, "w") as file:
+            file.write("\n")
+        process.wait()
+        os.set_blocking(held_by_command, True)
+        self.assertEqual(os.read(held_by_command, 1), b"")  # ended
+
+    def test_T8_who_is_interrupted_or_gives_up_ends_it_as_without_ttl(self):
+        for words, number, status in (((), signal.SIGINT, -signal.SIGINT), ((), signal.SIGTERM, -signal.SIGTERM),
+                                      ((), signal.SIGHUP, -signal.SIGHUP), (("--wait", "0.3"), None, 75)):
+            process = self.box.start("run", "--ttl", "1h", *words, "-c", "echo out; exec sleep 1000")
+            if number is not None:
+                self.assertEqual(process.stdout.readline(), b"out\n")
+                process.send_signal(number)
+            process.communicate()
+            self.assertIn(process.returncode, (status, 128 - status if status < 0 else status), words)
+            self.box.nothing_in_flight()
+            self.assertEqual(self.box.entries(), [])
+
     def test_T8_a_reader_that_goes_away_leaves_and_the_run_goes_on_for_the_store(self):
         gate = self.box.gate()
         line = f"echo run >>runs; echo out; read x <{gate}; echo more"
@@ -293,6 +392,16 @@ class What(Test):
         self.box.file("tool", "#!/bin/sh\necho run >>runs; echo two\n", 0o755)
         self.assertEqual(ask(), "two\n")
 
+    def test_T11_which_is_what_PATH_finds(self):
+        path = {"PATH": self.box.work + "/bin:" + os.environ["PATH"]}
+        ask = lambda: self.box.out("--ttl", "1h", "tool", env=path)
+        tool = self.box.file("bin/tool", "#!/bin/sh\necho run >>runs; echo one\n", 0o755)
+        self.assertEqual([ask(), ask()], ["one\n", "one\n"])
+        self.assertEqual(self.box.runs(), 1)
+        os.utime(tool, (1000, 1000))
+        self.assertEqual(ask(), "one\n")
+        self.assertEqual(self.box.runs(), 2)
+
     def test_T12_what_is_asked_of_the_store_is_no_part_of_the_key(self):
         self.box.run("--ttl", "1h", "-c", COUNTED)
         for words in (
@@ -311,6 +420,14 @@ class What(Test):
         first.communicate()  # its end is told after the result is there
         self.assertEqual(self.box.run("--ttl", "1h", "-c", line)[1], "out\n")
         self.assertEqual(self.box.runs(), 1)
+
+    def test_F1_T13_of_a_crowd_that_finds_nothing_one_runs(self):
+        # Whoever comes to lead, since the one before has just ended, looks once more.
+        for number in range(5):
+            crowd = [self.box.start("run", "--ttl", "1h", "-c", f"{COUNTED}; : {number}") for _ in range(8)]
+            for process in crowd:
+                self.assertEqual((process.communicate(), process.returncode), ((b"out\n", b"err\n"), 0))
+            self.assertEqual(self.box.runs(), number + 1)
 
     def test_T14_bytes_streams_and_large_output(self):
         line = "printf 'a\\0b\\377'; printf 'no newline' >&2; head -c 3000000 /dev/zero; exit 0"
@@ -457,6 +574,23 @@ class Store(Test):
             with open(path, "rb") as file:
                 self.assertNotIn(b"s3cret", file.read())
         self.assertEqual(len(self.box.entries()), 1)
+        with open(path, "rb") as file:
+            self.assertIn(b"TOKEN", file.read())  # which variables there were is no secret
+        self.box.call("cache", "clear")
+        self.box.run("--ttl", "1h", "--key", "the-key", "-c", "echo s3cret >/dev/null; : $TOKEN", env={"TOKEN": "s3cret-env"})
+        (path,) = self.box.entries()
+        with open(path, "rb") as file:
+            written = file.read()
+        self.assertNotIn(b"s3cret", written)
+        self.assertIn(b"the-key", written)
+
+    def test_T20_a_result_from_the_future_is_not_served(self):
+        self.box.run("--ttl", "2d", "-c", COUNTED)
+        self.box.age(-HOUR)
+        self.box.run("--ttl", "2d", "-c", COUNTED)
+        self.assertEqual(self.box.runs(), 2)
+        self.box.run("--ttl", "2d", "-c", COUNTED)  # nor does it keep the present one out
+        self.assertEqual(self.box.runs(), 2)
 
     def test_T24_what_happened_is_said_with_v(self):
         _, _, err = self.box.run("--ttl", "1d", "-v", "-c", COUNTED)
@@ -464,7 +598,10 @@ class Store(Test):
         self.box.age(2 * HOUR)
         _, _, err = self.box.run("--ttl", "1d", "-v", "-c", COUNTED)
         self.assertIn("kept result of ", err)
-        self.assertGreaterEqual(seconds(re.search(r"(\d[^,()]*) old", err)[1]), 2 * HOUR)
+        told = re.search(r"^coalesce: kept result of (.*), (\d[^,()]*) old, made in (.*) \(ran (.*)\)$", err, re.M)
+        self.assertGreaterEqual(seconds(told[2]), 2 * HOUR)
+        self.assertEqual((told[1], told[3]), (COUNTED, self.box.work))
+        self.assertLess(seconds(told[4]), HOUR)
         _, _, err = self.box.run("--ttl", "1d", "--stale", "1h", "-v", "-c", COUNTED)
         self.assertIn("refreshing", err)
         _, _, err = self.box.run("--ttl", "1h", "-v", "-c", "exit 3")
@@ -616,6 +753,24 @@ class Seeing(Test):
         self.assertIn("not served: ", self.box.call("key", "-c", COUNTED, env={"CI_JOB_ID": "2"})[1])
         self.assertIn("differs in environment: CI_JOB_ID",
                       self.box.call("key", "-c", COUNTED, env={"CI_JOB_ID": "2"})[1])
+
+    def test_T25_dependencies_are_parts_of_it(self):
+        self.box.file("src/a", "1")
+        self.box.run("--ttl", "1d", "--depends", "src", "-c", COUNTED)
+        while not self.box.entries():
+            pass
+        told = self.box.call("key", "--depends", "src", "-c", COUNTED)[1]
+        self.assertIn("depends: src", told)
+        self.assertIn("kept: ", told)
+        self.box.file("src/a", "2")
+        told = self.box.call("key", "--depends", "src", "-c", COUNTED)[1]
+        self.assertRegex(told, r"\nnot served: \w+ differs in depends: src\n")
+
+    def test_T26_status_lists_flights_only(self):
+        for _ in range(2):
+            self.box.run("--ttl", "1h", "-c", COUNTED)
+        self.box.nothing_in_flight()  # though a result is kept
+        self.assertEqual(len(self.box.entries()), 1)
 
     def test_T26_stats_count_hits_and_refreshes(self):
         for _ in range(3):

@@ -46,6 +46,74 @@ SCENARIO("Y1, Y3: a rule's settings are options", "[wrapper]") {
     CHECK(box.run({"-c", "sh -c 'echo x >>ran'; true"}).status == 0);
 }
 
+SCENARIO("Y1: the machine's file comes first, then the user's; or one that is named, or none", "[wrapper]") {
+    Ruled box("[[command]]\nmatch = 'true'\nscope = 'xdg'\n");
+    const auto scope = [&](const std::string& before = {}) {
+        const std::string out = box.script(before + "$C key true").out;
+        const std::size_t at = out.find("scope\t");
+        return at == std::string::npos ? "none" : out.substr(at + 6, out.find('\n', at) - at - 6);
+    };
+    CHECK(scope() == "xdg");
+    box.env.erase("XDG_CONFIG_HOME");
+    CHECK(scope() == "none");
+    ::mkdir(box.path(".config").c_str(), 0700);
+    ::mkdir(box.path(".config/coalesce").c_str(), 0700);
+    box.write(".config/coalesce/config.toml", "[[command]]\nmatch = 'true'\nscope = 'home'\n");
+    CHECK(scope() == "home");
+    CHECK(scope("COALESCE_CONFIG=" + box.file() + " ") == "xdg");
+    CHECK(scope("COALESCE_CONFIG= ") == "none");
+    if (!box.may_mount()) return not_tried("the machine's rules file: nothing can be mounted");
+    const auto with_machine = [&](const std::string& before) {
+        const std::string mount =
+            "mkdir -p $PWD/etc/coalesce && cp $PWD/machine.toml $PWD/etc/coalesce/config.toml && chmod -R go-w "
+            "$PWD/etc "
+            "&& mount --bind $PWD/etc /etc && ";
+        return box.script("unshare -m sh -c '" + mount + before + "$C rules -- true'").out;
+    };
+    box.write("machine.toml", "[[command]]\nmatch = 'true'\nscope = 'machine'\nignore-env = ['A']\n");
+    const std::string both = with_machine("");
+    CHECK(both.find("scope = home") != std::string::npos);
+    CHECK(both.find("ignore-env = A") != std::string::npos);
+    CHECK(both.find("scope = machine") == std::string::npos);
+    CHECK(with_machine("rm $HOME/.config/coalesce/config.toml; ").find("scope = machine") != std::string::npos);
+    CHECK(with_machine("COALESCE_CONFIG= ").empty());
+}
+
+SCENARIO("Y3: every setting is what the option is", "[wrapper]") {
+    Ruled box("");
+    const auto ruled = [&](std::string_view settings, const std::string& line, const Sandbox::Setting& setting = {}) {
+        box.configure("[[command]]\nmatch = 'sh'\n" + std::string(settings) + "\n");
+        return box.run({"sh", "-c", line}, setting);
+    };
+    const auto key = [&](std::string_view settings, const std::vector<std::string>& env = {}) {
+        box.configure("[[command]]\nmatch = 'sh'\n" + std::string(settings) + "\n");
+        return box.start({tested_program(), "key", "sh"}, {.env = env}).wait().out;
+    };
+    CHECK(ruled("timeout = '50ms'", "exec sleep 1000").status == 124);
+    CHECK(ruled("timeout = '50ms'\ngrace = '50ms'", "trap '' TERM; while :; do sleep 1; done").status == 124);
+    CHECK(ruled("wait = '50ms'", "exec sleep 1000").status == 75);
+    CHECK(ruled("wait = 0\nkeep-running = true", "echo x >>went-on").status == 75);
+    box.wait_for_all();
+    CHECK(box.lines_of("went-on") == 1);
+    CHECK(ruled("pty = true\npty-size = '99x9'", "stty size <&2").out == "9 99\n");
+    CHECK(ruled("verbose = true", ":").err.starts_with("coalesce: started "));
+    CHECK(ruled("ttl = '1h'\nkeep-failures = '1h'", "echo x >>failed; exit 3").status == 3);
+    CHECK(ruled("ttl = '1h'\nkeep-failures = '1h'", "echo x >>failed; exit 3").status == 3);
+    CHECK(box.lines_of("failed") == 1);
+    for (const int runs : {1, 2}) {
+        CHECK(ruled("ttl = '1h'\nmax-age = '1ms'", "echo x >>young").status == 0);
+        CHECK(box.lines_of("young") == runs);
+    }
+    CHECK(ruled("ttl = '1h'\nstale = '2h'", ":").err.find("--stale must be shorter than --ttl") != std::string::npos);
+    CHECK(key("key = 'k'").find("key\tk\n") != std::string::npos);
+    CHECK(key("class = 'heavy:2'").substr(0, 32) == key("").substr(0, 32));
+    CHECK(key("only-env = ['A', 'B']", {"A=1", "C=1"}).find("environment: C") == std::string::npos);
+    CHECK(key("only-env = ['A', 'B']", {"A=1", "C=1"}).find("environment: A") != std::string::npos);
+    CHECK(key("ignore-cwd = true").find("\ndirectory") == std::string::npos);
+    CHECK(key("ignore-namespaces = true").find("namespace: mount") == std::string::npos);
+    CHECK(key("modtime = 'config'").find("modtime: config\t") != std::string::npos);
+}
+
 SCENARIO("Y3: over a rule stands the variable, over that the command line", "[wrapper]") {
     Ruled box("[[command]]\nmatch = 'true'\nscope = 'rule'\nignore-env = ['A']\n");
     const auto scope = [&](const std::vector<std::string>& options, const Sandbox::Setting& setting = {}) {

@@ -151,10 +151,13 @@ void KeptFlight::write(const RunResult& result) {
     facts.duration = result.duration;
     facts.exit_status = result.outcome.status();
     facts.program = subject_.program;
-    facts.title = subject_.title;
+    const std::vector<KeyPart> parts = explain(subject_.surroundings->bytes, subject_.words);
+    // Who gave a key of his own said what the command may be called; its words may be secret (T22).
+    const auto key = std::find_if(parts.begin(), parts.end(), [](const KeyPart& part) { return part.name == "key"; });
+    facts.title = key == parts.end() ? subject_.title : key->value;
     facts.directory = subject_.directory;
     facts.salt = new_salt();
-    facts.parts = digests_of(explain(subject_.surroundings->bytes, subject_.words), facts.salt);
+    facts.parts = digests_of(parts, facts.salt);
     auto prepared = store_->prepare(key_, *result.spool, facts, kept_for_);
     if (!prepared) return not_kept(reason_of(prepared.error(), *store_), true);
     publication_ = std::move(*prepared);
