@@ -153,6 +153,47 @@ class Waits(Classes):
         another.kill()
         self.until("running")
 
+    def test_told_with_the_time_that_those_before_usually_take(self):
+        hours = {"b": 2, "c": 3, "d": None}  # d has never run
+
+        def line(name):
+            return f"cat {os.path.join(self.box.work, 'gate-' + name)}"
+
+        gates = {name: self.box.gate(f"gate-{name}") for name in hours}
+        for name, usual in hours.items():
+            if usual:
+                subprocess.run([os.environ["REMEMBER"], self.box.work, "", "ok", str(usual * 3_600_000), "--", "/bin/sh", "-c",
+                                line(name)], env=self.box.env, check=True)
+        started, said = [], []
+
+        def lead(name):
+            process = self.box.start("run", "-v", "--class", "timed", "-c", line(name))
+            started.append(process)
+            said.append(process.stderr.readline().decode())
+
+        for name in hours:
+            lead(name)
+        last = self.box.start("run", "-v", "--class", "timed", "true")
+        started.append(last)
+        self.assertIn("started ", said[0])
+        self.assertRegex(said[1], r"^coalesce: waiting for 1 other of class timed, about (2h|1h 59m)\n$")
+        self.assertRegex(said[2], r"^coalesce: waiting for 2 others of class timed, about (5h|4h 59m)\n$")
+        self.assertEqual(last.stderr.readline(), b"coalesce: waiting for 3 others of class timed\n")
+        flights = {flight["command"]: flight for flight in self.box.status()}
+        self.assertTrue(7000 < flights[line("c")]["turn_in"] <= 7200)
+        self.assertTrue(17900 < flights[line("d")]["turn_in"] <= 18000)
+        self.assertNotIn("turn_in", flights["true"])
+        # A server's request is told the same.
+        server = harness.Server(self, env={**self.box.env, "HOME": self.box.env["HOME"]})
+        with server.client() as client:
+            client.send({"line": "true", "class": "timed:9", "output": "stream", "id": 1})
+            self.assertEqual(client.message(), {"id": 1, "event": "waiting", "class": "timed", "others": 4})
+            client.send({"id": 1, "op": "leave"})
+            client.until(lambda message: message.get("event") == "left")
+        for process in reversed(started):
+            process.terminate()
+            process.communicate()
+
     def test_bounded(self):
         status, out, err = self.box.run("--wait", "0.05", "--class", "heavy", "-c", "echo run >>runs")
         self.assertEqual((status, out), (75, ""))

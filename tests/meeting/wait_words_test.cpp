@@ -96,6 +96,8 @@ TEST_CASE("H3: who waits for its turn is told when that is, as long as it lies a
     CHECK(wait.waiting(R"(,"turn_in":23.000000)") == "waiting for an earlier run of make docs to end, probably in 23s");
     CHECK(wait.words.say_due(Wait::at(30s)) == "waiting for an earlier run of make docs to end");
     CHECK(Wait(true).waiting() == "waiting for an earlier run of make docs to end");
+    CHECK(Wait(true).waiting(R"(,"class":"heavy","others":2,"turn_in":180.000000)") ==
+          "waiting for 2 others of class heavy, about 3m");
     Wait silent(false);
     CHECK(silent.waiting(R"(,"turn_in":23.000000)").empty());
     CHECK(silent.words.say_due(Wait::at(1s)) == "waiting for an earlier run of make docs to end, probably in 22s");

@@ -168,8 +168,10 @@ bool CommandExecutor::run_here(FlightId id, std::unique_ptr<Active> active) {
             land(std::move(active), Outcome::refused(ENOTSUP, "there are no classes here"));
             return true;
         }
-        auto turn = options_.turnstile->ask(loop_, run_class, jobs_of(run_class, options_.class_jobs),
-                                            active->job.asker, [this, id] { turn_has_come(id); });
+        const auto known = usually(active->completer.flight());
+        auto turn =
+            options_.turnstile->ask(loop_, run_class, jobs_of(run_class, options_.class_jobs), active->job.asker,
+                                    known ? Turns::Time(known->time) : std::nullopt, [this, id] { turn_has_come(id); });
         if (!turn) {
             const Error& error = turn.error();
             land(std::move(active), Outcome::refused(error.code.value(), "cannot " + error.message()));
@@ -523,6 +525,11 @@ void CommandExecutor::signal(FlightId id, int number) {
 
 std::optional<Usually> CommandExecutor::usually(const FlightRef& flight) const {
     return times_ == nullptr ? std::nullopt : times_->usually(Flights::key_of(flight));
+}
+
+Turns::Time CommandExecutor::turn_in_class(FlightId id) const {
+    const auto found = waiting_for_turn_.find(id);
+    return found == waiting_for_turn_.end() ? milliseconds(0) : found->second->turn->expected();
 }
 
 CommandExecutor::Counts CommandExecutor::counts() const {

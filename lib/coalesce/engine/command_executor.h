@@ -112,6 +112,9 @@ class CommandExecutor {
     void remember_in(RunTimes& times) noexcept { times_ = &times; }
     /// How long earlier runs of one of its flights took, where somebody remembers.
     [[nodiscard]] std::optional<Usually> usually(const FlightRef& flight) const;
+    /// When the turn in its class comes for which a flight waits, as far as that can be guessed; at once where it waits
+    /// for none.
+    [[nodiscard]] Turns::Time turn_in_class(FlightId id) const;
 
     /// A run that waits for another one lends its place under the limit (F12).
     using Loan = Places::Loan;

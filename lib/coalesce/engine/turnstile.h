@@ -17,6 +17,7 @@
 #include <cstddef>
 #include <memory>
 
+#include <coalesce/engine/turns.h>
 #include <coalesce/io/spawn.h>
 
 namespace coalesce {
@@ -37,6 +38,8 @@ class Turnstile {
         [[nodiscard]] virtual bool has_come() const noexcept = 0;
         /// How many runs of the class it waits for, as far as that is known.
         [[nodiscard]] virtual std::size_t others() const noexcept = 0;
+        /// When it comes, guessed from how long the runs before it took at other times.
+        [[nodiscard]] virtual Turns::Time expected() const = 0;
         /// By what the run's processes are known, should this process be killed: a hook for the child that
         /// is started, and an entry for its environment. Asked for once it has come.
         [[nodiscard]] virtual ProcessMark mark() noexcept = 0;
@@ -45,10 +48,11 @@ class Turnstile {
     virtual ~Turnstile() = default;
 
     /// A turn for a run of that class, of which `jobs` may be under way at a time. `asker` is the process that asks: a
-    /// run that it is part of shares its turn. `on_come` is called on a later turn of the loop, unless it has come
-    /// already; the turn may be destroyed from there.
+    /// run that it is part of shares its turn. `takes`: how long it may be under way. `on_come` is called on a later
+    /// turn of the loop, unless it has come already; the turn may be destroyed from there.
     [[nodiscard]] virtual Result<std::unique_ptr<Turn>> ask(Loop& loop, const RunClass& run_class, unsigned jobs,
-                                                            pid_t asker, UniqueFunction<void()> on_come) = 0;
+                                                            pid_t asker, Turns::Time takes,
+                                                            UniqueFunction<void()> on_come) = 0;
 };
 
 }  // namespace coalesce

@@ -24,7 +24,9 @@ namespace {
 
 constexpr std::string_view directory_ending = ".class";
 
-// Beside a ticket: that its run waits, which process it runs, and that this is over while its group is not.
+// Beside a ticket: how many milliseconds its run usually takes, that it waits, which process it runs, and that this
+// is over while its group is not.
+constexpr std::string_view usual = ".usual";
 constexpr std::string_view waiting = ".waits";
 constexpr std::string_view running = ".run";
 constexpr std::string_view lingering = ".over";
@@ -179,7 +181,8 @@ Descriptor ClassQueue::watch(const std::string& file) const noexcept {
     return Descriptor(::openat(directory_.get(), file.c_str(), O_WRONLY | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW));
 }
 
-Result<std::unique_ptr<ClassQueue::Ticket>> ClassQueue::take(unsigned jobs, pid_t asker, Standing& standing) {
+Result<std::unique_ptr<ClassQueue::Ticket>> ClassQueue::take(unsigned jobs, pid_t asker, Turns::Time takes,
+                                                             Standing& standing) {
     const Lock lock(directory_.get());
     if (!lock && errno == EWOULDBLOCK) return std::unique_ptr<Ticket>();
     if (!lock) return system_error_now("wait in the class " + name_);
@@ -192,6 +195,9 @@ Result<std::unique_ptr<ClassQueue::Ticket>> ClassQueue::take(unsigned jobs, pid_
     auto held = hold(ticket->name_);
     if (!held) return held.error();
     ticket->alive_ = std::move(*held);
+    if (takes)  // else, or where that fails, those behind it are told of no time
+        static_cast<void>(::symlinkat(std::to_string(takes->count()).c_str(), directory_.get(),
+                                      file_of(ticket->name_, usual).c_str()));
     if (before.empty()) {
         standing.may_start = true;
         return ticket;
@@ -205,7 +211,7 @@ Result<std::unique_ptr<ClassQueue::Ticket>> ClassQueue::take(unsigned jobs, pid_
 }
 
 void ClassQueue::remove(const std::string& ticket) const noexcept {
-    for (const std::string_view ending : {waiting, running, lingering, std::string_view()})  // itself last
+    for (const std::string_view ending : {usual, waiting, running, lingering, std::string_view()})  // itself last
         ::unlinkat(directory_.get(), file_of(ticket, ending).c_str(), 0);
 }
 
@@ -300,6 +306,41 @@ ClassQueue::Standing ClassQueue::Ticket::look() {
         standing.watched.push_back(std::move(waits));
     }
     return standing;
+}
+
+// Of the run of a ticket: what is left where it has started, else all that it takes.
+Turns::Time ClassQueue::left_by(const std::string& ticket) const {
+    char text[24];
+    const ssize_t length = ::readlinkat(directory_.get(), file_of(ticket, usual).c_str(), text, sizeof text);
+    std::int64_t takes = 0;
+    if (length <= 0 || std::from_chars(text, text + length, takes).ec != std::errc()) return std::nullopt;
+    struct stat record {};
+    timespec now{};
+    ::clock_gettime(CLOCK_REALTIME, &now);
+    if (::fstatat(directory_.get(), file_of(ticket, running).c_str(), &record, AT_SYMLINK_NOFOLLOW) == 0)
+        takes -= (now.tv_sec - record.st_mtim.tv_sec) * 1000;
+    return std::chrono::milliseconds(std::max<std::int64_t>(takes, 0));
+}
+
+Turns::Time ClassQueue::Ticket::expected() const {
+    const std::size_t depth = path_.size() - 1;
+    std::vector<Found> before = queue_->tickets();
+    std::erase_if(before, [&](const Found& ticket) {
+        return ticket.path.size() != path_.size() || ticket.path[depth] >= path_[depth] ||
+               !std::equal(path_.begin(), path_.end() - 1, ticket.path.begin());
+    });
+    unsigned jobs = depth == 0 ? jobs_ : 1;
+    if (depth == 0)
+        for (const Found& ticket : before) jobs = std::min(jobs, ticket.jobs);
+    Turns turns(jobs);
+    const auto waits = [&](const Found& ticket) {
+        return ::faccessat(queue_->directory_.get(), file_of(ticket.name, waiting).c_str(), F_OK, 0) == 0;
+    };
+    for (const Found& ticket : before)
+        if (!waits(ticket)) turns.running(queue_->left_by(ticket.name));
+    for (const Found& ticket : before)
+        if (waits(ticket)) static_cast<void>(turns.waiting(queue_->left_by(ticket.name), Turns::Time(0)));
+    return turns.waiting(std::nullopt, Turns::Time(0));
 }
 
 }  // namespace coalesce

@@ -12,6 +12,9 @@
 // to look again only when one of them goes. Who waits behind another that waits is told by that
 // one's start (a second FIFO), so that an end wakes one, not all.
 //
+// Where it is known how long a run usually takes, its ticket says so (a symbolic link, so that it is whole
+// or not there): from that, and from when those that run were recorded, who waits is told for how long.
+//
 // A run that is started is recorded, from its own process, before it executes anything. A ticket whose holder
 // was killed is taken away by who finds it, once it has ended what is left of its run (SPEC R6). One whose
 // run is over, while its process group has members still, stays until those have gone, and nobody
@@ -33,6 +36,7 @@
 #include <string>
 #include <vector>
 
+#include <coalesce/engine/turns.h>
 #include <coalesce/io/descriptor.h>
 #include <coalesce/io/spawn.h>
 #include <coalesce/meeting/flight_record.h>
@@ -61,6 +65,8 @@ class ClassQueue : public std::enable_shared_from_this<ClassQueue> {
         Ticket& operator=(const Ticket&) = delete;
 
         [[nodiscard]] Standing look();
+        /// When it may start, if those before it take as long as usual; nothing: of one of them that is not known.
+        [[nodiscard]] Turns::Time expected() const;
         /// From now on it has started; those behind it look at it anew.
         void start() noexcept;
         /// What the run is known by.
@@ -87,8 +93,8 @@ class ClassQueue : public std::enable_shared_from_this<ClassQueue> {
     };
 
     /// A ticket behind all others, or behind that of the run which `asker` is part of. It is looked at already: see
-    /// `standing`. Null: somebody has the lock, ask again in a moment.
-    Result<std::unique_ptr<Ticket>> take(unsigned jobs, pid_t asker, Standing& standing);
+    /// `standing`. Null: somebody has the lock, ask again in a moment. `takes`: how long its run usually does.
+    Result<std::unique_ptr<Ticket>> take(unsigned jobs, pid_t asker, Turns::Time takes, Standing& standing);
 
   private:
     struct Found;
@@ -97,6 +103,7 @@ class ClassQueue : public std::enable_shared_from_this<ClassQueue> {
     [[nodiscard]] Ticket::Path run_above(const std::vector<Found>& tickets, pid_t asker) const;
     [[nodiscard]] Result<Descriptor> hold(const std::string& file) const;
     [[nodiscard]] Descriptor watch(const std::string& file) const noexcept;
+    [[nodiscard]] Turns::Time left_by(const std::string& ticket) const;
     [[nodiscard]] std::string mark_of(const std::string& ticket) const;
     enum class Left { nothing, group, dying };
     [[nodiscard]] Left left_of(const std::string& ticket) const;

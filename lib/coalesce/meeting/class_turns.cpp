@@ -21,18 +21,20 @@ constexpr hours touched_each{12};             // cleaners of /tmp count in days
 
 class ClassTurn final : public Turnstile::Turn {
   public:
-    ClassTurn(Loop& loop, std::shared_ptr<ClassQueue> queue, unsigned jobs, pid_t asker, UniqueFunction<void()> on_come)
+    ClassTurn(Loop& loop, std::shared_ptr<ClassQueue> queue, unsigned jobs, pid_t asker, Turns::Time takes,
+              UniqueFunction<void()> on_come)
         : loop_(loop),
           queue_(std::move(queue)),
           jobs_(jobs),
           asker_(asker),
+          takes_(takes),
           on_come_(std::move(on_come)),
           timer_(loop) {}
 
     // What is refused the first time; later somebody may make room.
     Result<> begin() {
         ClassQueue::Standing standing;
-        auto taken = queue_->take(jobs_, asker_, standing);
+        auto taken = queue_->take(jobs_, asker_, takes_, standing);
         if (!taken) return taken.error();
         ticket_ = std::move(*taken);
         if (ticket_)
@@ -44,6 +46,7 @@ class ClassTurn final : public Turnstile::Turn {
 
     [[nodiscard]] bool has_come() const noexcept override { return has_come_; }
     [[nodiscard]] std::size_t others() const noexcept override { return others_; }
+    [[nodiscard]] Turns::Time expected() const override { return ticket_ ? ticket_->expected() : std::nullopt; }
     [[nodiscard]] ProcessMark mark() noexcept override { return ticket_->mark(); }
 
   private:
@@ -92,6 +95,7 @@ class ClassTurn final : public Turnstile::Turn {
     const std::shared_ptr<ClassQueue> queue_;
     const unsigned jobs_;
     const pid_t asker_;
+    const Turns::Time takes_;
     UniqueFunction<void()> on_come_;
     std::unique_ptr<ClassQueue::Ticket> ticket_;  // none: the lock was taken
     bool has_come_ = false;
@@ -115,10 +119,11 @@ Result<std::shared_ptr<ClassQueue>> ClassTurns::queue_of(const std::string& name
 }
 
 Result<std::unique_ptr<Turnstile::Turn>> ClassTurns::ask(Loop& loop, const RunClass& run_class, unsigned jobs,
-                                                         pid_t asker, UniqueFunction<void()> on_come) {
+                                                         pid_t asker, Turns::Time takes,
+                                                         UniqueFunction<void()> on_come) {
     auto queue = queue_of(run_class.name);
     if (!queue) return queue.error();
-    auto turn = std::make_unique<ClassTurn>(loop, std::move(*queue), jobs, asker, std::move(on_come));
+    auto turn = std::make_unique<ClassTurn>(loop, std::move(*queue), jobs, asker, takes, std::move(on_come));
     if (auto begun = turn->begin(); !begun) {
         queues_.erase(run_class.name);  // its directory may have been removed: the next finds another
         return begun.error();

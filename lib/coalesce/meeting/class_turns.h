@@ -23,7 +23,7 @@ class ClassTurns final : public Turnstile {
     explicit ClassTurns(std::function<Result<MeetingPlace>()> place) : place_(std::move(place)) {}
 
     [[nodiscard]] Result<std::unique_ptr<Turn>> ask(Loop& loop, const RunClass& run_class, unsigned jobs, pid_t asker,
-                                                    UniqueFunction<void()> on_come) override;
+                                                    Turns::Time takes, UniqueFunction<void()> on_come) override;
 
   private:
     [[nodiscard]] Result<std::shared_ptr<ClassQueue>> queue_of(const std::string& name);

@@ -31,7 +31,7 @@ std::string WaitWords::about_run(const Now& now) const {
 std::string WaitWords::about_queue(const Now& now) const {
     const bool ahead = turn_ && *turn_ > now.steady;
     return "waiting for " + (others_.empty() ? "an earlier run of " + title_ + " to end" : others_) +
-           (ahead ? ", probably in " + format_duration(*turn_ - now.steady) : "");
+           (ahead ? (others_.empty() ? ", probably in " : ", about ") + format_duration(*turn_ - now.steady) : "");
 }
 
 std::string WaitWords::started(const Fields& event, const std::string& title, const Now& now) {

@@ -13,6 +13,7 @@ using namespace std::chrono;
 
 struct Live {
     LiveFlight* flight;
+    FlightId id;
     bool pending;  // behind the run of its key before it
 };
 
@@ -28,7 +29,7 @@ bool has_place(const Live& live) { return !live.pending && live.flight->run->pha
 std::vector<Expected> expectations(Reception& reception) {
     std::vector<Live> all;
     reception.executor().flights().for_each([&](const Key&, const auto& view) {
-        if (LiveFlight* const flight = reception.find(view.id)) all.push_back({flight, view.pending});
+        if (LiveFlight* const flight = reception.find(view.id)) all.push_back({flight, view.id, view.pending});
     });
     Turns turns(reception.executor().jobs());
     std::unordered_map<std::string_view, Turns::Time> ends;  // of a key's run
@@ -45,7 +46,8 @@ std::vector<Expected> expectations(Reception& reception) {
         const auto& usually = reception.usually(*live.flight);
         const auto takes = usually ? Turns::Time(usually->time) : std::nullopt;
         const auto before = ends.find(live.flight->hash);
-        const auto after = live.pending && before != ends.end() ? before->second : Turns::Time(0);
+        const auto after =
+            live.pending && before != ends.end() ? before->second : reception.executor().turn_in_class(live.id);
         const auto turn = turns.waiting(takes, after);
         expected.back().turn = turn;
         ends.insert_or_assign(live.flight->hash, turn && takes ? Turns::Time(*turn + *takes) : std::nullopt);

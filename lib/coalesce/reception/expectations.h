@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Expectations: the live flights of a reception, oldest first, and when those that wait have their turn.
 //
-// A flight waits for a place under the limit, or for the run of its key before it, or for both. How
+// A flight waits for a place under the limit, for its turn in a class, or for the run of its key before it. How
 // long that takes is guessed from how long the runs took before (SPEC H3), and promised to nobody.
 #pragma once
 
