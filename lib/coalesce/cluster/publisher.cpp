@@ -38,12 +38,20 @@ void Publisher::begin(const std::shared_ptr<Spool>& spool) {
     spool_ = spool;
     // What is over and short needs no line of its own, which would have to be opened first.
     by_control_ = spool->closed() && spool->size() <= short_bytes;
-    reader_ = std::make_unique<SpoolReader>(*spool, [this] {
-        if (std::exchange(gathering_, true)) return;
-        gather_.start(gathered_for, [this] {
-            gathering_ = false;
-            pump();
-        });
+    reader_ = std::make_unique<SpoolReader>(*spool, [this] { gather(); });
+    pump();
+}
+
+// What comes after a silence goes out at once, for somebody watches; what comes close behind it, together.
+void Publisher::gather() {
+    if (gathering_) {
+        gathered_ = true;
+        return;
+    }
+    gathering_ = true;
+    gather_.start(gathered_for, [this] {
+        gathering_ = false;
+        if (std::exchange(gathered_, false)) gather();
     });
     pump();
 }

@@ -47,6 +47,7 @@ class Publisher {
         std::string sealed;
         bool sent;
     };
+    void gather();
     void on_line();
     void pump();
     std::optional<std::string> next_chunk();
@@ -75,7 +76,8 @@ class Publisher {
     bool kept_ = false;
     std::chrono::milliseconds kept_for_{0};
     bool finishing_ = false;
-    bool gathering_ = false;
+    bool gathering_ = false;  // the last bytes went out less than a moment ago
+    bool gathered_ = false;   // and others have come
     UniqueFunction<void(const std::string&)> on_told_;
     std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
