@@ -2,10 +2,10 @@
 // CommandExecutor: command flights on the primitive, under a limit of runs.
 //
 // One Group is the one table of what is in flight (SPEC L5). This class gives its
-// flights a run: a queue in the order of first requests (F12), a source of output, a
-// spool, timeout, retries and cancellation. What the source is, a process or a run
-// that is followed elsewhere, is RunSource's. It delivers nothing itself: a requester
-// holds a ticket, reads the spool, and learns the result when the flight lands.
+// flights a run: a source of output, a spool, timeout, retries and cancellation. What
+// the source is, a process or a run that is followed elsewhere, is RunSource's; who waits
+// and for what, FlightQueue's; how an end is told, Landings'. It delivers nothing itself: a
+// requester holds a ticket, reads the spool, and learns the result when the flight lands.
 #pragma once
 
 #include <coalesce/command/key.h>
@@ -13,21 +13,20 @@
 
 #include <chrono>
 #include <cstddef>
-#include <map>
 #include <memory>
 #include <string>
 #include <unordered_map>
 
+#include <coalesce/engine/command_flight.h>
 #include <coalesce/engine/executor_options.h>
+#include <coalesce/engine/flight_queue.h>
 #include <coalesce/engine/job.h>
+#include <coalesce/engine/landings.h>
 #include <coalesce/engine/line_program.h>
 #include <coalesce/engine/places.h>
 #include <coalesce/engine/run.h>
 #include <coalesce/engine/run_source.h>
 #include <coalesce/engine/run_times.h>
-#include <coalesce/engine/sharing.h>
-#include <coalesce/engine/turnstile.h>
-#include <coalesce/io/watch.h>
 
 namespace coalesce {
 
@@ -65,7 +64,7 @@ class CommandExecutor {
         RunTicket ticket = flights_.join(
             key,
             [this, requested, fresh, make_job = std::move(make_job)](RunCompleter completer) mutable {
-                if (options_.sharing != nullptr) note_request(completer.state(), fresh);
+                if (options_.sharing != nullptr) CommandFlight::note_request(completer.state(), fresh);
                 admit(std::move(completer), make_job(), requested);
             },
             std::move(options));
@@ -100,16 +99,16 @@ class CommandExecutor {
     /// anybody can ask for its key anew. For a command that cannot be started that is
     /// inside submit().
     void on_over(UniqueFunction<void(const std::shared_ptr<const RunResult>&)> on_over) {
-        on_over_ = std::move(on_over);
+        landings_.events().on_over = std::move(on_over);
     }
     /// Called when a flight has left the table, before its requesters are told.
-    void on_landed(UniqueFunction<void(FlightId)> on_landed) { on_landed_ = std::move(on_landed); }
+    void on_landed(UniqueFunction<void(FlightId)> on_landed) { landings_.events().on_landed = std::move(on_landed); }
     /// Called when a run is paused because its output is past the replay limit and
     /// nobody has read enough of it.
     void on_stalled(UniqueFunction<void(FlightId)> on_stalled) { on_stalled_ = std::move(on_stalled); }
 
     /// Who remembers how long runs took; outlives this.
-    void remember_in(RunTimes& times) noexcept { times_ = &times; }
+    void remember_in(RunTimes& times) noexcept { landings_.remember_in(times); }
     /// How long earlier runs of one of its flights took, where somebody remembers.
     [[nodiscard]] std::optional<Usually> usually(const FlightRef& flight) const;
     /// When the turn in its class comes for which a flight waits, as far as that can be guessed; at once where it waits
@@ -130,82 +129,44 @@ class CommandExecutor {
     [[nodiscard]] const auto& flights() const noexcept { return flights_; }
 
   private:
-    using Flights = Group<Key, RunResult, Run, KeyHash, KeyEqual>;
-    enum class Ending { none, timed_out, cancelled, refused };
-    struct Active {
-        RunCompleter completer;
-        Job job;
-        std::unique_ptr<Turnstile::Turn> turn;            // where it has a class: from its wait to its end
-        std::unique_ptr<RunSource> source;                // while it runs
-        std::unique_ptr<Sharing::Membership> membership;  // once it was asked about
-        std::shared_ptr<const RunResult> result;          // while it is kept or concluded
-        std::optional<Timer> timeout;
-        Ending ending = Ending::none;
-        Outcome refusal;  // with Ending::refused
-        std::chrono::steady_clock::time_point started_steady;
-        unsigned attempts = 0;
-        bool abandoned = false;  // everybody has left
-        bool elsewhere = false;  // it is followed, not run here
-        bool cut_short = false;  // it was sent a signal that as a rule ends it
-        bool shared = false;     // others than ours are to be told its end
-        bool again = false;      // what was followed is lost, and its spool is as good as new
-    };
+    using Ending = CommandFlight::Ending;
+    using Flight = std::unique_ptr<CommandFlight>;
 
-    static void note_request(Run& run, bool fresh);
     void note_join(RunTicket& ticket, bool fresh);
     void admit(RunCompleter completer, Job job, std::chrono::system_clock::time_point requested);
-    [[nodiscard]] bool may_start(bool in_class) const noexcept;
-    void queue(FlightId id, std::unique_ptr<Active> active);
-    [[nodiscard]] std::unique_ptr<Active> take_first();
-    [[nodiscard]] std::unique_ptr<Active> take_queued(FlightId id);
-    [[nodiscard]] Active* queued(FlightId id) const;
     void start_queued();
-    bool launch(FlightId id, std::unique_ptr<Active> active);
-    bool run_here(FlightId id, std::unique_ptr<Active> active);
+    bool launch(Flight flight);
+    bool run_here(Flight flight);
     void turn_has_come(FlightId id);
-    void ask(FlightId id, std::unique_ptr<Active> active);
-    [[nodiscard]] std::unique_ptr<Active> take_asked(FlightId id);
-    bool start(FlightId id, std::unique_ptr<Active> active, std::unique_ptr<RunSource> source);
-    [[nodiscard]] std::unique_ptr<RunSource> process(Active& active);
+    void ask(Flight flight);
+    [[nodiscard]] Flight take_asked(FlightId id);
+    bool start(Flight flight, std::unique_ptr<RunSource> source);
+    bool start_process(Flight flight);
     void alone(FlightId id);
     void nobody_else(FlightId id);
-    void somebody_else(FlightId id);
     bool again(FlightId id);
     void over(FlightId id, Outcome outcome, std::chrono::milliseconds grace);
-    void on_output(Active& active, FlightId id, Stream stream, std::span<const char> bytes);
+    void on_output(CommandFlight& flight, Stream stream, std::span<const char> bytes);
     void on_ended(FlightId id, Outcome outcome);
     void end(FlightId id, Ending ending, std::chrono::milliseconds grace, Outcome refusal = {});
-    [[nodiscard]] Active* live(FlightId id) const;
-    [[nodiscard]] Active* going_on(FlightId id) const;
-    [[nodiscard]] std::unique_ptr<Active> take_running(FlightId id);
-    void land(std::unique_ptr<Active> active, Outcome outcome);
-    void kept(FlightId id);
-    void settle(FlightId id, std::unique_ptr<Active> active, std::shared_ptr<const RunResult> result);
-    void conclude(FlightId id, std::unique_ptr<Active> active, std::shared_ptr<const RunResult> result);
-    void deliver(std::unique_ptr<Active> active, std::shared_ptr<const RunResult> result);
-    [[nodiscard]] bool place_free() const noexcept;
+    void land(Flight flight, Outcome outcome);
+    [[nodiscard]] CommandFlight* live(FlightId id) const;
+    [[nodiscard]] CommandFlight* going_on(FlightId id) const;
+    [[nodiscard]] Flight take_running(FlightId id);
 
     Loop& loop_;
     const Options options_;
     const std::shared_ptr<const SpoolLimits> spool_limits_;  // of spools that may outlive us
     LinePrograms line_programs_;
-    using Queue = std::map<FlightId, std::unique_ptr<Active>>;  // ordered: first request first
-    Queue queue_;
-    Queue queue_of_classes_;  // those that have one: they may have to wait for more than a place
-    std::unordered_map<FlightId, std::unique_ptr<Active>> waiting_for_turn_;
-    std::unordered_map<FlightId, std::unique_ptr<Active>> running_;     // and those that are asked about
-    std::unordered_map<FlightId, std::unique_ptr<Active>> concluding_;  // over; kept, or who shares them is told
     Places places_;
-    RunTimes* times_ = nullptr;
+    FlightQueue queue_;
+    std::unordered_map<FlightId, Flight> running_;  // and those that are asked about
+    Landings landings_;
     std::uint64_t runs_ = 0;
     bool starting_ = false;
-    bool held_ = false;
-    bool no_more_ = false;
     UniqueFunction<void(FlightId)> on_started_;
-    UniqueFunction<void(const std::shared_ptr<const RunResult>&)> on_over_;
-    UniqueFunction<void(FlightId)> on_landed_;
     UniqueFunction<void(FlightId)> on_stalled_;
-    Flights flights_;  // last: it calls the above while it goes
+    CommandFlights flights_;  // last: it calls the above while it goes
 };
 
 }  // namespace coalesce

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: MIT
+#include <coalesce/engine/command_flight.h>
+
+#include <signal.h>
+
+#include <utility>
+
+#include <coalesce/io/boot_time.h>
+
+namespace coalesce {
+
+using namespace std::chrono;
+
+namespace {
+
+bool goes_on_after(int signal) { return signal == SIGUSR1 || signal == SIGUSR2 || signal == 0; }
+
+}  // namespace
+
+CommandFlight::CommandFlight(RunCompleter its_completer, Job its_job)
+    : completer(std::move(its_completer)), job(std::move(its_job)) {}
+
+void CommandFlight::note_request(Run& run, bool fresh) {
+    run.newest_request = since_boot();
+    run.fresh = run.fresh || fresh;
+}
+
+void CommandFlight::begin_attempt(const std::shared_ptr<const SpoolLimits>& limits) {
+    Run& state = run();
+    if (!spool_is_new) state.spool = std::make_shared<Spool>(limits);
+    state.started = system_clock::now();
+    started_steady = steady_clock::now();
+}
+
+void CommandFlight::start_later() {
+    run().phase = Run::Phase::queued;
+    run().spool.reset();  // the next start has its own
+    turn.reset();
+    completer.queue();
+}
+
+void CommandFlight::runs(std::unique_ptr<RunSource> started) {
+    source = std::move(started);
+    Run& state = run();
+    state.pid = source->pid();
+    state.spool->on_room([from = source.get()] { from->resume(); });
+}
+
+Result<bool> CommandFlight::take(Stream stream, std::span<const char> bytes) {
+    Spool& spool = *run().spool;
+    // What nobody will read is not kept, since nothing would bound it until the grace
+    // period ends; the command may still have to write it in order to end.
+    if (abandoned || ending == Ending::refused || (ending == Ending::cancelled && spool.full())) return false;
+    if (auto kept = spool.append(stream, bytes); !kept) return kept.error();
+    if (spool.replayable()) return false;
+    completer.close_to_joiners();
+    if (!spool.full() || ending == Ending::cancelled) return false;
+    source->pause();
+    return true;
+}
+
+void CommandFlight::signal(int number) {
+    if (!source) return;
+    cut_short = cut_short || !goes_on_after(number);
+    source->signal(number);
+}
+
+void CommandFlight::end_as(Ending reason, Outcome refused_with) {
+    if (ending == Ending::none) {
+        ending = reason;
+        refusal = std::move(refused_with);
+    }
+    run().phase = Run::Phase::ending;
+    if (reason != Ending::timed_out || attempts > job.retries) completer.close_to_joiners();
+}
+
+Outcome CommandFlight::came_to(Outcome outcome) {
+    switch (ending) {
+        case Ending::timed_out:
+            return Outcome::timed_out();
+        case Ending::cancelled:
+            return Outcome::cancelled();
+        case Ending::refused:
+            return std::move(refusal);
+        case Ending::none:
+            break;
+    }
+    return membership && !elsewhere ? membership->judge(std::move(outcome)) : outcome;
+}
+
+bool CommandFlight::may_try_again(const Outcome& outcome) const {
+    const bool by_itself = ending == Ending::none || ending == Ending::timed_out;
+    return !outcome.success() && outcome.kind != Outcome::Kind::lost && by_itself && run().spool->replayable() &&
+           !elsewhere && attempts <= job.retries;
+}
+
+void CommandFlight::try_again() {
+    source.reset();
+    ending = Ending::none;
+    run().phase = Run::Phase::queued;
+}
+
+bool CommandFlight::begin_anew() {
+    if (!source || !elsewhere || ending != Ending::none) return false;
+    Run& state = run();
+    const bool untouched = state.spool->size() == 0;
+    if (!untouched && (!job.whole || !state.spool->replayable())) return false;
+    source.reset();
+    spool_is_new = untouched;
+    state.spool->on_room({});
+    if (!untouched) state.spool.reset();
+    state.phase = Run::Phase::asking;
+    state.host.clear();
+    return true;
+}
+
+void CommandFlight::open_to_joiners() {
+    if (ending != Ending::none) return;
+    const auto& spool = run().spool;
+    if (!spool || spool->replayable()) completer.open_to_joiners();
+}
+
+std::shared_ptr<const RunResult> CommandFlight::result_of(Outcome outcome) {
+    const Run& state = run();
+    return std::make_shared<const RunResult>(
+        RunResult{.run = id(),
+                  .outcome = std::move(outcome),
+                  .spool = state.spool,
+                  .title = std::move(job.title),
+                  .requested = state.requested,
+                  .started = state.started,
+                  .duration = attempts > 0 ? steady_clock::now() - started_steady : nanoseconds(0),
+                  .attempts = attempts,
+                  .host = elsewhere ? state.host : std::string()});
+}
+
+bool CommandFlight::tells_how_long(const RunResult& of_it) const noexcept {
+    const Outcome::Kind kind = of_it.outcome.kind;
+    return attempts > 0 && !elsewhere && !cut_short &&
+           (kind == Outcome::Kind::exited || kind == Outcome::Kind::signalled);
+}
+
+}  // namespace coalesce
