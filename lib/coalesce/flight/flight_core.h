@@ -6,13 +6,10 @@
 // middle of a callback. Two moments are kept apart: a flight is *settled* when
 // the fate of its members is decided (it landed, or it was cancelled for all),
 // and it has *landed* when its run is over and the key is free again. Between
-// the two a cancelled run winds down and nobody can join it. Members wait in
-// one of two lists: those who get the landing, and those who get
-// operation_canceled whatever it will be; moving a whole list from the one to
-// the other is how cancel() and the group's end stay O(1) a flight. Every
-// member is unlinked only at its own turn, so that a callback may take out a
-// peer. User code (a callback, a start, the destructor of what they captured)
-// is reached only when the flight's own books are closed.
+// the two a cancelled run winds down and nobody can join it. How its members
+// wait and are called is members.h's. User code (a callback, a start, the
+// destructor of what they captured) is reached only when the flight's own books
+// are closed.
 //
 // All of that is compiled once for a program and not once for each type that it lands
 // with, which took half a second of a compiler's time a type. What knows the type is
@@ -24,6 +21,7 @@
 #include <coalesce/flight/key_table.h>
 #include <coalesce/flight/landing.h>
 #include <coalesce/flight/linked_list.h>
+#include <coalesce/flight/members.h>
 #include <coalesce/flight/ref.h>
 #include <coalesce/flight/spare_blocks.h>
 #include <coalesce/flight/stats.h>
@@ -91,8 +89,8 @@ class alignas(16) FlightCore : public FlightBase, public KeyEntry, public Links 
 
     // --- what others may see
 
-    [[nodiscard]] std::size_t waiting() const noexcept { return waiting_count_; }
-    [[nodiscard]] std::size_t requesters() const noexcept { return joined_; }
+    [[nodiscard]] std::size_t waiting() const noexcept { return members_.waiting(); }
+    [[nodiscard]] std::size_t requesters() const noexcept { return members_.joined(); }
     [[nodiscard]] bool started() const noexcept { return started_; }
     [[nodiscard]] bool begun() const noexcept { return begun_; }
     [[nodiscard]] bool cancelled() const noexcept { return cancelled_; }
@@ -106,17 +104,12 @@ class alignas(16) FlightCore : public FlightBase, public KeyEntry, public Links 
 
     // --- members
 
-    [[nodiscard]] bool led_by(const Waiter& place) const noexcept { return leader_ == &place; }
+    [[nodiscard]] bool led_by(const Waiter& place) const noexcept { return members_.led_by(place); }
 
     /// A place for one more requester, held by the ticket the caller makes.
     [[nodiscard]] Waiter* admit(bool leader) {
-        Waiter* place = table_->waiters.make(*this);
-        place->set(Waiter::kTicket);
-        if (leader) leader_ = place;
+        Waiter* place = members_.admit(*this, table_->waiters, leader);
         retain();
-        ++joined_;
-        ++waiting_count_;
-        waiting_.push_back(*place);
         return place;
     }
 
@@ -136,10 +129,10 @@ class alignas(16) FlightCore : public FlightBase, public KeyEntry, public Links 
     void has_callback(Waiter& place) {
         if (place.linked()) return;
         if (place.is(Waiter::kCancelled)) {
-            cancelled_waiters_.push_back(place);
+            members_.add_for_cancelling(place);
             post_cancelled_delivery();
         } else {
-            waiting_.push_back(place);
+            members_.add_for_landing(place);
             post_delivery();
         }
     }
@@ -161,7 +154,7 @@ class alignas(16) FlightCore : public FlightBase, public KeyEntry, public Links 
         place.unlink();
         place.set(Waiter::kCancelled);
         place.extras()->edge.cut();
-        cancelled_waiters_.push_back(place);
+        members_.add_for_cancelling(place);
         post_cancelled_delivery();
         member_gone();
     }
@@ -169,7 +162,7 @@ class alignas(16) FlightCore : public FlightBase, public KeyEntry, public Links 
     /// The ticket is gone: leaves if nothing was delivered, and frees the place.
     void give_up(Waiter& place) noexcept {
         leave(place);
-        free(place);
+        members_.free(place, table_->waiters);
         release();
     }
 
@@ -250,7 +243,7 @@ class alignas(16) FlightCore : public FlightBase, public KeyEntry, public Links 
     }
     [[nodiscard]] bool completed() const noexcept { return completed_; }
     /// Whether a value would reach anybody.
-    [[nodiscard]] bool wanted() const noexcept { return !waiting_.empty() && !settled_; }
+    [[nodiscard]] bool wanted() const noexcept { return members_.await_landing() && !settled_; }
 
     void close_to_joiners() noexcept { closed_ = true; }
     void open_to_joiners() noexcept { closed_ = false; }
@@ -271,7 +264,7 @@ class alignas(16) FlightCore : public FlightBase, public KeyEntry, public Links 
     }
 
     void let_go() noexcept {
-        if (const auto dropped = std::move(on_alone_); dropped && waiting_count_ == 0) request_cancel();
+        if (const auto dropped = std::move(on_alone_); dropped && members_.waiting() == 0) request_cancel();
     }
 
     [[nodiscard]] std::stop_token stop_token() {
@@ -287,7 +280,7 @@ class alignas(16) FlightCore : public FlightBase, public KeyEntry, public Links 
     std::size_t cancel_for_all() {
         if (settled_) return 0;
         const Ref<FlightCore> self(this);
-        const std::size_t told = waiting_count_;
+        const std::size_t told = members_.waiting();
         settled_ = true;
         send_away();
         if (started_)
@@ -330,9 +323,7 @@ class alignas(16) FlightCore : public FlightBase, public KeyEntry, public Links 
     }
     ~FlightCore() {
         unlink();
-        // Only detached members can be left, of a flight whose executor went first.
-        if (!waiting_.empty()) drop_all(waiting_);
-        if (!cancelled_waiters_.empty()) drop_all(cancelled_waiters_);
+        members_.drop_all(table_->waiters);  // only detached ones can be left, of a flight whose executor went first
     }
 
     /// What of the landing has no type.
@@ -345,8 +336,8 @@ class alignas(16) FlightCore : public FlightBase, public KeyEntry, public Links 
     virtual void deliver_landing() noexcept = 0;
     virtual void deliver_cancelling(std::exception_ptr cancelling) noexcept = 0;
 
-    void deliver_landing(const void* landing) noexcept { deliver(waiting_, landing, false); }
-    void deliver_cancelling(const void* landing) noexcept { deliver(cancelled_waiters_, landing, true); }
+    void deliver_landing(const void* landing) noexcept { members_.deliver_landing(landing, table_->waiters); }
+    void deliver_cancelling(const void* landing) noexcept { members_.deliver_cancelling(landing, table_->waiters); }
 
   private:
     [[nodiscard]] bool is_member(const Waiter& place) const noexcept {
@@ -355,7 +346,7 @@ class alignas(16) FlightCore : public FlightBase, public KeyEntry, public Links 
 
     void member_gone() noexcept {
         ++table_->stats.leaves;
-        if (--waiting_count_ > 0) return;
+        if (!members_.count_out()) return;
         const Ref<FlightCore> self(this);
         if (!started_)
             never_start();
@@ -384,7 +375,7 @@ class alignas(16) FlightCore : public FlightBase, public KeyEntry, public Links 
         const auto dropped_with_it = std::move(on_alone_);
         ++table_->stats.landings;
         const Ref<FlightCore> following = listed_ ? table_->depart(*this) : Ref<FlightCore>{};
-        settle(joined_);
+        settle(members_.joined());
         if (following) following->post_start();
     }
 
@@ -396,17 +387,17 @@ class alignas(16) FlightCore : public FlightBase, public KeyEntry, public Links 
 
     void settle(std::size_t requesters) {
         if (std::exchange(settled_, true)) return;
-        waiting_count_ = 0;
-        if (waiting_.empty()) return;
+        members_.count_out_all();
+        if (!members_.await_landing()) return;
         landing_end().requesters = requesters;
         post_delivery();
     }
 
     /// All who wait get operation_canceled.
     void send_away() {
-        waiting_count_ = 0;
-        if (waiting_.empty()) return;
-        cancelled_waiters_.splice_back(waiting_);
+        members_.count_out_all();
+        if (!members_.await_landing()) return;
+        members_.send_away();
         post_cancelled_delivery();
     }
 
@@ -446,45 +437,8 @@ class alignas(16) FlightCore : public FlightBase, public KeyEntry, public Links 
         });
     }
 
-    /// Calls the members in order, each unlinked at its own turn. What a
-    /// callback throws terminates: it has nowhere to go but through the loop.
-    void deliver(LinkedList<Waiter>& members, const void* landing, bool cancelled) noexcept {
-        const FlightScope on_nobodys_behalf{FlightRef()};
-        while (Waiter* place = members.front()) {
-            place->unlink();
-            place->drop_extras();
-            if (cancelled) place->set(Waiter::kCancelled);
-            if (!place->callback && place->is(Waiter::kTicket)) continue;  // then() will post
-            auto callback = std::move(place->callback);
-            if (place->is(Waiter::kTicket))
-                place->set(Waiter::kOver);
-            else
-                free(*place);
-            if (callback) callback(landing);
-        }
-    }
-
-    /// The place may be somebody else's from here on.
-    void free(Waiter& place) noexcept {
-        if (leader_ == &place) leader_ = nullptr;
-        table_->waiters.free(&place);
-    }
-
-    void drop_all(LinkedList<Waiter>& members) noexcept {
-        while (Waiter* place = members.front()) {
-            place->unlink();
-            place->drop_extras();
-            const auto dropped = std::move(place->callback);
-            free(*place);
-        }
-    }
-
     Ref<TableCore> table_;
-    LinkedList<Waiter> waiting_;
-    LinkedList<Waiter> cancelled_waiters_;
-    const Waiter* leader_ = nullptr;  // who began it, as long as its place exists
-    std::size_t waiting_count_ = 0;
-    std::size_t joined_ = 0;
+    Members members_;
     bool listed_ = false;     // the live flight of its key
     bool started_ = false;    // start was called
     bool begun_ = false;      // the run really runs: no fresh request may share it
