@@ -16,9 +16,9 @@
 #include <coalesce/batch/intake.h>
 #include <coalesce/batch/ledger.h>
 #include <coalesce/batch/lookups.h>
-#include <coalesce/batch/once.h>
 #include <coalesce/batch/progress.h>
 #include <coalesce/batch/results.h>
+#include <coalesce/batch/submission.h>
 #include <coalesce/command/duration.h>
 #include <coalesce/command/insistence.h>
 #include <coalesce/command/title.h>
@@ -93,9 +93,6 @@ class Batch {
     void answered(Intake::Asking&& asking, Requester requester, std::shared_ptr<const RunResult> kept);
     void ask(Intake::Asking&& asking, Requester requester);
     void not_written(const std::string& words);
-    [[nodiscard]] RunTicket submit(Intake::Asking& asking);
-    [[nodiscard]] RunTicket submit_job(Intake::Asking& asking);
-    [[nodiscard]] Job job_of_line(std::string line);
     void wait_for(RunTicket ticket, const Intake::Asking& asking, Requester requester);
     void give_up(std::uint64_t sequence, bool joined);
     void landed(std::uint64_t sequence, bool joined, const Landing<RunResult>& landing);
@@ -117,12 +114,10 @@ class Batch {
     [[nodiscard]] BatchEnd end() const;
 
     [[nodiscard]] CommandExecutor::Options executor_options() const;
-    void share(Job& job, const RequestKey& key);
 
     const BatchOptions options_;
     Loop loop_;
     std::unique_ptr<Cluster> cluster_;  // null: nothing is shared with other machines
-    std::pair<const CanonicalSurroundings*, std::string> shared_surroundings_;  // the last, which most have
     OnceMemory once_;
     RememberedTimes times_{loop_};
     CommandExecutor executor_;
@@ -136,6 +131,7 @@ class Batch {
     std::optional<DryRun> dry_run_;
     KeptDesk desk_;
     Lookups lookups_;
+    Submission submission_;
     std::string not_written_;  // what was said of it
 
     std::unordered_map<FlightId, Leader> leaders_;        // who led each live flight
@@ -180,6 +176,7 @@ Batch::Batch(BatchOptions options, Surroundings own, StorePlace store, Ledger le
                [this](Intake::Asking&& asking, Requester requester, std::shared_ptr<const RunResult> kept) {
                    answered(std::move(asking), std::move(requester), std::move(kept));
                }),
+      submission_(executor_, options_, intake_, desk_, once_, cluster_ != nullptr),
       halt_(options_.halt),
       knows_enough_(!halt_.counts_requests()) {
     if (cluster_)
@@ -205,16 +202,6 @@ CommandExecutor::Options Batch::executor_options() const {
     CommandExecutor::Options options = options_.executor;
     options.sharing = cluster_.get();
     return options;
-}
-
-// By the line's own key, less what tells this machine from another.
-void Batch::share(Job& job, const RequestKey& key) {
-    if (!cluster_ || is_unshared(key.words)) return;
-    if (shared_surroundings_.first != key.surroundings.get())
-        shared_surroundings_ = {key.surroundings.get(), cluster_surroundings(key.surroundings->bytes)};
-    job.shared_as = name_at_engine(*options_.circle, shared_surroundings_.second, key.words);
-    job.once = options_.once;
-    job.whole = true;
 }
 
 BatchEnd Batch::run() {
@@ -249,14 +236,14 @@ void Batch::asked(Intake::Asking&& asking) {
 // The store has been asked about it.
 void Batch::answered(Intake::Asking&& asking, Requester requester, std::shared_ptr<const RunResult> kept) {
     if (!kept) return ask(std::move(asking), std::move(requester));
-    if (options_.once && kept->kept) once_.remember(asking.key, kept);
+    submission_.remember(asking.key, kept);
     const Outcome outcome = kept->outcome;
     end_without_run({.sequence = asking.sequence, .result = std::move(kept), .requester = std::move(requester)},
                     outcome);
 }
 
 void Batch::ask(Intake::Asking&& asking, Requester requester) {
-    if (auto result = options_.once && !asking.fresh ? once_.find(asking.key) : nullptr) {
+    if (auto result = submission_.result_of_earlier(asking)) {
         const Outcome outcome = result->outcome;
         end_without_run({.sequence = asking.sequence,
                          .joined = true,
@@ -264,7 +251,7 @@ void Batch::ask(Intake::Asking&& asking, Requester requester) {
                          .requester = std::move(requester)},
                         outcome);
     } else {
-        RunTicket ticket = submit(asking);
+        RunTicket ticket = submission_.submit(asking);
         wait_for(std::move(ticket), asking, std::move(requester));
     }
     throttle();
@@ -286,40 +273,6 @@ void Batch::input_over(const std::optional<Error>& error) {
     if (dry_run_) return dry_run_->list();
     if (halt_.input_over(requests_)) halt();
     throttle();
-}
-
-RunTicket Batch::submit(Intake::Asking& asking) {
-    if (!asking.wish.anything()) return submit_job(asking);
-    if (!asking.job) asking.job = intake_.job_of_line(std::string(asking.command));
-    asking.fresh = !may_join(asking.wish, executor_.flights().find_state(KeyView(asking.key)), now());
-    const auto keeper = desk_.keeper(question_of(asking));
-    RunTicket ticket = submit_job(asking);
-    if (!keeper || ticket.landed()) return ticket;
-    std::shared_ptr<Retention>& retention = ticket.state().retention;
-    if (options_.once && !retention) retention = once_.keeper(Key(asking.key), !asking.fresh);
-    KeptDesk::share(options_.once ? OnceMemory::behind(*retention) : retention, keeper);
-    return ticket;
-}
-
-RunTicket Batch::submit_job(Intake::Asking& asking) {
-    if (!asking.job)
-        return executor_.submit(
-            asking.key, [this, line = std::string(asking.command)]() mutable { return job_of_line(std::move(line)); });
-    if (options_.once) asking.job->retention = once_.keeper(Key(asking.key), !asking.fresh);
-    share(*asking.job, asking.key);
-    return executor_.submit(asking.key, [job = std::move(*asking.job)]() mutable { return std::move(job); },
-                            {.fresh = asking.fresh});
-}
-
-Job Batch::job_of_line(std::string line) {
-    std::shared_ptr<Retention> keeper;
-    if (options_.once) keeper = once_.keeper(intake_.key_of_line(line), true);
-    std::optional<Key> key;
-    if (cluster_) key.emplace(intake_.key_of_line(line));
-    Job job = intake_.job_of_line(std::move(line));
-    job.retention = std::move(keeper);
-    if (key) share(job, {key->surroundings, key->words});
-    return job;
 }
 
 void Batch::wait_for(RunTicket ticket, const Intake::Asking& asking, Requester requester) {

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: MIT
+#include <coalesce/batch/submission.h>
+
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include <coalesce/batch/lookups.h>
+#include <coalesce/cluster/cluster.h>
+
+namespace coalesce {
+
+std::shared_ptr<const RunResult> Submission::result_of_earlier(const Intake::Asking& asking) const {
+    return options_.once && !asking.fresh ? once_.find(asking.key) : nullptr;
+}
+
+void Submission::remember(const RequestKey& key, const std::shared_ptr<const RunResult>& result) {
+    if (options_.once && result->kept) once_.remember(key, result);
+}
+
+RunTicket Submission::submit(Intake::Asking& asking) {
+    if (!asking.wish.anything()) return submit_job(asking);
+    if (!asking.job) asking.job = intake_.job_of_line(std::string(asking.command));
+    asking.fresh = !may_join(asking.wish, executor_.flights().find_state(KeyView(asking.key)), now());
+    const auto keeper = desk_.keeper(question_of(asking));
+    RunTicket ticket = submit_job(asking);
+    if (!keeper || ticket.landed()) return ticket;
+    std::shared_ptr<Retention>& retention = ticket.state().retention;
+    if (options_.once && !retention) retention = once_.keeper(Key(asking.key), !asking.fresh);
+    KeptDesk::share(options_.once ? OnceMemory::behind(*retention) : retention, keeper);
+    return ticket;
+}
+
+RunTicket Submission::submit_job(Intake::Asking& asking) {
+    if (!asking.job)
+        return executor_.submit(
+            asking.key, [this, line = std::string(asking.command)]() mutable { return job_of_line(std::move(line)); });
+    if (options_.once) asking.job->retention = once_.keeper(Key(asking.key), !asking.fresh);
+    share(*asking.job, asking.key);
+    return executor_.submit(asking.key, [job = std::move(*asking.job)]() mutable { return std::move(job); },
+                            {.fresh = asking.fresh});
+}
+
+Job Submission::job_of_line(std::string line) {
+    std::shared_ptr<Retention> keeper;
+    if (options_.once) keeper = once_.keeper(intake_.key_of_line(line), true);
+    std::optional<Key> key;
+    if (shared_) key.emplace(intake_.key_of_line(line));
+    Job job = intake_.job_of_line(std::move(line));
+    job.retention = std::move(keeper);
+    if (key) share(job, {key->surroundings, key->words});
+    return job;
+}
+
+// By the line's own key, less what tells this machine from another.
+void Submission::share(Job& job, const RequestKey& key) {
+    if (!shared_ || is_unshared(key.words)) return;
+    if (shared_surroundings_.first != key.surroundings.get())
+        shared_surroundings_ = {key.surroundings.get(), cluster_surroundings(key.surroundings->bytes)};
+    job.shared_as = name_at_engine(*options_.circle, shared_surroundings_.second, key.words);
+    job.once = options_.once;
+    job.whole = true;
+}
+
+}  // namespace coalesce

@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: MIT
+// Submission: how a request of a batch becomes a requester of a flight.
+//
+// It joins, or leads with a job that has what the batch asks for all of them: the memory of --once, the
+// store's keeper behind it, the name by which other machines know the run. A line's job is made only
+// where it leads.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <utility>
+
+#include <coalesce/batch/batch.h>
+#include <coalesce/batch/intake.h>
+#include <coalesce/batch/once.h>
+#include <coalesce/engine/command_executor.h>
+#include <coalesce/kept/kept_desk.h>
+
+namespace coalesce {
+
+class Submission {
+  public:
+    /// All of them must outlive it. `shared`: with other machines, those of the options' circle.
+    Submission(CommandExecutor& executor, const BatchOptions& options, const Intake& intake, KeptDesk& desk,
+               OnceMemory& once, bool shared)
+        : executor_(executor), options_(options), intake_(intake), desk_(desk), once_(once), shared_(shared) {}
+
+    [[nodiscard]] RunTicket submit(Intake::Asking& asking);
+
+    /// An earlier result that will do for it; null: there is none, or it is not asked for.
+    [[nodiscard]] std::shared_ptr<const RunResult> result_of_earlier(const Intake::Asking& asking) const;
+    /// A result that came from the store.
+    void remember(const RequestKey& key, const std::shared_ptr<const RunResult>& result);
+
+  private:
+    [[nodiscard]] RunTicket submit_job(Intake::Asking& asking);
+    [[nodiscard]] Job job_of_line(std::string line);
+    void share(Job& job, const RequestKey& key);
+
+    CommandExecutor& executor_;
+    const BatchOptions& options_;
+    const Intake& intake_;
+    KeptDesk& desk_;
+    OnceMemory& once_;
+    const bool shared_;
+    std::pair<const CanonicalSurroundings*, std::string> shared_surroundings_;  // the last, which most have
+};
+
+}  // namespace coalesce
