@@ -17,23 +17,6 @@ namespace {
 
 using namespace std::chrono;
 
-constexpr std::uint64_t shared_answer_bytes = 64 * 1024;  // answers up to this are worth keeping for the next requester
-
-bool takes_output_as_it_comes(const Requester& requester) {
-    return requester.output == Request::Output::stream || requester.output == Request::Output::fd;
-}
-
-Delivered delivered(const Requester& requester, const Landing<RunResult>& landing) {
-    const Retention* const retention = requester.ticket ? requester.ticket.state().retention.get() : nullptr;
-    return {.id = requester.id,
-            .command = requester.title(),
-            .joined = requester.joined,
-            .requesters = landing.requesters,
-            .with_output = requester.output == Request::Output::whole,
-            .keeping = retention != nullptr ? retention->words() : std::string(),
-            .keeping_failed = retention != nullptr && retention->failed()};
-}
-
 // The final message is the last.
 void stop_output(Requester& requester) {
     if (!requester.extras) return;
@@ -145,7 +128,7 @@ void Reception::admit(Requester& requester, RequestTerms terms, RunTicket ticket
         patience.start(*terms.wait, [this, &requester] { give_up(requester); });
     }
     requester.ticket.then([this, &requester](const Landing<RunResult>& landing) { landed(requester, landing); });
-    if (takes_output_as_it_comes(requester) && !requester.ticket.landed() && requester.ticket.state().spool)
+    if (requester.wants_output_as_it_comes() && !requester.ticket.landed() && requester.ticket.state().spool)
         follow(requester);
 }
 
@@ -228,9 +211,9 @@ void Reception::landed(Requester& requester, const Landing<RunResult>& landing) 
     if (requester.client == nullptr)
         loop_.post([this, &requester] { kept_.erase(requester.place); });
     else if (!landing.value)
-        refuse_landing(requester, landing);
+        end(requester, landing);
     else {
-        if (landing.value->kept && takes_output_as_it_comes(requester) && !requester.following())
+        if (landing.value->kept && requester.wants_output_as_it_comes() && !requester.following())
             follow_kept(requester, landing);
         if (requester.over) return;
         if (requester.extras && requester.extras->relay && !requester.extras->relay->finished())
@@ -240,47 +223,9 @@ void Reception::landed(Requester& requester, const Landing<RunResult>& landing) 
     }
 }
 
-void Reception::refuse_landing(Requester& requester, const Landing<RunResult>& landing) {
-    try {
-        std::rethrow_exception(landing.error);
-    } catch (const std::system_error& error) {
-        const bool deadlock = error.code() == std::errc::resource_deadlock_would_occur;
-        refuse(*requester.client, requester.id, deadlock ? "would_wait_for_itself" : "cancelled",
-               requester.title() + (deadlock ? " would wait for itself" : ": cancelled"));
-    } catch (const std::exception& error) {
-        refuse(*requester.client, requester.id, "lost", error.what());
-    }
-    bury(requester);
-}
-
 void Reception::end(Requester& requester, const Landing<RunResult>& landing) {
-    if (takes_output_as_it_comes(requester))
-        end_following(requester, exit_line(*landing.value, delivered(requester, landing)));
-    else
-        answer_whole(requester, landing);
+    final_messages_.send(requester, landing);
     bury(requester);
-}
-
-void Reception::end_following(Requester& requester, const std::string& last_line) {
-    Session& session = *requester.client->session;
-    StreamRendering* const stream = requester.extras ? std::exchange(requester.extras->stream, nullptr) : nullptr;
-    if (stream == nullptr) return session.send(last_line);
-    stream->end(last_line);
-    session.wake();
-}
-
-void Reception::answer_whole(Requester& requester, const Landing<RunResult>& landing) {
-    Session& session = *requester.client->session;
-    const auto& spool = landing.value->spool;
-    const Delivered one = delivered(requester, landing);
-    if (one.with_output && spool && !spool->whole())
-        return refuse(*requester.client, requester.id, "output_too_long",
-                      "the output is longer than the replay limit; ask for a stream");
-    const bool short_enough = !one.with_output || !spool || spool->size() <= shared_answer_bytes;
-    if (!session.idle() || !short_enough)  // rendered as it is read, so that what waits to be sent takes no memory
-        return session.send(render(Format::json, landing.value, one));
-    if (const auto line = shared_answer_.line_for(landing.value, one)) return session.send(*line);
-    refuse(*requester.client, requester.id, "lost", "the kept output cannot be read back");
 }
 
 void Reception::give_up(Requester& requester) {
@@ -396,7 +341,7 @@ void Reception::started(FlightId id) {
     if (flight == nullptr) return;  // its leader is being entered
     if (events_.on_started) events_.on_started(*flight);
     for (Requester* const requester : flight->those_who(
-             [](const Requester& one) { return one.waiting && takes_output_as_it_comes(one) && !one.following(); }))
+             [](const Requester& one) { return one.waiting && one.wants_output_as_it_comes() && !one.following(); }))
         follow(*requester);
 }
 

@@ -25,9 +25,9 @@
 #include <vector>
 
 #include <coalesce/engine/command_executor.h>
+#include <coalesce/reception/final_message.h>
 #include <coalesce/reception/requester.h>
 #include <coalesce/reception/run_names.h>
-#include <coalesce/reception/shared_answer.h>
 #include <coalesce/reception/slow_readers.h>
 
 namespace coalesce {
@@ -135,10 +135,7 @@ class Reception {
     void forget(FlightId id);
     void forget_unstarted(FlightId id);
     void landed(Requester& requester, const Landing<RunResult>& landing);
-    void refuse_landing(Requester& requester, const Landing<RunResult>& landing);
     void end(Requester& requester, const Landing<RunResult>& landing);
-    void end_following(Requester& requester, const std::string& last_line);
-    void answer_whole(Requester& requester, const Landing<RunResult>& landing);
     void give_up(Requester& requester);
     void stop_waiting(Requester& requester);
     [[nodiscard]] bool keep(Requester& requester);
@@ -150,7 +147,7 @@ class Reception {
     const Options options_;
     Events events_;
     const RunNames names_;
-    SharedAnswer shared_answer_;
+    FinalMessages final_messages_;
     SlowReaders slow_readers_;
     std::unordered_map<FlightId, LiveFlight> flights_;
     std::list<std::unique_ptr<Client>> clients_;
