@@ -4,11 +4,14 @@
 #include <sys/prctl.h>
 
 #include <array>
+#include <set>
 #include <string_view>
 #include <vector>
 
 #include <coalesce/command/ancestry.h>
 #include <coalesce/io/process_facts.h>
+#include <coalesce/meeting/ask.h>
+#include <coalesce/protocol/message.h>
 
 namespace coalesce {
 namespace {
@@ -40,6 +43,23 @@ std::string ancestry_of_process(const MeetingPlaces& places, pid_t process) {
             ancestry = ancestry_below(ancestry, key);
     }
     return ancestry;
+}
+
+bool waits_for(const MeetingPlaces& places, const std::string& key, std::string_view flight) {
+    std::set<std::string> seen;
+    std::vector<std::string> to_ask{std::string(flight)};
+    while (!to_ask.empty()) {
+        const std::string asked = to_ask.back();
+        to_ask.pop_back();
+        if (asked == key) return true;
+        if (!seen.insert(asked).second) continue;
+        const auto answer = ask_flight(places.connect(asked), Message().text("op", "waiters").line());
+        const auto fields = answer ? Fields::parse(*answer) : std::nullopt;
+        if (!fields) continue;
+        for (const std::string_view waiter : json_elements(fields->raw("waiters")))
+            to_ask.push_back(json_string_value(waiter));
+    }
+    return false;
 }
 
 }  // namespace coalesce

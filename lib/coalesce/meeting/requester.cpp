@@ -1,12 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include <coalesce/meeting/requester.h>
 
-#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -14,29 +11,24 @@
 #include <cerrno>
 #include <cstring>
 #include <deque>
-#include <set>
 #include <utility>
-#include <vector>
 
 #include <coalesce/command/ancestry.h>
-#include <coalesce/command/duration.h>
-#include <coalesce/command/insistence.h>
 #include <coalesce/command/outcome.h>
-#include <coalesce/command/title.h>
 #include <coalesce/io/unix_socket.h>
-#include <coalesce/meeting/ask.h>
 #include <coalesce/meeting/attention.h>
 #include <coalesce/meeting/connection.h>
 #include <coalesce/meeting/flights_above.h>
+#include <coalesce/meeting/interruptions.h>
 #include <coalesce/meeting/kept_answer.h>
 #include <coalesce/meeting/output_relay.h>
 #include <coalesce/meeting/refresh.h>
+#include <coalesce/meeting/request_lines.h>
+#include <coalesce/meeting/result_words.h>
 #include <coalesce/meeting/supervisor_process.h>
 #include <coalesce/meeting/tail.h>
 #include <coalesce/meeting/wait_words.h>
-#include <coalesce/protocol/base64.h>
 #include <coalesce/protocol/message.h>
-#include <coalesce/protocol/request_line.h>
 
 namespace coalesce {
 namespace {
@@ -52,50 +44,8 @@ constexpr int bereavements_max = 3;
 constexpr milliseconds end_of_supervisor_alone{1000};
 constexpr milliseconds end_of_supervisor{20};
 
-// Whoever has not read by then that we were told to end does not read at all.
-constexpr milliseconds hearing{1000};
-
 // What was killed is gone in no time, unless it is frozen, or waits for a disk.
 constexpr seconds end_of_leftovers{10};
-
-// Itself and one that asks. Without, it would start the command only to die.
-bool supervisor_has_descriptors() {
-    rlimit limit{};
-    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_max > supervisors_descriptors) return true;
-    errno = EMFILE;
-    return false;
-}
-
-std::string counted_others(std::int64_t count) { return std::to_string(count) + (count == 1 ? " other" : " others"); }
-
-// The whole request, for a server that knows nothing of us.
-std::string server_request(const RunOptions& options, bool quiet) {
-    const FlightOrders& orders = options.orders;
-    Request request;
-    request.line = orders.line;
-    if (!orders.line) request.argv = orders.command.argv;
-    request.cwd = orders.command.surroundings->cwd;
-    request.env = orders.command.surroundings->env;
-    request.umask = orders.command.surroundings->umask;
-    request.terminal = orders.command.surroundings->terminal;
-    request.run_class = orders.run_class;
-    request.stdin_bytes = orders.command.stdin_bytes;
-    request.key = options.rules.key;
-    request.scope = options.rules.scope;
-    request.ignore_env = options.rules.ignore_env;
-    request.only_env = options.rules.only_env;
-    request.ignore_cwd = options.rules.ignore_cwd;
-    request.ignore_namespaces = options.rules.ignore_namespaces;
-    request.no_share = options.rules.no_share;
-    request.fresh = options.fresh;
-    request.wish = options.wish;
-    request.timeout = orders.timeout;
-    if (options.own_grace) request.grace = orders.grace;
-    request.keep_running = orders.keep_running;
-    request.output = Request::Output::fd;
-    request.quiet = quiet;
-    return request_line(request);
-}
 
 // A flight's socket is its leader's, as far as the kernel knows.
 bool in_session_of_peer(int connection) {
@@ -122,10 +72,8 @@ class Requester {
 
     Result<Descriptor> get_connection();
     bool rest(milliseconds pause);
-    [[nodiscard]] std::string joining_line() const;
     Result<Descriptor> lead(Descriptor listener);
     bool serve_kept();
-    void tell_of_keeping(const Fields& message);
     void keep_without_us(Connection& connection);
     Next converse(Connection& connection);
     std::optional<std::string> next_line(Connection& connection);
@@ -137,21 +85,25 @@ class Requester {
     bool on_call(Connection& connection);
     void give_up();
     void leave_server(Connection& connection);
-    void tell_of_kept(const Fields& message);
     void leave_unheard(const Connection& connection);
     bool asks_for_itself(const Connection& connection);
-    bool waits_for_itself();
+    [[nodiscard]] bool knows_ancestry() const { return looked_above_ || !options_.orders.ancestry.empty(); }
     void refuse_to_wait();
     bool refuse_to_wait_for_itself();
     [[nodiscard]] int poll_timeout() const;
     void on_time();
-    void reap(milliseconds patience);
     void end_with(int status, int die_of = 0) {
         end_ = {status, die_of};
         ended_ = true;
     }
     void end_of_signal(int number) { end_with(128 + number, number); }
-    void say(const std::string& sentence) { relay_.say("coalesce: " + sentence + "\n"); }
+    void say(const std::string& sentence) {
+        if (!sentence.empty()) relay_.say("coalesce: " + sentence + "\n");
+    }
+    void fail(const std::string& sentence) {
+        say(sentence);
+        end_with(125);
+    }
 
     RunOptions options_;
     std::optional<MeetingPlaces> places_;  // none: a server is asked
@@ -162,15 +114,13 @@ class Requester {
     bool ended_ = false;
     bool led_ = false;
     bool looked_above_ = false;
-    pid_t supervisor_ = -1;            // our child, if we led, until it is reaped
+    OwnSupervisor supervisor_;         // if we led
     milliseconds supervisors_end_{0};  // for how long it is waited for
     bool kept_ = false;                // it is answered without a run
     bool output_hung_up_ = false;
-    Insistence insistence_;
-    bool signal_passed_on_ = false;
-    std::optional<steady_clock::time_point> heard_by_;  // when what we passed on should have been read
-    std::deque<std::string> deferred_;                  // lines that came while we could not move output
-    int bereavements_ = 0;                              // supervisors that died before they gave us anything
+    Interruptions interruptions_;
+    std::deque<std::string> deferred_;  // lines that came while we could not move output
+    int bereavements_ = 0;              // supervisors that died before they gave us anything
     WaitWords wait_;  // begun where it matters: a program's first look at the clock takes as long as 40 system calls
 };
 
@@ -191,7 +141,7 @@ Result<RunEnd> Requester::run() {
         Connection connection(std::move(*connected));
         if (!led_ && asks_for_itself(connection)) break;
         if (!led_)
-            connection.send(places_ ? joining_line()
+            connection.send(places_ ? joining_line(options_, {.quiet = quiet_, .knows_ancestry = knows_ancestry()})
                                     : for_a_server);  // ready, so that it is there when we are accepted
         switch (converse(connection)) {
             case Next::ended:
@@ -203,50 +153,24 @@ Result<RunEnd> Requester::run() {
                 on_supervisors_death();
         }
     }
-    if (supervisors_end_.count() > 0) reap(supervisors_end_);
+    if (supervisors_end_.count() > 0) supervisor_.reap(supervisors_end_);
     return end_;
 }
 
 void Requester::on_supervisors_death() {
-    reap(end_of_supervisor_alone);
+    supervisor_.reap(end_of_supervisor_alone);
     if (!places_) {
-        say("the server at " + options_.socket + " went away");
-        end_with(125);
+        fail("the server at " + options_.socket + " went away");
     } else if (relay_.passed() > 0) {
-        say("the process that supervised " + options_.orders.title +
-            " died, and part of its output has been passed on");
-        end_with(125);
+        fail("the process that supervised " + options_.orders.title +
+             " died, and part of its output has been passed on");
     } else if (++bereavements_ == bereavements_max) {
-        say("the processes that supervised " + options_.orders.title + " died, " + std::to_string(bereavements_) +
-            " in a row");
-        end_with(125);
+        fail("the processes that supervised " + options_.orders.title + " died, " + std::to_string(bereavements_) +
+             " in a row");
     } else {
         options_.orders.heir = true;
         options_.fresh = options_.fresh && options_.orders.cluster;  // what starts here now is fresh for us
     }
-}
-
-// Where nobody else reaps orphans, as under many a container's first process, it would stay
-// a zombie for ever.
-void Requester::reap(milliseconds patience) {
-    if (supervisor_ < 0) return;
-    const Attention::Restless bounded(patience);
-    while (::waitpid(supervisor_, nullptr, 0) < 0 && errno == EINTR)
-        if (Attention::called()) return;
-    supervisor_ = -1;
-}
-
-std::string Requester::joining_line() const {
-    Message message;
-    message.text("op", "join")
-        .flag("fresh", options_.fresh)
-        .flag("keep_running", options_.orders.keep_running)
-        .flag("quiet", quiet_)
-        .flag("heir", options_.orders.heir);
-    if (options_.orders.kept) add_kept_orders(message, *options_.orders.kept);
-    const std::string& ancestry = options_.orders.ancestry;
-    if (looked_above_ || !ancestry.empty()) message.text("on_behalf_of", std::string(nearest_flight(ancestry)));
-    return message.line();
 }
 
 // Nobody has our request yet: a signal, or the end of our patience, is the end.
@@ -293,18 +217,10 @@ Result<Descriptor> Requester::get_connection() {
 }
 
 Result<Descriptor> Requester::lead(Descriptor listener) {
-    const pid_t leader = ::getpid();
     options_.orders.fresh = options_.fresh;
-    auto ends = connected_pair();
-    supervisor_ = ends && supervisor_has_descriptors() ? ::fork() : -1;
-    if (supervisor_ < 0) {
-        const Error refused = system_error_now("start a supervisor");
-        places_->own().leave(options_.orders.key);
-        return refused;
-    }
-    if (supervisor_ > 0) return std::move(ends->one);
-    become_supervisor(std::move(options_.orders), std::move(*places_), std::move(listener), std::move(ends->other),
-                      leader);
+    auto connected = supervisor_.start(options_.orders, *places_, std::move(listener));
+    if (!connected) places_->own().leave(options_.orders.key);
+    return connected;
 }
 
 // True: we have ended with what was kept. Our place is given back before we tell anybody.
@@ -325,32 +241,11 @@ void Requester::keep_without_us(Connection& connection) {
         connection.send(Message().text("op", "keep").line());
 }
 
-// It is from the server's store: nothing runs.
-void Requester::tell_of_kept(const Fields& message) {
-    kept_ = true;
-    const auto kept = Fields::parse(message.raw("kept"));
-    if (!options_.verbose || !kept) return;
-    const std::string made_in = kept->has("directory_base64") ? from_base64(kept->text("directory_base64")).value_or("")
-                                                              : kept->text("directory");
-    const auto duration_of = [](const Fields& fields, std::string_view name) {
-        return format_duration(milliseconds(static_cast<std::int64_t>(fields.seconds(name) * 1000)));
-    };
-    say("kept result of " + options_.orders.title + ", " + duration_of(*kept, "age") + " old, made in " +
-        title(std::string_view(made_in)) + " (ran " + duration_of(message, "duration") + ")" +
-        (kept->flag("refreshing") ? ", refreshing" : ""));
-}
-
-// What came of the wish to keep: with -v, and always where the store could not be written (SPEC T15, T24).
-void Requester::tell_of_keeping(const Fields& message) {
-    const std::string words = message.text("keeping");
-    if (!words.empty() && (options_.verbose || message.flag("keeping_failed"))) say(words);
-}
-
 int Requester::poll_timeout() const {
     const auto tells = relay_.passed() == 0 ? wait_.due() : std::nullopt;
-    if (!heard_by_ && !tells) return -1;
-    auto until = steady_clock::time_point::max();
-    if (heard_by_) until = *heard_by_;
+    const auto heard_by = interruptions_.heard_by();
+    if (!heard_by && !tells) return -1;
+    auto until = heard_by.value_or(steady_clock::time_point::max());
     if (tells) until = std::min(until, *tells);
     const auto left = duration_cast<milliseconds>(until - steady_clock::now()) + milliseconds(1);
     return static_cast<int>(std::max(left, milliseconds(0)).count());
@@ -365,7 +260,7 @@ std::optional<std::string> Requester::next_line(Connection& connection) {
 
 Requester::Next Requester::converse(Connection& connection) {
     bool heard = false;
-    heard_by_.reset();
+    interruptions_.ask_anew();
     if (options_.tail) tail_.emplace(*options_.tail, options_.orders.spool_directory);
     while (true) {
         while (auto line = next_line(connection)) {
@@ -404,7 +299,7 @@ Requester::Next Requester::converse(Connection& connection) {
 void Requester::on_time() {
     if (relay_.passed() > 0) return;
     const std::string words = wait_.say_due(this_moment());
-    if (!words.empty() && (options_.verbose || ::isatty(STDERR_FILENO) != 0)) say(words);
+    if (options_.verbose || ::isatty(STDERR_FILENO) != 0) say(words);
 }
 
 Requester::Next Requester::on_message(Connection& connection, const Fields& message) {
@@ -414,23 +309,22 @@ Requester::Next Requester::on_message(Connection& connection, const Fields& mess
         connection.send("\n");
     } else if (event == "started") {
         if (message.flag("joined") && refuse_to_wait_for_itself()) return Next::ended;
-        if (message.has("kept"))
-            tell_of_kept(message);
-        else if (const std::string words = wait_.started(message, options_.orders.title, this_moment()); !words.empty())
-            say(words);
+        kept_ = message.has("kept");
+        if (!kept_)
+            say(wait_.started(message, options_.orders.title, this_moment()));
+        else if (options_.verbose)
+            say(kept_words(message, options_.orders.title));
     } else if (event == "notice") {
         say(message.text("message"));
     } else if (event == "waiting") {
         if (refuse_to_wait_for_itself()) return Next::ended;
-        if (const std::string words = wait_.waiting(message, options_.orders.title, this_moment()); !words.empty())
-            say(words);
+        say(wait_.waiting(message, options_.orders.title, this_moment()));
     } else if (event == "again") {
         return Next::again;
     } else if (message.has("error")) {
         const auto error = Fields::parse(message.raw("error"));
-        say(error ? error->text("message") : "the server refused");
+        fail(error ? error->text("message") : "the server refused");
         supervisors_end_ = end_of_supervisor;
-        end_with(125);
     } else if (event == "left") {
         end_of_signal(Attention::last_signal());
     } else if (event == "exit") {
@@ -441,12 +335,10 @@ Requester::Next Requester::on_message(Connection& connection, const Fields& mess
             }
         const std::string words = message.text("message");
         if (!words.empty()) relay_.say(words);
-        tell_of_keeping(message);
+        say(keeping_words(message, options_.verbose));
         const bool has_more_to_do = message.number("requesters") > 1 || message.has("keeping");
         supervisors_end_ = has_more_to_do ? end_of_supervisor : end_of_supervisor_alone;
-        if (options_.verbose && !kept_)
-            say("shared with " + counted_others(message.number("requesters") - 1) + ", ran for " +
-                format_duration(milliseconds(static_cast<std::int64_t>(message.seconds("duration") * 1000))));
+        if (options_.verbose && !kept_) say(shared_words(message));
         const int signal = static_cast<int>(message.number("signal"));
         // Interrupted by the user together with its command: die as it did, so that
         // a script around us ends too.
@@ -460,8 +352,7 @@ Requester::Next Requester::on_message(Connection& connection, const Fields& mess
 
 bool Requester::pass_on(Connection& connection, const Fields& message, int to) {
     if (connection.file() < 0) {  // it came, and there was no room for it
-        say("cannot take the output of " + options_.orders.title + ": " + std::strerror(EMFILE));
-        end_with(125);
+        fail("cannot take the output of " + options_.orders.title + ": " + std::strerror(EMFILE));
         return false;
     }
     Stretch stretch{.offset = static_cast<std::uint64_t>(message.number("offset")),
@@ -469,7 +360,8 @@ bool Requester::pass_on(Connection& connection, const Fields& message, int to) {
     if (tail_) return take_for_tail(connection.file(), to == STDOUT_FILENO ? Stream::out : Stream::err, stretch);
     std::optional<Attention::Restless> restless;
     while (true) {
-        if (signal_passed_on_ && !restless) restless.emplace();  // the answer comes while our reader may be stalled
+        if (interruptions_.passed_on() && !restless)
+            restless.emplace();  // the answer comes while our reader may be stalled
         switch (relay_.pass(to, connection.file(), stretch)) {
             case OutputRelay::End::done:
                 return true;
@@ -478,9 +370,8 @@ bool Requester::pass_on(Connection& connection, const Fields& message, int to) {
                 end_of_signal(SIGPIPE);
                 return false;
             case OutputRelay::End::refused:
-                say("cannot write to " + std::string(to == STDOUT_FILENO ? "standard output" : "standard error") +
-                    ": " + std::strerror(relay_.error()));
-                end_with(125);
+                fail("cannot write to " + std::string(to == STDOUT_FILENO ? "standard output" : "standard error") +
+                     ": " + std::strerror(relay_.error()));
                 return false;
             case OutputRelay::End::interrupted:
                 if (on_call(connection) || is_to_leave(connection)) return false;
@@ -491,15 +382,13 @@ bool Requester::pass_on(Connection& connection, const Fields& message, int to) {
 bool Requester::take_for_tail(int file, Stream stream, const Stretch& stretch) {
     const auto taken =
         tail_->take(stream, {.bytes = {}, .file = file, .offset = stretch.offset, .length = stretch.length});
-    if (taken) return true;
-    say("cannot " + taken.error().message());
-    end_with(125);
-    return false;
+    if (!taken) fail("cannot " + taken.error().message());
+    return taken.ok();
 }
 
 // Looks at what has come while output cannot be moved: only that we are to leave matters now.
 bool Requester::is_to_leave(Connection& connection) {
-    if (!signal_passed_on_) return false;
+    if (!interruptions_.passed_on()) return false;
     connection.flush();
     connection.receive();
     leave_unheard(connection);
@@ -529,36 +418,16 @@ bool Requester::on_call(Connection& connection) {
         give_up();
         return true;
     }
-    const auto pass_on = [&](int number) {
-        connection.send(Message().text("op", "signal").number("signal", number).line());
-    };
-    while (const auto number = Attention::take_user_signal()) pass_on(*number);
-    const auto number = Attention::take_signal();
-    if (!number) return false;
-    const bool unasked = connection.unsent();  // whoever is there does not read: nobody has our request
-    switch (insistence_.told(*number)) {
-        case Insistence::Is::echo:
-            return false;
-        case Insistence::Is::first:
-            if (unasked) break;
-            pass_on(*number);
-            signal_passed_on_ = true;
-            heard_by_ = steady_clock::now() + hearing;
-            return false;
-        case Insistence::Is::second:
-            pass_on(SIGKILL);
-            break;
-    }
+    const auto ends_by = interruptions_.pass_on(connection);
+    if (!ends_by) return false;
     leave_server(connection);
-    end_of_signal(*number);
+    end_of_signal(*ends_by);
     return true;
 }
 
 // A supervisor or server that was stopped passes nothing on.
 void Requester::leave_unheard(const Connection& connection) {
-    if (!heard_by_ || steady_clock::now() < *heard_by_) return;
-    heard_by_.reset();
-    if (connection.unread()) end_of_signal(Attention::last_signal());
+    if (interruptions_.unheard(connection)) end_of_signal(Attention::last_signal());
 }
 
 // What it joins is what it runs under (SPEC F11). Where the environment does not say, the
@@ -579,35 +448,14 @@ bool Requester::asks_for_itself(const Connection& connection) {
 }
 
 bool Requester::refuse_to_wait_for_itself() {
-    if (!places_ || options_.orders.ancestry.empty() || !waits_for_itself()) return false;
+    const FlightOrders& orders = options_.orders;
+    if (!places_ || orders.ancestry.empty() || !waits_for(*places_, orders.key, nearest_flight(orders.ancestry)))
+        return false;
     refuse_to_wait();
     return true;
 }
 
-void Requester::refuse_to_wait() {
-    say(options_.orders.title + " would wait for itself");
-    end_with(125);
-}
-
-// Joined on behalf of a command that runs under coalesce itself: does what we have
-// just joined wait, through whatever others, for that command? Asked after joining,
-// so that of two requests that close a ring at once, at least one sees the other.
-bool Requester::waits_for_itself() {
-    std::set<std::string> seen;
-    std::vector<std::string> to_ask{std::string(nearest_flight(options_.orders.ancestry))};
-    while (!to_ask.empty()) {
-        const std::string key = to_ask.back();
-        to_ask.pop_back();
-        if (key == options_.orders.key) return true;
-        if (!seen.insert(key).second) continue;
-        const auto answer = ask_flight(places_->connect(key), Message().text("op", "waiters").line());
-        const auto fields = answer ? Fields::parse(*answer) : std::nullopt;
-        if (!fields) continue;
-        for (const std::string_view waiter : json_elements(fields->raw("waiters")))
-            to_ask.push_back(json_string_value(waiter));
-    }
-    return false;
-}
+void Requester::refuse_to_wait() { fail(options_.orders.title + " would wait for itself"); }
 
 }  // namespace
 

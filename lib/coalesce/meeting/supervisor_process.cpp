@@ -3,17 +3,32 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <memory>
 #include <utility>
 
+#include <coalesce/io/unix_socket.h>
 #include <coalesce/meeting/attention.h>
 #include <coalesce/meeting/connection.h>
 #include <coalesce/protocol/message.h>
 
 namespace coalesce {
+namespace {
+
+// Itself and one that asks. Without, it would start the command only to die.
+bool supervisor_has_descriptors() {
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_max > supervisors_descriptors) return true;
+    errno = EMFILE;
+    return false;
+}
+
+}  // namespace
 
 bool leave_forker(std::vector<int> kept) {
     ::setsid();
@@ -47,6 +62,23 @@ void become_supervisor(FlightOrders orders, MeetingPlaces places, Descriptor lis
     supervise(std::move(orders), std::move(places), std::move(listener), std::move(leader), leader_pid,
               std::move(guard));
     ::_exit(0);
+}
+
+Result<Descriptor> OwnSupervisor::start(FlightOrders& orders, MeetingPlaces& places, Descriptor listener) {
+    const pid_t leader = ::getpid();
+    auto ends = connected_pair();
+    pid_ = ends && supervisor_has_descriptors() ? ::fork() : -1;
+    if (pid_ < 0) return system_error_now("start a supervisor");
+    if (pid_ > 0) return std::move(ends->one);
+    become_supervisor(std::move(orders), std::move(places), std::move(listener), std::move(ends->other), leader);
+}
+
+void OwnSupervisor::reap(std::chrono::milliseconds patience) {
+    if (pid_ < 0) return;
+    const Attention::Restless bounded(patience);
+    while (::waitpid(pid_, nullptr, 0) < 0 && errno == EINTR)
+        if (Attention::called()) return;
+    pid_ = -1;
 }
 
 }  // namespace coalesce
