@@ -225,11 +225,8 @@ void define_run(CommandLine& line, TypedCommand& typed) {
         "it usually takes.");
 }
 
-void define_batch(CommandLine& line, TypedBatch& typed) {
-    line.is("batch", "coalesce [batch] [OPTION…] < LINES",
-            "Run each distinct command line once; duplicates share its result.",
-            "  coalesce < lines                     each line is a command\n"
-            "  coalesce -j8 -k --tag -a lines       eight at a time, in order, labelled\n");
+// What the lines are, and where they come from.
+void define_input(CommandLine& line, TypedBatch& typed) {
     BatchOptions& batch = typed.options;
     line.option("-a,--arg-file", "FILE", filled(typed.input), "Read FILE instead of standard input.");
     line.flag(
@@ -240,6 +237,43 @@ void define_batch(CommandLine& line, TypedBatch& typed) {
         "The fields are those of the socket protocol: argv or line, cwd, env, stdin, key, scope, fresh, ttl, timeout, "
         "wait, output and id. A malformed line is reported with its number and counts as a failed request; the "
         "others run.");
+}
+
+// What is written of the requests beside their output, and gone on with.
+void define_accounts(CommandLine& line, BatchOptions& batch) {
+    line.option(
+        "--joblog", "FILE",
+        [&batch](std::string_view name, const std::string& value) {
+            batch.joblog_goes_on = value.starts_with('+');
+            return filled(batch.joblog)(name, value.substr(batch.joblog_goes_on ? 1 : 0));
+        },
+        "Log each request in GNU parallel's columns.\n"
+        "+FILE appends. Seq is the line of the input. A command that was ended by a signal to coalesce or by --halt "
+        "has Exitval -1; one that was not started is not there.");
+    line.flag(
+        "--resume", [&batch](bool) { batch.resume = EarlierJobs::Skip::done; },
+        "Skip what the joblog has as done, and append to it.\n"
+        "The input has to be the same as it was: the commands are found by Seq, and where the joblog has another "
+        "command there, nothing more is started and the status is 125. What was ended by a signal or by --halt runs "
+        "again. The joblog may be GNU parallel's.");
+    line.flag(
+        "--resume-failed", [&batch](bool) { batch.resume = EarlierJobs::Skip::succeeded; },
+        "The same, but run again what failed.");
+    line.option("--report", "FILE", filled(batch.report),
+                "Write one JSON line a request to FILE.\n"
+                "In the order in which they end: sequence (of the input), run, key, id if the request had one, "
+                "command, exit or signal, end (why, if it failed), joined, requesters, attempts, requested and started "
+                "(seconds since the epoch), waited and run_time (seconds), stdout_bytes, stderr_bytes.");
+    line.option("--html", "FILE", filled(batch.html), "Write the timeline to FILE, one HTML page.");
+}
+
+void define_batch(CommandLine& line, TypedBatch& typed) {
+    line.is("batch", "coalesce [batch] [OPTION…] < LINES",
+            "Run each distinct command line once; duplicates share its result.",
+            "  coalesce < lines                     each line is a command\n"
+            "  coalesce -j8 -k --tag -a lines       eight at a time, in order, labelled\n");
+    BatchOptions& batch = typed.options;
+    define_input(line, typed);
     define_jobs(line, batch.executor.jobs, "The default is the number of processors.");
     line.flag("-k,--keep-order", batch.keep_order, "Print results in the order of the input.");
     line.flag("--once", batch.once,
@@ -271,30 +305,7 @@ void define_batch(CommandLine& line, TypedBatch& typed) {
                 "with now, what runs is ended too. N% is of all requests, so nothing starts before the input has "
                 "ended, or as much as is read ahead is there. "
                 "The exit status is that of the failed run that made up the number; with success=N it is 0.");
-    line.option(
-        "--joblog", "FILE",
-        [&batch](std::string_view name, const std::string& value) {
-            batch.joblog_goes_on = value.starts_with('+');
-            return filled(batch.joblog)(name, value.substr(batch.joblog_goes_on ? 1 : 0));
-        },
-        "Log each request in GNU parallel's columns.\n"
-        "+FILE appends. Seq is the line of the input. A command that was ended by a signal to coalesce or by --halt "
-        "has Exitval -1; one that was not started is not there.");
-    line.flag(
-        "--resume", [&batch](bool) { batch.resume = EarlierJobs::Skip::done; },
-        "Skip what the joblog has as done, and append to it.\n"
-        "The input has to be the same as it was: the commands are found by Seq, and where the joblog has another "
-        "command there, nothing more is started and the status is 125. What was ended by a signal or by --halt runs "
-        "again. The joblog may be GNU parallel's.");
-    line.flag(
-        "--resume-failed", [&batch](bool) { batch.resume = EarlierJobs::Skip::succeeded; },
-        "The same, but run again what failed.");
-    line.option("--report", "FILE", filled(batch.report),
-                "Write one JSON line a request to FILE.\n"
-                "In the order in which they end: sequence (of the input), run, key, id if the request had one, "
-                "command, exit or signal, end (why, if it failed), joined, requesters, attempts, requested and started "
-                "(seconds since the epoch), waited and run_time (seconds), stdout_bytes, stderr_bytes.");
-    line.option("--html", "FILE", filled(batch.html), "Write the timeline to FILE, one HTML page.");
+    define_accounts(line, batch);
     define_retention(line, batch.wish, batch.cache_directory);
     line.flag("--dry-run", batch.dry_run,
               "Only list distinct commands and their counts.\n"

@@ -13,6 +13,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -40,6 +41,19 @@ Result<TreeState> state_of(TypedCommand& typed) {
 // A server cannot look at the files; their states are part of its key all the same (SPEC T9).
 void add_states_to_scope(KeyRules& rules) {
     for (const auto& [what, digest] : rules.states) rules.scope += "\n" + what + " " + digest;
+}
+
+// The server decides what is the same, and keeps, but could not look at states again (SPEC T10). Returned: the status
+// of a misuse.
+std::optional<int> leave_to_server(std::string_view subcommand, RunOptions& run, const Wish& wish) {
+    run.wish = wish;
+    if (!run.rules.states.empty() && wish.keeps()) {
+        if (wish.warm) return misuse(subcommand, "--warm: a server keeps nothing that depends on files");
+        if (run.verbose) fail("not kept: a server keeps nothing that depends on files");
+        run.wish = {.max_age = wish.max_age, .fresh = wish.fresh};
+    }
+    add_states_to_scope(run.rules);
+    return std::nullopt;
 }
 
 }  // namespace
@@ -124,14 +138,8 @@ std::variant<RunOptions, int> wrapped_command(std::string_view subcommand, Typed
         circle = std::move(terms->circle);
         run.rules.cluster = std::move(terms->rules);
     }
-    if (!run.socket.empty()) {                                  // the server decides what is the same, and keeps
-        if (!run.rules.states.empty() && typed.wish.keeps()) {  // but could not look at them again (SPEC T10)
-            if (typed.wish.warm) return misuse(subcommand, "--warm: a server keeps nothing that depends on files");
-            if (run.verbose) fail("not kept: a server keeps nothing that depends on files");
-            typed.wish = {.max_age = typed.wish.max_age, .fresh = typed.wish.fresh};
-        }
-        run.wish = typed.wish;
-        add_states_to_scope(run.rules);
+    if (!run.socket.empty()) {
+        if (const auto status = leave_to_server(subcommand, run, typed.wish)) return *status;
         orders.command.surroundings = std::move(surroundings);
         return run;
     }
