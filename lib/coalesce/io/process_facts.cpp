@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <coalesce/io/process_facts.h>
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/syscall.h>
@@ -11,10 +10,10 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <memory>
 #include <string_view>
 
 #include <coalesce/io/descriptor.h>
+#include <coalesce/io/directory.h>
 
 namespace coalesce {
 namespace {
@@ -96,10 +95,10 @@ bool kill_if(pid_t pid, const std::function<bool(pid_t)>& is_one) {
 }  // namespace
 
 bool kill_each(const std::function<bool(pid_t)>& is_one) {
-    const std::unique_ptr<DIR, int (*)(DIR*)> processes(::opendir("/proc"), ::closedir);
+    Directory processes(AT_FDCWD, "/proc");
     bool told = false;
-    while (const dirent* entry = processes ? ::readdir(processes.get()) : nullptr)
-        if (const pid_t pid = std::atoi(entry->d_name); pid > 1 && kill_if(pid, is_one)) told = true;
+    while (const char* const name = processes.next())
+        if (const pid_t pid = std::atoi(name); pid > 1 && kill_if(pid, is_one)) told = true;
     return told;
 }
 

@@ -183,6 +183,7 @@ bool read_fully(int file, std::uint64_t offset, char* into, std::size_t length) 
     while (length > 0) {
         const ssize_t got = ::pread(file, into, length, static_cast<off_t>(offset));
         if (got < 0 && errno == EINTR) continue;
+        if (got == 0) errno = EIO;  // it is shorter than it was
         if (got <= 0) return false;
         into += got;
         offset += static_cast<std::uint64_t>(got);

@@ -162,8 +162,8 @@ void KeptDesk::looked(const std::shared_ptr<Look>& look) {
                                : result->started + duration_cast<system_clock::duration>(result->duration);
     if (result && !warm) count(*result);
     look->answer(warm ? warmed(look->orders) : std::move(result));
-    if (stale || (warm && !(ended.time_since_epoch().count() != 0)))
-        refreshes_.start(look->key_name, ended.time_since_epoch().count(), look->orders);
+    const bool missing = ended == system_clock::time_point();
+    if (stale || (warm && missing)) refreshes_.start(look->key_name, ended.time_since_epoch().count(), look->orders);
 }
 
 // Told to the store's sum when nobody has to wait for that.

@@ -114,7 +114,8 @@ void KeptFlight::keep(const std::shared_ptr<const RunResult>& result) noexcept {
         if (!wish_.keeps()) return;
         publish(result);
         // Whatever kept it from being one: what is stale stays so, and is not tried again at each hit.
-        if (refresh_ && (!result->outcome.success() || (words_.starts_with(not_kept_words) && !failed_)) && open(false))
+        if (refresh_ && (!result->outcome.success() || (words_.starts_with(not_kept_words) && !failed_)) &&
+            (store_ || open(false)))
             store_->note_failed_refresh(key_, now());
     } catch (const std::exception&) {  // no memory: it counts as not kept
         publication_.reset();

@@ -8,11 +8,7 @@
 // forgotten stays so, and an older run never takes a newer one's place. A database would bring
 // its own locks, copy each answer, and be read at every start.
 //
-//   KEY      a result with exit status 0
-//   KEY.f    one with another, kept only where that was asked for (T7)
-//   KEY.t    when a refresh of KEY has failed last (T5)
-//   KEY.x    when KEY was forgotten; `cleared`: when everything was (T21)
-//   limits, cleaned, lock, and *.new, which a publisher is writing
+// Which files there are is StoreDirectory's, what goes when, StoreCleaning's.
 //
 // An entry's time of modification says until when it is kept, its time of access when it was
 // used last: file systems keep the latter up to date as long as the former lies ahead (relatime),
@@ -33,8 +29,8 @@
 #include <string_view>
 #include <vector>
 
-#include <coalesce/io/descriptor.h>
 #include <coalesce/kept/entry.h>
+#include <coalesce/kept/store_directory.h>
 #include <coalesce/kept/store_place.h>
 #include <coalesce/kept/verdict.h>
 
@@ -81,10 +77,6 @@ class KeptStore {
     /// store outlives it and is not moved meanwhile.
     class Publication {
       public:
-        Publication(Publication&& other) noexcept;
-        Publication& operator=(Publication&& other) noexcept;
-        ~Publication();
-
         /// Gives it its name. Waits for nobody.
         [[nodiscard]] Result<Publishing> commit();
         /// Writes it to the disk, after its requesters have been served, if it is long (T17).
@@ -92,16 +84,18 @@ class KeptStore {
 
       private:
         friend class KeptStore;
-        Publication(const KeptStore& store, StoreKey key, bool failure, Moment started, Moment ended)
-            : store_(&store), key_(std::move(key)), failure_(failure), started_(started), ended_(ended) {}
+        Publication(const KeptStore& store, StoreKey key, const EntryFacts& facts, StoreDirectory::Unnamed file)
+            : store_(&store),
+              key_(std::move(key)),
+              failure_(facts.exit_status != 0),
+              started_(facts.started),
+              file_(std::move(file)) {}
 
-        const KeptStore* store_;  // null: moved from, or named
+        const KeptStore* store_;
         StoreKey key_;
         bool failure_;
         Moment started_;
-        Moment ended_;
-        std::string written_;  // its name until then
-        Descriptor file_;
+        StoreDirectory::Unnamed file_;
     };
     /// Writes a result of `kept_for` from now. Refused as "too large" past the limit of one entry.
     [[nodiscard]] Result<Publication> prepare(const StoreKey& key, Spool& spool, const EntryFacts& facts,
@@ -137,23 +131,18 @@ class KeptStore {
     std::optional<Cleaned> clean(const Moment& now, bool now_please) const noexcept;
 
     [[nodiscard]] const StorePlace& place() const noexcept { return place_; }
-    [[nodiscard]] int directory() const noexcept { return directory_.get(); }
+    [[nodiscard]] const StoreDirectory& files() const noexcept { return files_; }
+    [[nodiscard]] int directory() const noexcept { return files_.fd(); }
 
   private:
-    KeptStore(StorePlace place, Descriptor directory) : place_(std::move(place)), directory_(std::move(directory)) {}
+    KeptStore(StorePlace place, Descriptor directory)
+        : place_(std::move(place)), files_(std::move(directory), place_.path()) {}
 
-    [[nodiscard]] Descriptor open_entry(const std::string& name) const noexcept;
     [[nodiscard]] std::optional<Hit> find_one(const StoreKey& key, bool failure, const Wish& wish,
                                               const ProgramIdentity& program, const Moment& now) const;
-    [[nodiscard]] std::optional<Moment> note(const std::string& name) const noexcept;
-    [[nodiscard]] Result<> write_note(const std::string& name, const Moment& moment) const;
-    [[nodiscard]] Result<Descriptor> lock(std::string_view name, bool wait) const;
-    void remove_if_same(const std::string& name, int file) const noexcept;
-    template <class Visit>
-    void for_each_name(Visit visit) const;
 
     StorePlace place_;
-    Descriptor directory_;
+    StoreDirectory files_;
 };
 
 }  // namespace coalesce

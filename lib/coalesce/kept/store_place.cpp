@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <coalesce/kept/store_place.h>
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
@@ -9,10 +8,10 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <memory>
 
 #include <coalesce/command/command.h>
 #include <coalesce/command/identity.h>
+#include <coalesce/io/directory.h>
 #include <coalesce/kept/digest.h>
 #include <coalesce/kept/moment.h>
 
@@ -47,12 +46,8 @@ bool may_hold_ours(const struct stat& parent) {
 }
 
 void remove_store(int base, const char* name) noexcept {
-    const Descriptor directory(::openat(base, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-    if (!directory) return;
-    const std::unique_ptr<DIR, int (*)(DIR*)> list(::fdopendir(::fcntl(directory.get(), F_DUPFD_CLOEXEC, 3)),
-                                                   ::closedir);
-    if (!list) return;
-    while (const dirent* entry = ::readdir(list.get())) ::unlinkat(directory.get(), entry->d_name, 0);
+    Directory store(base, name, O_NOFOLLOW);
+    while (const char* const file = store.next()) ::unlinkat(store.fd(), file, 0);
     ::unlinkat(base, name, AT_REMOVEDIR);
 }
 
@@ -115,18 +110,17 @@ Result<std::optional<Descriptor>> open_store(const StorePlace& place, bool make)
 
 void remove_stores_of_other_boots(const StorePlace& place) noexcept {
     if (place.shared) return;
-    const std::unique_ptr<DIR, int (*)(DIR*)> list(::opendir(place.base.c_str()), ::closedir);
-    if (!list) return;
+    Directory stores(AT_FDCWD, place.base.c_str());
     const std::string ours = boot_prefix();
     const std::string this_machine = machine_prefix();
     const std::time_t now = ::time(nullptr);
-    while (const dirent* entry = ::readdir(list.get())) {
-        const std::string_view name = entry->d_name;
+    while (const char* const file = stores.next()) {
+        const std::string_view name = file;
         if (!name.starts_with(std::string(format) + "@") || name.starts_with(ours)) continue;
         struct stat info {};
-        if (::fstatat(::dirfd(list.get()), entry->d_name, &info, AT_SYMLINK_NOFOLLOW) != 0) continue;
+        if (::fstatat(stores.fd(), file, &info, AT_SYMLINK_NOFOLLOW) != 0) continue;
         if (name.starts_with(this_machine) || now - info.st_mtime > abandoned_after_seconds)
-            remove_store(::dirfd(list.get()), entry->d_name);
+            remove_store(stores.fd(), file);
     }
 }
 

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <coalesce/meeting/class_queue.h>
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/file.h>
@@ -16,6 +15,7 @@
 #include <string_view>
 #include <utility>
 
+#include <coalesce/io/directory.h>
 #include <coalesce/io/process_facts.h>
 #include <coalesce/meeting/leftovers.h>
 
@@ -132,12 +132,13 @@ Result<std::shared_ptr<ClassQueue>> ClassQueue::open(const MeetingPlace& place, 
     return std::shared_ptr<ClassQueue>(new ClassQueue(std::move(found), name));
 }
 
-std::vector<ClassQueue::Found> ClassQueue::tickets() const {
+// Where they cannot be read nobody is known to be there, which is not that there is nobody (SPEC F14).
+Result<std::vector<ClassQueue::Found>> ClassQueue::tickets() const {
     std::vector<Found> found;
-    const int copy = ::openat(directory_.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    const std::unique_ptr<DIR, int (*)(DIR*)> entries(copy < 0 ? nullptr : ::fdopendir(copy), ::closedir);
-    while (const dirent* entry = entries ? ::readdir(entries.get()) : nullptr)
-        if (auto ticket = Found::in(entry->d_name)) found.push_back(std::move(*ticket));
+    Directory files(directory_.get(), ".");
+    while (const char* const file = files.next())
+        if (auto ticket = Found::in(file)) found.push_back(std::move(*ticket));
+    if (files.error() != 0) return system_error_of(files.error(), "wait in the class " + name_);
     std::sort(found.begin(), found.end(), [](const Found& one, const Found& other) { return one.path < other.path; });
     return found;
 }
@@ -186,7 +187,9 @@ Result<std::unique_ptr<ClassQueue::Ticket>> ClassQueue::take(unsigned jobs, pid_
     const Lock lock(directory_.get());
     if (!lock && errno == EWOULDBLOCK) return std::unique_ptr<Ticket>();
     if (!lock) return system_error_now("wait in the class " + name_);
-    const std::vector<Found> before = tickets();
+    auto standing_there = tickets();
+    if (!standing_there) return standing_there.error();
+    const std::vector<Found>& before = *standing_there;
     auto number = static_cast<std::uint64_t>(since_boot_us());  // so that none is ever given twice
     for (const Found& ticket : before) number = std::max(number, ticket.path.back() + 1);
     Ticket::Path path = run_above(before, asker);
@@ -283,8 +286,9 @@ ClassQueue::Standing ClassQueue::Ticket::look() {
     std::optional<std::uint64_t> counted;  // the last number: a run and those behind its ticket are one
     const Found* last = nullptr;
     bool dying = false;
-    const std::vector<Found> tickets = queue_->tickets();
-    for (const Found& before : tickets) {
+    auto tickets = queue_->tickets();
+    if (!tickets) return {.others = 1, .look_soon = true};
+    for (const Found& before : *tickets) {
         if (before.path.size() <= depth || before.path[depth] >= path_[depth] ||
             !std::equal(path_.begin(), path_.end() - 1, before.path.begin()))
             continue;

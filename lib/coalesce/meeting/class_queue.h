@@ -99,7 +99,7 @@ class ClassQueue : public std::enable_shared_from_this<ClassQueue> {
   private:
     struct Found;
     ClassQueue(Descriptor directory, std::string name) : directory_(std::move(directory)), name_(std::move(name)) {}
-    [[nodiscard]] std::vector<Found> tickets() const;
+    [[nodiscard]] Result<std::vector<Found>> tickets() const;
     [[nodiscard]] Ticket::Path run_above(const std::vector<Found>& tickets, pid_t asker) const;
     [[nodiscard]] Result<Descriptor> hold(const std::string& file) const;
     [[nodiscard]] Descriptor watch(const std::string& file) const noexcept;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <coalesce/meeting/meeting_place.h>
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/file.h>
@@ -17,6 +16,7 @@
 
 #include <coalesce/command/ancestry.h>
 #include <coalesce/engine/key_hash.h>
+#include <coalesce/io/directory.h>
 #include <coalesce/io/unix_socket.h>
 #include <coalesce/meeting/connection.h>
 
@@ -179,11 +179,9 @@ bool MeetingPlace::clean(const std::string& key) {
 
 std::vector<std::string> MeetingPlace::keys() const {
     std::vector<std::string> found;
-    const int copy = ::openat(directory_.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    const std::unique_ptr<DIR, int (*)(DIR*)> entries(copy < 0 ? nullptr : ::fdopendir(copy), ::closedir);
-    if (!entries) return found;
-    while (const dirent* entry = ::readdir(entries.get())) {
-        const std::string_view name = entry->d_name;
+    Directory files(directory_.get(), ".");
+    while (const char* const file = files.next()) {
+        const std::string_view name = file;
         if (!name.ends_with(socket_ending)) continue;
         const std::string_view key = name.substr(0, name.size() - socket_ending.size());
         if (may_be_key(key)) found.emplace_back(key);
