@@ -76,8 +76,9 @@ void Worker::begin() {
 
 void Worker::give(UniqueFunction<void()> work, UniqueFunction<void()> done) {
     begin();
-    if (untold_++ == 0 && thread_.joinable()) uv_ref(reinterpret_cast<uv_handle_t*>(wake_.get()));
+    ++untold_;
     if (thread_.joinable()) {
+        uv_ref(reinterpret_cast<uv_handle_t*>(wake_.get()));  // also where what came before had no thread yet
         {
             const std::lock_guard<std::mutex> held(queue_->mutex);
             queue_->tasks.push_back({std::move(work), std::move(done)});
@@ -87,7 +88,7 @@ void Worker::give(UniqueFunction<void()> work, UniqueFunction<void()> done) {
     run(work);
     loop_.post([self = self_, done = std::move(done)]() mutable {
         if (*self == nullptr) return;
-        --(*self)->untold_;
+        (*self)->told(1);
         if (done) done();
     });
 }
@@ -108,6 +109,11 @@ void Worker::work_off(Queue& queue) {
     }
 }
 
+void Worker::told(std::size_t ends) noexcept {
+    untold_ -= ends;
+    if (untold_ == 0 && thread_.joinable()) uv_unref(reinterpret_cast<uv_handle_t*>(wake_.get()));
+}
+
 // An end may give more to do; it does not destroy the worker.
 void Worker::tell() {
     std::vector<UniqueFunction<void()>> over;
@@ -115,8 +121,7 @@ void Worker::tell() {
         const std::lock_guard<std::mutex> held(queue_->mutex);
         over.swap(queue_->over);
     }
-    untold_ -= over.size();
-    if (untold_ == 0) uv_unref(reinterpret_cast<uv_handle_t*>(wake_.get()));
+    told(over.size());
     for (auto& done : over)
         if (done) done();
 }

@@ -40,6 +40,7 @@ class Worker {
     struct Queue;
     void begin();
     void tell();
+    void told(std::size_t ends) noexcept;
     static void work_off(Queue& queue);
 
     Loop& loop_;
