@@ -289,3 +289,18 @@ TEST_CASE("T9: 1,000 random edits change the state when they change the tree and
     }
     CHECK(trees.size() > 100);
 }
+
+TEST_CASE("T13: who has looked long enough stops within a file, too", "[kept]") {
+    Tree tree;
+    tree.file("long", "");
+    fs::resize_file("long", 10 << 20);
+    const std::vector<Dependency> dependencies{{Dependency::Kind::content, "long"}};
+    int asked = 0;
+    const auto stopped = TreeState::take_unless(dependencies, [&asked] { return ++asked == 3; });
+    REQUIRE(stopped);
+    CHECK_FALSE(stopped.value());
+    CHECK(asked == 3);
+    const auto whole = TreeState::take_unless(dependencies, [] { return false; });
+    REQUIRE(whole);
+    CHECK(whole.value());
+}

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <coalesce/kept/tree_state.h>
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <fnmatch.h>
 #include <sys/stat.h>
@@ -9,34 +8,18 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <memory>
 #include <utility>
 
 #include <coalesce/io/descriptor.h>
+#include <coalesce/io/directory.h>
 
 namespace coalesce {
 namespace {
 
-using Directory = std::unique_ptr<DIR, int (*)(DIR*)>;
-
-Directory open_directory(int at, const char* name) {
-    const int fd = ::openat(at, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR* const opened = fd < 0 ? nullptr : ::fdopendir(fd);
-    if (opened == nullptr && fd >= 0) ::close(fd);
-    return {opened, ::closedir};
-}
-
 // The names in a directory, sorted: a directory lists them in any order.
-Result<std::vector<std::string>> names_in(DIR* directory, const std::string& path) {
+std::vector<std::string> names_in(Directory& directory) {
     std::vector<std::string> names;
-    while (true) {
-        errno = 0;
-        const dirent* const entry = ::readdir(directory);
-        if (entry == nullptr) break;
-        const std::string_view name = entry->d_name;
-        if (name != "." && name != "..") names.emplace_back(name);
-    }
-    if (errno != 0) return system_error_now("read " + path);
+    while (const char* const name = directory.next()) names.emplace_back(name);
     std::sort(names.begin(), names.end());
     return names;
 }
@@ -49,12 +32,13 @@ std::string below(const std::string& directory, const std::string& name) {
     return directory.back() == '/' ? directory + name : directory + "/" + name;
 }
 
-// Walks what was named and calls `see(path, state)` for everything there is, until that returns false:
-// then it ends with an error that nobody reads.
-template <class See>
+// Walks what was named and calls `see(path, state)` for everything there is, until `enough()`, which is asked
+// also within a long file: then it ends with an error that nobody reads.
+template <class See, class Enough>
 class Walk {
   public:
-    Walk(Dependency::Kind kind, See see) : kind_(kind), see_(std::move(see)), block_(64 * 1024, '\0') {}
+    Walk(Dependency::Kind kind, See see, Enough enough)
+        : kind_(kind), see_(std::move(see)), enough_(std::move(enough)), block_(64 * 1024, '\0') {}
 
     // What the user named himself may be a symbolic link: its text counts and, since the
     // command will follow it, what it leads to.
@@ -71,8 +55,8 @@ class Walk {
     }
 
   private:
-    Result<> missing_or_error(const std::string& path) {
-        if (!gone(errno)) return system_error_now("look at " + path);
+    Result<> missing_or_error(const std::string& path, const char* doing = "look at ", int error = errno) {
+        if (!gone(error)) return system_error_of(error, doing + path);
         return see(path, "missing", {});
     }
 
@@ -86,20 +70,19 @@ class Walk {
     }
 
     Result<> directory(int at, const char* name, const std::string& path) {
-        const Directory opened = open_directory(at, name);
-        if (!opened) return gone(errno) ? missing_or_error(path) : system_error_now("read " + path);
-        auto names = names_in(opened.get(), path);
-        if (!names) return names.error();
+        Directory opened(at, name);
+        if (opened.fd() < 0) return missing_or_error(path, "read ", opened.error());
+        const std::vector<std::string> names = names_in(opened);
+        if (opened.error() != 0) return system_error_of(opened.error(), "read " + path);
         if (auto seen = see(path, "directory", {}); !seen) return seen;
-        for (const std::string& inside : *names)
-            if (auto seen = entry(::dirfd(opened.get()), inside, below(path, inside)); !seen) return seen;
+        for (const std::string& inside : names)
+            if (auto seen = entry(opened.fd(), inside, below(path, inside)); !seen) return seen;
         return {};
     }
 
     Result<> link(int at, const char* name, const std::string& path) {
         const ssize_t length = ::readlinkat(at, name, block_.data(), block_.size());
-        if (length < 0)
-            return gone(errno) || errno == EINVAL ? missing_or_error(path) : system_error_now("read " + path);
+        if (length < 0) return errno == EINVAL ? missing_or_error(path) : missing_or_error(path, "read ");
         return see(path, "link", {block_.data(), static_cast<std::size_t>(length)});
     }
 
@@ -111,7 +94,7 @@ class Walk {
                            std::to_string(info.st_mtim.tv_nsec));
         }
         const Descriptor opened(::openat(at, name, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
-        if (!opened) return gone(errno) ? missing_or_error(path) : system_error_now("read " + path);
+        if (!opened) return missing_or_error(path, "read ");
         Digester<sizeof(Digest)> content;
         while (true) {
             const ssize_t got = ::read(opened.get(), block_.data(), block_.size());
@@ -119,6 +102,7 @@ class Walk {
             if (got < 0) return system_error_now("read " + path);
             if (got == 0) break;
             content.add({block_.data(), static_cast<std::size_t>(got)});
+            if (enough_()) return stopped(path);
         }
         const Digest digest = content.end();
         return see(path, type, bytes_of(digest));
@@ -128,12 +112,14 @@ class Walk {
         Digester<sizeof(Checksum)> digester;
         digester.add_field(type);
         digester.add_field(state);
-        if (see_(path, digester.end())) return {};
-        return system_error_of(ECANCELED, "look at " + path);
+        see_(path, digester.end());
+        return enough_() ? stopped(path) : Result<>();
     }
+    static Error stopped(const std::string& path) { return system_error_of(ECANCELED, "look at " + path); }
 
     Dependency::Kind kind_;
     See see_;
+    Enough enough_;
     std::string block_;
 };
 
@@ -175,11 +161,12 @@ class Pattern {
         const bool deep = component == "**";
         if (deep)
             if (auto matched = match_here(base, rest); !matched) return matched;
-        const Directory opened = open_directory(AT_FDCWD, base.empty() ? "." : base.c_str());
-        if (!opened) return gone(errno) ? Result<>() : system_error_now("read " + base);
-        auto names = names_in(opened.get(), base);
-        if (!names) return names.error();
-        for (const std::string& name : *names) {
+        Directory opened(AT_FDCWD, base.empty() ? "." : base.c_str());
+        const std::vector<std::string> names = names_in(opened);
+        if (opened.error() != 0)
+            return opened.fd() < 0 && gone(opened.error()) ? Result<>()
+                                                           : system_error_of(opened.error(), "read " + base);
+        for (const std::string& name : names) {
             const std::string path = below(base, name);
             if (deep) {
                 struct stat info {};
@@ -241,6 +228,7 @@ Result<std::optional<TreeState>> TreeState::take_unless(const std::vector<Depend
                                                         UniqueFunction<bool()> enough) {
     TreeState state;
     bool stopped = false;
+    const auto is_enough = [&] { return stopped = stopped || enough(); };
     for (std::size_t at = 0; at < dependencies.size();) {
         // All that was listed is one part: nobody wants to read a thousand.
         const Dependency& first = dependencies[at];
@@ -249,13 +237,12 @@ Result<std::optional<TreeState>> TreeState::take_unless(const std::vector<Depend
         do {
             const Dependency& dependency = dependencies[at];
             digester.add_field(dependency.path);
-            Walk walk(dependency.kind, [&](const std::string& path, const Checksum& seen) {
+            const auto see = [&](const std::string& path, const Checksum& seen) {
                 digester.add_field(path);
                 digester.add(bytes_of(seen));
                 state.seen_.push_back({path, seen});
-                stopped = stopped || enough();
-                return !stopped;
-            });
+            };
+            Walk walk(dependency.kind, see, is_enough);
             if (!listed && is_pattern(dependency.path)) {
                 auto found = Pattern::expand(dependency.path);
                 if (!found) return found.error();
