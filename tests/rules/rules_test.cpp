@@ -2,7 +2,15 @@
 // Which rules concern a command, what they come to together, and what a file may say (SPEC Y).
 #include <coalesce/rules/rules_file.h>
 
+#include <grp.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <filesystem>
+
 #include "../catch.h"
+#include "../not_tried.h"
+#include "../scratch.h"
 
 using namespace coalesce;
 
@@ -126,6 +134,7 @@ TEST_CASE("Y5: what is not understood is refused with its file and line", "[rule
     CHECK(refusal("\n\n[commands]\n").starts_with("f:3: there is no 'commands' here"));
     CHECK(refusal("[[command]]\nmatch = 3\n") == "f:2: match is a text, and not an empty one");
     CHECK(refusal("[[command]]\nmatch = ''\n") == "f:2: match is a text, and not an empty one");
+    CHECK(refusal("[[command]]\nmatch = ' '\n") == "f:2: match is a text, and not an empty one");
     CHECK(refusal("[[command]]\nttl = 1979-05-27\n").starts_with("f:2: ttl is a text, a number"));
     CHECK(refusal("[[command]]\nttl = {a = 1}\n").starts_with("f:2: ttl is a text, a number"));
     CHECK(refusal("[[command]]\nscope = \"a\\u0000b\"\n") == "f:2: scope has a NUL in it");
@@ -133,4 +142,22 @@ TEST_CASE("Y5: what is not understood is refused with its file and line", "[rule
     CHECK(refusal("[class]\nheavy = 3\n").starts_with("f:2: class.heavy is a table"));
     CHECK(refusal("cache = 'x'\n").starts_with("f:1: cache is a table"));
     CHECK(refusal("a = 1\na = 2\n").starts_with("f:2: "));
+}
+
+TEST_CASE("Y5: a file where only another user may look is passed over", "[rules]") {
+    if (::geteuid() != 0) return not_tried("not root");
+    const Scratch roots;
+    std::filesystem::create_directories(roots.path(".config/coalesce"));
+    roots.file(".config/coalesce/config.toml", "[[command]]\nmatch = 'x'\n");
+    const std::string home = roots.path();
+    const pid_t child = ::fork();
+    if (child == 0) {
+        constexpr unsigned nobody = 65534;
+        if (::setgroups(0, nullptr) != 0 || ::setgid(nobody) != 0 || ::setuid(nobody) != 0) ::_exit(2);
+        const auto rules = read_rules({.home = home.c_str()});
+        ::_exit(rules && rules->commands.empty() && rules->passed_over.size() == 1 ? 0 : 1);
+    }
+    int status = 0;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    CHECK(status == 0);
 }
