@@ -201,21 +201,6 @@ TEST_CASE("B1: of a variable given twice the last value reaches a child of the s
     CHECK(env_of({"PWD=/usr", "PATH=/a", "PATH=/b"}) == Words{"PATH=/b", "PWD=/usr"});
 }
 
-TEST_CASE("F11: a variable is added where the shell would have put it", "[shell_line]") {
-    const Words base = {"HOME=/", "PATH=/bin", "LANG=C", "TERM=x", "A=1", "B=2", "C=3", "USER=u", "PWD=/usr"};
-    for (const char* name : {"COALESCE_ANCESTRY", "Z", "AA", "A", "USER"}) {
-        INFO(name);
-        Words with = base;
-        set_env(with, name, "new");
-        auto added = env_of(base).value();
-        set_env_as_shell_would(added, name, "new");
-        CHECK(added == env_of(with));
-    }
-    Words empty;
-    set_env_as_shell_would(empty, "A", "1");
-    CHECK(empty == Words{"A=1"});
-}
-
 TEST_CASE("B1: the shell turns death by a signal into a status and a notice", "[shell_line]") {
     const auto end = end_as_shell_would(Outcome::signalled(SIGTERM));
     CHECK(end.outcome == Outcome::exited(143));

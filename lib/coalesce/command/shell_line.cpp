@@ -368,19 +368,6 @@ std::optional<std::vector<std::string>> env_as_shell_would(const Surroundings& s
     return variables.exported();
 }
 
-void set_env_as_shell_would(std::vector<std::string>& env, std::string_view name, std::string_view value) {
-    std::string entry(name);
-    entry.append(1, '=').append(value);
-    const std::size_t chain = chain_number(name);
-    auto place = env.begin();
-    for (; place != env.end() && chain_number(env_name(*place)) <= chain; ++place) {
-        if (env_name(*place) != name) continue;
-        *place = std::move(entry);
-        return;
-    }
-    env.insert(place, std::move(entry));
-}
-
 ShellEnd end_as_shell_would(const Outcome& program) {
     if (program.kind != Outcome::Kind::signalled) return {program, {}};
     std::string notice = signal_notice(program.code);

@@ -57,11 +57,6 @@ namespace coalesce {
 /// directory has no name); then ask the shell.
 [[nodiscard]] std::optional<std::vector<std::string>> env_as_shell_would(const Surroundings& surroundings);
 
-/// Gives an environment made by env_as_shell_would one more variable (or another
-/// value), at the place where it would stand had the shell been given it.
-/// The name must be a shell name other than PATH and PWD.
-void set_env_as_shell_would(std::vector<std::string>& env, std::string_view name, std::string_view value);
-
 /// How a run ends when the shell is the program's parent.
 struct ShellEnd {
     Outcome outcome;

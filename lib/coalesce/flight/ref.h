@@ -35,8 +35,6 @@ class Ref {
         ref.object_ = object;
         return ref;
     }
-    /// Hands the count to the caller.
-    [[nodiscard]] T* surrender() noexcept { return std::exchange(object_, nullptr); }
 
     [[nodiscard]] T* get() const noexcept { return object_; }
     T* operator->() const noexcept { return object_; }

@@ -65,8 +65,6 @@ class Spool {
     [[nodiscard]] bool replayable() const noexcept {
         return !short_of_memory_ && bytes_.size() <= limits_->replay_bytes;
     }
-    /// It is not replayable for want of memory, not for the replay limit.
-    [[nodiscard]] bool short_of_memory() const noexcept { return short_of_memory_; }
     /// Nothing has been released: it can be read from byte 0.
     [[nodiscard]] bool whole() const noexcept { return released_ == 0; }
     /// As much is kept as may be: the run should pause. Who is told so is told of room.
