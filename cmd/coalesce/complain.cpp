@@ -62,10 +62,7 @@ void prepare_process() {
 
 int become(const std::vector<std::string>& argv) {
     const std::string& word = argv.front();
-    const char* const path = std::getenv("PATH");
-    const auto program = word.find('/') != std::string::npos
-                             ? std::optional(word)
-                             : find_other_program(word, path == nullptr ? "/bin:/usr/bin" : path);
+    const auto program = word.find('/') != std::string::npos ? std::optional(word) : find_other_program(word);
     if (!program) {
         fail("there is no program " + word);
         return 127;

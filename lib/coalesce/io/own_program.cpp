@@ -5,10 +5,17 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 
 namespace coalesce {
 
-std::optional<std::string> find_other_program(std::string_view word, std::string_view path) {
+std::optional<std::string> find_other_program(std::string_view word) {
+    const char* const path = std::getenv("PATH");
+    return find_other_program(word, path == nullptr ? std::nullopt : std::optional<std::string_view>(path));
+}
+
+std::optional<std::string> find_other_program(std::string_view word, std::optional<std::string_view> path_variable) {
+    std::string_view path = path_variable.value_or("/bin:/usr/bin");
     struct stat self {};
     const bool known = ::stat("/proc/self/exe", &self) == 0;
     while (true) {

@@ -8,8 +8,11 @@
 
 namespace coalesce {
 
-/// The file that execvp(3) would find for a word without a slash on `path`, but for what leads to the
-/// program that this process executes. Nothing: there is none.
-[[nodiscard]] std::optional<std::string> find_other_program(std::string_view word, std::string_view path);
+/// The file that execvp(3) would find for a word without a slash by this value of PATH, or without one, but for
+/// what leads to the program that this process executes. Nothing: there is none.
+[[nodiscard]] std::optional<std::string> find_other_program(std::string_view word,
+                                                            std::optional<std::string_view> path_variable);
+/// By this process's own PATH.
+[[nodiscard]] std::optional<std::string> find_other_program(std::string_view word);
 
 }  // namespace coalesce
