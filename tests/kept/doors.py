@@ -8,6 +8,10 @@ import json
 import os
 import socket
 import subprocess
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../server"))
+from harness import Client  # noqa: E402
 
 UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
 
@@ -73,7 +77,7 @@ class Server:
             pass
 
     def connect(self):
-        return Connection(self.path)
+        return Client(self.path)
 
     def ask(self, line, env=None, **wish):
         return self.answer(self.begin(line, env=env, **wish))
@@ -119,31 +123,3 @@ class Server:
         log = self.logged()
         assert self.process.returncode == 0, log
         assert "Sanitizer" not in log and "runtime error" not in log, log
-
-
-class Connection:
-    def __init__(self, path):
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            self.socket.connect(path)
-        except OSError:
-            self.socket.close()
-            raise
-        self.file = self.socket.makefile("rb")
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.file.close()
-        self.socket.close()
-
-    def send(self, message):
-        self.socket.sendall(json.dumps(message).encode() + b"\n")
-
-    def message(self):
-        line = self.file.readline()
-        return json.loads(line) if line else None
-
-    def bytes(self, count):
-        return self.file.read(count)
