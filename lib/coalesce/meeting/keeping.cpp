@@ -4,8 +4,6 @@
 #include <algorithm>
 #include <utility>
 
-#include <coalesce/protocol/base64.h>
-
 namespace coalesce {
 namespace {
 
@@ -41,8 +39,8 @@ std::optional<KeptOrders> kept_orders_in(const Fields& message) {
     for (const std::string_view name : times)
         if (kept->has(name)) time_of(orders.wish, name) = milliseconds(kept->number(name));
     orders.wish.fresh = kept->flag("fresh");
-    orders.place = {.base = kept->text("base"), .name = kept->text("store"), .shared = kept->flag("shared")};
-    if (kept->has("base_base64")) orders.place.base = from_base64(kept->text("base_base64")).value_or("");
+    orders.place = {
+        .base = kept->bytes("base").value_or(""), .name = kept->text("store"), .shared = kept->flag("shared")};
     if (orders.place.base.empty() || orders.place.name.empty()) return std::nullopt;
     return orders;
 }

@@ -5,11 +5,10 @@
 #include <string>
 #include <utility>
 
-#include <coalesce/command/duration.h>
-#include <coalesce/command/title.h>
 #include <coalesce/meeting/attention.h>
-#include <coalesce/meeting/past_output.h>
 #include <coalesce/kept/savings.h>
+#include <coalesce/meeting/past_output.h>
+#include <coalesce/meeting/result_words.h>
 #include <coalesce/meeting/tail.h>
 
 namespace coalesce {
@@ -19,13 +18,6 @@ using namespace std::chrono;
 
 // Who would not wait for a run at all still reads what there is.
 constexpr milliseconds reading{1000};
-
-void say_where_from(const KeptAnswer& kept, const std::string& what, OutputRelay& relay) {
-    const EntryFacts& facts = kept.hit.entry.facts();
-    relay.say("coalesce: kept result of " + what + ", " + format_duration(kept.hit.verdict.age) + " old, made in " +
-              title(std::string_view(facts.directory)) + " (ran " + format_duration(facts.duration) + ")" +
-              (kept.hit.verdict.refresh ? ", refreshing\n" : "\n"));
-}
 
 Extent extent_of(const Entry& entry, const Entry::Piece& piece) {
     const bool in_file = piece.bytes.empty();
@@ -85,7 +77,14 @@ RunEnd pass_on_kept(const RunOptions& options, const KeptAnswer& kept, OutputRel
             options.tail ? pass_on_tail(options, entry, relay) : pass_on_output(entry, options.orders.title, relay);
         if (end) return *end;
     }
-    if (options.verbose) say_where_from(kept, options.orders.title, relay);
+    if (options.verbose)
+        relay.say("coalesce: " +
+                  kept_words({.title = options.orders.title,
+                              .age = kept.hit.verdict.age,
+                              .directory = facts.directory,
+                              .duration = facts.duration,
+                              .refreshing = kept.hit.verdict.refresh}) +
+                  "\n");
     add_savings(kept.store.directory(), {.runs = kept.hit.verdict.refresh ? 1U : 0U,
                                          .joins = warm ? 0U : 1U,
                                          .time = warm ? nanoseconds(0) : facts.duration});

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <utility>
 
 #include <coalesce/meeting/attention.h>
@@ -37,10 +38,12 @@ OutputRelay::End OutputRelay::pass_all(int to, std::uint64_t& left, Move move) {
         }
         if (moved < 0) {
             error_ = errno;
+            refused_by_ = to;
             return nobody_reads(error_) ? End::reader_gone : End::refused;
         }
         if (moved == 0) {  // the file is shorter than promised
             error_ = EIO;
+            refused_by_ = to;
             return End::refused;
         }
         passed_ += static_cast<std::uint64_t>(moved);
@@ -106,6 +109,11 @@ void OutputRelay::widen(int to) {
 bool OutputRelay::takes_sendfile(int to) {
     struct stat info {};
     return ::fstat(to, &info) == 0 && !S_ISREG(info.st_mode) && !S_ISBLK(info.st_mode);
+}
+
+std::string OutputRelay::refusal() const {
+    return std::string("cannot write to standard ") + (refused_by_ == STDOUT_FILENO ? "output" : "error") + ": " +
+           std::strerror(error_);
 }
 
 }  // namespace coalesce

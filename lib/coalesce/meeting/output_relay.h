@@ -10,6 +10,7 @@
 
 #include <array>
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 namespace coalesce {
@@ -32,8 +33,8 @@ class OutputRelay {
     void say(std::string_view text);
 
     [[nodiscard]] std::uint64_t passed() const noexcept { return passed_; }
-    /// errno, after End::refused.
-    [[nodiscard]] int error() const noexcept { return error_; }
+    /// After End::refused: "cannot write to standard output: No space left on device".
+    [[nodiscard]] std::string refusal() const;
 
   private:
     template <class Move>
@@ -44,7 +45,8 @@ class OutputRelay {
     std::array<bool, 3> can_send_file_{false, takes_sendfile(STDOUT_FILENO), takes_sendfile(STDERR_FILENO)};
     std::array<bool, 3> widened_{};
     std::uint64_t passed_ = 0;
-    int error_ = 0;
+    int error_ = 0;  // errno, of a write to refused_by_
+    int refused_by_ = -1;
 
     static bool takes_sendfile(int to);
 };

@@ -4,24 +4,23 @@
 #include <signal.h>
 #include <unistd.h>
 
-#include <cstring>
 #include <string_view>
 
+#include <coalesce/command/outcome.h>
 #include <coalesce/meeting/attention.h>
 
 namespace coalesce {
 namespace {
 
-RunEnd end_without_all(OutputRelay::End end, Stream stream, const std::string& title, OutputRelay& relay) {
+RunEnd end_without_all(OutputRelay::End end, const std::string& title, OutputRelay& relay) {
     if (end == OutputRelay::End::reader_gone) return {128 + SIGPIPE, SIGPIPE};
     if (end == OutputRelay::End::refused) {
-        relay.say(std::string("coalesce: cannot write to standard ") + (stream == Stream::out ? "output" : "error") +
-                  ": " + std::strerror(relay.error()) + "\n");
+        relay.say("coalesce: " + relay.refusal() + "\n");
         return {125, 0};
     }
     if (const auto number = Attention::take_signal()) return {128 + *number, *number};
     relay.say("coalesce: gave up waiting for " + title + "\n");
-    return {75, 0};
+    return {gave_up_status, 0};
 }
 
 }  // namespace
@@ -38,7 +37,7 @@ std::optional<RunEnd> pass_on_past(Stream stream, const Extent& extent, const st
             }
             if (!Attention::called()) continue;
         }
-        return end_without_all(end, stream, title, relay);
+        return end_without_all(end, title, relay);
     }
 }
 

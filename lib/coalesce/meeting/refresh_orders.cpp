@@ -13,11 +13,6 @@ namespace {
 
 using std::chrono::milliseconds;
 
-std::string bytes_of(const Fields& fields, std::string_view name) {
-    const std::string encoded = std::string(name) + std::string(base64_ending);
-    return fields.has(encoded) ? from_base64(fields.text(encoded)).value_or("") : fields.text(name);
-}
-
 std::vector<std::string> words_of(const Fields& fields, std::string_view name) {
     std::vector<std::string> words;
     const std::string encoded = std::string(name) + std::string(base64_ending);
@@ -53,18 +48,18 @@ Result<RefreshTask> refresh_task(std::string_view text) {
     const auto fields = Fields::parse(text);
     const auto kept = fields ? kept_orders_in(*fields) : std::nullopt;
     if (!kept) return Error{{}, "read what is to be refreshed"};
-    RefreshTask task{.orders = {}, .place = bytes_of(*fields, "place")};
+    RefreshTask task{.orders = {}, .place = fields->bytes("place").value_or("")};
     FlightOrders& orders = task.orders;
     auto surroundings = std::make_shared<Surroundings>();
     surroundings->env = words_of(*fields, "env");
     surroundings->umask = static_cast<mode_t>(fields->number("umask"));
     orders.command.argv = words_of(*fields, "argv");
-    if (fields->has("stdin") || fields->has("stdin_base64")) orders.command.stdin_bytes = bytes_of(*fields, "stdin");
-    if (fields->has("line") || fields->has("line_base64")) orders.line = bytes_of(*fields, "line");
-    orders.title = bytes_of(*fields, "title");
-    orders.directory = bytes_of(*fields, "cwd");
-    orders.canonical_surroundings = bytes_of(*fields, "surroundings");
-    orders.canonical_words = bytes_of(*fields, "words");
+    orders.command.stdin_bytes = fields->bytes("stdin");
+    orders.line = fields->bytes("line");
+    orders.title = fields->bytes("title").value_or("");
+    orders.directory = fields->bytes("cwd").value_or("");
+    orders.canonical_surroundings = fields->bytes("surroundings").value_or("");
+    orders.canonical_words = fields->bytes("words").value_or("");
     orders.grace = milliseconds(fields->number("grace"));
     if (fields->has("timeout")) orders.timeout = milliseconds(fields->number("timeout"));
     const CanonicalSurroundings canonical(orders.canonical_surroundings);

@@ -370,8 +370,7 @@ bool Requester::pass_on(Connection& connection, const Fields& message, int to) {
                 end_of_signal(SIGPIPE);
                 return false;
             case OutputRelay::End::refused:
-                fail("cannot write to " + std::string(to == STDOUT_FILENO ? "standard output" : "standard error") +
-                     ": " + std::strerror(relay_.error()));
+                fail(relay_.refusal());
                 return false;
             case OutputRelay::End::interrupted:
                 if (on_call(connection) || is_to_leave(connection)) return false;

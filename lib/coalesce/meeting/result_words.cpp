@@ -7,25 +7,31 @@
 
 #include <coalesce/command/duration.h>
 #include <coalesce/command/title.h>
-#include <coalesce/protocol/base64.h>
 
 namespace coalesce {
 namespace {
 
-std::string duration_in(const Fields& fields, std::string_view name) {
-    return format_duration(std::chrono::milliseconds(static_cast<std::int64_t>(fields.seconds(name) * 1000)));
+std::chrono::milliseconds duration_in(const Fields& fields, std::string_view name) {
+    return std::chrono::milliseconds(static_cast<std::int64_t>(fields.seconds(name) * 1000));
 }
 
 }  // namespace
 
+std::string kept_words(const KeptFacts& kept) {
+    return "kept result of " + kept.title + ", " + format_duration(kept.age) + " old, made in " +
+           title(std::string_view(kept.directory)) + " (ran " + format_duration(kept.duration) + ")" +
+           (kept.refreshing ? ", refreshing" : "");
+}
+
 std::string kept_words(const Fields& event, const std::string& own_title) {
     const auto kept = Fields::parse(event.raw("kept"));
     if (!kept) return {};
-    const std::string made_in = kept->has("directory_base64") ? from_base64(kept->text("directory_base64")).value_or("")
-                                                              : kept->text("directory");
-    return "kept result of " + own_title + ", " + duration_in(*kept, "age") + " old, made in " +
-           title(std::string_view(made_in)) + " (ran " + duration_in(event, "duration") + ")" +
-           (kept->flag("refreshing") ? ", refreshing" : "");
+    const std::string directory = kept->bytes("directory").value_or("");
+    return kept_words({.title = own_title,
+                       .age = duration_in(*kept, "age"),
+                       .directory = directory,
+                       .duration = duration_in(event, "duration"),
+                       .refreshing = kept->flag("refreshing")});
 }
 
 std::string keeping_words(const Fields& event, bool verbose) {
@@ -35,7 +41,7 @@ std::string keeping_words(const Fields& event, bool verbose) {
 std::string shared_words(const Fields& event) {
     const std::int64_t others = event.number("requesters") - 1;
     return "shared with " + std::to_string(others) + (others == 1 ? " other" : " others") + ", ran for " +
-           duration_in(event, "duration");
+           format_duration(duration_in(event, "duration"));
 }
 
 }  // namespace coalesce

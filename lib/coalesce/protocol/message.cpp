@@ -127,6 +127,12 @@ std::vector<std::string> Fields::names() const {
 
 std::string Fields::text(std::string_view name) const { return json_string_value(raw(name)); }
 
+std::optional<std::string> Fields::bytes(std::string_view name) const {
+    const std::string encoded = std::string(name) + std::string(base64_ending);
+    if (has(encoded)) return from_base64(text(encoded)).value_or("");
+    return has(name) ? std::optional(text(name)) : std::nullopt;
+}
+
 std::int64_t Fields::number(std::string_view name) const {
     const std::string_view value = raw(name);
     std::int64_t number = 0;

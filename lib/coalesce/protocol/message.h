@@ -65,6 +65,8 @@ class Fields {
     [[nodiscard]] bool has(std::string_view name) const { return find(name) != nullptr; }
     /// The member as a string; empty if it is missing or of another type.
     [[nodiscard]] std::string text(std::string_view name) const;
+    /// What Message::bytes() wrote: the member as text, or as base64 where it could not be; nothing if it is missing.
+    [[nodiscard]] std::optional<std::string> bytes(std::string_view name) const;
     /// The member as a number; 0 if it is missing or of another type.
     [[nodiscard]] std::int64_t number(std::string_view name) const;
     [[nodiscard]] double seconds(std::string_view name) const;
