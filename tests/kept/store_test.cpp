@@ -2,6 +2,8 @@
 // The directory of kept results (SPEC T2, T5, T7, T11, T15–T21).
 #include <coalesce/kept/store.h>
 
+#include <coalesce/kept/kept_flight.h>
+
 #include "../catch.h"
 
 #include <fcntl.h>
@@ -389,4 +391,16 @@ TEST_CASE("T23: what is kept is listed, the youngest first", "[kept]") {
     CHECK(list[0].entry.output_bytes() == 2);
     CHECK(list[1].name == Kept::key("old").name);
     CHECK(list[0].left > 59min);
+}
+
+TEST_CASE("T11: a program is found without a PATH, as it is executed", "[kept]") {
+    const auto program_with = [](std::vector<std::string> env) {
+        return program_of(
+            {.argv = {"ls"},
+             .surroundings = std::make_shared<const Surroundings>(Surroundings{.cwd = "/", .env = std::move(env)})},
+            "/");
+    };
+    CHECK(program_with({}) == program_with({"PATH=/bin:/usr/bin"}));
+    CHECK_FALSE(program_with({}) == ProgramIdentity{});
+    CHECK(program_with({"PATH=/nowhere"}) == ProgramIdentity{});
 }
