@@ -72,9 +72,7 @@ bool masquerades(const char* called_as) {
     return length > 0 && last_component({path.data(), static_cast<std::size_t>(length)}) != name;
 }
 
-bool is_other_program(const char* called_as) {
-    return find_other_program(last_component(called_as)).has_value();
-}
+bool is_other_program(const char* called_as) { return find_other_program(last_component(called_as)).has_value(); }
 
 int masquerade(int argc, char** argv) {
     std::vector<std::string> words(argv, argv + argc);

@@ -37,11 +37,11 @@ TEST_CASE("C1, F14: who cannot read the queue for want of a descriptor does not 
     auto queue = ClassQueue::open(*place, "heavy");
     REQUIRE(queue);
     ClassQueue::Standing standing;
-    auto running = queue.value()->take(1, -1, standing);
+    auto running = queue.value()->take(1, -1, {}, standing);
     REQUIRE(running);
     REQUIRE(standing.may_start);
     running.value()->start();
-    auto waiting = queue.value()->take(1, -1, standing);
+    auto waiting = queue.value()->take(1, -1, {}, standing);
     REQUIRE(waiting);
     REQUIRE_FALSE(standing.may_start);
     {

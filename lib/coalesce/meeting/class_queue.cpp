@@ -328,7 +328,9 @@ Turns::Time ClassQueue::left_by(const std::string& ticket) const {
 
 Turns::Time ClassQueue::Ticket::expected() const {
     const std::size_t depth = path_.size() - 1;
-    std::vector<Found> before = queue_->tickets();
+    auto tickets = queue_->tickets();
+    if (!tickets) return std::nullopt;
+    std::vector<Found>& before = *tickets;
     std::erase_if(before, [&](const Found& ticket) {
         return ticket.path.size() != path_.size() || ticket.path[depth] >= path_[depth] ||
                !std::equal(path_.begin(), path_.end() - 1, ticket.path.begin());
