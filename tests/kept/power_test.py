@@ -13,6 +13,7 @@ of work each state is laid, since it answers thousands in the time in which that
 COALESCE_LONG=1 asks `coalesce run` as well.
 """
 
+import contextlib
 import os
 import re
 import shutil
@@ -207,13 +208,15 @@ class PowerLoss(Test):
 
     def lay(self, state):
         for name in os.listdir(self.store):
-            os.unlink(os.path.join(self.store, name))
+            with contextlib.suppress(FileNotFoundError):  # it cleans, or has given up what it wrote
+                os.unlink(os.path.join(self.store, name))
+        made = self.box.path("made")  # or who cleans the store, as it does now and then, would find one past its time
         for name, (data, times) in state.items():
-            path = os.path.join(self.store, name)
-            with open(path, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+            with open(made, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
                 file.write(data)
             if times:
-                os.utime(path, ns=times)
+                os.utime(made, ns=times)
+            os.rename(made, os.path.join(self.store, name))
 
     def look(self, state, what, ask, size, status):
         """Whatever is in the store, the answer is whole, and is kept afterwards."""

@@ -166,12 +166,12 @@ class Refreshing(Test):
         self.assertEqual(self.ask(line)[1], "2\n")
         self.assertEqual(self.box.runs(), 2)
 
-    def test_T4_fifty_stale_hits_at_once_are_one_refresh(self):
+    def test_T4_a_crowd_of_stale_hits_is_one_refresh(self):  # fifty of all doors: doors_test.py
         gate = self.box.gate()
         line = f"echo run >>runs; wc -l <runs; [ $(wc -l <runs) = 1 ] || read x <{gate}"
         self.assertEqual(self.ask(line)[1], "1\n")
         self.box.age(2 * HOUR)
-        crowd = [self.box.start("run", *STALE, "-c", line) for _ in range(50)]
+        crowd = [self.box.start("run", *STALE, "-c", line) for _ in range(12)]
         for process in crowd:
             self.assertEqual((process.communicate(), process.returncode), ((b"1\n", b""), 0))
         with open(gate, "w") as file:

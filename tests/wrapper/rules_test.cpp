@@ -313,6 +313,35 @@ SCENARIO("Y7: a file in the directory at hand decides nothing", "[wrapper]") {
               .out.find("cloned") != std::string::npos);
 }
 
+SCENARIO("Y7: a server obeys its own [cache] and [class], and the rules for commands are the client's", "[wrapper]") {
+    Ruled box("");
+    box.env.erase("XDG_CONFIG_HOME");
+    box.write("server.toml",
+              "[cache]\ndirectory = '" + box.path("elsewhere") +
+                  "'\nmax-entry = '1K'\n[class.pair]\njobs = 2\n[[command]]\nmatch = 'sh'\nttl = '1h'\n");
+    box.write("client.toml", "[cache]\ndirectory = '" + box.path("nowhere") +
+                                 "'\n[class.pair]\njobs = 9\n[[command]]\nmatch = 'sh ./ruled'\nttl = '1h'\n");
+    for (const std::string name : {"ruled", "plain", "long"}) box.write(name, "echo >>ran-" + name + "\n");
+    box.write("long", "echo >>ran-long; seq 1000\n");
+    // Three that wait for each other by twos: the third has begun only when one of the first two has been let go.
+    box.write("turn", "echo $1 >>begun; cat gate-$1\n");
+    const Ended ended = box.script(
+        "export COALESCE_CONFIG=$PWD/client.toml COALESCE_SOCKET=$PWD/socket; mkfifo gate-1 gate-2 gate-3; "
+        "COALESCE_CONFIG=$PWD/server.toml $C serve --socket $PWD/socket --log-level off & server=$!; "
+        "until $C stats --socket $PWD/socket >/dev/null 2>&1; do :; done; "
+        "for i in 1 2; do $C run sh ./ruled; $C run sh ./plain; $C run --ttl 1h sh ./long >/dev/null; done; "
+        "for i in 1 2 3; do $C run --class pair sh ./turn $i & until $C status | grep -q \"turn $i\"; do :; done; "
+        "done; "
+        "until [ $(wc -l <begun) = 2 ]; do :; done; $C status --json | grep -c queued; "
+        ": >gate-1; until [ $(wc -l <begun) = 3 ]; do :; done; : >gate-2; : >gate-3; kill $server; wait");
+    CHECK(ended.out == "1\n");
+    CHECK(box.lines_of("ran-ruled") == 1);
+    CHECK(box.lines_of("ran-plain") == 2);
+    CHECK(box.lines_of("ran-long") == 2);
+    CHECK(::access(box.path("elsewhere").c_str(), F_OK) == 0);
+    CHECK(::access(box.path("nowhere").c_str(), F_OK) != 0);
+}
+
 SCENARIO("A2: a link by another program's name runs it where a rule concerns it", "[wrapper]") {
     Ruled box("[[command]]\nmatch = 'tool shared'\nttl = '1h'\n[[command]]\nmatch = 'tool apart'\nshare = false\n");
     ::mkdir(box.path("links").c_str(), 0700);

@@ -424,7 +424,8 @@ void Server::started_for(Peer& peer, const Requester& requester) {
     const Run* const run = requester.flight != nullptr ? requester.flight->run : nullptr;
     const bool as_it_comes = requester.output == Request::Output::stream || requester.output == Request::Output::fd;
     if (run != nullptr && as_it_comes && !requester.quiet && !requester.following() && !run->run_class.empty())
-        peer.session->send(waiting_line(requester.id, *run, executor_.turn_in_class(requester.flight->id)));
+        peer.session->send(waiting_line(
+            requester.id, *run, run->others > 0 ? executor_.turn_in_class(requester.flight->id) : Turns::Time()));
     if (!requester.joined && requester.flight != nullptr)
         log_.debug("flight {} of uid {} (pid {}): {}", short_name(reception_.name_of(*requester.flight)), peer.uid,
                    peer.pid, for_the_log(requester.title()));
