@@ -349,6 +349,18 @@ TEST_CASE("T19: past its time it goes, then the least recently used down to nine
         CHECK_FALSE(kept.store.clean(now(), false));  // less than a minute ago
         CHECK(kept.store.clean(moved(now(), 61s), false)->removed == 1);
     }
+    SECTION("no oftener than so that it takes a hundredth of the time") {
+        std::ofstream(kept.store.place().path() + "/cleaned") << "2000000000\n";  // so long it took
+        CHECK_FALSE(kept.store.clean(moved(now(), 190s), false));
+        CHECK(kept.store.clean(moved(now(), 210s), false));
+    }
+    SECTION("by size") {
+        const std::uint64_t one = kept.store.list(kept.t0).front().file_bytes;
+        REQUIRE(kept.store.set_limits({.total_bytes = 5 * one, .entry_bytes = 1'000, .results = 100}));
+        CHECK(kept.store.clean(kept.t0, true)->bytes == 5 * one);
+        CHECK(count() == 4);
+        CHECK(kept.output(hour, 0s, Kept::key("19")) == "out");
+    }
     SECTION("files that a killed publisher left go after an hour") {
         const std::string left = kept.store.place().path() + "/1-2-3.new";
         std::ofstream(left) << "x";

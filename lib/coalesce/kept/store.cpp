@@ -163,7 +163,7 @@ std::vector<KeptStore::Listed> KeptStore::list(const Moment& now) const {
     std::vector<Listed> found;
     files_.for_each_name([&](const char* name) {
         if (StoreDirectory::kind_of(name) != StoreDirectory::Kind::result) return;
-        Descriptor file = files_.open(name);
+        Descriptor file = files_.open(name, StoreDirectory::Use::look);
         struct stat info {};
         if (!file || ::fstat(file.get(), &info) != 0) return;
         auto entry = Entry::read(std::move(file), nullptr, Entry::Check::all_but_output);

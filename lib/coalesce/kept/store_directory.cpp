@@ -69,8 +69,9 @@ StoreDirectory::Kind StoreDirectory::kind_of(std::string_view name) noexcept {
     return suffix == ".t" ? Kind::note_of_try : suffix == ".x" ? Kind::note_of_forgetting : Kind::other;
 }
 
-Descriptor StoreDirectory::open(const std::string& name) const noexcept {
-    Descriptor file(::openat(fd(), name.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+Descriptor StoreDirectory::open(const std::string& name, Use use) const noexcept {
+    const int more = use == Use::look ? O_NOATIME : 0;
+    Descriptor file(::openat(fd(), name.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | more));
     struct stat info {};
     if (!file || ::fstat(file.get(), &info) != 0) return {};
     const bool ours =

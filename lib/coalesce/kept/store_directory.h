@@ -41,8 +41,9 @@ class StoreDirectory {
 
     [[nodiscard]] int fd() const noexcept { return directory_.get(); }
 
+    enum class Use { serve, look };  ///< to be looked at is not to be used: it makes nothing younger (T19)
     /// No link, no pipe, nobody else's, nothing that others could have written to; else empty.
-    [[nodiscard]] Descriptor open(const std::string& name) const noexcept;
+    [[nodiscard]] Descriptor open(const std::string& name, Use use = Use::serve) const noexcept;
     /// Up to 256 bytes; empty if there is none.
     [[nodiscard]] std::string read_small(const std::string& name) const;
     [[nodiscard]] std::optional<Moment> note(const std::string& name) const;
