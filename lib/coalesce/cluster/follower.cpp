@@ -73,9 +73,10 @@ bool Follower::take(const RespValue& entry) {
     const std::uint64_t number = number_of(entry.at(0).text);
     const std::string& field = entry.at(1).at(0).text;
     const std::string& value = entry.at(1).at(1).text;
+    if (number <= last_) return broken("its output is repeated");
     if (number != last_ + 1)
-        return broken(number > last_ ? "its output was read too slowly, and is not there any more"
-                                     : "its output is repeated");
+        return broken(field == "x" ? "its output is not whole"
+                                   : "its output was read too slowly, and is not there any more");
     last_ = number;
     if (field == "b") return true;
     if (field == "d") {

@@ -20,6 +20,10 @@ constexpr std::size_t window_bytes = 4 << 20;
 constexpr std::size_t short_bytes = chunk_text_max / 2;  // one chunk, whatever pieces it comes in
 constexpr milliseconds linger_min = 15s;                 // for those who still read
 
+bool is_passing(const RespValue& error) {
+    return no_answer_of(error).code == std::errc::resource_unavailable_try_again;
+}
+
 }  // namespace
 
 Publisher::Publisher(Loop& loop, Engine& engine, const EngineKeys& keys, const std::string& run, const Seal& seal)
@@ -71,7 +75,7 @@ void Publisher::pump() {
         const std::uint64_t number = ++number_;
         std::string sealed = seal_.seal(Seal::Kind::chunk, number, *text);
         bytes_on_their_way_ += sealed.size();
-        on_their_way_.push_back({number, std::move(sealed), false});
+        on_their_way_.push_back({.number = number, .sealed = std::move(sealed)});
     }
     on_line();
 }
@@ -88,7 +92,7 @@ std::optional<std::string> Publisher::next_chunk() {
             const ssize_t got =
                 ::pread(piece->extent.file, buffer.data(), buffer.size(), static_cast<off_t>(piece->extent.offset));
             if (got <= 0) {
-                broken_ = true;
+                give_up();
                 return std::nullopt;
             }
             bytes = {buffer.data(), static_cast<std::size_t>(got)};
@@ -131,13 +135,25 @@ void Publisher::on_answer(std::uint64_t number, const Result<RespValue>& answer)
         chunk->sent = false;
         return;
     }
-    const bool there = answer.value().kind == RespValue::Kind::bytes ||
-                       answer.value().text.find("equal or smaller") != std::string::npos;
+    const RespValue& said = answer.value();
+    if (said.is_error() && is_passing(said)) {
+        chunk->sent = false;
+        chunk->refused = true;
+        if (!record_) return again_.start(again_sent_after, [this] { on_line(); });
+    }
+    // That it has a later one already says that it has this, unless it had no room for it.
+    const bool there = said.kind == RespValue::Kind::bytes ||
+                       (!chunk->refused && said.text.find("equal or smaller") != std::string::npos);
     // What comes behind one that was not taken would leave a gap.
-    if (!there) broken_ = true;
+    if (!there) give_up();
     bytes_on_their_way_ -= chunk->sealed.size();
     on_their_way_.erase(chunk);
     pump();
+}
+
+void Publisher::give_up() {
+    broken_ = true;
+    reader_.reset();
 }
 
 void Publisher::finish(const EndRecord& record, bool kept, milliseconds kept_for,

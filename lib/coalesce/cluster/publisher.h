@@ -3,7 +3,8 @@
 //
 // It reads the spool like any other requester and writes chunks into the run's stream,
 // numbered without a gap. What the engine has not acknowledged is sent again when the line
-// comes back, as it was built; the number tells the engine that it has it already. What is on
+// comes back, as it was built; the number tells the engine that it has it already. So is, after a while, what an
+// engine without memory refuses; when the run is over it is waited for no longer. What is on
 // its way is bounded, so a slow engine slows nobody else here, unless the run is past its
 // replay limit. Past `cap` the oldest chunks are dropped from the stream. It is over with the
 // end record behind the last chunk, on the same line.
@@ -32,7 +33,7 @@ class Publisher {
 
     /// Publishes what is there, and what comes.
     void begin(const std::shared_ptr<Spool>& spool);
-    [[nodiscard]] bool begun() const noexcept { return reader_ != nullptr; }
+    [[nodiscard]] bool begun() const noexcept { return spool_ != nullptr; }
     /// More than `cap` was published: nobody else can have all of it.
     [[nodiscard]] bool past_cap() const noexcept { return offset_ > engine_.url().cap_bytes; }
 
@@ -45,7 +46,8 @@ class Publisher {
     struct Chunk {
         std::uint64_t number;
         std::string sealed;
-        bool sent;
+        bool sent = false;
+        bool refused = false;  // it was there and had no room
     };
     void gather();
     void on_line();
@@ -54,6 +56,7 @@ class Publisher {
     void send_all();
     void send(const Chunk& chunk);
     void on_answer(std::uint64_t number, const Result<RespValue>& answer);
+    void give_up();
     void finish_when_done();
     [[nodiscard]] EngineLine& line();
 
@@ -65,8 +68,8 @@ class Publisher {
     Timer gather_;
     Timer again_;
     std::shared_ptr<Spool> spool_;
-    std::unique_ptr<SpoolReader> reader_;
-    std::deque<Chunk> on_their_way_;  // not acknowledged
+    std::unique_ptr<SpoolReader> reader_;  // none once it is broken: nobody is to wait for it
+    std::deque<Chunk> on_their_way_;       // not acknowledged
     std::size_t bytes_on_their_way_ = 0;
     std::uint64_t offset_ = 0;
     std::uint64_t number_ = 1;  // of the last chunk; the first entry tells of the begin

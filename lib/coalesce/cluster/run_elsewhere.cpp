@@ -5,6 +5,8 @@
 #include <array>
 #include <utility>
 
+#include <coalesce/io/boot_time.h>
+
 namespace coalesce {
 namespace {
 
@@ -60,6 +62,10 @@ void RunElsewhere::beat_in(milliseconds delay) {
 
 void RunElsewhere::beat() {
     if (*follower_ == nullptr) return;
+    const milliseconds now = since_boot();
+    if (!unanswered_since_) unanswered_since_ = now;
+    if (!engine_.up() && now - *unanswered_since_ >= engine_.url().lease)
+        return events_.on_lost("was not heard of any more");
     beat_in(heartbeat_max);  // should there be no answer
     engine_.call(Script::beat, std::array{keys_.state, keys_.waiters, keys_.stream(name_)},
                  std::array{name_, client_, std::to_string(presence.count())},
@@ -70,6 +76,7 @@ void RunElsewhere::beat() {
 
 void RunElsewhere::on_beaten(const Result<RespValue>& answer) {
     if (!answer || *follower_ == nullptr) return;
+    unanswered_since_.reset();
     const std::string& word = answer.value().at(0).text;
     if (word == "LOST") return events_.on_lost("was lost");
     const auto left = milliseconds(answer.value().at(1).integer().value_or(0));

@@ -64,6 +64,7 @@ class RunElsewhere {
 
     /// What comes of it, from its first byte. From here on the engine is told that we wait.
     std::unique_ptr<RunSource> follow();
+    /// Says that we wait. Where nobody has heard it for a lease, the run is as good as lost.
     void beat();
     /// There may be something new of its output.
     void look();
@@ -92,6 +93,7 @@ class RunElsewhere {
     const bool live_;  // as the engine told of it first
     const Milliseconds lease_passes_in_;
     Timer next_beat_;
+    std::optional<Milliseconds> unanswered_since_;                                // since boot
     std::shared_ptr<Follower*> follower_ = std::make_shared<Follower*>(nullptr);  // null: it is gone
     std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
