@@ -2,6 +2,7 @@
 #include "cluster_terms.h"
 
 #include <coalesce/cluster/platform.h>
+#include <coalesce/io/boot_time.h>
 
 #include <utility>
 
@@ -50,7 +51,8 @@ Result<ClusterTerms> cluster_terms(const TypedSharing& sharing, bool no_share) {
 std::shared_ptr<const ClusterOrders> cluster_orders(Circle circle, const FlightOrders& orders) {
     std::string name =
         name_at_engine(circle, cluster_surroundings(orders.canonical_surroundings), orders.canonical_words);
-    return std::make_shared<const ClusterOrders>(ClusterOrders{std::move(circle), std::move(name)});
+    return std::make_shared<const ClusterOrders>(
+        ClusterOrders{.circle = std::move(circle), .shared_as = std::move(name), .asked = since_boot()});
 }
 
 }  // namespace coalesce

@@ -433,6 +433,31 @@ TEST_CASE("M15: what is asked about knows its newest request, and whether one is
     loop.run();
 }
 
+TEST_CASE("M15, M19: who waits for an earlier run's end has asked when it came, or before it came here", "[sharing]") {
+    Loop loop;
+    World world(loop);
+    Asked& one = world.ask();
+    world.part().follow();
+    World::leave(one);
+    Asked& two = world.ask();
+    CHECK(two.flight != one.flight);
+    const auto came = since_boot();
+    while (since_boot() == came) {
+    }
+    world.part().answers.nobody_else();
+    world.part().wire->end(Outcome::signalled(15));
+    world.part().conclude();
+    loop.run();
+    REQUIRE(world.sharing.parts.size() == 2);
+    CHECK(world.part(1).run->newest_request <= came);
+    world.part(1).answers.over(Outcome::cancelled(), 0ms);
+    loop.run();
+    world.ask("line", [](Job& job) { job.asked = 5ms; });
+    CHECK(world.part(2).run->newest_request == 5ms);
+    world.part(2).answers.over(Outcome::cancelled(), 0ms);
+    loop.run();
+}
+
 TEST_CASE("a job that is shared by no name is asked about nowhere", "[sharing]") {
     Loop loop;
     World world(loop);

@@ -36,12 +36,8 @@ CommandExecutor::~CommandExecutor() {
         if (flight->source) flight->run().spool->on_room({});
 }
 
-// Since a leader's is noted before it is admitted and again when it is there, the first counts.
 void CommandExecutor::note_join(RunTicket& ticket, bool fresh) {
-    if (ticket.leader()) {
-        if (ticket.state().newest_request.count() == 0) CommandFlight::note_request(ticket.state(), fresh);
-        return;
-    }
+    if (ticket.leader()) return CommandFlight::note_leader(ticket.state(), milliseconds(0), fresh);
     CommandFlight::note_request(ticket.state(), fresh);
     const CommandFlight* const flight = going_on(ticket.id());
     if (flight != nullptr && flight->membership) flight->membership->joined();

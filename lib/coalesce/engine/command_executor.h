@@ -64,8 +64,9 @@ class CommandExecutor {
         RunTicket ticket = flights_.join(
             key,
             [this, requested, fresh, make_job = std::move(make_job)](RunCompleter completer) mutable {
-                if (options_.sharing != nullptr) CommandFlight::note_request(completer.state(), fresh);
-                admit(std::move(completer), make_job(), requested);
+                Job job = make_job();
+                if (options_.sharing != nullptr) CommandFlight::note_leader(completer.state(), job.asked, fresh);
+                admit(std::move(completer), std::move(job), requested);
             },
             std::move(options));
         // Not admitted yet where it must wait for an earlier run to end.

@@ -25,6 +25,12 @@ void CommandFlight::note_request(Run& run, bool fresh) {
     run.fresh = run.fresh || fresh;
 }
 
+void CommandFlight::note_leader(Run& run, milliseconds asked, bool fresh) {
+    if (run.newest_request.count() != 0) return;
+    note_request(run, fresh);
+    if (asked.count() != 0) run.newest_request = asked;
+}
+
 void CommandFlight::begin_attempt(const std::shared_ptr<const SpoolLimits>& limits) {
     Run& state = run();
     if (!spool_is_new) state.spool = std::make_shared<Spool>(limits);

@@ -39,8 +39,11 @@ struct CommandFlight {
     [[nodiscard]] FlightId id() const noexcept { return completer.flight().id(); }
     [[nodiscard]] Run& run() const noexcept { return completer.state(); }
 
-    /// The first requester's, or one's that has joined meanwhile: `fresh` holds for all.
+    /// One has joined: `fresh` holds for all.
     static void note_request(Run& run, bool fresh);
+    /// The first requester, which has asked at `asked` or, if that is 0, now. It is noted when it comes and when it is
+    /// admitted, in either order: the first counts.
+    static void note_leader(Run& run, std::chrono::milliseconds asked, bool fresh);
 
     /// A source is about to be started for it: the spool for what will come.
     void begin_attempt(const std::shared_ptr<const SpoolLimits>& limits);

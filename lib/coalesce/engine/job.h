@@ -31,6 +31,7 @@ struct Job {
     pid_t asker = 0;                                   ///< who leads; a run that it is part of shares its turn
     std::optional<Child::Launched> launched;           ///< its first process, where that was started already
     std::shared_ptr<Retention> retention;              ///< becomes its Run's, unless that has one
+    std::chrono::milliseconds asked{0};                ///< since boot: when its leader did, if before it came here
     std::string shared_as;             ///< by what those elsewhere know it (sharing.h); empty: it is not shared
     bool once = false;                 ///< among them, any earlier result will do
     bool whole = false;                ///< nobody is given any of its output before it is over

@@ -107,6 +107,8 @@ class Supervisor {
     std::optional<Timer> store_watch_;  // while a run goes on for the store
     std::optional<Timer> heirs_;
     steady_clock::time_point begun_ = steady_clock::now();
+    // Whoever leads has done so then, where other machines are asked.
+    milliseconds asked_ = orders_.cluster ? orders_.cluster->asked : milliseconds(0);
     bool looked_ = true;                              // whoever leads has looked at the store
     std::vector<std::shared_ptr<Keeping>> keepings_;  // of all flights: what is left to do for them comes last
     bool left_ = false;                               // the meeting place: who comes now is told to try again
@@ -231,8 +233,9 @@ void Supervisor::ask(Wrapper& wrapper, const Fields& request) {
 RunTicket Supervisor::submit(const Wrapper& wrapper, bool fresh) {
     const std::optional<KeptOrders>& kept = wrapper.kept;
     const bool looked = std::exchange(looked_, false);
+    const auto asked = std::exchange(asked_, milliseconds(0));
     RunTicket ticket = executor_.submit(RequestKey{surroundings_, orders_.canonical_words},
-                                        [this, kept, looked, asker = wrapper.pid] {
+                                        [this, kept, looked, asked, asker = wrapper.pid] {
                                             return Job{.command = orders_.command,
                                                        .line = orders_.line,
                                                        .title = orders_.title,
@@ -242,6 +245,7 @@ RunTicket Supervisor::submit(const Wrapper& wrapper, bool fresh) {
                                                        .asker = asker,
                                                        .launched = std::exchange(launched_, std::nullopt),
                                                        .retention = kept ? new_keeping(kept, looked) : nullptr,
+                                                       .asked = asked,
                                                        .shared_as = orders_.cluster ? orders_.cluster->shared_as : "",
                                                        .refresh = kept && kept->refresh};
                                         },

@@ -33,7 +33,8 @@ namespace coalesce {
 /// How a flight's runs are shared with other machines.
 struct ClusterOrders {
     Circle circle;
-    std::string shared_as;  ///< what they know the command by
+    std::string shared_as;            ///< what they know the command by
+    std::chrono::milliseconds asked;  ///< when the leader did, since boot
 };
 
 struct FlightOrders {
