@@ -11,7 +11,7 @@ import machines
 class Batch(machines.Test):
     def setUp(self):
         super().setUp()
-        self.server = self.box.engine("--appendonly", "yes", "--appendfsync", "no")
+        self.server = self.box.engine(*machines.LOGGED)
         self.hosts = [self.box.host(name) for name in ("one", "two", "three")]
 
     def start(self, host, *options, lines="list", parameters="", scope="tonight"):
@@ -21,10 +21,6 @@ class Batch(machines.Test):
         with open(os.path.join(self.box.work, "list"), "w") as file:
             file.write("".join(line + "\n" for line in lines))
         return lines
-
-    def end(self, process):
-        out, err = process.communicate()
-        return process.returncode, out.decode(), err.decode()
 
     def runs(self):
         return sorted(self.box.read("runs").splitlines())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""M8: `coalesce cluster check`, whose words are enough to mend what it finds."""
+"""M8, A13: `coalesce cluster check`, whose words are enough to mend what it finds. Unfit engines are of A6, too."""
 
 import os
 import shutil
@@ -9,9 +9,6 @@ import threading
 import unittest
 
 import machines
-
-RIGHTS = ("+auth +ping +info +client|setname +eval +time +hmget +hset +del +exists +pttl +pexpire +zadd +zrem"
-          " +zremrangebyscore +zcard +zrange +xadd +xread +xrevrange +publish +subscribe +unsubscribe +scan").split()
 
 
 class Check(machines.Test):
@@ -112,32 +109,32 @@ class Check(machines.Test):
 
     def test_M39_the_rights_that_it_names_are_enough(self):
         engine = self.box.engine()
-        url = self.acl(engine, "~coalesce:1:*", "&coalesce:1:*", "-@all", *RIGHTS)
+        url = self.acl(engine, *machines.KEYS, "-@all", *machines.RIGHTS)
         status, out, err = self.check(url)
         self.assertEqual((status, err), (0, ""), out)
         # And the line that it prints makes such a user.
         [line] = [line for line in out.splitlines() if "ACL SETUSER" in line]
         words = line[line.index("ACL SETUSER"):].replace(">PASSWORD", ">geheim").split()
-        self.assertEqual(sorted(words[7:]), sorted(["-@all", *RIGHTS]))
+        self.assertEqual(sorted(words[7:]), sorted(["-@all", *machines.RIGHTS]))
         engine.ask("ACL", "DELUSER", "john")
         self.assertEqual(engine.ask(*words), "OK")
         self.assertEqual(self.check(url)[0], 0)
 
     def test_M39_each_right_that_is_missing_is_named(self):
         engine = self.box.engine()
-        for missing in RIGHTS:
+        for missing in machines.RIGHTS:
             if missing == "+auth":  # everybody may
                 continue
-            url = self.acl(engine, "~coalesce:1:*", "&coalesce:1:*", "-@all",
-                           *(right for right in RIGHTS if right != missing))
+            url = self.acl(engine, *machines.KEYS, "-@all",
+                           *(right for right in machines.RIGHTS if right != missing))
             status, _, err = self.check(url)
             self.assertEqual(status, 125, missing)
             self.assertIn(f"john lacks rights: {missing};", err)
             for key in engine.ask("KEYS", "*"):
                 self.assertGreaterEqual(engine.ask("PTTL", key), 0, missing)  # M40
-        for what in ("~coalesce:1:*", "&coalesce:1:*"):
-            rights = [right for right in ("~coalesce:1:*", "&coalesce:1:*") if right != what]
-            status, _, err = self.check(self.acl(engine, *rights, "-@all", *RIGHTS))
+        for what in machines.KEYS:
+            rights = [right for right in machines.KEYS if right != what]
+            status, _, err = self.check(self.acl(engine, *rights, "-@all", *machines.RIGHTS))
             self.assertEqual(status, 125)
             self.assertIn(what, err.split("; on the engine")[0])
 
@@ -156,7 +153,15 @@ class Check(machines.Test):
             self.assertEqual(status, 125)
             self.assertIn(word, err)
 
-    def test_M5_TLS_by_a_proxy(self):
+    def listens(self, kind, engine):
+        """A port before the engine's socket."""
+        server = subprocess.Popen(["socat", "-d", "-d", kind, f"UNIX-CONNECT:{engine.socket}"], stderr=subprocess.PIPE, text=True)
+        self.box.started.append(server)
+        port = next(line for line in server.stderr if "listening on" in line).rsplit(":", 1)[1].strip()
+        threading.Thread(target=server.stderr.read, daemon=True).start()
+        return port
+
+    def test_A13_M5_TLS_by_a_proxy(self):
         for tool in ("socat", "openssl"):
             if not shutil.which(tool):
                 self.skipTest(f"M5: TLS by a proxy: there is no {tool}")
@@ -165,21 +170,18 @@ class Check(machines.Test):
             subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=engine.test", "-days", "1",
                             "-addext", "subjectAltName=DNS:engine.test", "-keyout", self.box.path(name + ".key"),
                             "-out", self.box.path(name + ".crt")], check=True, capture_output=True)
-        server = subprocess.Popen(
-            ["socat", "-d", "-d", f"OPENSSL-LISTEN:0,bind=127.0.0.1,fork,reuseaddr,verify=0,cert={self.box.path('right.crt')},key={self.box.path('right.key')}",
-             f"UNIX-CONNECT:{engine.socket}"], stderr=subprocess.PIPE, text=True)
-        self.box.started.append(server)
-        port = next(line for line in server.stderr if "listening on" in line).rsplit(":", 1)[1].strip()
-        threading.Thread(target=server.stderr.read, daemon=True).start()
+        sealed = self.listens(f"OPENSSL-LISTEN:0,bind=127.0.0.1,fork,reuseaddr,verify=0,cert={self.box.path('right.crt')},"
+                              f"key={self.box.path('right.key')}", engine)
+        plain = self.listens("TCP-LISTEN:0,bind=127.0.0.1,fork,reuseaddr", engine)
 
-        def check(ca, name):
+        def check(port, ca, name):
             return self.check(f"redis://127.0.0.1:{port}?secret={self.box.secret}&proxy=socat STDIO "
                               f"OPENSSL:%h:%p,cafile={self.box.path(ca)},commonname={name} 2>/dev/null")
-        self.assertEqual(check("right.crt", "engine.test")[0], 0)
-        for ca, name in (("other.crt", "engine.test"), ("right.crt", "other.test")):
-            status, _, err = check(ca, name)
+        self.assertEqual(check(sealed, "right.crt", "engine.test")[0], 0)
+        for port, ca, name in ((sealed, "other.crt", "engine.test"), (sealed, "right.crt", "other.test"), (plain, "right.crt", "engine.test")):
+            status, _, err = check(port, ca, name)
             self.assertEqual(status, 125)
-            self.assertIn("proxy has ended", err)
+            self.assertRegex(err, "proxy has ended" if port == sealed else "no answer")
 
 
 class fake_engine:

@@ -2,15 +2,18 @@
 """Machines that meet at an engine: a redis-server of the test's own, and hosts that share nothing but that.
 
 A host here is a meeting place and a name of its own; all else is the same on each. Nothing sleeps: the engine says on its standard
-output when it takes connections, commands are held on FIFOs and counted by what they leave behind.
+output when it takes connections, commands are held on FIFOs and counted by what they leave behind. Hosts with a network of their
+own are in hosts.py.
 """
 
+import json
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import time
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../kept"))
@@ -18,21 +21,37 @@ import sandbox  # noqa: E402
 from sandbox import COALESCE, main  # noqa: E402,F401 for the tests
 
 
-class Engine:
-    """A redis-server on a socket, and on no port unless one is asked for."""
+LOGGED = ("--appendonly", "yes", "--appendfsync", "no")  # it remembers what it granted, unless the machine falls
+KEYS = ("~coalesce:1:*", "&coalesce:1:*")
+RIGHTS = ("+auth +ping +info +client|setname +eval +time +hmget +hset +del +exists +pttl +pexpire +zadd +zrem"
+          " +zremrangebyscore +zcard +zrange +xadd +xread +xrevrange +publish +subscribe +unsubscribe +scan").split()
 
-    def __init__(self, directory, *options, name="redis"):
+
+def until(holds):
+    """Looks until it holds, and what it then is. The test's own time limit bounds it."""
+    while not (value := holds()):
+        time.sleep(0.01)
+    return value
+
+
+class Engine:
+    """A redis-server on a socket, and on no port unless one is asked for. It goes with the test, also if that is killed."""
+
+    def __init__(self, directory, *options, name="redis", spawn=subprocess.Popen):
         if not shutil.which("redis-server"):
             raise unittest.SkipTest("the cluster: there is no redis-server")
         self.directory = directory
         self.socket = os.path.join(directory, name + ".sock")
         self.process = None
-        self.start(*options)
+        self.options = options
+        self.spawn = spawn
+        self.start()
 
     def start(self, *options):
-        self.process = subprocess.Popen(
-            ["redis-server", "--port", "0", "--unixsocket", self.socket, "--dir", self.directory, "--save", "",
-             "--logfile", "", *options],
+        """Also again, after a stop, with the options of the first time."""
+        self.process = self.spawn(
+            ["setpriv", "--pdeathsig", "KILL", "redis-server", "--port", "0", "--unixsocket", self.socket, "--dir", self.directory, "--save", "",
+             "--logfile", "", *self.options, *options],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
         for line in self.process.stdout:
             if "accept connections" in line:
@@ -131,6 +150,64 @@ class Sandbox(sandbox.Sandbox):
 
 
 class Test(unittest.TestCase):
+    parameters = ""  # of the engine's URL
+
     def setUp(self):
-        self.box = Sandbox()
+        self.box = self.sandbox()
         self.addCleanup(self.box.close)
+
+    def sandbox(self):
+        return Sandbox()
+
+    def words(self, *words, scope="tonight", parameters=""):
+        return ("run", "--cluster", self.box.url(self.server, self.parameters + parameters), "--cluster-scope", scope, *words)
+
+    def held(self, host, script="", *options, env=None, parameters="", before=""):
+        """A run that has begun, and says so, and waits for the gate."""
+        gate, begun = self.box.gate(f"gate{len(os.listdir(self.box.work))}"), self.box.gate(f"begun{len(os.listdir(self.box.work))}")
+        command = f"{before} echo ran >>runs; echo first; echo up >{begun}; read x <{gate}; {script}"
+        process = host.start(*self.words(*options, "-c", command, parameters=parameters), env=env)
+        self.begun(begun)
+        return process, command, gate
+
+    def begun(self, fifo):
+        with open(fifo) as file:
+            file.read()
+        os.unlink(fifo)  # who comes after this one leaves a file
+
+    def joined(self, host, command, *options, parameters=""):
+        """A request from elsewhere, once the engine knows of it."""
+        process = host.start(*self.words("-v", *options, "-c", command, parameters=parameters), bufsize=0)  # no byte more than the line
+        line = process.stderr.readline()
+        self.assertIn(b"which runs on", line)
+        return process
+
+    def hear(self, process, count):
+        """So many bytes of its output."""
+        heard = b""
+        while len(heard) < count and (piece := process.stdout.read(count - len(heard))):
+            heard += piece
+        return heard
+
+    def open(self, gate):
+        with open(gate, "w") as file:
+            file.write("go\n")
+
+    def runs(self):
+        return self.box.read("runs").count("\n")
+
+    def end(self, process):
+        out, err = process.communicate()
+        return process.returncode, out.decode(), err.decode()
+
+    def gone(self, gate):
+        """Nobody reads the gate any more: the command has been ended."""
+        while True:
+            try:
+                os.close(os.open(gate, os.O_WRONLY | os.O_NONBLOCK))
+            except OSError:
+                return
+
+    def status(self, host):
+        _, out, _ = host.call("status", "--json")
+        return [json.loads(line) for line in out.splitlines()]

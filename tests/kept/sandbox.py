@@ -81,8 +81,8 @@ class Sandbox:
     def runs(self, name="runs"):
         return self.read(name).count("\n")
 
-    def start(self, *words, stdin=subprocess.DEVNULL, cwd=None, env=None, **more):
-        process = subprocess.Popen(
+    def start(self, *words, stdin=subprocess.DEVNULL, cwd=None, env=None, spawn=subprocess.Popen, **more):
+        process = spawn(
             [COALESCE, *words],
             stdin=stdin,
             stdout=subprocess.PIPE,

@@ -1,0 +1,306 @@
+# SPDX-License-Identifier: MIT
+"""A6: an engine that falls, forgets, stands still, is full, loads or loses each connection that it has (SPEC M6, M7).
+
+An engine that is not fit (one that evicts, a replica, an old one) is in check_test.py and run_test.py (M6).
+"""
+
+import os
+import signal
+import socket
+import threading
+
+import hosts
+import machines
+from hosts import ALONE, LONG
+from machines import until
+
+
+class Falls(machines.Test):
+    def setUp(self):
+        super().setUp()
+        self.one, self.two, self.three = (self.box.host(name) for name in ("one", "two", "three"))
+
+    def long(self):
+        """A run with output before and after the gate, joined by another host, of which all has come."""
+        again = self.box.gate("again")
+        self.numbers = "".join(f"{number}\n" for number in range(1, 30_001))
+        first, command, gate = self.held(self.one, f"seq 30000; read x <'{again}'; seq 30000; echo last; exit 3", before=ALONE)
+        second = self.joined(self.two, command)
+        self.open(gate)
+        return first, second, command, again
+
+    def ends_whole(self, *processes):
+        for process in processes:
+            status, out, err = self.end(process)
+            self.assertEqual(status, 3, err)
+            self.assertTrue(out == "first\n" + 2 * self.numbers + "last\n", (out[:20], len(out)))
+        self.assertEqual((self.runs(), self.box.read("overlaps")), (1, ""))
+
+    def silent(self):
+        """A run that says nothing before the gate."""
+        gate = self.box.gate("gate")
+        self.script = f"{ALONE} echo ran >>runs; read x <gate; echo done"
+        first = self.one.start(*self.words("-c", self.script))
+        until(self.runs)
+        return first, self.joined(self.two, self.script), gate
+
+    def all_gone(self):
+        with open(os.path.join(self.box.work, "lock")) as file:
+            hosts.fcntl.flock(file, hosts.fcntl.LOCK_EX)
+
+    def test_A6_killed_and_started_again_with_its_log_it_costs_a_pause(self):
+        self.server = self.box.engine(*machines.LOGGED)
+        first, second, command, again = self.long()
+        self.server.stop(signal.SIGKILL)
+        self.server.start()
+        third = self.joined(self.three, command)
+        self.open(again)
+        self.ends_whole(first, second, third)
+
+    def test_A6_started_again_without_a_memory_it_ends_what_it_has_forgotten(self):
+        """And grants nothing until it is as old as a lease, which is told."""
+        self.parameters = "&lease=4s"
+        self.server = self.box.engine()
+        first, second, gate = self.silent()
+        self.server.stop(signal.SIGKILL)
+        self.server.start()
+        self.all_gone()
+        status, _, err = self.end(first)
+        self.assertEqual(status, 125, err)
+        until(lambda: self.runs() == 2)  # of the one that waited for it
+        self.open(gate)
+        status, out, err = self.end(second)
+        self.assertEqual((status, out), (0, "done\n"))
+        self.assertIn("may have forgotten runs", err)
+        self.assertEqual(self.box.read("overlaps"), "")
+
+    def test_A6_gone_for_good_it_ends_runs_and_who_waits_for_them(self):
+        self.parameters = "&lease=3s"
+        self.server = self.box.engine(*machines.LOGGED)
+        first, second, _ = self.silent()
+        self.server.stop(signal.SIGKILL)
+        self.all_gone()
+        status, out, err = self.end(first)
+        self.assertEqual((status, out), (125, ""))
+        self.assertIn("has not answered", err)
+        status, out, err = self.end(second)
+        self.assertEqual((status, out), (125, ""))
+        self.assertIn("down=run", err)
+        self.assertEqual(self.runs(), 1)
+
+    def test_A6_gone_for_good_it_is_done_without_where_that_was_agreed_to(self):
+        self.parameters = "&lease=3s&down=run"
+        self.server = self.box.engine(*machines.LOGGED)
+        first, second, gate = self.silent()
+        self.server.stop(signal.SIGKILL)
+        until(lambda: self.runs() == 2)  # the other one now runs it, too
+        for _ in range(2):
+            self.open(gate)
+        for process in (first, second):
+            status, out, err = self.end(process)
+            self.assertEqual((status, out), (0, "done\n"))
+            self.assertEqual(err.count("others may run it, too"), 1, err)
+
+    def refused(self):
+        return "errorstat_OOM" in self.server.ask("INFO", "errorstats").decode()
+
+    def test_A6_full_for_a_while_it_delays_output(self):
+        self.server = self.box.engine(*machines.LOGGED)
+        more = self.box.gate("more")
+        first, command, gate = self.held(self.one, f"seq 30000; read x <{more}; echo last; exit 3")
+        second = self.joined(self.two, command)
+        self.assertEqual(self.hear(second, 6), b"first\n")
+        self.server.ask("CONFIG", "SET", "maxmemory", "1")
+        self.open(gate)
+        until(self.refused)
+        self.server.ask("CONFIG", "SET", "maxmemory", "0")
+        numbers = "".join(f"{number}\n" for number in range(1, 30_001))
+        self.assertEqual(self.hear(second, len(numbers)).decode(), numbers)
+        self.open(more)
+        self.assertEqual(self.end(second)[:2], (3, "last\n"))
+        self.assertEqual(self.end(first)[:2], (3, "first\n" + numbers + "last\n"))
+
+    def test_A6_full_to_the_end_it_gives_nobody_a_part_for_the_whole(self):
+        self.server = self.box.engine(*machines.LOGGED)
+        first, second, command, again = self.long()
+        self.assertEqual(self.hear(second, 6 + len(self.numbers)), ("first\n" + self.numbers).encode())
+        self.server.ask("CONFIG", "SET", "maxmemory", "1")
+        self.open(again)
+        self.ends_whole(first)
+        status, out, err = self.end(second)
+        self.assertEqual(status, 125)
+        self.assertTrue(self.numbers.startswith(out))
+        self.assertIn("not whole", err)
+        # Runs are still told of.
+        self.assertEqual(self.three.call(*self.words("echo", "x")), (0, "x\n", ""))
+
+    def test_A6_one_that_loads_is_waited_for(self):
+        self.server = self.box.engine(*machines.LOGGED)
+        refused = []
+
+        def loading(count, _, reply):
+            if count > 6:
+                return reply
+            refused.append(count)
+            return b"-LOADING Redis is loading the dataset in memory\r\n"
+        with Proxy(self.box.path("proxy"), self.server.socket, loading) as proxy:
+            url = f"redis+unix://{proxy.path}?secret={self.box.secret}"
+            self.assertEqual(self.one.call("run", "--cluster", url, "--cluster-scope", "tonight", "echo", "x"), (0, "x\n", ""))
+        self.assertEqual(len(refused), 6)
+
+    def test_A6_each_connection_is_lost_after_each_reply_or_instead_of_it(self):
+        self.server = self.box.engine(*machines.LOGGED)
+        number = runs = 0
+        while True:
+            number += 1 if LONG else 3
+            for instead in (False, True) if LONG else (number % 2 == 0,):
+                lost = []
+
+                def cut(count, connection, reply, number=number, instead=instead, lost=lost):
+                    if count != number:
+                        return reply
+                    lost.append(count)
+                    if not instead:
+                        connection.sendall(reply)
+                    return None
+                with Proxy(self.box.path(f"proxy{runs}"), self.server.socket, cut) as proxy, self.subTest(number=number, instead=instead):
+                    self.lost_once(proxy, runs)
+                runs += 1
+            if not lost:  # there are no more
+                return
+
+    def lost_once(self, proxy, number):
+        begun, gate = self.box.gate(f"begun{number}"), self.box.gate(f"gate{number}")
+        command = f"{ALONE} echo ran >>runs; echo first; echo up >{begun}; read x <{gate}; echo last; exit 3"
+        url = f"redis+unix://{proxy.path}?secret={self.box.secret}"
+        first, second = (host.start("run", "--cluster", url, "--cluster-scope", "tonight", "-c", command) for host in (self.one, self.two))
+        self.begun(begun)
+        until(lambda: [self.server.ask("ZCARD", key) for key in self.server.ask("KEYS", "coalesce:1:*:w")] == [2])
+        self.open(gate)
+        for process in (first, second):
+            self.assertEqual(self.end(process), (3, "first\nlast\n", ""))
+        self.assertEqual((self.runs(), self.box.read("overlaps")), (number + 1, ""))
+
+
+class Stands(hosts.Test):
+    names = ("one", "two")
+
+    def test_A6_standing_still_for_seconds_it_costs_a_pause(self):
+        again = self.box.gate("again")
+        first, command, gate = self.held(self.hosts[0], f"echo between; read x <'{again}'; echo last; exit 3", before=ALONE)
+        second = self.joined(self.hosts[1], command)
+        self.server.process.send_signal(signal.SIGSTOP)
+        self.open(gate)
+        for host in self.hosts:
+            host.gives_up_a_connection()
+        self.server.process.send_signal(signal.SIGCONT)
+        self.open(again)
+        for process in (first, second):
+            self.assertEqual(self.end(process)[:2], (3, "first\nbetween\nlast\n"))
+        self.assertEqual((self.runs(), self.box.overlaps()), (1, 0))
+
+
+class Forgets(hosts.Test):
+    names = ("one", "two")
+    lease_ms = 4_000
+    keep_ms = 15_000
+    engine_options = ()
+
+    def test_A6_what_it_has_forgotten_it_grants_to_nobody_while_it_may_live(self):
+        """The runner is cut off, so that it does not hear of it."""
+        gate = self.box.gate("gate")
+        command = f"{ALONE} trap '' TERM; echo ran >>runs; read x <gate; echo done"
+        first = self.hosts[0].start(*self.words("-c", command))
+        until(self.runs)
+        self.hosts[0].unplug()
+        self.server.stop(signal.SIGKILL)
+        self.server.start()
+        second = self.hosts[1].start(*self.words("-c", command))
+        until(lambda: self.runs() == 2)
+        self.assertEqual(self.box.overlaps(), 0)
+        self.open(gate)
+        self.assertEqual(self.end(second)[:2], (0, "done\n"))
+        self.assertEqual(self.end(first)[0], 125)
+
+
+class Proxy:
+    """Between members and an engine: what becomes of each reply, counted, is for `judge(count, connection, reply)` to say: other
+    bytes, or None for the connection's end."""
+
+    def __init__(self, path, engine, judge):
+        self.path = path
+        self.engine = engine
+        self.judge = judge
+        self.count = 0
+        self.lock = threading.Lock()
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.listener.bind(path)
+        self.listener.listen()
+        self.threads = [threading.Thread(target=self.accept)]
+
+    def __enter__(self):
+        self.threads[0].start()
+        return self
+
+    def __exit__(self, *_):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        for thread in self.threads:  # which grow meanwhile
+            thread.join()
+        self.listener.close()
+
+    def accept(self):
+        while True:
+            try:
+                member, _ = self.listener.accept()
+            except OSError:
+                return
+            engine = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            engine.connect(self.engine)
+            for pump in (self.requests, self.replies):
+                self.threads.append(threading.Thread(target=pump, args=(member, engine)))
+                self.threads[-1].start()
+
+    @staticmethod
+    def requests(member, engine):
+        try:
+            while piece := member.recv(1 << 16):
+                engine.sendall(piece)
+        except OSError:
+            pass
+        hang_up(engine)
+
+    def replies(self, member, engine):
+        with member, engine, engine.makefile("rb") as file:
+            try:
+                while reply := one_reply(file):
+                    with self.lock:
+                        self.count += 1
+                        reply = self.judge(self.count, member, reply)
+                    if reply is None:
+                        break
+                    member.sendall(reply)
+            except OSError:
+                pass
+            hang_up(member)
+            hang_up(engine)
+
+
+def hang_up(connection):
+    try:
+        connection.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass
+
+
+def one_reply(file):
+    """As it came."""
+    line = file.readline()
+    if line[:1] == b"$" and line != b"$-1\r\n":
+        return line + file.read(int(line[1:]) + 2)
+    if line[:1] == b"*" and line != b"*-1\r\n":
+        return line + b"".join(one_reply(file) for _ in range(int(line[1:])))
+    return line
+
+
+if __name__ == "__main__":
+    machines.main()
