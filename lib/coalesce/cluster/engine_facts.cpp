@@ -62,8 +62,10 @@ Result<> EngineFacts::fit() const {
 }
 
 std::chrono::milliseconds EngineFacts::too_young_for(std::chrono::milliseconds lease) const {
-    if (append_only || uptime >= lease) return std::chrono::milliseconds(0);
-    return lease - uptime;
+    // It counts in whole seconds from the one in which it was started, so it may say one too many.
+    const auto at_least = std::max(uptime - std::chrono::seconds(1), std::chrono::seconds(0));
+    if (append_only || at_least >= lease) return std::chrono::milliseconds(0);
+    return lease - at_least;
 }
 
 }  // namespace coalesce
