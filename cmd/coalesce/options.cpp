@@ -267,6 +267,7 @@ void define_accounts(CommandLine& line, BatchOptions& batch) {
     line.option("--html", "FILE", filled(batch.html), "Write the timeline to FILE, one HTML page.");
 }
 
+// Long as a table is: one option after the other, in the order of --help.
 void define_batch(CommandLine& line, TypedBatch& typed) {
     line.is("batch", "coalesce [batch] [OPTION…] < LINES",
             "Run each distinct command line once; duplicates share its result.",
