@@ -12,7 +12,7 @@
 namespace coalesce {
 namespace {
 
-std::int64_t nanoseconds_of(clockid_t clock) {
+std::int64_t read_ns(clockid_t clock) {
     timespec time{};
     ::clock_gettime(clock, &time);
     return std::int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
@@ -41,7 +41,7 @@ const BootId& own_boot() {
 }
 
 Moment now() {
-    return {.wall_ns = nanoseconds_of(CLOCK_REALTIME), .boot_ns = nanoseconds_of(CLOCK_BOOTTIME), .boot = own_boot()};
+    return {.wall_ns = read_ns(CLOCK_REALTIME), .boot_ns = read_ns(CLOCK_BOOTTIME), .boot = own_boot()};
 }
 
 std::optional<std::chrono::nanoseconds> age_of(const Moment& then, const Moment& now) noexcept {

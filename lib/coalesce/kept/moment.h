@@ -10,6 +10,7 @@
 #include <array>
 #include <chrono>
 #include <cstdint>
+#include <ctime>
 #include <optional>
 
 namespace coalesce {
@@ -24,6 +25,13 @@ struct Moment {
 
     bool operator==(const Moment&) const = default;
 };
+
+constexpr std::int64_t second_ns = 1'000'000'000;
+
+/// Since the epoch, as a file's times are told.
+[[nodiscard]] constexpr std::int64_t nanoseconds_of(const timespec& time) noexcept {
+    return std::int64_t{time.tv_sec} * second_ns + time.tv_nsec;
+}
 
 /// This instant. `boot` is what own_boot() says.
 [[nodiscard]] Moment now();

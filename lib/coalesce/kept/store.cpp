@@ -18,9 +18,6 @@ namespace {
 
 using namespace std::chrono;
 
-constexpr std::int64_t second_ns = 1'000'000'000;
-
-std::int64_t nanoseconds_of(const timespec& time) { return std::int64_t{time.tv_sec} * second_ns + time.tv_nsec; }
 timespec timespec_of(std::int64_t ns) { return {.tv_sec = ns / second_ns, .tv_nsec = ns % second_ns}; }
 
 // Which of two came first, by the clock that cannot be set where both know it.

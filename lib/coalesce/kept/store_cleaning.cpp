@@ -16,11 +16,8 @@ namespace {
 
 using namespace std::chrono;
 
-constexpr std::int64_t second_ns = 1'000'000'000;
 constexpr std::int64_t unnamed_for_seconds = 3600;
 constexpr std::int64_t notes_for_seconds = 30 * 86'400;  // longer than a run that began before
-
-std::int64_t nanoseconds_of(const timespec& time) { return std::int64_t{time.tv_sec} * second_ns + time.tv_nsec; }
 
 // Held by who cleans. Empty: another is at it.
 Descriptor lock_for_cleaning(int directory) {

@@ -57,9 +57,9 @@ bool in_session_of_peer(int connection) {
 
 WaitWords::Now this_moment() { return {.steady = steady_clock::now(), .wall = system_clock::now()}; }
 
-class Requester {
+class RunRequester {
   public:
-    Requester(RunOptions options, std::optional<MeetingPlaces> places)
+    RunRequester(RunOptions options, std::optional<MeetingPlaces> places)
         : options_(std::move(options)),
           places_(std::move(places)),
           quiet_(!options_.verbose && options_.orders.ancestry.empty() && ::isatty(STDERR_FILENO) == 0),
@@ -124,7 +124,7 @@ class Requester {
     WaitWords wait_;  // begun where it matters: a program's first look at the clock takes as long as 40 system calls
 };
 
-Result<RunEnd> Requester::run() {
+Result<RunEnd> RunRequester::run() {
     Attention::begin();
     // As PID 1 we are given every process whose parent has gone. Ignored like this, the kernel reaps them (SPEC F13).
     if (::getpid() == 1) ::signal(SIGCHLD, SIG_IGN);
@@ -157,7 +157,7 @@ Result<RunEnd> Requester::run() {
     return end_;
 }
 
-void Requester::on_supervisors_death() {
+void RunRequester::on_supervisors_death() {
     supervisor_.reap(end_of_supervisor_alone);
     if (!places_) {
         fail("the server at " + options_.socket + " went away");
@@ -174,7 +174,7 @@ void Requester::on_supervisors_death() {
 }
 
 // Nobody has our request yet: a signal, or the end of our patience, is the end.
-bool Requester::rest(milliseconds pause) {
+bool RunRequester::rest(milliseconds pause) {
     Attention::wait({}, static_cast<int>(pause.count()));
     while (Attention::take_user_signal()) {
     }
@@ -186,7 +186,7 @@ bool Requester::rest(milliseconds pause) {
 }
 
 // Empty when we have ended instead.
-Result<Descriptor> Requester::get_connection() {
+Result<Descriptor> RunRequester::get_connection() {
     using Busy = MeetingPlaces::Busy;
     std::optional<steady_clock::time_point> leftovers_until;
     bool over_leftovers = false;
@@ -216,7 +216,7 @@ Result<Descriptor> Requester::get_connection() {
     return Descriptor();
 }
 
-Result<Descriptor> Requester::lead(Descriptor listener) {
+Result<Descriptor> RunRequester::lead(Descriptor listener) {
     options_.orders.fresh = options_.fresh;
     auto connected = supervisor_.start(options_.orders, *places_, std::move(listener));
     if (!connected) places_->own().leave(options_.orders.key);
@@ -224,7 +224,7 @@ Result<Descriptor> Requester::lead(Descriptor listener) {
 }
 
 // True: we have ended with what was kept. Our place is given back before we tell anybody.
-bool Requester::serve_kept() {
+bool RunRequester::serve_kept() {
     if (!options_.orders.kept) return false;
     auto found = find_kept(options_.orders);
     if (!found) return false;
@@ -236,12 +236,12 @@ bool Requester::serve_kept() {
 }
 
 // Our reader is gone; the run is to go on for the store (SPEC T8).
-void Requester::keep_without_us(Connection& connection) {
+void RunRequester::keep_without_us(Connection& connection) {
     if (places_ && options_.orders.kept && options_.orders.kept->wish.keeps())
         connection.send(Message().text("op", "keep").line());
 }
 
-int Requester::poll_timeout() const {
+int RunRequester::poll_timeout() const {
     const auto tells = relay_.passed() == 0 ? wait_.due() : std::nullopt;
     const auto heard_by = interruptions_.heard_by();
     if (!heard_by && !tells) return -1;
@@ -251,14 +251,14 @@ int Requester::poll_timeout() const {
     return static_cast<int>(std::max(left, milliseconds(0)).count());
 }
 
-std::optional<std::string> Requester::next_line(Connection& connection) {
+std::optional<std::string> RunRequester::next_line(Connection& connection) {
     if (deferred_.empty()) return connection.next_line();
     std::string line = std::move(deferred_.front());
     deferred_.pop_front();
     return line;
 }
 
-Requester::Next Requester::converse(Connection& connection) {
+RunRequester::Next RunRequester::converse(Connection& connection) {
     bool heard = false;
     interruptions_.ask_anew();
     if (options_.tail) tail_.emplace(*options_.tail, options_.orders.spool_directory);
@@ -296,13 +296,13 @@ Requester::Next Requester::converse(Connection& connection) {
     }
 }
 
-void Requester::on_time() {
+void RunRequester::on_time() {
     if (relay_.passed() > 0) return;
     const std::string words = wait_.say_due(this_moment());
     if (options_.verbose || ::isatty(STDERR_FILENO) != 0) say(words);
 }
 
-Requester::Next Requester::on_message(Connection& connection, const Fields& message) {
+RunRequester::Next RunRequester::on_message(Connection& connection, const Fields& message) {
     const std::string event = message.text("event");
     if (event == "stdout" || event == "stderr") {
         if (!pass_on(connection, message, event == "stdout" ? STDOUT_FILENO : STDERR_FILENO)) return Next::ended;
@@ -350,7 +350,7 @@ Requester::Next Requester::on_message(Connection& connection, const Fields& mess
     return Next::ended;
 }
 
-bool Requester::pass_on(Connection& connection, const Fields& message, int to) {
+bool RunRequester::pass_on(Connection& connection, const Fields& message, int to) {
     if (connection.file() < 0) {  // it came, and there was no room for it
         fail("cannot take the output of " + options_.orders.title + ": " + std::strerror(EMFILE));
         return false;
@@ -378,7 +378,7 @@ bool Requester::pass_on(Connection& connection, const Fields& message, int to) {
     }
 }
 
-bool Requester::take_for_tail(int file, Stream stream, const Stretch& stretch) {
+bool RunRequester::take_for_tail(int file, Stream stream, const Stretch& stretch) {
     const auto taken =
         tail_->take(stream, {.bytes = {}, .file = file, .offset = stretch.offset, .length = stretch.length});
     if (!taken) fail("cannot " + taken.error().message());
@@ -386,7 +386,7 @@ bool Requester::take_for_tail(int file, Stream stream, const Stretch& stretch) {
 }
 
 // Looks at what has come while output cannot be moved: only that we are to leave matters now.
-bool Requester::is_to_leave(Connection& connection) {
+bool RunRequester::is_to_leave(Connection& connection) {
     if (!interruptions_.passed_on()) return false;
     connection.flush();
     connection.receive();
@@ -401,17 +401,17 @@ bool Requester::is_to_leave(Connection& connection) {
 
 // What is worth keeping goes on without a reader, but not without anybody who waits (SPEC T8): a server is told
 // which it is.
-void Requester::leave_server(Connection& connection) {
+void RunRequester::leave_server(Connection& connection) {
     if (!places_) connection.send(Message().text("op", "leave").line());
 }
 
-void Requester::give_up() {
+void RunRequester::give_up() {
     say("gave up waiting for " + options_.orders.title);
     end_with(gave_up_status);
 }
 
 // Signals, and the end of our patience. True: it ends us now.
-bool Requester::on_call(Connection& connection) {
+bool RunRequester::on_call(Connection& connection) {
     if (Attention::out_of_time()) {
         leave_server(connection);
         give_up();
@@ -425,7 +425,7 @@ bool Requester::on_call(Connection& connection) {
 }
 
 // A supervisor or server that was stopped passes nothing on.
-void Requester::leave_unheard(const Connection& connection) {
+void RunRequester::leave_unheard(const Connection& connection) {
     if (interruptions_.unheard(connection)) end_of_signal(Attention::last_signal());
 }
 
@@ -433,7 +433,7 @@ void Requester::leave_unheard(const Connection& connection) {
 // processes above do; they are looked at only here, since who leads waits for nobody. Nor
 // does it matter to who is in the leader's session: it does not run under what that leads,
 // and waits on behalf of whom that does, which the supervisor can see for itself.
-bool Requester::asks_for_itself(const Connection& connection) {
+bool RunRequester::asks_for_itself(const Connection& connection) {
     std::string& ancestry = options_.orders.ancestry;
     if (!places_ || !ancestry.empty() || looked_above_ || in_session_of_peer(connection.fd())) return false;
     looked_above_ = true;
@@ -446,7 +446,7 @@ bool Requester::asks_for_itself(const Connection& connection) {
     return true;
 }
 
-bool Requester::refuse_to_wait_for_itself() {
+bool RunRequester::refuse_to_wait_for_itself() {
     const FlightOrders& orders = options_.orders;
     if (!places_ || orders.ancestry.empty() || !waits_for(*places_, orders.key, nearest_flight(orders.ancestry)))
         return false;
@@ -454,12 +454,12 @@ bool Requester::refuse_to_wait_for_itself() {
     return true;
 }
 
-void Requester::refuse_to_wait() { fail(options_.orders.title + " would wait for itself"); }
+void RunRequester::refuse_to_wait() { fail(options_.orders.title + " would wait for itself"); }
 
 }  // namespace
 
 Result<RunEnd> request_run(RunOptions options) {
-    if (!options.socket.empty()) return Requester(std::move(options), std::nullopt).run();
+    if (!options.socket.empty()) return RunRequester(std::move(options), std::nullopt).run();
     if (options.orders.kept) {
         // Before anything else is opened: most who ask for what is kept are served by it.
         const auto found = find_kept(options.orders);
@@ -473,7 +473,7 @@ Result<RunEnd> request_run(RunOptions options) {
     }
     auto places = MeetingPlaces::open(options.orders.command.surroundings->env, options.place);
     if (!places) return places.error();
-    return Requester(std::move(options), std::move(*places)).run();
+    return RunRequester(std::move(options), std::move(*places)).run();
 }
 
 }  // namespace coalesce
