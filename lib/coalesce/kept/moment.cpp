@@ -40,9 +40,7 @@ const BootId& own_boot() {
     return id;
 }
 
-Moment now() {
-    return {.wall_ns = read_ns(CLOCK_REALTIME), .boot_ns = read_ns(CLOCK_BOOTTIME), .boot = own_boot()};
-}
+Moment now() { return {.wall_ns = read_ns(CLOCK_REALTIME), .boot_ns = read_ns(CLOCK_BOOTTIME), .boot = own_boot()}; }
 
 std::optional<std::chrono::nanoseconds> age_of(const Moment& then, const Moment& now) noexcept {
     std::int64_t age = now.wall_ns - then.wall_ns;
