@@ -102,17 +102,18 @@ class Chaos:
         try:
             while not self.over.wait(self.random.random() * 0.5):
                 host = self.random.choice(self.test.hosts)
+                if not self.guarded:
+                    self.stop_a_runner(host)
+                    continue
                 {"cut": self.cut, "freeze": self.freeze}.get(kind := self.pick(), self.hit)(kind, host)
         except Exception as error:  # pylint: disable=broad-except
             self.is_wrong(f"{type(error).__name__}: {error}")
 
     def pick(self):
-        if not self.guarded:
-            return "STOP"
         return self.random.choices(("KILL", "STOP", "INT", "cut", "freeze"), (5, 8, 4, 2, 1))[0]
 
     def hit(self, kind, host):
-        members = [pid for pid, name in host.namespace.processes().items() if name == MEMBER and (self.guarded or leads(pid))]
+        members = [pid for pid, name in host.namespace.processes().items() if name == MEMBER]
         if not members:
             return
         member = self.random.choice(members)
@@ -121,6 +122,18 @@ class Chaos:
             self.faults[kind] += 1
             if kind == "STOP":
                 self.later(os.kill, member, signal.SIGCONT)
+
+    def stop_a_runner(self, host):
+        """Past its lease, and nobody else meanwhile, who is to take over. Its command goes on."""
+        processes = host.namespace.processes()
+        if "sleep" not in processes.values():
+            return
+        for leader in [pid for pid, name in processes.items() if name == MEMBER and leads(pid)]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(leader, signal.SIGSTOP)
+                self.faults["STOP"] += 1
+                self.over.wait(LONGEST_FAULT)
+                os.kill(leader, signal.SIGCONT)
 
     def cut(self, kind, host):
         host.unplug()
