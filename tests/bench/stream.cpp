@@ -18,6 +18,7 @@
 #include <cstdlib>
 #include <future>
 #include <initializer_list>
+#include <semaphore>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -131,14 +132,17 @@ class Follower {
         wake_.hear();
     }
 
-    // Reads until it has that chunk.
-    void follow(std::size_t until) {
+    // Reads until it has that chunk. `waits` is called whenever there is nothing yet.
+    template <class Waits>
+    void follow(std::size_t until, Waits waits) {
         while (last_ < until) {
             data_.say({"XREAD", "COUNT", "64", "STREAMS", stream, std::to_string(last_) + "-0"});
             data_.send();
             const auto& strings = data_.hear();  // stream, then id, field and value of each
             if (!strings.empty()) last_ += (strings.size() - 1) / 3;
-            if (strings.empty()) wake_.hear();
+            if (!strings.empty()) continue;
+            waits();
+            wake_.hear();
         }
     }
 
@@ -155,7 +159,7 @@ double flow(std::uint16_t port, std::size_t mib, std::size_t followers) {
     for (std::size_t i = 0; i < followers; ++i) all.push_back(new Follower(port));
     const auto begin = Clock::now();
     std::vector<std::thread> threads;
-    for (Follower* const follower : all) threads.emplace_back([=] { follower->follow(chunks); });
+    for (Follower* const follower : all) threads.emplace_back([=] { follower->follow(chunks, [] {}); });
     for (std::size_t sent = 0, answered = 0; answered < chunks;) {
         while (sent < chunks && sent - answered < window_chunks) add(line, ++sent, chunk);
         publish(line);
@@ -175,12 +179,12 @@ double wake(std::uint16_t port, std::size_t times) {
     Follower follower(port);
     std::vector<double> samples;
     for (std::size_t number = 1; number <= times; ++number) {
+        std::counting_semaphore<> waits(0);
         auto had = std::async(std::launch::async, [&] {
-            follower.follow(number);
+            follower.follow(number, [&waits] { waits.release(); });
             return Clock::now();
         });
-        // It waits for the word by then, as one that follows a run that says nothing.
-        std::this_thread::sleep_for(std::chrono::milliseconds(2));
+        waits.acquire();  // as one that follows a run that says nothing
         const auto begin = Clock::now();
         add(line, number, "x");
         publish(line);

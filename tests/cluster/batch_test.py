@@ -8,12 +8,7 @@ import subprocess
 import machines
 
 
-class Batch(machines.Test):
-    def setUp(self):
-        super().setUp()
-        self.server = self.box.engine(*machines.LOGGED)
-        self.hosts = [self.box.host(name) for name in ("one", "two", "three")]
-
+class Batch(machines.ThreeHosts):
     def start(self, host, *options, lines="list", parameters="", scope="tonight"):
         return host.start("--cluster", self.box.url(self.server, parameters), "--cluster-scope", scope, *options, "-a", lines)
 

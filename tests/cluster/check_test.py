@@ -78,14 +78,14 @@ class Check(machines.Test):
 
     def test_M6_an_old_engine(self):
         info = b"redis_version:6.0.16\r\nrole:master\r\nmaxmemory_policy:noeviction\r\nuptime_in_seconds:9\r\n"
-        with fake_engine(self.box.path("fake"), lambda word: b"$%d\r\n%s\r\n" % (len(info), info) if word == b"INFO" else b"+PONG\r\n"):
+        with FakeEngine(self.box.path("fake"), lambda word: b"$%d\r\n%s\r\n" % (len(info), info) if word == b"INFO" else b"+PONG\r\n"):
             status, _, err = self.check(f"redis+unix://{self.box.path('fake')}?secret={self.box.secret}")
         self.assertEqual(status, 125)
         self.assertIn("6.0.16", err)
         self.assertIn("7.0", err)
 
     def test_what_is_no_engine(self):
-        with fake_engine(self.box.path("fake"), lambda word: b"HTTP/1.1 400 Bad Request\r\n\r\n"):
+        with FakeEngine(self.box.path("fake"), lambda word: b"HTTP/1.1 400 Bad Request\r\n\r\n"):
             status, _, err = self.check(f"redis+unix://{self.box.path('fake')}?secret={self.box.secret}")
         self.assertEqual(status, 125)
         self.assertIn("understand", err)
@@ -184,39 +184,23 @@ class Check(machines.Test):
             self.assertRegex(err, "proxy has ended" if port == sealed else "no answer")
 
 
-class fake_engine:
+class FakeEngine(machines.Listening):
     """Answers each word with what it is given, on one connection after another."""
 
     def __init__(self, path, answer):
+        super().__init__(path)
         self.answer = answer
-        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.listener.bind(path)
-        self.listener.listen()
-        self.thread = threading.Thread(target=self.serve)
 
-    def __enter__(self):
-        self.thread.start()
-
-    def __exit__(self, *_):
-        self.listener.shutdown(socket.SHUT_RDWR)
-        self.thread.join()
-        self.listener.close()
-
-    def serve(self):
-        while True:
-            try:
-                connection, _ = self.listener.accept()
-            except OSError:
-                return
-            with connection, connection.makefile("rb") as file:
-                while line := file.readline():
-                    words = []
-                    for _ in range(int(line[1:])):
-                        words.append(file.read(int(file.readline()[1:]) + 2)[:-2])
-                    try:
-                        connection.sendall(self.answer(words[0]))
-                    except OSError:
-                        break
+    def serve(self, connection):
+        with connection, connection.makefile("rb") as file:
+            while line := file.readline():
+                words = []
+                for _ in range(int(line[1:])):
+                    words.append(file.read(int(file.readline()[1:]) + 2)[:-2])
+                try:
+                    connection.sendall(self.answer(words[0]))
+                except OSError:
+                    break
 
 
 if __name__ == "__main__":

@@ -15,11 +15,7 @@ from hosts import ALONE, LONG
 from machines import until
 
 
-class Falls(machines.Test):
-    def setUp(self):
-        super().setUp()
-        self.one, self.two, self.three = (self.box.host(name) for name in ("one", "two", "three"))
-
+class Falls(machines.ThreeHosts):
     def long(self):
         """A run with output before and after the gate, joined by another host, of which all has come."""
         again = self.box.gate("again")
@@ -34,7 +30,7 @@ class Falls(machines.Test):
             status, out, err = self.end(process)
             self.assertEqual(status, 3, err)
             self.assertTrue(out == "first\n" + 2 * self.numbers + "last\n", (out[:20], len(out)))
-        self.assertEqual((self.runs(), self.box.read("overlaps")), (1, ""))
+        self.assertEqual((self.runs(), self.box.overlaps()), (1, 0))
 
     def silent(self):
         """A run that says nothing before the gate."""
@@ -44,12 +40,7 @@ class Falls(machines.Test):
         until(self.runs)
         return first, self.joined(self.two, self.script), gate
 
-    def all_gone(self):
-        with open(os.path.join(self.box.work, "lock")) as file:
-            hosts.fcntl.flock(file, hosts.fcntl.LOCK_EX)
-
     def test_A6_killed_and_started_again_with_its_log_it_costs_a_pause(self):
-        self.server = self.box.engine(*machines.LOGGED)
         first, second, command, again = self.long()
         self.server.stop(signal.SIGKILL)
         self.server.start()
@@ -60,7 +51,7 @@ class Falls(machines.Test):
     def test_A6_started_again_without_a_memory_it_ends_what_it_has_forgotten(self):
         """And grants nothing until it is as old as a lease, which is told."""
         self.parameters = "&lease=4s"
-        self.server = self.box.engine()
+        self.server = self.box.engine(name="forgetful")
         first, second, gate = self.silent()
         self.server.stop(signal.SIGKILL)
         self.server.start()
@@ -72,11 +63,10 @@ class Falls(machines.Test):
         status, out, err = self.end(second)
         self.assertEqual((status, out), (0, "done\n"))
         self.assertIn("may have forgotten runs", err)
-        self.assertEqual(self.box.read("overlaps"), "")
+        self.assertEqual(self.box.overlaps(), 0)
 
     def test_A6_gone_for_good_it_ends_runs_and_who_waits_for_them(self):
         self.parameters = "&lease=3s"
-        self.server = self.box.engine(*machines.LOGGED)
         first, second, _ = self.silent()
         self.server.stop(signal.SIGKILL)
         self.all_gone()
@@ -90,7 +80,6 @@ class Falls(machines.Test):
 
     def test_A6_gone_for_good_it_is_done_without_where_that_was_agreed_to(self):
         self.parameters = "&lease=3s&down=run"
-        self.server = self.box.engine(*machines.LOGGED)
         first, second, gate = self.silent()
         self.server.stop(signal.SIGKILL)
         until(lambda: self.runs() == 2)  # the other one now runs it, too
@@ -105,7 +94,6 @@ class Falls(machines.Test):
         return "errorstat_OOM" in self.server.ask("INFO", "errorstats").decode()
 
     def test_A6_full_for_a_while_it_delays_output(self):
-        self.server = self.box.engine(*machines.LOGGED)
         more = self.box.gate("more")
         first, command, gate = self.held(self.one, f"seq 30000; read x <{more}; echo last; exit 3")
         second = self.joined(self.two, command)
@@ -121,7 +109,6 @@ class Falls(machines.Test):
         self.assertEqual(self.end(first)[:2], (3, "first\n" + numbers + "last\n"))
 
     def test_A6_full_to_the_end_it_gives_nobody_a_part_for_the_whole(self):
-        self.server = self.box.engine(*machines.LOGGED)
         first, second, command, again = self.long()
         self.assertEqual(self.hear(second, 6 + len(self.numbers)), ("first\n" + self.numbers).encode())
         self.server.ask("CONFIG", "SET", "maxmemory", "1")
@@ -135,7 +122,6 @@ class Falls(machines.Test):
         self.assertEqual(self.three.call(*self.words("echo", "x")), (0, "x\n", ""))
 
     def test_A6_one_that_loads_is_waited_for(self):
-        self.server = self.box.engine(*machines.LOGGED)
         refused = []
 
         def loading(count, _, reply):
@@ -149,7 +135,6 @@ class Falls(machines.Test):
         self.assertEqual(len(refused), 6)
 
     def test_A6_each_connection_is_lost_after_each_reply_or_instead_of_it(self):
-        self.server = self.box.engine(*machines.LOGGED)
         number = runs = 0
         while True:
             number += 1 if LONG else 3
@@ -179,7 +164,7 @@ class Falls(machines.Test):
         self.open(gate)
         for process in (first, second):
             self.assertEqual(self.end(process), (3, "first\nlast\n", ""))
-        self.assertEqual((self.runs(), self.box.read("overlaps")), (number + 1, ""))
+        self.assertEqual((self.runs(), self.box.overlaps()), (number + 1, 0))
 
 
 class Stands(hosts.Test):
@@ -223,42 +208,23 @@ class Forgets(hosts.Test):
         self.assertEqual(self.end(first)[0], 125)
 
 
-class Proxy:
+class Proxy(machines.Listening):
     """Between members and an engine: what becomes of each reply, counted, is for `judge(count, connection, reply)` to say: other
     bytes, or None for the connection's end."""
 
     def __init__(self, path, engine, judge):
-        self.path = path
+        super().__init__(path)
         self.engine = engine
         self.judge = judge
         self.count = 0
         self.lock = threading.Lock()
-        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.listener.bind(path)
-        self.listener.listen()
-        self.threads = [threading.Thread(target=self.accept)]
 
-    def __enter__(self):
-        self.threads[0].start()
-        return self
-
-    def __exit__(self, *_):
-        self.listener.shutdown(socket.SHUT_RDWR)
-        for thread in self.threads:  # which grow meanwhile
-            thread.join()
-        self.listener.close()
-
-    def accept(self):
-        while True:
-            try:
-                member, _ = self.listener.accept()
-            except OSError:
-                return
-            engine = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            engine.connect(self.engine)
-            for pump in (self.requests, self.replies):
-                self.threads.append(threading.Thread(target=pump, args=(member, engine)))
-                self.threads[-1].start()
+    def serve(self, connection):
+        engine = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        engine.connect(self.engine)
+        for pump in (self.requests, self.replies):
+            self.threads.append(threading.Thread(target=pump, args=(connection, engine)))
+            self.threads[-1].start()
 
     @staticmethod
     def requests(member, engine):

@@ -12,15 +12,13 @@ of these tests is one of M39, too.
 
 import contextlib
 import ctypes
-import fcntl
 import os
 import shutil
-import signal
 import subprocess
 import unittest
 
 import machines
-from machines import until
+from machines import ALONE, until  # noqa: F401 for the tests
 
 LONG = "COALESCE_LONG" in os.environ
 CLONE_NEWPID = 0x20000000
@@ -28,9 +26,6 @@ ENGINE_ADDRESS = "10.77.0.1"
 PASSWORD = "geheim"
 PRESENCE_MS = 15_000  # as membership.cpp has it
 LINGER_MS = 15_000  # as publisher.cpp has it
-
-# Before a command: whoever finds another one of its group alive leaves a line.
-ALONE = "exec 9>lock; flock -n 9 || echo overlap >>overlaps;"
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -166,11 +161,6 @@ class Host(machines.Host):
     def guards(self):
         return [pid for pid, name in self.namespace.processes().items() if name == "coalesce-guard"]
 
-    def signal(self, number, *inner):
-        """To processes by the numbers that they have in there."""
-        for pid in inner:
-            os.kill(self.namespace.outer(pid), number)
-
     def gives_up_a_connection(self):
         """Waits until one that it has now has been given up: that on which it asks and hears nothing."""
         def established():
@@ -208,9 +198,6 @@ class Sandbox(machines.Sandbox):
 
     def host(self, name="one"):
         return Host(self, name)
-
-    def overlaps(self):
-        return self.read("overlaps").count("\n")
 
     def longest_limit_ms(self, lease_ms):
         """A key that nobody prolongs any more is gone after that."""
@@ -274,8 +261,3 @@ class Test(machines.Test):
         """Our number for the process that leads its one run."""
         [flight] = self.status(host)
         return host.namespace.outer(flight["supervisor"])
-
-    def all_gone(self):
-        """Waits until no process of a command is left that began with ALONE."""
-        with open(os.path.join(self.box.work, "lock"), "w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)

@@ -47,6 +47,15 @@ class Loss(hosts.Test):
         self.assertEqual((status, out), (125, ""), err)
         self.assertRegex(err, "others may run it|another machine has taken over")
 
+    def hand_over(self, first, second, leader):
+        """Stopped past its lease the leader loses its run, which the second then has."""
+        os.kill(leader, signal.SIGSTOP)
+        self.runs_again()
+        self.ends_well(second)
+        os.kill(leader, signal.SIGCONT)
+        self.is_lost(first)
+        self.never_two()
+
     def never_two(self):
         self.assertEqual(self.box.overlaps(), 0)
 
@@ -77,13 +86,7 @@ class Loss(hosts.Test):
 
     def test_A3_the_leader_is_stopped_past_its_lease(self):
         first, second = self.shared()
-        leader = self.leader(self.hosts[0])
-        os.kill(leader, signal.SIGSTOP)
-        self.runs_again()
-        self.ends_well(second)
-        os.kill(leader, signal.SIGCONT)
-        self.is_lost(first)
-        self.never_two()
+        self.hand_over(first, second, self.leader(self.hosts[0]))
 
     def test_A3_a_guard_that_is_killed_is_replaced(self):
         first, second = self.shared()
@@ -91,12 +94,7 @@ class Loss(hosts.Test):
         [guard] = self.hosts[0].guards()
         os.kill(guard, signal.SIGKILL)
         until(lambda: [one for one in self.hosts[0].guards() if one != guard])
-        os.kill(leader, signal.SIGSTOP)
-        self.runs_again()
-        self.ends_well(second)
-        os.kill(leader, signal.SIGCONT)
-        self.is_lost(first)
-        self.never_two()
+        self.hand_over(first, second, leader)
 
     def test_A3_without_a_guard_two_run(self):
         first, second = self.shared()

@@ -6,6 +6,7 @@ output when it takes connections, commands are held on FIFOs and counted by what
 own are in hosts.py.
 """
 
+import fcntl
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import unittest
 
@@ -27,11 +29,44 @@ RIGHTS = ("+auth +ping +info +client|setname +eval +time +hmget +hset +del +exis
           " +zremrangebyscore +zcard +zrange +xadd +xread +xrevrange +publish +subscribe +unsubscribe +scan").split()
 
 
+# Before a command: whoever finds another one of its group alive leaves a line.
+ALONE = "exec 9>lock; flock -n 9 || echo overlap >>overlaps;"
+
+
 def until(holds):
     """Looks until it holds, and what it then is. The test's own time limit bounds it."""
     while not (value := holds()):
         time.sleep(0.01)
     return value
+
+
+class Listening:
+    """A socket that is answered by a thread of the test's, as long as its `with` lasts: `serve(connection)` is for the heirs."""
+
+    def __init__(self, path):
+        self.path = path
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.listener.bind(path)
+        self.listener.listen()
+        self.threads = [threading.Thread(target=self.accept)]
+
+    def __enter__(self):
+        self.threads[0].start()
+        return self
+
+    def __exit__(self, *_):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        for thread in self.threads:  # which may grow meanwhile
+            thread.join()
+        self.listener.close()
+
+    def accept(self):
+        while True:
+            try:
+                connection, _ = self.listener.accept()
+            except OSError:
+                return
+            self.serve(connection)
 
 
 class Engine:
@@ -145,6 +180,9 @@ class Sandbox(sandbox.Sandbox):
     def url(self, engine, parameters=""):
         return f"redis+unix://{engine.socket}?secret={self.secret}{parameters}"
 
+    def overlaps(self):
+        return self.read("overlaps").count("\n")
+
     def host(self, name="one"):
         return Host(self, name)
 
@@ -200,6 +238,11 @@ class Test(unittest.TestCase):
         out, err = process.communicate()
         return process.returncode, out.decode(), err.decode()
 
+    def all_gone(self):
+        """Waits until no process of a command is left that began with ALONE."""
+        with open(os.path.join(self.box.work, "lock"), "w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+
     def gone(self, gate):
         """Nobody reads the gate any more: the command has been ended."""
         while True:
@@ -211,3 +254,12 @@ class Test(unittest.TestCase):
     def status(self, host):
         _, out, _ = host.call("status", "--json")
         return [json.loads(line) for line in out.splitlines()]
+
+
+class ThreeHosts(Test):
+    """And an engine that keeps a log."""
+
+    def setUp(self):
+        super().setUp()
+        self.server = self.box.engine(*LOGGED)
+        self.hosts = self.one, self.two, self.three = [self.box.host(name) for name in ("one", "two", "three")]

@@ -21,12 +21,7 @@ WAITS = "epoll_wait,epoll_pwait,poll,ppoll,futex,restart_syscall,wait4,waitid,mm
 MAPS = r'open\("/proc/self/maps"[^\n]*\n(?:read\([^\n]*\n)*close\([^\n]*\n'  # the sanitizers' look at where they are
 
 
-class Run(machines.Test):
-    def setUp(self):
-        super().setUp()
-        self.server = self.box.engine(*machines.LOGGED)
-        self.one, self.two, self.three = (self.box.host(name) for name in ("one", "two", "three"))
-
+class Run(machines.ThreeHosts):
     def test_M14_one_run_and_the_same_end_for_all(self):
         first, command, gate = self.held(self.one, "echo last; echo err >&2; exit 3")
         second = self.joined(self.two, command)
@@ -225,8 +220,7 @@ class Run(machines.Test):
         self.assertIn("noeviction", err)
 
     def test_M28_M30_a_runner_that_is_stopped_is_ended_by_its_guard_and_replaced(self):
-        flock = "exec 9>lock; flock -n 9 || echo overlap >>overlaps;"
-        command = f"{flock} echo ran >>runs; echo $$ >pid; read x <gate"
+        command = f"{machines.ALONE} echo ran >>runs; echo $$ >pid; read x <gate"
         gate = self.box.gate("gate")
         first = self.one.start(*self.words("-c", command, parameters="&lease=2s"))
         while not self.box.read("pid").strip():
@@ -238,7 +232,7 @@ class Run(machines.Test):
         # It runs again elsewhere, and nothing of it here.
         while self.runs() < 2:
             pass
-        self.assertEqual(self.box.read("overlaps"), "")
+        self.assertEqual(self.box.overlaps(), 0)
         self.open(gate)
         self.assertEqual(self.end(second)[0], 0)
         os.kill(flight["supervisor"], signal.SIGCONT)

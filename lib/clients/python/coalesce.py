@@ -92,12 +92,13 @@ class _Connection:
         self.reader, self.writer, self.numbers = reader, writer, itertools.count(1)
         self.waiting: dict[int, Stream] = {}
         self.closing = False  # takes no more requests
+        self.end = select.poll()  # that has come, and was not read yet
+        self.end.register(writer.get_extra_info("socket"), select.POLLRDHUP)
         self.lost: dict[str, Any] | None = None  # why there will be no answers
         self.reading = asyncio.create_task(self.read())
 
     def usable(self) -> bool:
-        end = select.poll()  # that has come, and was not read yet
-        return not self.closing and not (end.register(self.writer.get_extra_info("socket"), select.POLLRDHUP) or end.poll(0))
+        return not self.closing and not self.end.poll(0)
 
     def send(self, request: Mapping[str, Any], waiter: Stream) -> int:
         if self.lost:

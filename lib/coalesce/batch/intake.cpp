@@ -70,7 +70,7 @@ void Intake::take_line(std::uint64_t sequence, std::string_view line) {
 void Intake::take_request(std::uint64_t sequence, Request request) {
     if (!request.op.empty())
         return refuse(sequence, std::move(request.id), {}, "\"op\" is for a server, not for a batch");
-    if (request.output == Request::Output::stream || request.output == Request::Output::fd)
+    if (Request::as_it_comes(request.output))
         return refuse(sequence, std::move(request.id), {}, "\"output\" can be whole or none in a batch");
     const BatchOptions& options =
         options_for(request.line ? &*request.line : nullptr, request.argv, request.cwd ? &*request.cwd : nullptr);

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
-// Number: a decimal as a user types it, kept as digits so that nothing is rounded before its unit is known.
+// Number: what is typed or written as a number, read without a locale.
 //
-// Shared by durations and sizes. It accepts digits with at most one point and
-// leaves the unit, the limit and the error to its caller.
+// A decimal is kept as digits, so that nothing is rounded before its unit is known; durations and sizes
+// share it. It has at most one point, and leaves the unit, the limit and the error to its caller, as
+// whole numbers do.
 #pragma once
 
 #include <charconv>

@@ -15,7 +15,7 @@ namespace {
 std::int64_t read_ns(clockid_t clock) {
     timespec time{};
     ::clock_gettime(clock, &time);
-    return std::int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec;
+    return nanoseconds_of(time);
 }
 
 // "f3b1c2d4-…": 32 hexadecimal digits and four dashes. Anything else is not known.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include <coalesce/kept/store.h>
 
-#include <sys/stat.h>
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include <algorithm>

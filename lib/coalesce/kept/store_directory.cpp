@@ -173,7 +173,7 @@ void StoreDirectory::remove_if_same(const std::string& name, int file) const noe
     struct stat named {};
     if (::fstat(file, &opened) == 0 && ::fstatat(fd(), name.c_str(), &named, AT_SYMLINK_NOFOLLOW) == 0 &&
         opened.st_dev == named.st_dev && opened.st_ino == named.st_ino)
-        ::unlinkat(fd(), name.c_str(), 0);
+        static_cast<void>(remove(name));
 }
 
 void StoreDirectory::for_each_name(const std::function<void(const char* name)>& visit) const {

@@ -15,6 +15,7 @@
 #include <string_view>
 #include <utility>
 
+#include <coalesce/command/number.h>
 #include <coalesce/io/directory.h>
 #include <coalesce/io/process_facts.h>
 #include <coalesce/meeting/leftovers.h>
@@ -111,8 +112,7 @@ struct ClassQueue::Found {
             if (*stopped == '@') break;
             if (*stopped != '.') return std::nullopt;
         }
-        const auto [stopped, error] = std::from_chars(at, end, found.jobs);
-        if (error != std::errc() || stopped != end) return std::nullopt;
+        if (!read_whole_number({at, end}, found.jobs)) return std::nullopt;
         return found;
     }
 };
@@ -317,7 +317,7 @@ Turns::Time ClassQueue::left_by(const std::string& ticket) const {
     char text[24];
     const ssize_t length = ::readlinkat(directory_.get(), file_of(ticket, usual).c_str(), text, sizeof text);
     std::int64_t takes = 0;
-    if (length <= 0 || std::from_chars(text, text + length, takes).ec != std::errc()) return std::nullopt;
+    if (length <= 0 || !read_whole_number({text, static_cast<std::size_t>(length)}, takes)) return std::nullopt;
     struct stat record {};
     timespec now{};
     ::clock_gettime(CLOCK_REALTIME, &now);
@@ -339,13 +339,15 @@ Turns::Time ClassQueue::Ticket::expected() const {
     if (depth == 0)
         for (const Found& ticket : before) jobs = std::min(jobs, ticket.jobs);
     Turns turns(jobs);
-    const auto waits = [&](const Found& ticket) {
-        return ::faccessat(queue_->directory_.get(), file_of(ticket.name, waiting).c_str(), F_OK, 0) == 0;
+    const auto runs = [&](const Found& ticket) {
+        return ::faccessat(queue_->directory_.get(), file_of(ticket.name, waiting).c_str(), F_OK, 0) != 0;
     };
-    for (const Found& ticket : before)
-        if (!waits(ticket)) turns.running(queue_->left_by(ticket.name));
-    for (const Found& ticket : before)
-        if (waits(ticket)) static_cast<void>(turns.waiting(queue_->left_by(ticket.name), Turns::Time(0)));
+    const auto waiting_from = std::stable_partition(before.begin(), before.end(), runs);
+    std::for_each(before.begin(), waiting_from,
+                  [&](const Found& ticket) { turns.running(queue_->left_by(ticket.name)); });
+    std::for_each(waiting_from, before.end(), [&](const Found& ticket) {
+        static_cast<void>(turns.waiting(queue_->left_by(ticket.name), Turns::Time(0)));
+    });
     return turns.waiting(std::nullopt, Turns::Time(0));
 }
 

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include <coalesce/meeting/result_words.h>
 
-#include <chrono>
 #include <cstdint>
 #include <string_view>
 
@@ -9,13 +8,6 @@
 #include <coalesce/command/title.h>
 
 namespace coalesce {
-namespace {
-
-std::chrono::milliseconds duration_in(const Fields& fields, std::string_view name) {
-    return std::chrono::milliseconds(static_cast<std::int64_t>(fields.seconds(name) * 1000));
-}
-
-}  // namespace
 
 std::string kept_words(const KeptFacts& kept) {
     return "kept result of " + kept.title + ", " + format_duration(kept.age) + " old, made in " +
@@ -28,9 +20,9 @@ std::string kept_words(const Fields& event, const std::string& own_title) {
     if (!kept) return {};
     const std::string directory = kept->bytes("directory").value_or("");
     return kept_words({.title = own_title,
-                       .age = duration_in(*kept, "age"),
+                       .age = kept->time("age"),
                        .directory = directory,
-                       .duration = duration_in(event, "duration"),
+                       .duration = event.time("duration"),
                        .refreshing = kept->flag("refreshing")});
 }
 
@@ -41,7 +33,7 @@ std::string keeping_words(const Fields& event, bool verbose) {
 std::string shared_words(const Fields& event) {
     const std::int64_t others = event.number("requesters") - 1;
     return "shared with " + std::to_string(others) + (others == 1 ? " other" : " others") + ", ran for " +
-           format_duration(duration_in(event, "duration"));
+           format_duration(event.time("duration"));
 }
 
 }  // namespace coalesce

@@ -58,8 +58,7 @@ std::string WaitWords::waiting(const Fields& event, const std::string& title, co
                   run_class;
     }
     turn_.reset();
-    if (event.has("turn_in"))
-        turn_ = now.steady + milliseconds(static_cast<std::int64_t>(event.seconds("turn_in") * 1000));
+    if (event.has("turn_in")) turn_ = now.steady + event.time("turn_in");
     return verbose_ ? about_queue(now) : std::string();
 }
 

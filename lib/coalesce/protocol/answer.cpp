@@ -94,8 +94,7 @@ std::string waiting_line(std::string_view id, const Run& run, std::optional<std:
 
 std::optional<Usually> usually_in(const Fields& message) {
     if (!message.has("usual")) return std::nullopt;
-    return Usually{.time = std::chrono::milliseconds(static_cast<std::int64_t>(message.seconds("usual") * 1000)),
-                   .runs = static_cast<unsigned>(message.number("usual_runs"))};
+    return Usually{.time = message.time("usual"), .runs = static_cast<unsigned>(message.number("usual_runs"))};
 }
 
 void add_end(Message& message, const RunResult& result, const std::string& command) {

@@ -147,6 +147,10 @@ double Fields::seconds(std::string_view name) const {
     return number;
 }
 
+std::chrono::milliseconds Fields::time(std::string_view name) const {
+    return std::chrono::milliseconds(static_cast<std::int64_t>(seconds(name) * 1000));
+}
+
 bool Fields::flag(std::string_view name) const { return raw(name) == "true"; }
 
 std::vector<std::string_view> json_elements(std::string_view array) {

@@ -70,6 +70,8 @@ class Fields {
     /// The member as a number; 0 if it is missing or of another type.
     [[nodiscard]] std::int64_t number(std::string_view name) const;
     [[nodiscard]] double seconds(std::string_view name) const;
+    /// The same as a time.
+    [[nodiscard]] std::chrono::milliseconds time(std::string_view name) const;
     [[nodiscard]] bool flag(std::string_view name) const;
     /// The member's JSON text; empty if it is missing.
     [[nodiscard]] std::string_view raw(std::string_view name) const;

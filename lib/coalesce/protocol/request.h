@@ -25,6 +25,10 @@ namespace coalesce {
 
 struct Request {
     enum class Output { whole, stream, fd, none };
+    /// Whether output is passed on while the command runs.
+    [[nodiscard]] static constexpr bool as_it_comes(Output output) noexcept {
+        return output == Output::stream || output == Output::fd;
+    }
 
     std::string id;  ///< the client's id as JSON text, returned as it came; empty: none
     std::string op;  ///< empty: run a command

@@ -75,9 +75,7 @@ struct Requester : detail::Links {  // in its flight's list
     [[nodiscard]] const std::string& title() const noexcept {
         return extras && !extras->title.empty() ? extras->title : ticket.state().title;
     }
-    [[nodiscard]] bool wants_output_as_it_comes() const noexcept {
-        return output == Request::Output::stream || output == Request::Output::fd;
-    }
+    [[nodiscard]] bool wants_output_as_it_comes() const noexcept { return Request::as_it_comes(output); }
     /// Output goes to it as it comes, from the start of its run.
     [[nodiscard]] bool following() const noexcept { return extras && (extras->stream != nullptr || extras->relay); }
     /// How much of the output it has read, while following.

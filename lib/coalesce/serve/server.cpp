@@ -422,8 +422,8 @@ void Server::started_for(Peer& peer, const Requester& requester) {
         if (requester.flight != nullptr) watchers_.joined(*requester.flight);
     }
     const Run* const run = requester.flight != nullptr ? requester.flight->run : nullptr;
-    const bool as_it_comes = requester.output == Request::Output::stream || requester.output == Request::Output::fd;
-    if (run != nullptr && as_it_comes && !requester.quiet && !requester.following() && !run->run_class.empty())
+    if (run != nullptr && requester.wants_output_as_it_comes() && !requester.quiet && !requester.following() &&
+        !run->run_class.empty())
         peer.session->send(waiting_line(
             requester.id, *run, run->others > 0 ? executor_.turn_in_class(requester.flight->id) : Turns::Time()));
     if (!requester.joined && requester.flight != nullptr)

@@ -17,6 +17,14 @@ def descriptors():
     return resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 
 
+def served(bench, work, *options):
+    """A contender: `work` done by a server of its own, which it is given."""
+    def contender(program):
+        with Served(bench, *options, program=program) as server:
+            return work(server, program)
+    return contender
+
+
 @row
 def serve_crowd(bench):
     """10,000 connections, or as many as the limit allows, that wait for one flight, then 4 KB each: memory and time."""
@@ -39,14 +47,14 @@ def serve_crowd(bench):
         def release():  # the command's own millisecond is in the time
             with open(fifo, "w", encoding="ascii") as file:
                 file.write("\n")
-        with Served(bench, program=program) as served:
-            before = served.resident()
+        with Served(bench, program=program) as server:
+            before = server.resident()
             request = json.dumps({"line": f"read x <{fifo}; head -c {size} /dev/zero | tr '\\0' x"})
-            with served.load("crowd", served.path, str(n), request) as load:
+            with server.load("crowd", server.path, str(n), request) as load:
                 load.stdout.readline()
-                await_that(lambda: served.stats()["waiting"] >= n)
+                await_that(lambda: server.stats()["waiting"] >= n)
                 if program == bench.coalesce:
-                    memory.append((served.resident() - before) / n)
+                    memory.append((server.resident() - before) / n)
                 return answered(load, release, program)
 
     def bare(_):
@@ -74,10 +82,8 @@ def serve_joins(bench):
     total = 50 * bench.count(10_000)
 
     def joins(line):
-        def ours(program):
-            with Served(bench, "--max-requesters", "10000000", "--drain", "0", "--grace", "0", program=program) as served:
-                return served.seconds("joins", served.path, "50", str(total // 50), line)
-        return ours
+        return served(bench, lambda server, _: server.seconds("joins", server.path, "50", str(total // 50), line),
+                      "--max-requesters", "10000000", "--drain", "0", "--grace", "0")
     with Redis(bench) as redis:
         def gets(_):
             return total / redis.benchmark("-P", "16", "-c", "50", "-n", str(total), "GET", "key")["rps"]
@@ -90,10 +96,7 @@ def serve_joins(bench):
 def serve_turns(bench):
     """One client, request after request for `true`."""
     n = bench.count(1000)
-
-    def ours(program):
-        with Served(bench, program=program) as served:
-            return served.seconds("turns", served.path, str(n), "/bin/true")
+    ours = served(bench, lambda server, _: server.seconds("turns", server.path, str(n), "/bin/true"))
     bench.compare("/bin/true by the server, one by one", ours,
                   [("posix_spawn and wait", lambda _: bench.sample("/bin/true", times=n), "time", 1.3)], per=n, unit="ms")
 
@@ -110,10 +113,7 @@ def serve_visits(bench):
     subprocess.run(["git", "-C", repository, "symbolic-ref", "HEAD", "refs/heads/main"], check=True)
 
     def visits(how):
-        def visit(program):
-            with Served(bench, program=program) as served:
-                return float(bench.output(f"node {SOURCES}/visits.mjs {how} {repository} {n} {served.path}"))
-        return visit
+        return served(bench, lambda server, _: float(bench.output(f"node {SOURCES}/visits.mjs {how} {repository} {n} {server.path}")))
     bench.compare("a page by `git log --stat`, 200 visitors", visits("coalesce"), [("execFile", visits("execFile"), "time", 0.1)],
                   per=n, unit="ms", rounds=max(3, bench.rounds))
 
@@ -122,10 +122,7 @@ def serve_visits(bench):
 def serve_program(bench):
     """One request of `sh -c true` by a command-line client."""
     n = bench.count(200)
-
-    def ours(program):
-        with Served(bench, program=program) as served:
-            return bench.sample(loop(f"$COALESCE run --socket {served.path} sh -c true", n), program)
+    ours = served(bench, lambda server, program: bench.sample(loop(f"$COALESCE run --socket {server.path} sh -c true", n), program))
     with Gearman(bench, "sh", "-c", "true") as gearman:
         bench.compare("coalesce run --socket, sh -c true", ours,
                       [("gearman", lambda _: bench.sample(loop(gearman.line, n)), "time", 0.5)], per=n, unit="ms")
@@ -143,12 +140,12 @@ def serve_reap(bench):
             fifo = f"{bench.scratch}/reap{time.monotonic_ns()}"
             os.mkfifo(fifo)
             gate = os.open(fifo, os.O_RDWR)
-            with Served(bench, "-j0", "--max-requesters", "1000000", program=program) as served, \
+            with Served(bench, "-j0", "--max-requesters", "1000000", program=program) as server, \
                     socket.socket(socket.AF_UNIX) as connection:
-                connection.connect(served.path)
+                connection.connect(server.path)
                 for i in range(n):  # sh's builtin, so that a command is one small process
                     connection.sendall(b'{"line":"read x <%s","scope":"%d","output":"none"}\n' % (fifo.encode(), i))
-                await_that(lambda: served.stats()["running"] >= n)
+                await_that(lambda: server.stats()["running"] >= n)
                 answers = connection.makefile("rb")
                 begin = time.perf_counter()
                 os.write(gate, b"\n" * n)  # a shell reads no further than its newline
