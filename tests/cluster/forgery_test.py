@@ -57,12 +57,7 @@ def forgeries(entries, strange):
     yield "all is of another run", strange
 
 
-class Forgery(machines.Test):
-    def setUp(self):
-        super().setUp()
-        self.server = self.box.engine(*machines.LOGGED)
-        self.one, self.two, self.three = (self.box.host(name) for name in ("one", "two", "three"))
-
+class Forgery(machines.ThreeHosts):
     def stream(self):
         """The one that there is."""
         [key] = until(lambda: self.server.ask("KEYS", "coalesce:1:*:s:*"))
@@ -117,6 +112,23 @@ class Forgery(machines.Test):
         self.assertIsNone(first.poll())
         first.terminate()
         reader.terminate()
+
+    def test_A9_whose_stream_was_taken_away_ends_well_itself_and_gives_nobody_a_part(self):
+        again = self.box.gate("again")
+        first, command, gate = self.held(self.one, f"echo more; read x <{again}; echo last; exit 3")
+        second = self.joined(self.two, command)
+        self.assertEqual(self.hear(second, 6), b"first\n")
+        self.server.ask("DEL", self.stream().key)
+
+        def refused():  # it is told that there is no stream
+            return "cmdstat_xadd:calls=3" in self.server.ask("INFO", "commandstats").decode()
+        self.open(gate)
+        until(refused)
+        self.open(again)
+        self.assertEqual(self.end(first), (3, "first\nmore\nlast\n", ""))
+        status, out, _ = self.end(second)
+        self.assertEqual((status, out), (125, ""))
+        self.assertEqual(self.runs(), 1)
 
     def test_A9_a_run_that_nobody_with_the_secret_began(self):
         first, command, gate = self.held(self.one)

@@ -8,6 +8,8 @@
 #include <utility>
 #include <vector>
 
+#include <coalesce/io/boot_time.h>
+
 namespace coalesce {
 namespace {
 
@@ -46,18 +48,16 @@ void Publisher::begin(const std::shared_ptr<Spool>& spool) {
     pump();
 }
 
-// What comes after a silence goes out at once, for somebody watches; what comes close behind it, together.
+// What comes after a silence goes out at once, for somebody watches; what comes close behind it, together. Not from
+// inside the spool, whose readers may not go there: one that cannot be read is given up.
 void Publisher::gather() {
-    if (gathering_) {
-        gathered_ = true;
-        return;
-    }
-    gathering_ = true;
-    gather_.start(gathered_for, [this] {
+    if (std::exchange(gathering_, true)) return;
+    const auto since = since_boot() - gathered_at_;
+    gather_.start(std::clamp<milliseconds>(gathered_for - since, 0ms, gathered_for), [this] {
         gathering_ = false;
-        if (std::exchange(gathered_, false)) gather();
+        gathered_at_ = since_boot();
+        pump();
     });
-    pump();
 }
 
 EngineLine& Publisher::line() { return by_control_ || !begun() ? engine_.control() : engine_.data(); }
@@ -168,13 +168,14 @@ void Publisher::finish(const EndRecord& record, bool kept, milliseconds kept_for
         finish_when_done();
 }
 
+bool Publisher::all_is_sent() const {
+    return (!begun() || reader_->finished()) &&
+           std::all_of(on_their_way_.begin(), on_their_way_.end(), [](const Chunk& chunk) { return chunk.sent; });
+}
+
 void Publisher::finish_when_done() {
     if (!record_ || finishing_) return;
-    const bool all_sent =
-        std::all_of(on_their_way_.begin(), on_their_way_.end(), [](const Chunk& chunk) { return chunk.sent; });
-    const bool all_read = !begun() || reader_->finished();
-    if (!broken_ && (!all_sent || !all_read)) return;
-    if (!line().up()) return;
+    if ((!broken_ && !all_is_sent()) || !line().up()) return;
     finishing_ = true;
     const bool kept = kept_ && !broken_;
     const std::uint64_t number = number_ + 1;

@@ -57,6 +57,7 @@ class Publisher {
     void send(const Chunk& chunk);
     void on_answer(std::uint64_t number, const Result<RespValue>& answer);
     void give_up();
+    [[nodiscard]] bool all_is_sent() const;
     void finish_when_done();
     [[nodiscard]] EngineLine& line();
 
@@ -79,8 +80,8 @@ class Publisher {
     bool kept_ = false;
     std::chrono::milliseconds kept_for_{0};
     bool finishing_ = false;
-    bool gathering_ = false;  // the last bytes went out less than a moment ago
-    bool gathered_ = false;   // and others have come
+    bool gathering_ = false;                    // bytes have come that are about to go out
+    std::chrono::milliseconds gathered_at_{0};  // since boot: when the last ones did
     UniqueFunction<void(const std::string&)> on_told_;
     std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
