@@ -2,7 +2,6 @@
 #include "cluster_terms.h"
 
 #include <coalesce/cluster/platform.h>
-#include <coalesce/io/boot_time.h>
 
 #include <utility>
 
@@ -18,11 +17,25 @@ Result<EngineAccess> access_to(EngineUrl url) {
     return EngineAccess{std::move(url), std::move(password)};
 }
 
+std::string engine_text(const TypedSharing& sharing) {
+    const char* const variable = std::getenv("COALESCE_CLUSTER");
+    return !sharing.url.empty() ? sharing.url : variable != nullptr ? variable : "";
+}
+
+Result<std::shared_ptr<const Circle>> circle_at(const std::string& text) {
+    auto url = EngineUrl::parse(text);
+    if (!url) return url.error();
+    auto secret = Secret::read(url->secret_file);
+    if (!secret) return Error{secret.error().code, "cannot " + secret.error().doing};
+    auto access = access_to(std::move(*url));
+    if (!access) return access.error();
+    return std::make_shared<const Circle>(Circle{std::move(*access), std::move(*secret)});
+}
+
 Result<ClusterTerms> cluster_terms(const TypedSharing& sharing, bool no_share) {
     ClusterTerms terms;
     if (sharing.off || no_share) return terms;
-    const char* const variable = std::getenv("COALESCE_CLUSTER");
-    const std::string text = !sharing.url.empty() ? sharing.url : variable != nullptr ? variable : "";
+    const std::string text = engine_text(sharing);
     if (sharing.scope.empty()) {
         const std::string why =
             "without --cluster-scope, which says what files the command sees on the other machines, nothing is shared "
@@ -35,24 +48,22 @@ Result<ClusterTerms> cluster_terms(const TypedSharing& sharing, bool no_share) {
         terms.stays_here = "there is a cluster scope, but no engine: --cluster or COALESCE_CLUSTER names it";
         return terms;
     }
-    auto url = EngineUrl::parse(text);
-    if (!url) return url.error();
-    auto secret = Secret::read(url->secret_file);
-    if (!secret) return Error{secret.error().code, "cannot " + secret.error().doing};
-    terms.rules = ClusterRules{.engine = url->address(),
+    auto circle = circle_at(text);
+    if (!circle) return circle.error();
+    terms.circle = std::move(*circle);
+    terms.rules = ClusterRules{.engine = terms.circle->access.url.address(),
                                .scope = sharing.scope,
                                .platform = sharing.ignore_platform ? std::string() : own_platform()};
-    auto access = access_to(std::move(*url));
-    if (!access) return access.error();
-    terms.circle = std::make_unique<Circle>(Circle{std::move(*access), std::move(*secret)});
     return terms;
 }
 
-std::shared_ptr<const ClusterOrders> cluster_orders(Circle circle, const FlightOrders& orders) {
-    std::string name =
-        name_at_engine(circle, cluster_surroundings(orders.canonical_surroundings), orders.canonical_words);
-    return std::make_shared<const ClusterOrders>(
-        ClusterOrders{.circle = std::move(circle), .shared_as = std::move(name), .asked = since_boot()});
+Result<ClusterTerms> terms_for_server(const TypedSharing& sharing, bool no_share) {
+    if (!sharing.url.empty()) return Error{{}, "--cluster: a server shares at the engine that it was told, if any"};
+    ClusterTerms terms;
+    if (sharing.off || no_share || sharing.scope.empty()) return terms;
+    terms.rules = ClusterRules{
+        .engine = {}, .scope = sharing.scope, .platform = sharing.ignore_platform ? std::string() : own_platform()};
+    return terms;
 }
 
 }  // namespace coalesce

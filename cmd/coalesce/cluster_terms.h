@@ -25,7 +25,7 @@ namespace coalesce {
 }
 
 struct ClusterTerms {
-    std::unique_ptr<Circle> circle;  ///< null: with nobody
+    std::shared_ptr<const Circle> circle;  ///< null: with nobody
     std::optional<ClusterRules> rules;
     std::string stays_here;  ///< why not, though one of the two was given
 };
@@ -33,10 +33,15 @@ struct ClusterTerms {
 /// Reads the secret and the password. Refused with a sentence for the user.
 [[nodiscard]] Result<ClusterTerms> cluster_terms(const TypedSharing& sharing, bool no_share);
 
-inline constexpr const char* terms_with_server = "--cluster is for runs here, and a server runs by its own";
+/// The same for a request to a server, which has an engine of its own: there is no circle, and what the rules say is
+/// passed on.
+[[nodiscard]] Result<ClusterTerms> terms_for_server(const TypedSharing& sharing, bool no_share);
 
-/// The circle's, for a command whose key has been made with its rules.
-[[nodiscard]] std::shared_ptr<const ClusterOrders> cluster_orders(Circle circle, const FlightOrders& orders);
+/// The engine that was typed, or else that of the variable; empty: none.
+[[nodiscard]] std::string engine_text(const TypedSharing& sharing);
+
+/// Who shares at the engine of that URL: reads the secret and the password.
+[[nodiscard]] Result<std::shared_ptr<const Circle>> circle_at(const std::string& text);
 
 /// Reads what the URL names. For `cluster check`, too.
 [[nodiscard]] Result<EngineAccess> access_to(EngineUrl url);

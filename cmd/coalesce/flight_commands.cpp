@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 // coalesce key, status, cancel and stats: looking at flights, ending and counting them.
 
+#include <coalesce/cluster/live_runs.h>
+#include <coalesce/cluster/part_digests.h>
 #include <coalesce/command/duration.h>
 #include <coalesce/command/key.h>
 #include <coalesce/command/size.h>
@@ -9,6 +11,7 @@
 #include <coalesce/protocol/base64.h>
 #include <coalesce/protocol/message.h>
 #include <coalesce/command/identity.h>
+#include <coalesce/io/loop.h>
 #include <coalesce/meeting/ask.h>
 #include <coalesce/meeting/kept_answer.h>
 #include <coalesce/meeting/meeting_places.h>
@@ -26,6 +29,7 @@
 #include <set>
 #include <utility>
 
+#include "cluster_terms.h"
 #include "commands.h"
 #include "complain.h"
 #include "openmetrics.h"
@@ -71,6 +75,32 @@ void add_near_misses(NearMisses& found, const MeetingPlace& place, const std::st
             found.names.insert(name);
         }
         found.lines += "not joined: " + id + " differs in " + names + "\n";
+    }
+}
+
+// The same of runs that other machines could share. Without an engine that answers the rest is told all the same.
+void add_runs_elsewhere(NearMisses& found, const FlightOrders& orders) {
+    const Circle& circle = *orders.circle;
+    const std::string common = cluster_surroundings(orders.canonical_surroundings);
+    const std::string own = name_at_engine(circle, common, orders.canonical_words);
+    std::printf("at the engine\t%s\n", own.c_str());
+    const auto loop = std::make_unique<Loop>();
+    const auto runs = live_runs(*loop, circle);
+    if (!runs) return (void)fail("cannot " + runs.error().message());
+    for (const LiveRun& run : runs.value()) {
+        const std::string which = run.name.substr(0, id_columns) + " on " + visible(run.info.host);
+        if (run.key == own && !run.ending) found.lines += "in flight: would join " + which + "\n";
+        if (run.key == own) continue;
+        const auto differing = parts_that_differ(circle.secret, common, orders.canonical_words, run.info.parts);
+        if (!differing) continue;
+        std::string names;
+        for (const std::string& name : differing->names) {
+            names += (names.empty() ? "" : "; ") + name;
+            found.names.insert(name);
+        }
+        if (differing->only_theirs > 0)
+            names += (names.empty() ? "" : "; ") + std::to_string(differing->only_theirs) + " that only it has";
+        found.lines += "not joined: " + which + " differs in " + (names.empty() ? "the namespace" : names) + "\n";
     }
 }
 
@@ -163,7 +193,38 @@ Result<std::string> ask_some_server(const TypedQuestion& orders, const std::stri
     return std::move(*answer);
 }
 
+// What machines share now.
+int print_runs_at_engine(const TypedQuestion& orders) {
+    const auto circle = circle_at(orders.engine);
+    if (!circle) return fail(circle.error().message());
+    const auto loop = std::make_unique<Loop>();
+    const auto runs = live_runs(*loop, *circle.value());
+    if (!runs) return fail("cannot " + runs.error().message());
+    using enum Table::Side;
+    Table table{{"ID", left}, {"STATE", left}, {"AGE"}, {"MACHINES"}, {"HOST", left}, {"COMMAND"}};
+    std::string lines;
+    for (const LiveRun& run : runs.value()) {
+        const char* const state = run.ending ? "ending" : "running";
+        if (orders.json)
+            lines += Message()
+                         .text("id", run.name)
+                         .text("key", run.key)
+                         .text("state", state)
+                         .seconds("age", run.age)
+                         .number("machines", static_cast<std::int64_t>(run.machines))
+                         .text("host", run.info.host)
+                         .text("command", run.info.title)
+                         .line();
+        else
+            table.add({run.name.substr(0, id_columns), state, format_duration(run.age), std::to_string(run.machines),
+                       visible(run.info.host), visible(run.info.title)});
+    }
+    std::fputs(orders.json ? lines.c_str() : table.text().c_str(), stdout);
+    return flush_output();
+}
+
 int print_status(const TypedQuestion& orders) {
+    if (!orders.engine.empty()) return print_runs_at_engine(orders);
     const std::string question = Message().text("op", "status").line();
     using enum Table::Side;
     Table table{{"ID", left},   {"STATE", left}, {"AGE"}, {"USUALLY"}, {"LEFT"},
@@ -313,8 +374,8 @@ int key_command(int argc, char** argv) {
     const auto& orders = std::get<RunOptions>(wrapped).orders;
     const auto parts = explain(orders.canonical_surroundings, orders.canonical_words);
     std::printf("%s\n", orders.key.c_str());
-    if (orders.cluster) std::printf("at the engine\t%s\n", orders.cluster->shared_as.c_str());
     NearMisses found;
+    if (orders.circle) add_runs_elsewhere(found, orders);
     if (const auto places = own_meeting_places(std::get<RunOptions>(wrapped).place))
         for (const MeetingPlace* place : places.value().all()) add_near_misses(found, *place, orders.key, parts);
     print_parts(parts, found.names);
@@ -340,6 +401,15 @@ int cancel_command(int argc, char** argv) {
     if (const auto status = read_cancel(argc, argv, orders)) return *status;
     if (orders.ids.empty()) return fail("which flight? coalesce status lists them");
     int worst = 0;
+    if (!orders.engine.empty()) {
+        const auto circle = circle_at(orders.engine);
+        if (!circle) return fail(circle.error().message());
+        const auto loop = std::make_unique<Loop>();
+        for (const std::string& id : orders.ids)
+            if (const auto cancelled = cancel_run(*loop, *circle.value(), id); !cancelled)
+                worst = fail(cancelled.error().message());
+        return worst;
+    }
     for (const std::string& id : orders.ids)
         if (const auto refused = cancel_flight(orders, id); !refused.empty()) worst = fail(refused);
     return worst;

@@ -349,6 +349,9 @@ void define_status(CommandLine& line, TypedQuestion& typed) {
                 "List the flights of the server at PATH only.\n"
                 "Otherwise those of the wrappers and of the server in the meeting place, or the one that "
                 "COALESCE_SOCKET names.");
+    line.option("--cluster", "URL", filled(typed.engine),
+                "List what machines share at this engine only.\n"
+                "Id, state, age, how many machines wait, host and command of each run.");
     define_place(line, typed.place);
 }
 
@@ -357,6 +360,9 @@ void define_cancel(CommandLine& line, TypedQuestion& typed) {
             "  coalesce cancel 3f9a                 the beginning of an id is enough\n");
     line.operands(typed.ids);
     line.option("--socket", "PATH", filled(typed.socket), "End flights of the server at PATH only.");
+    line.option("--cluster", "URL", filled(typed.engine),
+                "End runs that machines share at this engine.\n"
+                "For everyone on every machine. Their ids are those of status --cluster.");
     define_place(line, typed.place);
 }
 
@@ -453,6 +459,11 @@ void define_serve(CommandLine& line, TypedServe& typed) {
                 "With an error, and only while others wait for the same command. The default is 60 seconds.");
     line.option("--spool-dir", "DIR", filled(server.executor.spool.store.directory),
                 "Keep large output in DIR, not in memory.");
+    line.option("--cluster", "URL", filled(typed.sharing.url),
+                "Share at this engine what comes with cluster_scope.\n"
+                "redis://[USER@]HOST[:PORT] or redis+unix:///PATH; see MANY MACHINES. Requests of other users stay on "
+                "this machine. Without it the variable COALESCE_CLUSTER counts.");
+    line.flag("--no-cluster", typed.sharing.off, "Share with no other machine.");
     define_cache_directory(line, server.cache_directory,
                            "Keep results in DIR.\n"
                            "Of requests that ask for it. The default is that of run, for the server's user.");

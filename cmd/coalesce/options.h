@@ -72,6 +72,7 @@ struct TypedBatch {
 /// What was typed after `status`, `cancel` or `stats`.
 struct TypedQuestion {
     std::string socket;
+    std::string engine;  ///< of --cluster
     std::string place;
     std::string cache_directory;  ///< of stats; empty: the user's own
     bool json = false;
@@ -83,6 +84,7 @@ struct TypedQuestion {
 
 struct TypedServe {
     ServerOptions options;
+    TypedSharing sharing;
     std::string place;
     ObeyedRules ruled;
 };

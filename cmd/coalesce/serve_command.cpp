@@ -6,12 +6,32 @@
 
 #include <string>
 
+#include "cluster_terms.h"
 #include "commands.h"
 #include "complain.h"
 #include "options.h"
 #include "wrapped_command.h"
 
 namespace coalesce {
+namespace {
+
+// Where it was typed it is meant, and must do. A variable that is set for all may be meant for others: then only
+// those are refused who ask for it.
+Result<> find_circle(const TypedSharing& sharing, ServerOptions& options) {
+    const std::string text = sharing.off ? std::string() : engine_text(sharing);
+    if (text.empty()) return {};
+    auto circle = circle_at(text);
+    if (circle)
+        options.circle = std::move(*circle);
+    else if (!sharing.url.empty())
+        return circle.error();
+    else
+        options.circle_fault = "COALESCE_CLUSTER of the server: " + circle.error().message();
+    return {};
+}
+
+}  // namespace
+
 int serve_command(int argc, char** argv) {
     TypedServe typed;
     ServerOptions& options = typed.options;
@@ -19,6 +39,7 @@ int serve_command(int argc, char** argv) {
     if (const auto status = read_serve(argc, argv, typed)) return *status;
     options.cache_bounds = store_bounds(typed.ruled.rules);
     options.executor.class_jobs = class_jobs_of(typed.ruled.rules);
+    if (auto found = find_circle(typed.sharing, options); !found) return misuse("serve", found.error().message());
     if (options.socket.empty()) {
         auto places = own_meeting_places(typed.place);
         if (!places) return fail("cannot " + places.error().message());

@@ -2,6 +2,7 @@
 #include "wrapped_command.h"
 
 #include <coalesce/command/title.h>
+#include <coalesce/io/boot_time.h>
 #include <coalesce/kept/kept_flight.h>
 #include <coalesce/kept/store_place.h>
 #include <coalesce/meeting/identify.h>
@@ -129,13 +130,13 @@ std::variant<RunOptions, int> wrapped_command(std::string_view subcommand, Typed
     if (!state) return fail("cannot " + state.error().message());
     for (const TreeState::Part& part : state->parts())
         run.rules.states.emplace_back(part.name, hexadecimal(part.digest));
-    std::unique_ptr<Circle> circle;
     if (wants_to_share(typed.sharing)) {
-        auto terms = cluster_terms(typed.sharing, run.rules.no_share);
+        auto terms = run.socket.empty() ? cluster_terms(typed.sharing, run.rules.no_share)
+                                        : terms_for_server(typed.sharing, run.rules.no_share);
         if (!terms) return misuse(subcommand, terms.error().message());
-        if (!run.socket.empty() && terms->circle) return misuse(subcommand, terms_with_server);
         if (run.verbose && !terms->stays_here.empty()) fail(terms->stays_here);
-        circle = std::move(terms->circle);
+        orders.circle = std::move(terms->circle);
+        if (orders.circle) orders.asked = since_boot();
         run.rules.cluster = std::move(terms->rules);
     }
     if (!run.socket.empty()) {
@@ -144,7 +145,6 @@ std::variant<RunOptions, int> wrapped_command(std::string_view subcommand, Typed
         return run;
     }
     identify(orders, std::move(surroundings), run.rules);
-    if (circle) orders.cluster = cluster_orders(std::move(*circle), orders);
     if (typed.wish.anything() || subcommand != "run") {
         const Surroundings& own_now = *orders.command.surroundings;
         orders.program = program_of(orders.command, orders.directory);

@@ -18,7 +18,9 @@ import threading
 import time
 import unittest
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../kept"))
+for room in ("kept", "server"):
+    sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", room))
+import harness  # noqa: E402
 import sandbox  # noqa: E402
 from sandbox import COALESCE, main  # noqa: E402,F401 for the tests
 
@@ -161,14 +163,64 @@ class Host:
         """Exit status, stdout and stderr."""
         return self.box.call(*words, env={**self.env, **(env or {})}, **more)
 
+    def serve(self, *options, env=None):
+        return Server(self, *options, env=env)
+
+
+class Server:
+    """`coalesce serve` on a host, in the directory where its commands run. It is ready when it says so."""
+
+    def __init__(self, host, *options, env=None):
+        self.host = host
+        self.path = os.path.join(host.directory, "server.sock")
+        self.log = os.path.join(host.directory, "log")
+        notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        notify.bind(os.path.join(host.directory, "notify"))
+        with open(self.log, "wb") as log:
+            self.process = subprocess.Popen(
+                [COALESCE, "serve", "--socket", self.path, *options], cwd=host.box.work, stdin=subprocess.DEVNULL,
+                stdout=log, stderr=log, env={**host.env, "NOTIFY_SOCKET": notify.getsockname(), **(env or {})})
+        host.box.servers.append(self)
+        notify.settimeout(0.2)
+        while True:
+            try:
+                if b"READY=1" in notify.recv(1000):
+                    break
+            except TimeoutError:
+                if self.process.poll() is not None:
+                    raise AssertionError("the server ended: " + self.logged()) from None
+        notify.close()
+
+    def client(self):
+        client = harness.Client(self.path)
+        self.host.box.clients.append(client)
+        return client
+
+    def logged(self):
+        with open(self.log, errors="replace") as log:
+            return log.read()
+
+    def stop(self):
+        """Its exit status."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        return self.process.wait()
+
 
 class Sandbox(sandbox.Sandbox):
     def __init__(self):
         super().__init__()
         self.engines = []
+        self.servers = []
+        self.clients = []
         self.secret = self.file("secret", "s" * 32, 0o600)
 
     def close(self):
+        for client in self.clients:
+            client.close()
+        for server in self.servers:  # before the engine goes: whoever is left hears of the end
+            server.process.kill()
+            server.process.wait()
         for engine in self.engines:
             engine.stop()
         super().close()
@@ -263,3 +315,8 @@ class ThreeHosts(Test):
         super().setUp()
         self.server = self.box.engine(*LOGGED)
         self.hosts = self.one, self.two, self.three = [self.box.host(name) for name in ("one", "two", "three")]
+
+    def wait_for_waiting(self, process):
+        """It has asked: a third connection listens."""
+        while len([c for c in self.server.ask("CLIENT", "LIST").decode().splitlines() if "sub=1" in c]) < 2:
+            self.assertIsNone(process.poll())

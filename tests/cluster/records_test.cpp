@@ -59,13 +59,13 @@ TEST_CASE("an end and an info are read as they were written, and nothing else is
         CHECK((!EndRecord::of(text.substr(0, length)) || EndRecord::of(text.substr(0, length)) != end));
     CHECK_FALSE(EndRecord::of("k1:9"));
     CHECK_FALSE(EndRecord::of(""));
-    const RunInfo info = RunInfo::own("host", ::getpid(), "make docs");
+    const RunInfo info = RunInfo::own("host", ::getpid(), "make docs", "abcd");
     CHECK(RunInfo::of(info.text()) == info);
     CHECK_FALSE(RunInfo::of("p1:x"));
 }
 
 TEST_CASE("M32: who is alive, or may be, is not taken for dead", "[cluster]") {
-    RunInfo info = RunInfo::own("host", ::getpid(), "x");
+    RunInfo info = RunInfo::own("host", ::getpid(), "x", "");
     CHECK_FALSE(info.dead_here());
     info.leader.started_ms -= 10;   // the number is another's now
     CHECK_FALSE(info.dead_here());  // but its guard is there

@@ -198,11 +198,6 @@ class Run(machines.ThreeHosts):
         self.assertEqual(self.end(fresh)[:2], (0, "first\nlast\n"))
         self.assertEqual(self.runs(), 2)
 
-    def wait_for_waiting(self, process):
-        """It has asked: a third connection listens."""
-        while len([c for c in self.server.ask("CLIENT", "LIST").decode().splitlines() if "sub=1" in c]) < 2:
-            self.assertIsNone(process.poll())
-
     def test_M7_no_engine_is_an_error_or_none(self):
         self.server.stop(signal.SIGKILL)
         status, out, err = self.one.call(*self.words("echo", "x"))

@@ -68,6 +68,8 @@ struct Part {
     bool withdrawn = false;
     int alone = 0;
     int joined = 0;
+    int cancelled = 0;
+    int called_off = 0;
     int said = 0;
     int judged = 0;
     std::optional<Outcome> judgement;
@@ -104,6 +106,7 @@ class FakeSharing final : public Sharing {
         ~Member() override { part_->withdrawn = true; }
         void alone() override { ++part_->alone; }
         void joined() override { ++part_->joined; }
+        void called_off(bool for_everyone) override { ++(for_everyone ? part_->cancelled : part_->called_off); }
         [[nodiscard]] Outcome judge(Outcome outcome) override {
             ++part_->judged;
             return part_->judgement.value_or(std::move(outcome));
@@ -365,7 +368,21 @@ TEST_CASE("M30: a run that is lost before it gave anything is asked about again,
         CHECK(text_of(*one.results.at(0)) == "here\n");
         CHECK(world.asked.back().results == one.results);
     }
+    SECTION("something came, and nobody reads it before the end: it starts over") {
+        lost->say("x");
+        const auto spool = one.ticket.state().spool;
+        CHECK(world.part().answers.again());
+        CHECK(lost->gone);
+        world.part().answers.run_here();
+        CHECK(one.ticket.state().spool != spool);
+        loop.run();
+        REQUIRE(world.part().concluded);
+        world.part().conclude();
+        loop.run();
+        CHECK(text_of(*one.results.at(0)) == "here\n");
+    }
     SECTION("something was") {
+        one.ticket.state().read_live = true;
         lost->say("x");
         CHECK_FALSE(world.part().answers.again());
         CHECK_FALSE(lost->gone);
@@ -528,9 +545,9 @@ class Orders {
                 break;
             case 'a': {
                 if (!running) return false;
-                const bool nothing_given = part.said == 0 && may_end_ != part.flight;
-                CHECK(part.answers.again() == nothing_given);
-                if (nothing_given) part.wire = std::make_shared<Wire>();
+                const bool begins_anew = may_end_ != part.flight;  // nobody here reads before the end
+                CHECK(part.answers.again() == begins_anew);
+                if (begins_anew) part.wire = std::make_shared<Wire>();
                 break;
             }
             case 's':

@@ -32,6 +32,9 @@ export interface Options {
   /** Only this text decides what is the same. */
   key?: string;
   scope?: string;
+  /** What files the command sees on other machines; shared with those that say the same. */
+  clusterScope?: string;
+  ignorePlatform?: boolean;
   ignoreEnv?: readonly string[];
   onlyEnv?: readonly string[];
   ignoreCwd?: boolean;

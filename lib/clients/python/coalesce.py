@@ -31,7 +31,7 @@ _ANY_BYTES = {"argv", "line", "cwd", "env", "stdin", "key", "scope", "ignore_env
 # the server's shell, and `input`, what it reads. Without `cwd` and `env`, all of it, the caller's are taken.
 Options = TypedDict("Options", {
     "shell": bool, "input": bytes, "cwd": Text, "env": Mapping[str, str] | Mapping[bytes, bytes], "umask": int, "key": Text, "scope": Text,
-    "ignore_env": Sequence[Text], "only_env": Sequence[Text], "ignore_cwd": bool, "ignore_namespaces": bool, "pty": bool, "pty_size": str,
+    "cluster_scope": Text, "ignore_platform": bool, "ignore_env": Sequence[Text], "only_env": Sequence[Text], "ignore_cwd": bool, "ignore_namespaces": bool, "pty": bool, "pty_size": str,
     "class": str, "timeout": float, "grace": float, "wait": float, "fresh": bool, "keep_running": bool, "no_share": bool,
     "ttl": float, "max_age": float, "stale": float, "keep_failures": float, "warm": bool}, total=False)
 

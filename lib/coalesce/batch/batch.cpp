@@ -176,7 +176,7 @@ Batch::Batch(BatchOptions options, Surroundings own, StorePlace store, Ledger le
                [this](Intake::Asking&& asking, Requester requester, std::shared_ptr<const RunResult> kept) {
                    answered(std::move(asking), std::move(requester), std::move(kept));
                }),
-      submission_(executor_, options_, intake_, desk_, once_, cluster_ != nullptr),
+      submission_(executor_, options_, intake_, desk_, once_, cluster_.get()),
       halt_(options_.halt),
       knows_enough_(!halt_.counts_requests()) {
     if (cluster_)

@@ -48,7 +48,7 @@ bool Halt::input_over(std::uint64_t requests) {
 }
 
 bool Halt::count(const Outcome& outcome, std::uint64_t many) {
-    if (!rule_ || outcome.kind == Outcome::Kind::cancelled) return false;
+    if (!rule_ || outcome.withdrawn()) return false;
     if (rule_->counted != HaltRule::Counted::done &&
         outcome.success() != (rule_->counted == HaltRule::Counted::success))
         return false;

@@ -58,7 +58,7 @@ std::string as_parallel_has_it(std::string_view command) {
 
 std::string joblog_row(const RequestRecord& record) {
     const Outcome& outcome = record.outcome;
-    const bool ended_by_us = outcome.kind == Outcome::Kind::cancelled;
+    const bool ended_by_us = outcome.withdrawn();
     const bool signalled = outcome.kind == Outcome::Kind::signalled;
     const int exit = ended_by_us ? -1 : signalled ? 0 : outcome.status();
     const int signal = ended_by_us ? SIGTERM : signalled ? outcome.code : 0;

@@ -51,7 +51,7 @@ void Results::print(End end) {
     const BatchRequester* const requester = end.requester.get();
     const bool shown_live = long_output_.shown_to(run, end.sequence);
     if (end.gave_up && shown_live) long_output_.give_up(run);
-    if (end.result->outcome.kind == Outcome::Kind::cancelled && !end.gave_up) {  // it was ended by us
+    if (end.result->outcome.withdrawn() && !end.gave_up) {  // it was ended by us
         if (requester != nullptr) account(*end.result, *requester, end.joined, end.requesters, false);
         if (!shown_live) return delivery_.skip(end.sequence);
         long_output_.shown(run);

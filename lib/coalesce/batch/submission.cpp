@@ -45,21 +45,21 @@ Job Submission::job_of_line(std::string line) {
     std::shared_ptr<Retention> keeper;
     if (options_.once) keeper = once_.keeper(intake_.key_of_line(line), true);
     std::optional<Key> key;
-    if (shared_) key.emplace(intake_.key_of_line(line));
+    if (cluster_ != nullptr) key.emplace(intake_.key_of_line(line));
     Job job = intake_.job_of_line(std::move(line));
     job.retention = std::move(keeper);
     if (key) share(job, {key->surroundings, key->words});
     return job;
 }
 
-// By the line's own key, less what tells this machine from another.
 void Submission::share(Job& job, const RequestKey& key) {
-    if (!shared_ || is_unshared(key.words)) return;
-    if (shared_surroundings_.first != key.surroundings.get())
-        shared_surroundings_ = {key.surroundings.get(), cluster_surroundings(key.surroundings->bytes)};
-    job.shared_as = name_at_engine(*options_.circle, shared_surroundings_.second, key.words);
+    if (cluster_ == nullptr) return;
+    cluster_->share(job, key);
     job.once = options_.once;
-    job.whole = true;
+    // Where one line may wish that its result be kept, all of it is needed.
+    const bool may_be_kept =
+        options_.wish.anything() || options_.options_for || options_.input == BatchOptions::Input::json;
+    job.end_only = options_.unique && !may_be_kept;
 }
 
 }  // namespace coalesce

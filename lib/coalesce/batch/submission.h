@@ -20,10 +20,10 @@ namespace coalesce {
 
 class Submission {
   public:
-    /// All of them must outlive it. `shared`: with other machines, those of the options' circle.
+    /// All of them must outlive it. `cluster`: of machines with which runs are shared; null: with none.
     Submission(CommandExecutor& executor, const BatchOptions& options, const Intake& intake, KeptDesk& desk,
-               OnceMemory& once, bool shared)
-        : executor_(executor), options_(options), intake_(intake), desk_(desk), once_(once), shared_(shared) {}
+               OnceMemory& once, Cluster* cluster)
+        : executor_(executor), options_(options), intake_(intake), desk_(desk), once_(once), cluster_(cluster) {}
 
     [[nodiscard]] RunTicket submit(Intake::Asking& asking);
 
@@ -42,8 +42,7 @@ class Submission {
     const Intake& intake_;
     KeptDesk& desk_;
     OnceMemory& once_;
-    const bool shared_;
-    std::pair<const CanonicalSurroundings*, std::string> shared_surroundings_;  // the last, which most have
+    Cluster* const cluster_;
 };
 
 }  // namespace coalesce

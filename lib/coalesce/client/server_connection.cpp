@@ -41,6 +41,7 @@ Outcome outcome_of(const Fields& end) {
     if (code == "not_started") return Outcome::not_started(status == 127 ? ENOENT : EACCES, why);
     if (code == "refused") return Outcome::refused(0, why);
     if (code == "cancelled") return Outcome::cancelled();
+    if (code == "engine_down") return Outcome::engine_down(why);
     return Outcome::lost(why);
 }
 

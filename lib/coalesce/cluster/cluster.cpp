@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include <coalesce/cluster/cluster.h>
 
-#include <coalesce/command/canonical.h>
-
 #include <utility>
 
 #include <coalesce/cluster/membership.h>
+#include <coalesce/cluster/part_digests.h>
 #include <coalesce/io/loop.h>
 
 namespace coalesce {
@@ -22,6 +21,7 @@ class LocalMembership final : public Sharing::Membership {
         later([this] { answers_.nobody_else(); });
     }
     void joined() override {}
+    void called_off(bool) override {}
     [[nodiscard]] Outcome judge(Outcome outcome) override { return outcome; }
     void conclude(const RunResult&, UniqueFunction<void()> done) override {
         done_ = std::move(done);
@@ -45,19 +45,26 @@ class LocalMembership final : public Sharing::Membership {
 
 }  // namespace
 
-std::string name_at_engine(const Circle& circle, std::string_view surroundings, std::string_view words) {
-    std::string key;
-    append_field(key, 's', surroundings);
-    append_field(key, 'w', words);
-    return circle.secret.name_of(circle.access.url.ns, key);
+Cluster::Cluster(Loop& loop, Circle circle, Guard& guard)
+    : loop_(loop), circle_(std::move(circle)), guard_(guard), host_(own_host()) {}
+
+Engine& Cluster::engine() {
+    if (!engine_) engine_.emplace(loop_, circle_.access);
+    return *engine_;
 }
 
-Cluster::Cluster(Loop& loop, Circle circle, Guard& guard)
-    : secret_(std::move(circle.secret)), guard_(guard), host_(own_host()), engine_(loop, std::move(circle.access)) {}
+void Cluster::share(Job& job, const RequestKey& key) {
+    if (is_unshared(key.words)) return;
+    if (last_whole_ != key.surroundings) {
+        last_whole_ = key.surroundings;
+        last_common_ = cluster_surroundings(key.surroundings->bytes);
+    }
+    job.shared_as = name_at_engine(circle_, last_common_, key.words);
+    job.shared_parts = part_digests(circle_.secret, last_common_, key.words);
+}
 
 std::unique_ptr<Sharing::Membership> Cluster::ask(FlightId id, Job& job, Run& run, Answers answers) {
-    if (!live_.insert(job.shared_as).second)
-        return std::make_unique<LocalMembership>(engine_.loop(), std::move(answers));
+    if (!live_.insert(job.shared_as).second) return std::make_unique<LocalMembership>(loop_, std::move(answers));
     return std::make_unique<ClusterMembership>(*this, id, job, run, std::move(answers));
 }
 

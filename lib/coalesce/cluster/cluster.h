@@ -3,19 +3,21 @@
 //
 // What the executor asks before each run. Machines that have one engine, one secret and one
 // namespace are one circle; which of their jobs are the same is told by the name that the door
-// gives to each (Job::shared_as). Of two flights here that those elsewhere could not tell apart
+// gives to each (share). Of two flights here that those elsewhere could not tell apart
 // the second stays local (SPEC M11). All else is a membership's, one for a flight.
 #pragma once
 
+#include <coalesce/command/key.h>
 #include <coalesce/flight/unique_function.h>
 
 #include <memory>
+#include <optional>
 #include <string>
-#include <string_view>
 #include <unordered_set>
 
+#include <coalesce/cluster/circle.h>
 #include <coalesce/cluster/engine.h>
-#include <coalesce/cluster/secret.h>
+#include <coalesce/engine/command_executor.h>
 #include <coalesce/engine/job.h>
 #include <coalesce/engine/run.h>
 #include <coalesce/engine/sharing.h>
@@ -23,27 +25,21 @@
 
 namespace coalesce {
 
-/// Who shares, and by what.
-struct Circle {
-    EngineAccess access;
-    Secret secret;
-};
-
-/// What the circle knows a job by, from its canonical key (command/key.h): nothing can be guessed from it.
-[[nodiscard]] std::string name_at_engine(const Circle& circle, std::string_view surroundings, std::string_view words);
-
 class Cluster final : public Sharing {
   public:
     /// Connects when there is something to ask. The loop and the guard must outlive it.
     Cluster(Loop& loop, Circle circle, Guard& guard);
+
+    /// Gives the job of that key its name, unless it is one that is shared with nobody.
+    void share(Job& job, const RequestKey& key);
 
     std::unique_ptr<Membership> ask(FlightId id, Job& job, Run& run, Answers answers) override;
 
     /// A sentence for everyone who waits for that flight.
     void on_notice(UniqueFunction<void(FlightId, const std::string&)> on_notice) { on_notice_ = std::move(on_notice); }
 
-    [[nodiscard]] Engine& engine() noexcept { return engine_; }
-    [[nodiscard]] const Secret& secret() const noexcept { return secret_; }
+    [[nodiscard]] Engine& engine();
+    [[nodiscard]] const Secret& secret() const noexcept { return circle_.secret; }
     [[nodiscard]] Guard& guard() noexcept { return guard_; }
     [[nodiscard]] const std::string& host() const noexcept { return host_; }
     /// A job of that name has no flight here any more.
@@ -53,10 +49,13 @@ class Cluster final : public Sharing {
     }
 
   private:
-    const Secret secret_;
+    Loop& loop_;
+    const Circle circle_;
     Guard& guard_;
     const std::string host_;
-    Engine engine_;
+    std::optional<Engine> engine_;                             // once there was something to ask
+    std::shared_ptr<const CanonicalSurroundings> last_whole_;  // which most jobs have,
+    std::string last_common_;                                  // and what the machines have in common of it
     UniqueFunction<void(FlightId, const std::string&)> on_notice_;
     std::unordered_set<std::string> live_;  // names of the jobs that are shared now
 };

@@ -22,10 +22,12 @@ std::uint64_t number_of(std::string_view id) {
 
 }  // namespace
 
-Follower::Follower(Engine& engine, const EngineKeys& keys, const std::string& run, Seal seal, Findings findings)
+Follower::Follower(Engine& engine, const EngineKeys& keys, const std::string& run, Seal seal, Wanted wanted,
+                   Findings findings)
     : engine_(engine),
       stream_(keys.stream(run)),
       seal_(std::move(seal)),
+      wanted_(wanted),
       findings_(std::move(findings)),
       listener_(engine, {.on_up = {}, .on_down = {}, .on_data = [this] { look(); }}) {}
 
@@ -50,18 +52,26 @@ void Follower::look() {
     if (!line.up()) return;  // and we hear of it when it is
     asking_ = true;
     look_again_ = false;
-    const std::vector<std::string> words{"XREAD",   "COUNT", entries_at_once,
-                                         "STREAMS", stream_, std::to_string(last_) + "-0"};
+    using Words = std::vector<std::string>;
+    const Words words = wanted_ == Wanted::end_only ? Words{"XREVRANGE", stream_, "+", "-", "COUNT", "1"}
+                                                    : Words{"XREAD",   "COUNT", entries_at_once,
+                                                            "STREAMS", stream_, std::to_string(last_) + "-0"};
     line.ask(words, [this, alive = alive_](const Result<RespValue>& answer) {
         if (*alive) on_entries(answer);
     });
 }
 
-// Nothing, or [[stream, [[id, [field, value]] …]]].
+// Nothing, or [[stream, [[id, [field, value]] …]]]; of the end alone [[id, [field, value]]].
 void Follower::on_entries(const Result<RespValue>& answer) {
     asking_ = false;
     if (!answer) return;
     if (answer.value().is_error()) return (void)broken("the engine refuses: " + answer.value().text);
+    if (wanted_ == Wanted::end_only) {
+        const RespValue& entry = answer.value().at(0);
+        if (entry.at(1).at(0).text == "x") return (void)take_end(number_of(entry.at(0).text), entry.at(1));
+        if (look_again_) look();
+        return;
+    }
     const std::shared_ptr<bool> alive = alive_;
     const auto& entries = answer.value().at(0).at(1).elements;
     for (const RespValue& entry : entries)
@@ -91,10 +101,14 @@ bool Follower::take(const RespValue& entry) {
         if (!*alive) return false;
         return length ? true : broken("its output was tampered with");
     }
-    const auto text = field == "x" ? seal_.open(Seal::Kind::end, number, value) : std::nullopt;
+    return take_end(number, entry.at(1));
+}
+
+bool Follower::take_end(std::uint64_t number, const RespValue& fields) {
+    const auto text = fields.at(0).text == "x" ? seal_.open(Seal::Kind::end, number, fields.at(1).text) : std::nullopt;
     auto record = text ? EndRecord::of(*text) : std::nullopt;
     if (!record) return broken("its end was tampered with");
-    if (record->sizes != sizes_) return broken("its output is not whole");
+    if (wanted_ == Wanted::all && record->sizes != sizes_) return broken("its output is not whole");
     findings_.on_end(std::move(*record));
     return false;
 }

@@ -5,7 +5,8 @@
 // their order. A number that is missing, a chunk that does not open or does not continue where the last
 // one ended, an end that tells of more or less than came: it is broken, and no byte of it
 // is handed out. What becomes of an end or a break is the member's to decide, since it may ask
-// anew: it tells the source to end, or drops it. A loss of the line is a pause.
+// anew: it tells the source to end, or drops it. A loss of the line is a pause. Where nobody wants
+// the output, only the end is read.
 #pragma once
 
 #include <coalesce/flight/unique_function.h>
@@ -30,8 +31,10 @@ class Follower final : public RunSource {
         UniqueFunction<void(std::string why)> on_broken;
         UniqueFunction<void()> on_gone;  ///< it is being destroyed
     };
+    enum class Wanted { all, end_only };
     /// The engine must outlive it.
-    Follower(Engine& engine, const EngineKeys& keys, const std::string& run, Seal seal, Findings findings);
+    Follower(Engine& engine, const EngineKeys& keys, const std::string& run, Seal seal, Wanted wanted,
+             Findings findings);
     ~Follower() override;
 
     /// There may be something new.
@@ -52,11 +55,13 @@ class Follower final : public RunSource {
   private:
     void on_entries(const Result<RespValue>& answer);
     bool take(const RespValue& entry);
+    bool take_end(std::uint64_t number, const RespValue& fields);
     bool broken(std::string why);
 
     Engine& engine_;
     const std::string stream_;
     const Seal seal_;
+    const Wanted wanted_;
     Findings findings_;
     Engine::Listener listener_;
     Events events_;

@@ -102,7 +102,7 @@ void LeasedRun::on_renewed(milliseconds sent, bool was_alone, const Result<RespV
     publish_if_wanted();
     if (word == "cancel") {
         if (std::exchange(cancelled_, true)) return;
-        for_all_ = answer.value().at(2).integer().value_or(0) != 0;
+        for_all_ = for_all_ || answer.value().at(2).integer().value_or(0) != 0;
         return events_.on_cancelled(for_all_);
     }
     if (was_alone && alone_ && std::exchange(asks_who_waits_, false)) events_.on_somebody_else();
@@ -130,6 +130,16 @@ void LeasedRun::joined_elsewhere() {
     if (!done_) publish_if_wanted();
 }
 
+void LeasedRun::called_off(bool for_everyone) {
+    if (!held_) return;
+    if (!for_everyone) {
+        shut_ = true;
+        return renew();
+    }
+    for_all_ = true;
+    engine_.call(Script::cancel, std::array{keys_.state}, std::array{name_}, [](const auto&) {});
+}
+
 bool LeasedRun::ours() const {
     return engine_.url().down == EngineUrl::Down::run || since_boot() < base_ + part_of(lease_, kill_at);
 }
@@ -154,7 +164,7 @@ void LeasedRun::conclude(const RunResult& result, UniqueFunction<void()> done) {
     EndRecord record{.outcome = result.outcome,
                      .attempts = result.attempts,
                      .duration = duration_cast<milliseconds>(result.duration),
-                     .for_all = for_all_ || (result.outcome.kind == Outcome::Kind::cancelled && !alone_)};
+                     .for_all = for_all_ && result.outcome.kind == Outcome::Kind::cancelled};
     if (result.spool) record.sizes = {result.spool->size(Stream::out), result.spool->size(Stream::err)};
     const std::uint64_t size = record.sizes[0] + record.sizes[1];
     const bool short_enough = size <= engine_.url().keep_bytes && (size == 0 || result.spool->whole());

@@ -73,6 +73,8 @@ class LeasedRun {
     [[nodiscard]] Milliseconds unanswered_for() const;
     [[nodiscard]] Milliseconds until_killed() const;
 
+    /// It is about to be ended: nobody joins it any more. `for_everyone`: its end is that of all who have.
+    void called_off(bool for_everyone);
     /// It is not renewed any more, and no answer counts; the guard's deadline stays.
     void let_go();
     /// Its process has ended.

@@ -110,7 +110,8 @@ void ClusterMembership::send_question() {
     const std::string run = client_ + "." + std::to_string(attempt);
     const Seal seal = cluster_.secret().seal_of(key_, run);
     const std::string info =
-        seal.seal(Seal::Kind::info, 0, RunInfo::own(cluster_.host(), cluster_.guard().pid(), job_.title).text());
+        seal.seal(Seal::Kind::info, 0,
+                  RunInfo::own(cluster_.host(), cluster_.guard().pid(), job_.title, job_.shared_parts).text());
     const milliseconds sent = since_boot();
     const milliseconds newest = flight_.newest_request;
     const std::array<std::string, 7> arguments{
@@ -132,7 +133,8 @@ void ClusterMembership::send_question() {
 
 void ClusterMembership::on_question_answered(milliseconds sent, milliseconds newest, const Result<RespValue>& answer) {
     if (!answer) {
-        if (answer.error().code == std::errc::permission_denied) return refuse("cannot " + answer.error().message());
+        if (answer.error().code == std::errc::permission_denied)
+            return refuse(Outcome::engine_down("cannot " + answer.error().message()));
         if (engine_.up()) ask_again(again_after);  // or else when it is
         return;
     }
@@ -174,7 +176,7 @@ void ClusterMembership::on_engine_down(const NoAnswer& why) {
     if (state_ != State::asking && state_ != State::waiting) return;
     if (why.code == std::errc::permission_denied)
         loop_.post([this, alive = alive_, sentence = "cannot " + why.message()] {
-            if (*alive && state_ == State::asking) refuse(sentence);
+            if (*alive && state_ == State::asking) refuse(Outcome::engine_down(sentence));
         });
     if (state_ != State::waiting && !engine_.up()) lose_patience();
 }
@@ -191,14 +193,14 @@ void ClusterMembership::on_out_of_patience() {
     const std::string why = engine_.trouble() ? engine_.trouble()->message()
                                               : "reach the engine " + engine_.url().address() + ": no answer";
     if (engine_.url().down == EngineUrl::Down::run) return run_unleased("cannot " + why);
-    refuse("cannot " + why + " (with down=run in its URL the command would run here alone)");
+    refuse(Outcome::engine_down("cannot " + why + " (with down=run in its URL the command would run here alone)"));
 }
 
-void ClusterMembership::refuse(std::string why) {
+void ClusterMembership::refuse(Outcome why) {
     state_ = State::over;
     next_.stop();
     patience_.stop();
-    answers_.over(Outcome::refused(0, std::move(why)), 0ms);
+    answers_.over(std::move(why), 0ms);
 }
 
 // --- running
@@ -233,7 +235,7 @@ void ClusterMembership::on_fenced() {
 }
 
 void ClusterMembership::on_cancelled(bool for_all) {
-    if (for_all) return answers_.over(Outcome::cancelled(), job_.grace);
+    if (for_all) return answers_.over(Outcome::cancelled_for_everyone(), job_.grace);
     if (alone_) return answers_.nobody_else();
     answers_.over(Outcome::lost(job_.title + ": the engine took everyone who waits for gone"), job_.grace);
 }
@@ -266,6 +268,10 @@ void ClusterMembership::joined() {
     if (std::exchange(alone_, false) && state_ == State::running) leased_->joined();
 }
 
+void ClusterMembership::called_off(bool for_everyone) {
+    if (leased_) leased_->called_off(for_everyone);
+}
+
 // Past that moment it is the guard that has ended it, or may have.
 Outcome ClusterMembership::judge(Outcome outcome) {
     if (state_ != State::running || leased_->ours()) return outcome;
@@ -293,7 +299,7 @@ void ClusterMembership::tell_done() {
 // --- following
 
 void ClusterMembership::know_of(const RespValue& answer) {
-    elsewhere_.emplace(RunElsewhere::Asker{cluster_, keys_, key_, client_, flight_}, answer,
+    elsewhere_.emplace(RunElsewhere::Asker{cluster_, keys_, key_, client_, flight_, job_.end_only}, answer,
                        RunElsewhere::Events{.on_end = [this](EndRecord record) { on_followed_end(std::move(record)); },
                                             .on_broken = [this](const std::string& why) { on_broken(why); },
                                             .on_lost = [this](const std::string& why) { lose(why); }});
@@ -301,7 +307,8 @@ void ClusterMembership::know_of(const RespValue& answer) {
 
 void ClusterMembership::follow(const RespValue& answer) {
     know_of(answer);
-    if (!elsewhere_->info()) return refuse("the engine tells of a run that nobody with our secret has begun");
+    if (!elsewhere_->info())
+        return refuse(Outcome::refused(0, "the engine tells of a run that nobody with our secret has begun"));
     if (answer.at(0).text == "JOIN" && elsewhere_->dead_here()) return bury();
     state_ = State::following;
     ended_there_ = false;
@@ -327,12 +334,11 @@ void ClusterMembership::bury() {
 void ClusterMembership::on_followed_end(EndRecord record) {
     ended_there_ = true;
     const Outcome& outcome = record.outcome;
-    // It says nothing about this machine.
-    if (could_not_start(outcome) && !std::exchange(tried_ourselves_, true) && answers_.again()) return ask();
-    // A batch takes what is cancelled for ended by itself.
+    // It says nothing about this machine, which tries, too: as often as it is told of others, and itself once (SPEC
+    // M22).
+    if (could_not_start(outcome) && answers_.again()) return ask();
     if (outcome.kind == Outcome::Kind::cancelled && record.for_all)
-        return elsewhere_->end(job_.whole ? Outcome::lost(job_.title + ": cancelled for everyone")
-                                          : Outcome::cancelled());
+        return elsewhere_->end(Outcome::cancelled_for_everyone());
     if (outcome.kind == Outcome::Kind::cancelled) return lose("was cancelled");
     if (outcome.kind == Outcome::Kind::lost) return lose("was lost");
     elsewhere_->end(std::move(record.outcome));

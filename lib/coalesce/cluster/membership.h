@@ -35,6 +35,7 @@ class ClusterMembership final : public Sharing::Membership {
 
     void alone() override;
     void joined() override;
+    void called_off(bool for_everyone) override;
     [[nodiscard]] Outcome judge(Outcome outcome) override;
     void conclude(const RunResult& result, UniqueFunction<void()> done) override;
 
@@ -58,7 +59,7 @@ class ClusterMembership final : public Sharing::Membership {
     void on_engine_down(const NoAnswer& why);
     void lose_patience();
     void on_out_of_patience();
-    void refuse(std::string why);
+    void refuse(Outcome why);
 
     // --- running
     void run_here(const RespValue& granted, Milliseconds sent);
@@ -97,7 +98,6 @@ class ClusterMembership final : public Sharing::Membership {
     Timer next_;                             // question
     std::optional<LeasedRun> leased_;        // ours, also when it is exclusive no more
     std::optional<RunElsewhere> elsewhere_;  // what we follow or wait for
-    bool tried_ourselves_ = false;           // what could not be started elsewhere (SPEC M22)
     bool broken_before_ = false;
     bool ended_there_ = false;  // what we follow
 

@@ -155,6 +155,7 @@ std::string RunInfo::text() const {
     for (const ProcessName& process : {leader, guard})
         append_field(text, 'p', std::to_string(process.pid) + " " + std::to_string(process.started_ms));
     append_field(text, 't', title);
+    append_field(text, 'd', parts);
     return text;
 }
 
@@ -177,6 +178,9 @@ std::optional<RunInfo> RunInfo::of(std::string_view text) {
             case 't':
                 info.title = field->bytes;
                 break;
+            case 'd':
+                info.parts = field->bytes;
+                break;
             case 'p': {
                 ProcessName& into = process++ == 0 ? info.leader : info.guard;
                 const std::size_t space = std::min(field->bytes.find(' '), field->bytes.size());
@@ -192,13 +196,14 @@ std::optional<RunInfo> RunInfo::of(std::string_view text) {
     return info;
 }
 
-RunInfo RunInfo::own(const std::string& host, std::int64_t guard_pid, std::string_view title) {
+RunInfo RunInfo::own(const std::string& host, std::int64_t guard_pid, std::string_view title, std::string_view parts) {
     return {.host = host,
             .boot = boot_id(),
             .pid_namespace = coalesce::pid_namespace(),
             .leader = ProcessName::of(::getpid()),
             .guard = ProcessName::of(guard_pid),
-            .title = std::string(title)};
+            .title = std::string(title),
+            .parts = std::string(parts)};
 }
 
 // A guard that was replaced since is not in the info; but then its leader was alive.

@@ -73,11 +73,12 @@ struct RunInfo {
     ProcessName leader;
     ProcessName guard;
     std::string title;
+    std::string parts;  ///< of its key: part_digests.h
 
     [[nodiscard]] std::string text() const;
     static std::optional<RunInfo> of(std::string_view text);
-    /// This process, running what has that title.
-    static RunInfo own(const std::string& host, std::int64_t guard_pid, std::string_view title);
+    /// This process, running what has that title, and a key of those parts.
+    static RunInfo own(const std::string& host, std::int64_t guard_pid, std::string_view title, std::string_view parts);
     /// It was on this machine, and neither it nor its guard is alive (SPEC M32).
     [[nodiscard]] bool dead_here() const;
     bool operator==(const RunInfo&) const = default;

@@ -27,11 +27,13 @@ RunElsewhere::RunElsewhere(const Asker& asker, const RespValue& answer, Events e
       keys_(asker.keys),
       client_(asker.client),
       flight_(asker.flight),
+      end_only_(asker.end_only),
       events_(std::move(events)),
       name_(answer.at(1).text),
       seal_(asker.cluster.secret().seal_of(asker.key, name_)),
       info_(info_in(seal_, answer)),
       live_(answer.at(0).text == "JOIN"),
+      over_since_(since_boot() - milliseconds(answer.at(3).integer().value_or(0))),
       lease_passes_in_(milliseconds(answer.at(3).integer().value_or(0)) + after_the_lease),
       next_beat_(engine_.loop()) {}
 
@@ -47,8 +49,13 @@ void RunElsewhere::bury(UniqueFunction<void()> done) {
 std::unique_ptr<RunSource> RunElsewhere::follow() {
     flight_.host = info_->host;
     auto follower = std::make_unique<Follower>(
-        engine_, keys_, name_, seal_,
-        Follower::Findings{.on_end = [this](EndRecord record) { events_.on_end(std::move(record)); },
+        engine_, keys_, name_, seal_, end_only_ ? Follower::Wanted::end_only : Follower::Wanted::all,
+        Follower::Findings{.on_end =
+                               [this](EndRecord record) {
+                                   flight_.end_elsewhere = Run::EndElsewhere{
+                                       .took = record.duration, .over_for = live_ ? 0ms : since_boot() - over_since_};
+                                   events_.on_end(std::move(record));
+                               },
                            .on_broken = [this](const std::string& why) { events_.on_broken(why); },
                            .on_gone = [link = follower_] { *link = nullptr; }});
     *follower_ = follower.get();
@@ -87,11 +94,12 @@ void RunElsewhere::on_beaten(const Result<RespValue>& answer) {
         return events_.on_lost("was lost");
     }
     beat_in(word == "DONE" ? heartbeat_max : left + after_the_lease);
+    if (word == "DONE") return (*follower_)->look();
     look();
 }
 
 void RunElsewhere::look() {
-    if (*follower_ != nullptr) (*follower_)->look();
+    if (*follower_ != nullptr && !end_only_) (*follower_)->look();
 }
 
 std::uint64_t RunElsewhere::received() const noexcept { return *follower_ != nullptr ? (*follower_)->received() : 0; }

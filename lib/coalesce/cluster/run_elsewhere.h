@@ -45,7 +45,8 @@ class RunElsewhere {
         const EngineKeys& keys;
         const std::string& key;
         const std::string& client;
-        Run& flight;  ///< is told where it runs, and how many wait elsewhere
+        Run& flight;    ///< is told where it runs, how many wait elsewhere, and of its end
+        bool end_only;  ///< nobody here wants more than that
     };
     /// `answer` is the engine's: JOIN, DONE or WAIT. What the asker names must outlive it.
     RunElsewhere(const Asker& asker, const RespValue& answer, Events events);
@@ -86,11 +87,13 @@ class RunElsewhere {
     const EngineKeys& keys_;
     const std::string& client_;
     Run& flight_;
+    const bool end_only_;
     Events events_;
     const std::string name_;
     const Seal seal_;
     std::optional<RunInfo> info_;
-    const bool live_;  // as the engine told of it first
+    const bool live_;                // as the engine told of it first
+    const Milliseconds over_since_;  // if not; in time since boot
     const Milliseconds lease_passes_in_;
     Timer next_beat_;
     std::optional<Milliseconds> unanswered_since_;                                // since boot

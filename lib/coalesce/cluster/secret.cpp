@@ -112,6 +112,7 @@ Secret::Secret(std::string_view bytes) {
     // Chooses the quickest code for this processor, and finds the kernel's randomness.
     if (sodium_init() < 0) std::abort();
     hash(bytes, {}, master_);
+    hash("digests", master_, digest_key_);
 }
 
 std::array<std::string, 2> Secret::usual_places() {
@@ -149,6 +150,13 @@ std::string Secret::name_of(std::string_view ns, std::string_view key) const {
     std::array<char, 2 * digest.size() + 1> name{};
     sodium_bin2hex(name.data(), name.size(), digest.data(), digest.size());
     return name.data();
+}
+
+std::string Secret::digest_of(std::string_view text) const {
+    static_assert(std::tuple_size_v<decltype(digest_key_)> == crypto_shorthash_KEYBYTES);
+    std::array<unsigned char, crypto_shorthash_BYTES> digest{};
+    crypto_shorthash(digest.data(), bytes_of(text), text.size(), digest_key_.data());
+    return {reinterpret_cast<const char*>(digest.data()), digest.size()};
 }
 
 Seal Secret::seal_of(std::string_view key_name, std::string_view run) const {

@@ -57,11 +57,14 @@ class Secret {
 
     /// The name of a key at the engine: 128 bits, as 32 hexadecimal digits.
     [[nodiscard]] std::string name_of(std::string_view ns, std::string_view key) const;
+    /// By which texts can be compared by who has the secret, and guessed by nobody else; 8 bytes.
+    [[nodiscard]] std::string digest_of(std::string_view text) const;
     /// Of the run with that name, of that key.
     [[nodiscard]] Seal seal_of(std::string_view key_name, std::string_view run) const;
 
   private:
     std::array<unsigned char, 32> master_{};
+    std::array<unsigned char, 16> digest_key_{};
 };
 
 }  // namespace coalesce

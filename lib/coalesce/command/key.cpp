@@ -292,6 +292,16 @@ bool append_parts(std::vector<KeyPart>& parts, std::string_view canonical) {
     return true;
 }
 
+// Takes all the fields of the part that begins there. False: they are malformed.
+bool take_part(std::string_view& rest) {
+    const auto first = take_field(rest);
+    if (!first) return false;
+    if (first->tag == tag::kState) return take_field(rest).has_value();
+    while (first->tag == tag::kArgument && rest.starts_with(tag::kArgument))
+        if (!take_field(rest)) return false;
+    return true;
+}
+
 std::vector<std::string_view> values_named(const std::vector<KeyPart>& parts, std::string_view name) {
     std::vector<std::string_view> values;
     for (const KeyPart& part : parts)
@@ -339,7 +349,7 @@ std::string canonical_surroundings(const Surroundings& surroundings, const KeyRu
         append_field(out, tag::kState, what);
         append_field(out, tag::kStateDigest, digest);
     }
-    if (rules.cluster) append_cluster(out, *rules.cluster);
+    if (rules.cluster && !rules.cluster->scope.empty()) append_cluster(out, *rules.cluster);
     if (rules.key) return out;
     if (!rules.ignore_cwd) {
         append_field(out, tag::kDirectory, surroundings.cwd);
@@ -470,6 +480,16 @@ std::vector<KeyPart> explain(std::string_view canonical_surroundings, std::strin
 std::vector<KeyPart> explain(const Surroundings& surroundings, const std::vector<std::string>& argv,
                              const std::optional<std::string>& stdin_bytes, const KeyRules& rules) {
     return explain(canonical_surroundings(surroundings, rules), canonical_words(argv, stdin_bytes, rules));
+}
+
+std::vector<std::string_view> parts_of(std::string_view canonical) {
+    std::vector<std::string_view> parts;
+    for (std::string_view rest = canonical; !rest.empty();) {
+        const std::string_view part = rest;
+        if (!take_part(rest)) return parts;
+        parts.push_back(part.substr(0, part.size() - rest.size()));
+    }
+    return parts;
 }
 
 std::vector<std::string> differences(const std::vector<KeyPart>& a, const std::vector<KeyPart>& b) {

@@ -39,7 +39,7 @@ namespace coalesce {
 /// With whom besides this machine a request may share (SPEC M2, M9, M10).
 struct ClusterRules {
     std::string engine;    ///< where they meet
-    std::string scope;     ///< what files the command sees there, in the user's words
+    std::string scope;     ///< what files the command sees there, in the user's words; empty: with nobody
     std::string platform;  ///< the kind of machine; empty: it does not count
 };
 
@@ -191,6 +191,10 @@ struct KeyPart {
 
 /// The same from a key's own bytes. Bytes that are no key yield one part named "malformed key".
 [[nodiscard]] std::vector<KeyPart> explain(std::string_view canonical_surroundings, std::string_view canonical_words);
+
+/// The canonical bytes of each part of one half of a key: of argv together, and of all else a part by itself. Each can
+/// be explained alone.
+[[nodiscard]] std::vector<std::string_view> parts_of(std::string_view canonical);
 
 /// The names of the parts that differ, each once: "environment: CI_JOB_ID", "directory", "umask", "argv", "stdin",
 /// "groups", "namespace: net".

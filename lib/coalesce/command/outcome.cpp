@@ -44,7 +44,9 @@ Outcome Outcome::refused(int errno_value, std::string reason) {
     return {Kind::refused, errno_value, std::move(reason)};
 }
 Outcome Outcome::cancelled() { return {Kind::cancelled}; }
+Outcome Outcome::cancelled_for_everyone() { return {Kind::cancelled, 0, "cancelled for everyone"}; }
 Outcome Outcome::lost(std::string reason) { return {Kind::lost, 0, std::move(reason)}; }
+Outcome Outcome::engine_down(std::string reason) { return {Kind::engine_down, 0, std::move(reason)}; }
 
 int Outcome::status() const {
     switch (kind) {
@@ -59,12 +61,15 @@ int Outcome::status() const {
         case Kind::refused:
         case Kind::cancelled:
         case Kind::lost:
+        case Kind::engine_down:
             break;
     }
     return 125;
 }
 
 bool Outcome::success() const { return kind == Kind::exited && code == 0; }
+
+bool Outcome::withdrawn() const { return kind == Kind::cancelled && reason.empty(); }
 
 std::string Outcome::describe() const {
     switch (kind) {
@@ -75,11 +80,13 @@ std::string Outcome::describe() const {
         case Kind::timed_out:
             return "timed out";
         case Kind::cancelled:
-            return "cancelled";
+            return reason.empty() ? "cancelled" : reason;
         case Kind::not_started:
             return reason.empty() ? "could not be started" : reason;
         case Kind::refused:
             return reason.empty() ? "could not be prepared" : reason;
+        case Kind::engine_down:
+            return reason.empty() ? "the engine is not there" : reason;
         case Kind::lost:
             break;
     }

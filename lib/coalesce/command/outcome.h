@@ -23,11 +23,13 @@ struct Outcome {
         refused,      ///< never got as far as exec: bad directory, no process; code is the errno or 0
         cancelled,    ///< ended on purpose: everyone left, `coalesce cancel`, --halt
         lost,         ///< nobody knows how it ended, for instance its supervisor was killed
+        engine_down,  ///< where machines meet could not be asked who is to run it
     };
 
     Kind kind = Kind::lost;
     int code = 0;
-    std::string reason = {};   ///< for not_started, refused, lost: a sentence that names the culprit
+    std::string reason = {};   ///< for not_started, refused, lost, engine_down: a sentence that names the
+                               ///< culprit; for cancelled: who it was, if not those who asked for it
     bool core_dumped = false;  ///< for signalled
 
     static Outcome exited(int exit_status);
@@ -36,16 +38,22 @@ struct Outcome {
     static Outcome not_started(int errno_value, std::string reason);
     static Outcome refused(int errno_value, std::string reason);
     static Outcome cancelled();
+    /// By somebody else than who asked for it here, on whatever machine.
+    static Outcome cancelled_for_everyone();
     static Outcome lost(std::string reason);
+    static Outcome engine_down(std::string reason);
 
     /// 0–255 for exited, 128+N for signalled, 124 for timed_out, 127 for an exec
     /// that found nothing (ENOENT), 126 for any other failed exec, 125 for refused,
-    /// cancelled and lost. Cancelled is 125 whatever the process made of its TERM:
+    /// cancelled, lost and engine_down. Cancelled is 125 whatever the process made of its TERM:
     /// a run that was ended from outside must never look like the command's own verdict.
     [[nodiscard]] int status() const;
 
     /// Exited with 0, nothing else.
     [[nodiscard]] bool success() const;
+
+    /// Cancelled by those who had asked for it: they know, and nothing is to be said of it.
+    [[nodiscard]] bool withdrawn() const;
 
     /// A phrase for logs: "exit 3", "killed by TERM", "timed out", or the reason.
     [[nodiscard]] std::string describe() const;

@@ -52,7 +52,7 @@ void CommandExecutor::admit(RunCompleter completer, Job job, system_clock::time_
     completer.on_cancel([this, id] {
         CommandFlight* const flight = live(id);
         if (flight != nullptr) flight->abandoned = true;
-        cancel(id, flight != nullptr ? flight->job.grace : milliseconds(0));
+        call_off(id, flight != nullptr ? flight->job.grace : milliseconds(0), false);
     });
     auto flight = std::make_unique<CommandFlight>(std::move(completer), std::move(job));
     if (queue_.closed()) return land(std::move(flight), Outcome::cancelled());
@@ -80,20 +80,19 @@ void CommandExecutor::start_queued() {
 // False: for want of resources it went back to the queue, until another run ends.
 bool CommandExecutor::launch(Flight flight) {
     flight->completer.begin();
-    if (options_.sharing != nullptr && !flight->membership && !flight->job.shared_as.empty()) {
-        ask(std::move(flight));
-        return true;
-    }
-    return run_here(std::move(flight));
-}
-
-// When its turn has come, where it needs one.
-bool CommandExecutor::run_here(Flight flight) {
     if (auto refusal = queue_.wait_for_turn(flight, landings_.times())) {
         land(std::move(flight), std::move(*refusal));
         return true;
     }
-    return !flight || start_process(std::move(flight));
+    return !flight || begin(std::move(flight));
+}
+
+// With its place, and its turn where it needs one: as likely as not it will be run here.
+bool CommandExecutor::begin(Flight flight) {
+    if (options_.sharing == nullptr || flight->membership || flight->job.shared_as.empty())
+        return start_process(std::move(flight));
+    ask(std::move(flight));
+    return true;
 }
 
 bool CommandExecutor::start_process(Flight flight) {
@@ -103,11 +102,10 @@ bool CommandExecutor::start_process(Flight flight) {
 }
 
 void CommandExecutor::turn_has_come(FlightId id) {
-    if (auto flight = queue_.take_with_turn(id)) start_process(std::move(flight));
+    if (auto flight = queue_.take_with_turn(id)) begin(std::move(flight));
     start_queued();
 }
 
-// With its place: as likely as not it will be run here.
 void CommandExecutor::ask(Flight flight) {
     CommandFlight& asking = *flight;
     const FlightId id = asking.id();
@@ -120,13 +118,14 @@ void CommandExecutor::ask(Flight flight) {
              [this, id] {
                  if (auto asked = take_asked(id)) {
                      asked->elsewhere = false;
-                     run_here(std::move(asked));
+                     launch(std::move(asked));  // without its turn, if it has followed another
                  }
              },
          .follow =
              [this, id](std::unique_ptr<RunSource> source) {
                  if (auto asked = take_asked(id)) {
                      asked->elsewhere = true;
+                     asked->turn.reset();
                      start(std::move(asked), std::move(source));
                      start_queued();  // it needs no place
                  }
@@ -256,7 +255,11 @@ void CommandExecutor::land(Flight flight, Outcome outcome) {
     start_queued();
 }
 
-bool CommandExecutor::cancel(FlightId id, milliseconds grace) {
+bool CommandExecutor::cancel(FlightId id, milliseconds grace) { return call_off(id, grace, true); }
+
+bool CommandExecutor::call_off(FlightId id, milliseconds grace, bool for_everyone) {
+    if (const CommandFlight* const flight = going_on(id); flight != nullptr && flight->membership)
+        flight->membership->called_off(for_everyone);
     if (auto waiting = queue_.take(id)) {
         land(std::move(waiting), Outcome::cancelled());
         return true;
@@ -293,7 +296,7 @@ void CommandExecutor::cancel_all(milliseconds grace) {
     cancel_queued();
     std::vector<FlightId> ids;
     for (const auto& [id, flight] : running_) ids.push_back(id);
-    for (const FlightId id : ids) cancel(id, grace);
+    for (const FlightId id : ids) call_off(id, grace, false);
 }
 
 void CommandExecutor::signal(FlightId id, int number) {

@@ -137,7 +137,7 @@ class CommandExecutor {
     void admit(RunCompleter completer, Job job, std::chrono::system_clock::time_point requested);
     void start_queued();
     bool launch(Flight flight);
-    bool run_here(Flight flight);
+    bool begin(Flight flight);
     void turn_has_come(FlightId id);
     void ask(Flight flight);
     [[nodiscard]] Flight take_asked(FlightId id);
@@ -145,6 +145,7 @@ class CommandExecutor {
     bool start_process(Flight flight);
     void alone(FlightId id);
     void nobody_else(FlightId id);
+    bool call_off(FlightId id, std::chrono::milliseconds grace, bool for_everyone);
     bool again(FlightId id);
     void over(FlightId id, Outcome outcome, std::chrono::milliseconds grace);
     void on_output(CommandFlight& flight, Stream stream, std::span<const char> bytes);

@@ -110,7 +110,7 @@ bool CommandFlight::begin_anew() {
     if (!source || !elsewhere || ending != Ending::none) return false;
     Run& state = run();
     const bool untouched = state.spool->size() == 0;
-    if (!untouched && (!job.whole || !state.spool->replayable())) return false;
+    if (!untouched && (state.read_live || !state.spool->replayable())) return false;
     source.reset();
     spool_is_new = untouched;
     state.spool->on_room({});
@@ -128,16 +128,19 @@ void CommandFlight::open_to_joiners() {
 
 std::shared_ptr<const RunResult> CommandFlight::result_of(Outcome outcome) {
     const Run& state = run();
+    const auto ended = elsewhere ? state.end_elsewhere : std::nullopt;
+    const nanoseconds took = ended ? ended->took : attempts > 0 ? steady_clock::now() - started_steady : nanoseconds(0);
     return std::make_shared<const RunResult>(
         RunResult{.run = id(),
                   .outcome = std::move(outcome),
                   .spool = state.spool,
                   .title = std::move(job.title),
                   .requested = state.requested,
-                  .started = state.started,
-                  .duration = attempts > 0 ? steady_clock::now() - started_steady : nanoseconds(0),
+                  .started = ended ? system_clock::now() - ended->over_for - ended->took : state.started,
+                  .duration = took,
                   .attempts = attempts,
-                  .host = elsewhere ? state.host : std::string()});
+                  .host = elsewhere ? state.host : std::string(),
+                  .over_for = ended ? ended->over_for : milliseconds(0)});
 }
 
 bool CommandFlight::tells_how_long(const RunResult& of_it) const noexcept {

@@ -33,8 +33,9 @@ struct Job {
     std::shared_ptr<Retention> retention;              ///< becomes its Run's, unless that has one
     std::chrono::milliseconds asked{0};                ///< since boot: when its leader did, if before it came here
     std::string shared_as;             ///< by what those elsewhere know it (sharing.h); empty: it is not shared
+    std::string shared_parts;          ///< by what they see how the key of theirs differs
     bool once = false;                 ///< among them, any earlier result will do
-    bool whole = false;                ///< nobody is given any of its output before it is over
+    bool end_only = false;             ///< of a run elsewhere nobody here wants more than its end
     std::uint32_t guard_deadline = 0;  ///< of the guard's, which whoever shares it puts off
     bool refresh = false;              ///< it runs for a store, since what that has is stale
 };

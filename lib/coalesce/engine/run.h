@@ -37,9 +37,16 @@ struct Run {
     // Only where runs are shared further (sharing.h):
     std::chrono::milliseconds newest_request{0};  ///< since boot
     bool fresh = false;                           ///< one of its requesters wants a run that begins after that
+    bool read_live = false;                       ///< some of its output may have been given away before its end
     std::string host;                             ///< where it runs; empty: not known, or not shared
-    std::size_t elsewhere = 0;                    ///< machines that wait for it, beside this one
-    std::shared_ptr<Retention> retention;         ///< null: nothing is kept of it and nothing kept is asked for
+    /// Set with the end of one that was elsewhere: how long it took there, and since when it is over.
+    struct EndElsewhere {
+        std::chrono::milliseconds took{0};
+        std::chrono::milliseconds over_for{0};
+    };
+    std::optional<EndElsewhere> end_elsewhere;
+    std::size_t elsewhere = 0;             ///< machines that wait for it, beside this one
+    std::shared_ptr<Retention> retention;  ///< null: nothing is kept of it and nothing kept is asked for
 };
 
 /// What a result is that was not made for its requesters, but had been kept (SPEC T).
@@ -59,8 +66,9 @@ struct RunResult {
     std::chrono::system_clock::time_point started;
     std::chrono::nanoseconds duration{0};
     unsigned attempts = 0;
-    std::string host;              ///< where it ran, if that was elsewhere
-    std::optional<KeptMark> kept;  ///< set if nothing was run for it
+    std::string host;                      ///< where it ran, if that was elsewhere
+    std::chrono::nanoseconds over_for{0};  ///< so much longer than its end is known here
+    std::optional<KeptMark> kept;          ///< set if nothing was run for it
 };
 
 using RunTicket = Ticket<RunResult, Run>;

@@ -145,7 +145,7 @@ void KeptFlight::publish(const std::shared_ptr<const RunResult>& result) {
 
 void KeptFlight::write(const RunResult& result) {
     EntryFacts facts;
-    facts.ended = now();
+    facts.ended = earlier(now(), result.over_for);
     facts.started = earlier(facts.ended, result.duration);
     facts.started.wall_ns =
         std::min<std::int64_t>(facts.started.wall_ns, nanoseconds(result.started.time_since_epoch()).count());

@@ -34,6 +34,10 @@ std::string server_request(const RunOptions& options, bool quiet) {
     request.stdin_bytes = orders.command.stdin_bytes;
     request.key = options.rules.key;
     request.scope = options.rules.scope;
+    if (options.rules.cluster) {
+        request.cluster_scope = options.rules.cluster->scope;
+        request.ignore_platform = options.rules.cluster->platform.empty();
+    }
     request.ignore_env = options.rules.ignore_env;
     request.only_env = options.rules.only_env;
     request.ignore_cwd = options.rules.ignore_cwd;

@@ -147,7 +147,7 @@ Result<RunEnd> RunRequester::run() {
             case Next::ended:
                 break;
             case Next::again:
-                options_.fresh = options_.fresh && options_.orders.cluster;
+                options_.fresh = options_.fresh && options_.orders.circle;
                 break;  // what starts now is fresh for us, unless it is followed from elsewhere
             case Next::supervisor_died:
                 on_supervisors_death();
@@ -169,7 +169,7 @@ void RunRequester::on_supervisors_death() {
              " in a row");
     } else {
         options_.orders.heir = true;
-        options_.fresh = options_.fresh && options_.orders.cluster;  // what starts here now is fresh for us
+        options_.fresh = options_.fresh && options_.orders.circle;  // what starts here now is fresh for us
     }
 }
 

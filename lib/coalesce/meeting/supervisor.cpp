@@ -72,7 +72,6 @@ class Supervisor {
 
   private:
     std::optional<Child::Launched> launch() const;
-    void tell_all(const std::string& sentence);
     Wrapper& receive(Descriptor connection, uid_t uid, pid_t pid);
     void on_line(Wrapper& wrapper, std::string_view line, bool too_long);
     void ask(Wrapper& wrapper, const Fields& request);
@@ -108,7 +107,7 @@ class Supervisor {
     std::optional<Timer> heirs_;
     steady_clock::time_point begun_ = steady_clock::now();
     // Whoever leads has done so then, where other machines are asked.
-    milliseconds asked_ = orders_.cluster ? orders_.cluster->asked : milliseconds(0);
+    milliseconds asked_ = orders_.asked;
     bool looked_ = true;                              // whoever leads has looked at the store
     std::vector<std::shared_ptr<Keeping>> keepings_;  // of all flights: what is left to do for them comes last
     bool left_ = false;                               // the meeting place: who comes now is told to try again
@@ -121,7 +120,7 @@ Supervisor::Supervisor(FlightOrders orders, MeetingPlaces places, Descriptor lis
       record_{.recorder = places_.own().recorder(orders_.key)},
       launched_(launch()),
       guard_(std::move(guard)),
-      cluster_(guard_ ? std::make_unique<Cluster>(loop_, orders_.cluster->circle, *guard_) : nullptr),
+      cluster_(guard_ ? std::make_unique<Cluster>(loop_, *orders_.circle, *guard_) : nullptr),
       surroundings_(std::make_shared<const CanonicalSurroundings>(orders_.canonical_surroundings)),
       turns_(orders_.run_class ? std::optional<ClassTurns>([this] { return places_.for_classes(); }) : std::nullopt),
       executor_(loop_, {.jobs = 0,
@@ -150,13 +149,14 @@ Supervisor::Supervisor(FlightOrders orders, MeetingPlaces places, Descriptor lis
     executor_.on_over([this](const std::shared_ptr<const RunResult>& result) { count_savings(*result); });
     (void)entrance_.open(listener_.get());
     if (guard_) guarded_.emplace(loop_, *guard_);
-    if (cluster_) cluster_->on_notice([this](FlightId, const std::string& sentence) { tell_all(sentence); });
+    if (cluster_)
+        cluster_->on_notice([this](FlightId id, const std::string& sentence) { reception_.notice(id, sentence); });
 }
 
 // Nothing where the start needs more than a program: a queue, a turn, an input, a line that
 // may go without the shell.
 std::optional<Child::Launched> Supervisor::launch() const {
-    if (orders_.cluster || orders_.heir || orders_.line || orders_.command.stdin_bytes || orders_.run_class)
+    if (orders_.circle || orders_.heir || orders_.line || orders_.command.stdin_bytes || orders_.run_class)
         return std::nullopt;
     const Surroundings& surroundings = *orders_.command.surroundings;
     return Child::launch({.argv = orders_.command.argv,
@@ -177,18 +177,12 @@ void Supervisor::run(Descriptor leader, pid_t leader_pid) {
     first.asked = true;
     if (!orders_.ancestry.empty()) first.on_behalf_of = nearest_flight(orders_.ancestry);
     first.kept = orders_.kept;
-    admit(first, {.keep_running = orders_.keep_running, .quiet = !orders_.verbose}, orders_.cluster && orders_.fresh);
+    admit(first, {.keep_running = orders_.keep_running, .quiet = !orders_.verbose}, orders_.circle && orders_.fresh);
     stays_young_.in_background();
     stays_young_.start(touched_each, touched_each, [this] { places_.own().touch(orders_.key); });
     loop_.run();
     for (const auto& keeping : keepings_) keeping->after_delivery();
     places_.sweep();  // when nobody waits for it, but perhaps who led
-}
-
-void Supervisor::tell_all(const std::string& sentence) {
-    const std::string line = Message().text("event", "notice").text("message", sentence).line();
-    for (const auto& client : reception_.clients())
-        if (wrapper_of(*client).asked) client->session->send(line);
 }
 
 Wrapper& Supervisor::receive(Descriptor connection, uid_t uid, pid_t pid) {
@@ -236,18 +230,20 @@ RunTicket Supervisor::submit(const Wrapper& wrapper, bool fresh) {
     const auto asked = std::exchange(asked_, milliseconds(0));
     RunTicket ticket = executor_.submit(RequestKey{surroundings_, orders_.canonical_words},
                                         [this, kept, looked, asked, asker = wrapper.pid] {
-                                            return Job{.command = orders_.command,
-                                                       .line = orders_.line,
-                                                       .title = orders_.title,
-                                                       .timeout = orders_.timeout,
-                                                       .grace = orders_.grace,
-                                                       .run_class = orders_.run_class,
-                                                       .asker = asker,
-                                                       .launched = std::exchange(launched_, std::nullopt),
-                                                       .retention = kept ? new_keeping(kept, looked) : nullptr,
-                                                       .asked = asked,
-                                                       .shared_as = orders_.cluster ? orders_.cluster->shared_as : "",
-                                                       .refresh = kept && kept->refresh};
+                                            Job job{.command = orders_.command,
+                                                    .line = orders_.line,
+                                                    .title = orders_.title,
+                                                    .timeout = orders_.timeout,
+                                                    .grace = orders_.grace,
+                                                    .run_class = orders_.run_class,
+                                                    .asker = asker,
+                                                    .launched = std::exchange(launched_, std::nullopt),
+                                                    .retention = kept ? new_keeping(kept, looked) : nullptr,
+                                                    .asked = asked,
+                                                    .refresh = kept && kept->refresh};
+                                            if (cluster_)
+                                                cluster_->share(job, {surroundings_, orders_.canonical_words});
+                                            return job;
                                         },
                                         {.fresh = fresh});
     std::shared_ptr<Retention>& retention = ticket.state().retention;

@@ -30,13 +30,6 @@
 
 namespace coalesce {
 
-/// How a flight's runs are shared with other machines.
-struct ClusterOrders {
-    Circle circle;
-    std::string shared_as;            ///< what they know the command by
-    std::chrono::milliseconds asked;  ///< when the leader did, since boot
-};
-
 struct FlightOrders {
     Command command;
     std::optional<std::string> line;  ///< when the command is a shell line
@@ -49,20 +42,21 @@ struct FlightOrders {
     std::chrono::milliseconds stall{60'000};  ///< for a requester that reads nothing while others wait
     std::uint64_t replay_bytes = std::uint64_t{1} << 30;
     std::string spool_directory;
-    std::optional<RunClass> run_class;             ///< in which the run waits for its turn
-    ClassJobs class_jobs;                          ///< the classes that are set up
-    bool keep_running = false;                     ///< the leader's: let the run finish when it leaves
-    std::string ancestry;                          ///< the flights under which the leader asks, if any
-    bool verbose = false;                          ///< the leader's: it wants to hear of the start
-    std::string directory;                         ///< the working directory's name, for a reader
-    std::vector<Dependency> dependencies;          ///< files, whose states are in the key
-    TreeState state;                               ///< what those were
-    std::optional<ProgramIdentity> program;        ///< what is executed, where the leader has looked
-    std::optional<KeptOrders> kept;                ///< nothing is kept nor served, unless a joiner wishes so
-    bool remembers = true;                         ///< how long runs took, and tells it (SPEC H)
-    bool fresh = false;                            ///< the leader's: a run elsewhere that has begun will not do
-    std::shared_ptr<const ClusterOrders> cluster;  ///< null: with nobody
-    bool heir = false;                             ///< takes over after a dead supervisor: others are on their way
+    std::optional<RunClass> run_class;       ///< in which the run waits for its turn
+    ClassJobs class_jobs;                    ///< the classes that are set up
+    bool keep_running = false;               ///< the leader's: let the run finish when it leaves
+    std::string ancestry;                    ///< the flights under which the leader asks, if any
+    bool verbose = false;                    ///< the leader's: it wants to hear of the start
+    std::string directory;                   ///< the working directory's name, for a reader
+    std::vector<Dependency> dependencies;    ///< files, whose states are in the key
+    TreeState state;                         ///< what those were
+    std::optional<ProgramIdentity> program;  ///< what is executed, where the leader has looked
+    std::optional<KeptOrders> kept;          ///< nothing is kept nor served, unless a joiner wishes so
+    bool remembers = true;                   ///< how long runs took, and tells it (SPEC H)
+    bool fresh = false;                      ///< the leader's: a run elsewhere that has begun will not do
+    std::shared_ptr<const Circle> circle;    ///< of machines that share its runs; null: with nobody
+    std::chrono::milliseconds asked{0};      ///< by the leader, since boot; where they do
+    bool heir = false;                       ///< takes over after a dead supervisor: others are on their way
 };
 
 /// Descriptors that a supervisor keeps for itself and the run's pipes and files. Where the
@@ -71,7 +65,7 @@ struct FlightOrders {
 inline constexpr std::size_t supervisors_descriptors = 24;
 
 /// Runs the flight and returns when its last requester has been served.
-/// `leader` is the connection of the requester that forked us. With orders.cluster there is a `guard`.
+/// `leader` is the connection of the requester that forked us. With orders.circle there is a `guard`.
 void supervise(FlightOrders orders, MeetingPlaces places, Descriptor listener, Descriptor leader, pid_t leader_pid,
                std::unique_ptr<Guard> guard);
 

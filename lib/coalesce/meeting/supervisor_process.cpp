@@ -54,7 +54,7 @@ void become_supervisor(FlightOrders orders, MeetingPlaces places, Descriptor lis
     };
     if (!leave_forker(std::move(kept))) end_with(system_error_now("cannot close what the supervisor is not to hold"));
     std::unique_ptr<Guard> guard;
-    if (orders.cluster) {  // before there is a loop
+    if (orders.circle) {  // before there is a loop
         auto started = Guard::start();
         if (!started) end_with(started.error());
         guard = std::move(*started);

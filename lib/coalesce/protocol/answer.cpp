@@ -24,6 +24,8 @@ std::string_view code_of(const Outcome& outcome) {
             return "cancelled";
         case Outcome::Kind::lost:
             return "lost";
+        case Outcome::Kind::engine_down:
+            return "engine_down";
     }
     return {};
 }
@@ -52,12 +54,10 @@ void add_turn(Message& message, std::optional<std::chrono::milliseconds> turn) {
 }  // namespace
 
 std::string started_line(std::string_view id, const Run& run, const StartFacts& started) {
-    Message message = message_to(id)
-                          .text("event", "started")
-                          .flag("joined", started.joined)
-                          .number("pid", run.pid)
-                          .seconds("started", run.started.time_since_epoch())
-                          .number("requesters", static_cast<std::int64_t>(started.waiting));
+    Message message = message_to(id).text("event", "started").flag("joined", started.joined);
+    if (run.pid > 0) message.number("pid", run.pid);  // else it runs elsewhere
+    message.seconds("started", run.started.time_since_epoch())
+        .number("requesters", static_cast<std::int64_t>(started.waiting));
     add_usually(message, started.usually);
     if (started.joined) message.text("command", run.title);
     if (!run.host.empty()) message.text("host", run.host);
@@ -112,6 +112,7 @@ std::string exit_line(const RunResult& result, const Delivered& delivered) {
     if (!delivered.keeping.empty())
         message.text("keeping", delivered.keeping).flag("keeping_failed", delivered.keeping_failed);
     if (result.kept) message.raw("kept", kept_facts(*result.kept).object());
+    if (!result.host.empty()) message.text("host", result.host);
     return message.flag("joined", delivered.joined)
         .number("requesters", static_cast<std::int64_t>(delivered.requesters))
         .seconds("duration", std::chrono::duration<double>(result.duration).count())

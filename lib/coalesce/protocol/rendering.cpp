@@ -343,6 +343,7 @@ std::string last_words(const Outcome& outcome, const std::string& command) {
             return {};
         case Outcome::Kind::not_started:
         case Outcome::Kind::refused:
+        case Outcome::Kind::engine_down:
             return "coalesce: " + visible(outcome.reason) + "\n";
         default:
             return "coalesce: " + title(command) + ": " + visible(outcome.describe()) + "\n";

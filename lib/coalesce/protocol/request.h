@@ -42,6 +42,8 @@ struct Request {
     std::optional<std::string> stdin_bytes;
     std::optional<std::string> key;
     std::string scope;
+    std::string cluster_scope;  ///< what files the command sees on other machines; empty: none shares it
+    bool ignore_platform = false;
     std::vector<std::string> ignore_env;
     std::optional<std::vector<std::string>> only_env;
     bool ignore_cwd = false;

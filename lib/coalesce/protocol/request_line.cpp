@@ -54,6 +54,7 @@ std::string request_line(const Request& request) {
     if (request.stdin_bytes) message.bytes("stdin", *request.stdin_bytes);
     if (request.key) message.bytes("key", *request.key);
     if (!request.scope.empty()) message.bytes("scope", request.scope);
+    if (!request.cluster_scope.empty()) message.bytes("cluster_scope", request.cluster_scope);
     if (!request.ignore_env.empty()) message.bytes("ignore_env", request.ignore_env);
     if (request.only_env) message.bytes("only_env", *request.only_env);
     if (request.umask) message.number("umask", *request.umask);
@@ -64,6 +65,7 @@ std::string request_line(const Request& request) {
     if (request.terminal) message.flag("pty", true).text("pty_size", text_of(*request.terminal));
     for (const auto& [name, value] : {std::pair("ignore_cwd", request.ignore_cwd),
                                       {"ignore_namespaces", request.ignore_namespaces},
+                                      {"ignore_platform", request.ignore_platform},
                                       {"no_share", request.no_share},
                                       {"fresh", request.fresh},
                                       {"keep_running", request.keep_running},

@@ -44,8 +44,12 @@ ResolvedRequest resolve(Request& request, const std::shared_ptr<const Surroundin
     rules.ignore_cwd = rules.ignore_cwd || request.ignore_cwd;
     rules.ignore_namespaces = rules.ignore_namespaces || request.ignore_namespaces;
     rules.no_share = rules.no_share || request.no_share;
+    const bool own_cluster_rules = rules.cluster && (!request.cluster_scope.empty() || request.ignore_platform);
+    if (rules.cluster && !request.cluster_scope.empty()) rules.cluster->scope = request.cluster_scope;
+    if (rules.cluster && request.ignore_platform) rules.cluster->platform.clear();
 
     ResolvedRequest resolved{.job = std::move(defaults)};
+    resolved.crosses_machines = rules.cluster && !rules.cluster->scope.empty();
     Command& command = resolved.job.command;
     command.surroundings = base;
     const auto terminal = request.terminal ? request.terminal : base->terminal;
@@ -77,7 +81,7 @@ ResolvedRequest resolve(Request& request, const std::shared_ptr<const Surroundin
     if (resolved.job.timeout && resolved.job.timeout->count() == 0)
         resolved.job.timeout.reset();  // none, as with timeout(1)
     const bool own_rules = request.key || !request.scope.empty() || request.only_env || !request.ignore_env.empty() ||
-                           request.ignore_cwd || request.ignore_namespaces;
+                           request.ignore_cwd || request.ignore_namespaces || own_cluster_rules;
     if (own_rules || command.surroundings != base)
         resolved.canonical_surroundings = canonical_surroundings(*command.surroundings, rules);
     resolved.canonical_words = words_of_key(command.argv, command.stdin_bytes, rules);

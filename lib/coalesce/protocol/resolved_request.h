@@ -21,6 +21,7 @@ struct ResolvedRequest {
     /// are the base's, which the caller works out once for all.
     std::optional<std::string> canonical_surroundings;
     std::string canonical_words;
+    bool crosses_machines = false;  ///< it has a cluster scope, and there is an engine
 };
 
 /// `base` is what the request changes; `defaults` has what it may leave open

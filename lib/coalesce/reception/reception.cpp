@@ -174,6 +174,7 @@ void Reception::follow(Requester& requester) {
             {.joined = requester.joined, .waiting = requester.flight->waiting, .usually = usually(*requester.flight)}));
         if (session.gone()) return;
     }
+    requester.ticket.state().read_live = true;
     begin_output(requester, run.spool);
 }
 
@@ -328,6 +329,15 @@ void Reception::cancel(LiveFlight& flight) {
     const FlightId id = flight.id;
     executor_.cancel(id, options_.grace);
     forget_unstarted(id);
+}
+
+void Reception::notice(FlightId id, const std::string& sentence) {
+    const LiveFlight* const flight = find(id);
+    if (flight == nullptr) return;
+    for (const Requester* const requester :
+         flight->those_who([](const Requester& one) { return one.waiting && one.wants_output_as_it_comes(); }))
+        requester->client->session->send(
+            message_to(requester->id).text("event", "notice").text("message", sentence).line());
 }
 
 std::size_t Reception::joiners_of(FlightId id) {

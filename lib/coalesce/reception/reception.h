@@ -118,6 +118,8 @@ class Reception {
     [[nodiscard]] const std::string& name_of(LiveFlight& flight) const;
     /// How long earlier runs of its command took, where somebody remembers.
     [[nodiscard]] const std::optional<Usually>& usually(LiveFlight& flight) const;
+    /// Says a sentence about its run to those who are told of that as it goes.
+    void notice(FlightId id, const std::string& sentence);
     /// Ends it for everyone, also one that has yet to begin.
     void cancel(LiveFlight& flight);
     /// How many have joined that flight and still wait: so many runs it spares.

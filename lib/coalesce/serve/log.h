@@ -6,6 +6,7 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include <coalesce/protocol/format.h>
 
@@ -51,5 +52,8 @@ class Log {
 
 /// A command as a log shows it: its line is one line, and not a page.
 [[nodiscard]] std::string for_the_log(const std::string& title);
+
+/// A flight's name as a log shows it.
+[[nodiscard]] inline std::string_view short_name(std::string_view name) { return name.substr(0, 12); }
 
 }  // namespace coalesce

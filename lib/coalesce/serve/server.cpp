@@ -12,26 +12,22 @@
 #include <cstring>
 #include <iterator>
 #include <memory>
-#include <unordered_map>
 #include <utility>
 
-#include <coalesce/command/ancestry.h>
 #include <coalesce/command/duration.h>
 #include <coalesce/command/insistence.h>
 #include <coalesce/command/text.h>
-#include <coalesce/engine/key_hash.h>
 #include <coalesce/io/guard.h>
 #include <coalesce/io/loop.h>
 #include <coalesce/io/reaper.h>
-#include <coalesce/kept/kept_desk.h>
 #include <coalesce/kept/remembered_times.h>
 #include <coalesce/protocol/answer.h>
-#include <coalesce/protocol/resolved_request.h>
 #include <coalesce/reception/entrance.h>
 #include <coalesce/reception/operations.h>
-#include <coalesce/serve/flight_index.h>
 #include <coalesce/serve/flight_watchers.h>
 #include <coalesce/serve/log.h>
+#include <coalesce/serve/peer.h>
+#include <coalesce/serve/request_desk.h>
 #include <coalesce/serve/run_statistics.h>
 #include <coalesce/serve/server_socket.h>
 #include <coalesce/serve/service_manager.h>
@@ -43,20 +39,7 @@ using namespace std::chrono;
 
 constexpr std::size_t refused_users_max = 16;  // at a time: each stays for a moment
 
-// A program that is connected.
-struct Peer final : Client {
-    using Client::Client;
-    std::optional<std::vector<ProcessFacts>> sessions;  // the leaders of those that it runs in
-    std::optional<Timer> refused;                       // until it is closed
-    // The first line decides. Who sends one kind is not to run what it meant as another: a
-    // page's HTTP request, the second line of a pretty-printed object.
-    enum class Speaks { nothing_yet, json, lines } speaks = Speaks::nothing_yet;
-};
-
 Peer& peer_of(Client& client) { return static_cast<Peer&>(client); }
-
-// A flight's name as a log shows it.
-std::string_view short_name(std::string_view name) { return name.substr(0, 12); }
 
 // What is told to whom there is no room for.
 void tell_and_close(Descriptor connection, const std::string& why) {
@@ -67,48 +50,6 @@ void tell_and_close(Descriptor connection, const std::string& why) {
     for (int i = 0; i < 16 && ::recv(connection.get(), unread, sizeof unread, MSG_DONTWAIT) > 0;) ++i;
 }
 
-// "GET / HTTP/1.1", "Host: …": a browser, or curl, that was led here.
-bool looks_like_http(std::string_view line) {
-    const auto same_letter = [](char a, char b) { return (a | 0x20) == b; };
-    constexpr std::string_view host = "host:";
-    if (line.size() >= host.size() && std::equal(host.begin(), host.end(), line.begin(), [&](char wanted, char byte) {
-            return wanted == ':' ? byte == ':' : same_letter(byte, wanted);
-        }))
-        return true;
-    const std::size_t method = line.find(' ');
-    if (method == std::string_view::npos || method == 0 ||
-        !std::all_of(line.begin(), line.begin() + static_cast<std::ptrdiff_t>(method),
-                     [](char byte) { return (byte >= 'A' && byte <= 'Z') || (byte >= 'a' && byte <= 'z'); }))
-        return false;
-    const std::size_t target = line.find(' ', method + 1);
-    return target != std::string_view::npos && target > method + 1 && line.substr(target).starts_with(" HTTP/");
-}
-
-// A request for a command, while it is seen what it comes to.
-struct Asked {
-    ResolvedRequest resolved;
-    std::shared_ptr<const CanonicalSurroundings> canonical;
-    RequestTerms terms;
-    Wish wish;
-    FlightRef asking;  // on whose behalf
-
-    [[nodiscard]] RequestKey key() const { return {canonical, resolved.canonical_words}; }
-    [[nodiscard]] KeptQuestion question() const {
-        return {.job = resolved.job, .surroundings = canonical, .words = resolved.canonical_words, .wish = wish};
-    }
-};
-
-// What a flight lands with that was not run.
-class Found final : public Retention {
-  public:
-    explicit Found(std::shared_ptr<const RunResult> result) : result_(std::move(result)) {}
-    std::shared_ptr<const RunResult> find() override { return result_; }
-    void keep(const std::shared_ptr<const RunResult>& /*result*/, UniqueFunction<void()> done) override { done(); }
-
-  private:
-    std::shared_ptr<const RunResult> result_;
-};
-
 class Server {
   public:
     Server(ServerOptions options, ServerSocket socket, Surroundings own, StorePlace store);
@@ -117,21 +58,12 @@ class Server {
   private:
     void receive(Descriptor connection, const ucred& credentials);
     void turn_away(Descriptor connection, int error);
+    [[nodiscard]] CommandExecutor::Options executor_options() const;
     void log_end(const RunResult& result);
-    [[nodiscard]] const std::shared_ptr<const CanonicalSurroundings>& own_canonical_surroundings(uid_t uid);
     [[nodiscard]] bool admits(uid_t uid) const;
     void on_line(Peer& peer, std::string_view line, bool too_long);
-    [[nodiscard]] bool understands(Peer& peer, std::string_view line);
-    void take(Peer& peer, Request& request);
-    [[nodiscard]] KeyRules rules_for(uid_t uid) const;
-    [[nodiscard]] std::shared_ptr<const CanonicalSurroundings> canonical_of(ResolvedRequest& resolved, uid_t uid);
-    void admit(Peer& peer, Request& request, ResolvedRequest resolved);
-    void looked(const Reception::Expected& expected, Asked& asked, std::shared_ptr<const RunResult> result);
-    RunTicket submit(Asked& asked);
-    void started_for(Peer& peer, const Requester& requester);
-    void forget(Peer& peer, Request request);
-    void go_on_for_the_store();
-    void keep_no_longer_than(std::uint64_t bytes);
+    void on_command(Peer& peer, std::string_view line);
+    void on_request(Peer& peer, std::string_view line);
     void operate(Peer& peer, const Request& request);
     void cancel(Peer& peer, const Request& request);
     void leave(Peer& peer, const Request& request);
@@ -145,30 +77,23 @@ class Server {
     const ServerOptions options_;
     const uid_t own_uid_ = ::geteuid();
     ServerSocket socket_;
-    const std::shared_ptr<const Surroundings> surroundings_;
-    SurroundingsTable interned_;
-    std::unordered_map<uid_t, std::shared_ptr<const CanonicalSurroundings>> own_canonical_;
     Log log_;
 
     Loop loop_;
     RememberedTimes times_{loop_};
+    const std::unique_ptr<Cluster> cluster_;  // null: nothing is shared with other machines
     CommandExecutor executor_;
     Guard::Watched guarded_;
     Reaper orphans_;
-    FlightIndex running_;
     Reception reception_;
     FlightWatchers watchers_{reception_};
+    RequestDesk desk_;
     Entrance entrance_;
     ServiceManager service_manager_{loop_};
     std::vector<std::unique_ptr<SignalWatch>> signals_;
     std::optional<Timer> drain_;
-    KeptDesk desk_;
-    std::string not_written_;           // what was said of it
-    std::optional<Timer> store_watch_;  // while runs go on for the store
     std::size_t refused_users_ = 0;
     std::uint64_t refused_connections_ = 0;  // since that was logged
-    std::uint64_t requests_ = 0;
-    std::uint64_t joins_ = 0;
     RunStatistics statistics_;
     bool stopping_ = false;
     Insistence insistence_;
@@ -177,9 +102,10 @@ class Server {
 Server::Server(ServerOptions options, ServerSocket socket, Surroundings own, StorePlace store)
     : options_(std::move(options)),
       socket_(std::move(socket)),
-      surroundings_(std::make_shared<const Surroundings>(std::move(own))),
       log_(options_.log_level),
-      executor_(loop_, options_.executor),
+      cluster_(options_.circle ? std::make_unique<Cluster>(loop_, *options_.circle, *options_.executor.guard)
+                               : nullptr),
+      executor_(loop_, executor_options()),
       guarded_(loop_, *options_.executor.guard),
       orphans_(loop_, [this](pid_t pid) { return executor_.is_own(pid); }),
       reception_(loop_, executor_, {.stall = options_.stall, .grace = options_.grace},
@@ -190,16 +116,16 @@ Server::Server(ServerOptions options, ServerSocket socket, Surroundings own, Sto
                       [this](Client& client) {
                           if (peer_of(client).refused) --refused_users_;
                           watchers_.remove(client);
-                          if (!executor_.flights().empty()) go_on_for_the_store();
+                          desk_.go_on_for_the_store();
                       },
                   .on_started =
                       [this](LiveFlight& flight) {
-                          running_.add(flight);
+                          desk_.began(flight);
                           watchers_.started(flight);
                       },
                   .on_over =
                       [this](FlightId id) {
-                          if (const LiveFlight* const flight = reception_.find(id)) running_.remove(*flight);
+                          if (const LiveFlight* const flight = reception_.find(id)) desk_.over(*flight);
                           stop_if_idle();
                       },
                   .on_dropped =
@@ -207,25 +133,38 @@ Server::Server(ServerOptions options, ServerSocket socket, Surroundings own, Sto
                           log_.info("a requester of flight {} is dropped, since it reads nothing and others wait",
                                     short_name(reception_.name_of(flight)));
                       }}),
+      desk_(options_,
+            {.loop = loop_,
+             .executor = executor_,
+             .reception = reception_,
+             .watchers = watchers_,
+             .log = log_,
+             .cluster = cluster_.get()},
+            std::move(own), std::move(store)),
       entrance_(
           loop_,
           {.has_room = [this] { return reception_.clients().size() - refused_users_ < options_.clients_max; },
            .on_arrival = [this](Descriptor connection, const ucred& peer) { receive(std::move(connection), peer); },
-           .turn_away = [this](Descriptor connection, int error) { turn_away(std::move(connection), error); }}),
-      desk_(loop_, executor_.spool_limits(),
-            {.place = std::move(store),
-             .make_refresh_program = options_.make_refresh_program,
-             .in_child = options_.executor.in_child},
-            {.on_not_written = [this](const std::string& words) {
-                if (std::exchange(not_written_, words) != words) log_.warn("{}", words);
-            }}) {
+           .turn_away = [this](Descriptor connection, int error) { turn_away(std::move(connection), error); }}) {
     if (options_.remembers) executor_.remember_in(times_);
     executor_.on_over([this](const std::shared_ptr<const RunResult>& result) { log_end(*result); });
+    if (cluster_)
+        cluster_->on_notice([this](FlightId id, const std::string& sentence) {
+            LiveFlight* const flight = reception_.find(id);
+            log_.warn("flight {}: {}", flight == nullptr ? "(new)" : short_name(reception_.name_of(*flight)), sentence);
+            reception_.notice(id, sentence);
+        });
     for (const int number : {SIGTERM, SIGINT, SIGHUP}) {
         struct sigaction action {};
         if (::sigaction(number, nullptr, &action) == 0 && action.sa_handler == SIG_IGN) continue;  // nohup
         signals_.push_back(std::make_unique<SignalWatch>(loop_, number, [this, number] { stop(number); }));
     }
+}
+
+CommandExecutor::Options Server::executor_options() const {
+    CommandExecutor::Options options = options_.executor;
+    options.sharing = cluster_.get();
+    return options;
 }
 
 int Server::run() {
@@ -280,210 +219,51 @@ void Server::on_line(Peer& peer, std::string_view line, bool too_long) {
     if (peer.refused) return peer.session->finish();
     if (too_long) return refuse_too_long(reception_, peer);
     if (line.empty()) return peer.pace.acknowledge();
-    if (line.find_first_not_of(" \t\r") == std::string_view::npos || !understands(peer, line)) return;
-    if (peer.speaks == Peer::Speaks::lines) {
-        if (line.find('\0') != std::string_view::npos)
-            return reception_.refuse(peer, {}, "bad_request", "the line has a NUL byte");
-        Request request;
-        request.line = std::string(line);
-        return take(peer, request);
+    if (line.find_first_not_of(" \t\r") == std::string_view::npos) return;
+    switch (peer.dialect.hear(line)) {
+        case Dialect::Line::request:
+            return on_request(peer, line);
+        case Dialect::Line::command:
+            return on_command(peer, line);
+        case Dialect::Line::foreign:
+            return reception_.refuse(peer, {}, "bad_json",
+                                     line.starts_with('{')
+                                         ? "this connection takes command lines, as its first line was one"
+                                         : "this connection takes JSON objects, one a line, as its first line was one");
+        case Dialect::Line::http:
+            log_.warn("uid {} (pid {}) sent an HTTP request; the connection is closed", peer.uid, peer.pid);
+            reception_.refuse(peer, {}, "bad_request", "this is not an HTTP server");
+            return peer.session->finish();
     }
+}
+
+void Server::on_command(Peer& peer, std::string_view line) {
+    if (line.find('\0') != std::string_view::npos)
+        return reception_.refuse(peer, {}, "bad_request", "the line has a NUL byte");
+    Request request;
+    request.line = std::string(line);
+    desk_.take(peer, request);
+}
+
+void Server::on_request(Peer& peer, std::string_view line) {
     auto parsed = parse_request(line);
     if (const auto* error = std::get_if<RequestError>(&parsed))
         return reception_.refuse(peer, error->id, error->code, error->message);
     auto& request = std::get<Request>(parsed);
     if (request.op.empty())
-        take(peer, request);
+        desk_.take(peer, request);
     else
         operate(peer, request);
-}
-
-// A connection's first line decides which kind it sends; the other is refused from then on.
-bool Server::understands(Peer& peer, std::string_view line) {
-    const bool json = line.starts_with('{');
-    if (!json && looks_like_http(line)) {
-        log_.warn("uid {} (pid {}) sent an HTTP request; the connection is closed", peer.uid, peer.pid);
-        reception_.refuse(peer, {}, "bad_request", "this is not an HTTP server");
-        peer.session->finish();
-        return false;
-    }
-    if (peer.speaks == Peer::Speaks::nothing_yet) peer.speaks = json ? Peer::Speaks::json : Peer::Speaks::lines;
-    if (json == (peer.speaks == Peer::Speaks::json)) return true;
-    reception_.refuse(peer, {}, "bad_json",
-                      json ? "this connection takes command lines, as its first line was one"
-                           : "this connection takes JSON objects, one a line, as its first line was one");
-    return false;
-}
-
-void Server::take(Peer& peer, Request& request) {
-    ++requests_;
-    if (stopping_) return reception_.refuse(peer, request.id, "shutting_down", "the server is about to end");
-    if (reception_.waiting() >= options_.requesters_max)
-        return reception_.refuse(peer, request.id, "too_many_requesters",
-                                 std::to_string(options_.requesters_max) + " requesters wait already");
-    ResolvedRequest resolved = resolve(request, surroundings_, rules_for(peer.uid), options_.executor.shell,
-                                       Job{.grace = options_.grace, .asker = peer.pid});
-    admit(peer, request, std::move(resolved));
-}
-
-// Our own user's keys are those of its wrappers and batches, and mean the same kept results; others' name them.
-KeyRules Server::rules_for(uid_t uid) const {
-    KeyRules rules;
-    if (uid != own_uid_) rules.user = uid;
-    return rules;
-}
-
-std::shared_ptr<const CanonicalSurroundings> Server::canonical_of(ResolvedRequest& resolved, uid_t uid) {
-    return resolved.canonical_surroundings ? interned_.intern(std::move(*resolved.canonical_surroundings))
-                                           : own_canonical_surroundings(uid);
-}
-
-void Server::admit(Peer& peer, Request& request, ResolvedRequest resolved) {
-    Asked asked{.resolved = std::move(resolved), .canonical = {}, .terms = {}, .wish = request.wish, .asking = {}};
-    asked.canonical = canonical_of(asked.resolved, peer.uid);
-    if (executor_.counts().queued >= options_.queue_max &&
-        executor_.flights().find_state(KeyView(asked.key())) == nullptr)
-        return reception_.refuse(peer, request.id, "queue_full",
-                                 std::to_string(options_.queue_max) + " flights wait already");
-    asked.wish.fresh = request.fresh;
-    if (request.no_share) asked.wish = {.fresh = request.fresh};  // nor with who comes later
-    asked.terms = {.id = std::move(request.id),
-                   .title = asked.resolved.job.title,
-                   .output = request.output,
-                   .keep_running = request.keep_running,
-                   .worth_keeping = asked.wish.keeps(),
-                   .quiet = request.quiet,
-                   .wait = request.wait};
-    asked.asking = running_.above(peer, ancestry_in(asked.resolved.job.command.surroundings->env), peer.sessions);
-    if (asked.wish.reads() || asked.wish.warm) {
-        auto expected = reception_.expect(peer, asked.terms);
-        const auto owned = std::make_shared<Asked>(std::move(asked));
-        return desk_.look(owned->question(),
-                          [this, expected = std::move(expected), owned](std::shared_ptr<const RunResult> result) {
-                              looked(expected, *owned, std::move(result));
-                          });
-    }
-    RunTicket ticket = submit(asked);
-    started_for(peer, reception_.enter(peer, std::move(asked.terms), std::move(ticket)));
-}
-
-// The store has been asked: what it has is for this request alone, so it lands a flight of its own.
-void Server::looked(const Reception::Expected& expected, Asked& asked, std::shared_ptr<const RunResult> result) {
-    Requester* const requester = *expected;
-    if (result) {
-        if (requester == nullptr) return;
-        std::string words = asked.resolved.canonical_words;
-        append_unshared(words);
-        RunTicket ticket = executor_.submit(RequestKey{asked.canonical, words}, [&] {
-            return Job{.title = asked.terms.title, .retention = std::make_shared<Found>(std::move(result))};
-        });
-        return reception_.admit(*requester, std::move(asked.terms), std::move(ticket));
-    }
-    if (requester == nullptr) {
-        if (!asked.terms.keep_running || stopping_) return;
-        return std::move(submit(asked)).detach();
-    }
-    if (stopping_) {
-        reception_.refuse(*requester->client, requester->id, "shutting_down", "the server is about to end");
-        return reception_.part(*requester);
-    }
-    RunTicket ticket = submit(asked);
-    reception_.admit(*requester, std::move(asked.terms), std::move(ticket));
-    if (*expected != nullptr && requester->client != nullptr) started_for(peer_of(*requester->client), *requester);
-}
-
-RunTicket Server::submit(Asked& asked) {
-    const auto keeper = desk_.keeper(asked.question());
-    const bool fresh =
-        asked.wish.fresh ||
-        (asked.wish.max_age && !may_join(asked.wish, executor_.flights().find_state(KeyView(asked.key())), now()));
-    RunTicket ticket =
-        executor_.submit(asked.key(),
-                         [job = std::move(asked.resolved.job), canonical = asked.canonical,
-                          words = asked.resolved.canonical_words]() mutable {
-                             const std::string hash =
-                                 key_hash({canonical, words});  // not for those who join: it costs more than joining
-                             auto own = std::make_shared<Surroundings>(*job.command.surroundings);
-                             enter_flight(own->env, hash);
-                             job.command.surroundings = std::move(own);
-                             return std::move(job);
-                         },
-                         {.fresh = fresh, .on_behalf_of = asked.asking});
-    if (ticket.leader()) asked.terms.hash = key_hash(asked.key());
-    if (ticket.landed()) return ticket;
-    KeptDesk::share(ticket.state().retention, keeper);
-    if (asked.asking) asked.terms.loan = executor_.lend_place_of(asked.asking.id());
-    return ticket;
-}
-
-void Server::started_for(Peer& peer, const Requester& requester) {
-    if (requester.joined) {
-        ++joins_;
-        if (requester.flight != nullptr) watchers_.joined(*requester.flight);
-    }
-    const Run* const run = requester.flight != nullptr ? requester.flight->run : nullptr;
-    if (run != nullptr && requester.wants_output_as_it_comes() && !requester.quiet && !requester.following() &&
-        !run->run_class.empty())
-        peer.session->send(waiting_line(
-            requester.id, *run, run->others > 0 ? executor_.turn_in_class(requester.flight->id) : Turns::Time()));
-    if (!requester.joined && requester.flight != nullptr)
-        log_.debug("flight {} of uid {} (pid {}): {}", short_name(reception_.name_of(*requester.flight)), peer.uid,
-                   peer.pid, for_the_log(requester.title()));
-}
-
-void Server::forget(Peer& peer, Request request) {
-    if (stopping_) return reception_.refuse(peer, request.id, "shutting_down", "the server is about to end");
-    const std::string id = request.id;
-    ResolvedRequest resolved = resolve(request, surroundings_, rules_for(peer.uid), options_.executor.shell, Job{});
-    const Key key{canonical_of(resolved, peer.uid), resolved.canonical_words};
-    auto expected = reception_.expect(peer, {.id = id, .title = resolved.job.title});
-    desk_.forget(key, [this, expected = std::move(expected)](const Result<>& forgotten) {
-        Requester* const requester = *expected;
-        if (requester == nullptr) return;
-        if (forgotten)
-            requester->client->session->send(message_to(requester->id).text("event", "forgotten").line());
-        else
-            reception_.refuse(*requester->client, requester->id, "no_store", "cannot " + forgotten.error().message());
-        reception_.part(*requester);
-    });
-}
-
-// Whoever wished that something be kept has gone: its run goes on for as long as that can be (SPEC T8).
-void Server::go_on_for_the_store() {
-    if (store_watch_) return;
-    constexpr milliseconds each{200};
-    store_watch_.emplace(loop_);
-    store_watch_->in_background();
-    store_watch_->start(each, each, [this] {
-        if (executor_.flights().empty()) return loop_.post([this] { store_watch_.reset(); });
-        desk_.ask_entry_limit([this](std::uint64_t bytes) { keep_no_longer_than(bytes); });
-    });
-}
-
-void Server::keep_no_longer_than(std::uint64_t bytes) {
-    std::vector<FlightId> in_vain;
-    for (const auto& [id, flight] : reception_.flights())
-        if (flight.keeper != nullptr && flight.run->spool && flight.run->spool->size() > bytes) in_vain.push_back(id);
-    for (const FlightId id : in_vain) reception_.keep_no_more_for_the_store(id);
-}
-
-// What decides about sharing in a request that says nothing of its surroundings.
-const std::shared_ptr<const CanonicalSurroundings>& Server::own_canonical_surroundings(uid_t uid) {
-    auto& canonical = own_canonical_[uid];
-    if (!canonical) {
-        canonical = interned_.intern(canonical_surroundings(*surroundings_, rules_for(uid)));
-    }
-    return canonical;
 }
 
 // One line for each run, whatever became of it (SPEC S10).
 void Server::log_end(const RunResult& result) {
     if (result.run == 0) return log_.debug("answered without a run: {}", for_the_log(result.title));
     LiveFlight* const flight = reception_.find(result.run);
-    log_.info("flight {} ended after {}, for {}: {}: {}",
+    log_.info("flight {} ended{} after {}, for {}: {}: {}",
               flight == nullptr ? std::string_view("(new)") : short_name(reception_.name_of(*flight)),
-              format_duration(result.duration), flight == nullptr ? 1 : flight->waiting,
-              visible(result.outcome.describe()), for_the_log(result.title));
+              result.host.empty() ? std::string() : " on " + visible(result.host), format_duration(result.duration),
+              flight == nullptr ? 1 : flight->waiting, visible(result.outcome.describe()), for_the_log(result.title));
     statistics_.add(result, reception_.joiners_of(result.run));
     if (flight != nullptr) watchers_.ended(*flight, result);
 }
@@ -511,7 +291,7 @@ void Server::operate(Peer& peer, const Request& request) {
     else if (request.op == "signal")
         signal_request(reception_, peer, request.id, request.signal);
     else if (request.op == "forget")
-        forget(peer, request);
+        desk_.forget(peer, request);
     else
         reception_.refuse(
             peer, request.id, "unknown_op",
@@ -534,17 +314,17 @@ void Server::leave(Peer& peer, const Request& request) {
 void Server::tell_stats(Peer& peer, const std::string& id) {
     const auto counts = executor_.counts();
     Message message = message_to(id);
-    message.number("requests", static_cast<std::int64_t>(requests_))
-        .number("joins", static_cast<std::int64_t>(joins_))
+    message.number("requests", static_cast<std::int64_t>(desk_.requests()))
+        .number("joins", static_cast<std::int64_t>(desk_.joins()))
         .number("runs", static_cast<std::int64_t>(counts.runs))
         .number("running", static_cast<std::int64_t>(counts.running))
         .number("queued", static_cast<std::int64_t>(counts.queued))
         .number("waiting", static_cast<std::int64_t>(reception_.waiting()))
         .number("clients", static_cast<std::int64_t>(reception_.clients().size()));
     statistics_.tell(message);
-    message.number("hits", static_cast<std::int64_t>(desk_.hits().joins))
-        .number("refreshes", static_cast<std::int64_t>(desk_.refreshes()))
-        .seconds("spared", desk_.hits().time);
+    message.number("hits", static_cast<std::int64_t>(desk_.kept().hits().joins))
+        .number("refreshes", static_cast<std::int64_t>(desk_.kept().refreshes()))
+        .seconds("spared", desk_.kept().hits().time);
     peer.session->send(message.line());
 }
 
@@ -559,6 +339,7 @@ void Server::stop(int number) {
             break;
     }
     stopping_ = true;
+    desk_.close();
     log_.info("{}: running flights have {} to finish", signal_name(number), format_duration(options_.drain));
     service_manager_.stopping();
     // Those who have connected already are answered.

@@ -13,10 +13,12 @@
 
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include <coalesce/cluster/cluster.h>
 #include <coalesce/engine/command_executor.h>
 #include <coalesce/kept/refreshes.h>
 
@@ -28,6 +30,8 @@ struct ServerOptions {
     std::string cache_directory;              ///< of what is kept, that the user named
     StoreBounds cache_bounds;                 ///< that the user configured
     MakeRefreshProgram make_refresh_program;  ///< how a stale result is refreshed
+    std::shared_ptr<const Circle> circle;     ///< of machines that share what is asked for under a cluster scope
+    std::string circle_fault;                 ///< why there is none, where one was meant: who names a scope is told
     std::vector<uid_t> allowed_users;         ///< beside our own and root
     std::size_t requesters_max = 100'000;     ///< waiting at a time
     std::size_t queue_max = 10'000;           ///< flights that wait for their turn

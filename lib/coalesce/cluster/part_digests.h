@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: MIT
+// Part digests: by what one sees which parts of two keys differ, without telling either.
+//
+// They are sealed in a run's info, four bytes for each part of its key: so much may be kept of
+// every live run, and what the parts are is not. Who has the other key, and the secret, can name
+// those of its own parts that the run has not; of those that only the run has it knows how many.
+// Two parts may have one digest: it is for a person who wonders, and decides nothing.
+#pragma once
+
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <coalesce/cluster/secret.h>
+
+namespace coalesce {
+
+/// Of a key's two halves, as canonical bytes (command/key.h); the first one is the command's. Empty where there are
+/// too many parts.
+[[nodiscard]] std::string part_digests(const Secret& secret, std::string_view surroundings, std::string_view words);
+
+struct PartsThatDiffer {
+    std::vector<std::string> names;  ///< of our own, each once
+    std::size_t only_theirs = 0;
+};
+
+/// What our key has otherwise than that of these digests; nothing if that is of another command, or unknown.
+[[nodiscard]] std::optional<PartsThatDiffer> parts_that_differ(const Secret& secret, std::string_view surroundings,
+                                                               std::string_view words, std::string_view theirs);
+
+}  // namespace coalesce

@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: MIT
+#include <coalesce/serve/request_desk.h>
+
+#include <unistd.h>
+
+#include <chrono>
+#include <utility>
+#include <vector>
+
+#include <coalesce/cluster/platform.h>
+#include <coalesce/command/ancestry.h>
+#include <coalesce/engine/key_hash.h>
+#include <coalesce/io/loop.h>
+#include <coalesce/protocol/answer.h>
+
+namespace coalesce {
+namespace {
+
+using namespace std::chrono;
+
+// What a flight lands with that was not run.
+class Found final : public Retention {
+  public:
+    explicit Found(std::shared_ptr<const RunResult> result) : result_(std::move(result)) {}
+    std::shared_ptr<const RunResult> find() override { return result_; }
+    void keep(const std::shared_ptr<const RunResult>& /*result*/, UniqueFunction<void()> done) override { done(); }
+
+  private:
+    std::shared_ptr<const RunResult> result_;
+};
+
+}  // namespace
+
+struct RequestDesk::Asked {
+    ResolvedRequest resolved;
+    std::shared_ptr<const CanonicalSurroundings> canonical;
+    RequestTerms terms;
+    Wish wish;
+    FlightRef asking;  // on whose behalf
+
+    [[nodiscard]] RequestKey key() const { return {canonical, resolved.canonical_words}; }
+    [[nodiscard]] KeptQuestion question() const {
+        return {.job = resolved.job, .surroundings = canonical, .words = resolved.canonical_words, .wish = wish};
+    }
+};
+
+RequestDesk::RequestDesk(const ServerOptions& options, const Rooms& rooms, Surroundings own, StorePlace store)
+    : options_(options),
+      rooms_(rooms),
+      own_uid_(::geteuid()),
+      surroundings_(std::make_shared<const Surroundings>(std::move(own))),
+      desk_(rooms.loop, rooms.executor.spool_limits(),
+            {.place = std::move(store),
+             .make_refresh_program = options.make_refresh_program,
+             .in_child = options.executor.in_child},
+            {.on_not_written = [this](const std::string& words) {
+                if (std::exchange(not_written_, words) != words) rooms_.log.warn("{}", words);
+            }}) {
+    if (rooms_.cluster != nullptr)
+        cluster_rules_ =
+            ClusterRules{.engine = options_.circle->access.url.address(), .scope = {}, .platform = own_platform()};
+}
+
+void RequestDesk::take(Peer& peer, Request& request) {
+    ++requests_;
+    const auto refuse = [&](std::string_view code, const std::string& why) {
+        rooms_.reception.refuse(peer, request.id, code, why);
+    };
+    if (closed_) return refuse("shutting_down", "the server is about to end");
+    if (rooms_.reception.waiting() >= options_.requesters_max)
+        return refuse("too_many_requesters", std::to_string(options_.requesters_max) + " requesters wait already");
+    if (!options_.circle_fault.empty() && !request.cluster_scope.empty() && peer.uid == own_uid_)
+        return refuse("engine_down", options_.circle_fault);
+    ResolvedRequest resolved = resolve(request, peer.uid, Job{.grace = options_.grace, .asker = peer.pid});
+    admit(peer, request, std::move(resolved));
+}
+
+ResolvedRequest RequestDesk::resolve(Request& request, uid_t uid, Job defaults) const {
+    return coalesce::resolve(request, surroundings_, rules_for(uid), options_.executor.shell, std::move(defaults));
+}
+
+// Our own user's keys are those of its wrappers and batches, and mean the same kept results; others' name them.
+KeyRules RequestDesk::rules_for(uid_t uid) const {
+    KeyRules rules;
+    if (uid != own_uid_)
+        rules.user = uid;
+    else
+        rules.cluster = cluster_rules_;
+    return rules;
+}
+
+// What decides about sharing in a request that says nothing of its surroundings is made once.
+std::shared_ptr<const CanonicalSurroundings> RequestDesk::canonical_of(ResolvedRequest& resolved, uid_t uid) {
+    if (resolved.canonical_surroundings) return interned_.intern(std::move(*resolved.canonical_surroundings));
+    auto& canonical = own_canonical_[uid];
+    if (!canonical) canonical = interned_.intern(canonical_surroundings(*surroundings_, rules_for(uid)));
+    return canonical;
+}
+
+void RequestDesk::admit(Peer& peer, Request& request, ResolvedRequest resolved) {
+    Asked asked{.resolved = std::move(resolved), .canonical = {}, .terms = {}, .wish = request.wish, .asking = {}};
+    asked.canonical = canonical_of(asked.resolved, peer.uid);
+    if (rooms_.executor.counts().queued >= options_.queue_max &&
+        rooms_.executor.flights().find_state(KeyView(asked.key())) == nullptr)
+        return rooms_.reception.refuse(peer, request.id, "queue_full",
+                                       std::to_string(options_.queue_max) + " flights wait already");
+    asked.wish.fresh = request.fresh;
+    if (request.no_share) asked.wish = {.fresh = request.fresh};  // nor with who comes later
+    asked.terms = {.id = std::move(request.id),
+                   .title = asked.resolved.job.title,
+                   .output = request.output,
+                   .keep_running = request.keep_running,
+                   .worth_keeping = asked.wish.keeps(),
+                   .quiet = request.quiet,
+                   .wait = request.wait};
+    asked.asking = running_.above(peer, ancestry_in(asked.resolved.job.command.surroundings->env), peer.sessions);
+    if (asked.wish.reads() || asked.wish.warm) {
+        auto expected = rooms_.reception.expect(peer, asked.terms);
+        const auto owned = std::make_shared<Asked>(std::move(asked));
+        return desk_.look(owned->question(),
+                          [this, expected = std::move(expected), owned](std::shared_ptr<const RunResult> result) {
+                              looked(expected, *owned, std::move(result));
+                          });
+    }
+    RunTicket ticket = submit(asked);
+    started_for(peer, rooms_.reception.enter(peer, std::move(asked.terms), std::move(ticket)));
+}
+
+// The store has been asked: what it has is for this request alone, so it lands a flight of its own.
+void RequestDesk::looked(const Reception::Expected& expected, Asked& asked, std::shared_ptr<const RunResult> result) {
+    Requester* const requester = *expected;
+    if (result) {
+        if (requester == nullptr) return;
+        std::string words = asked.resolved.canonical_words;
+        append_unshared(words);
+        RunTicket ticket = rooms_.executor.submit(RequestKey{asked.canonical, words}, [&] {
+            return Job{.title = asked.terms.title, .retention = std::make_shared<Found>(std::move(result))};
+        });
+        return rooms_.reception.admit(*requester, std::move(asked.terms), std::move(ticket));
+    }
+    if (requester == nullptr) {
+        if (!asked.terms.keep_running || closed_) return;
+        return std::move(submit(asked)).detach();
+    }
+    if (closed_) {
+        rooms_.reception.refuse(*requester->client, requester->id, "shutting_down", "the server is about to end");
+        return rooms_.reception.part(*requester);
+    }
+    RunTicket ticket = submit(asked);
+    rooms_.reception.admit(*requester, std::move(asked.terms), std::move(ticket));
+    if (*expected != nullptr && requester->client != nullptr)
+        started_for(static_cast<Peer&>(*requester->client), *requester);
+}
+
+RunTicket RequestDesk::submit(Asked& asked) {
+    const auto keeper = desk_.keeper(asked.question());
+    const bool fresh =
+        asked.wish.fresh || (asked.wish.max_age &&
+                             !may_join(asked.wish, rooms_.executor.flights().find_state(KeyView(asked.key())), now()));
+    RunTicket ticket = rooms_.executor.submit(
+        asked.key(),
+        [this, job = std::move(asked.resolved.job), canonical = asked.canonical, words = asked.resolved.canonical_words,
+         crosses_machines = asked.resolved.crosses_machines]() mutable {
+            const RequestKey key{canonical, words};
+            // Not for those who join: either costs more than joining.
+            const std::string hash = key_hash(key);
+            if (crosses_machines) rooms_.cluster->share(job, key);
+            auto own = std::make_shared<Surroundings>(*job.command.surroundings);
+            enter_flight(own->env, hash);
+            job.command.surroundings = std::move(own);
+            return std::move(job);
+        },
+        {.fresh = fresh, .on_behalf_of = asked.asking});
+    if (ticket.leader()) asked.terms.hash = key_hash(asked.key());
+    if (ticket.landed()) return ticket;
+    KeptDesk::share(ticket.state().retention, keeper);
+    if (asked.asking) asked.terms.loan = rooms_.executor.lend_place_of(asked.asking.id());
+    return ticket;
+}
+
+void RequestDesk::started_for(Peer& peer, const Requester& requester) {
+    if (requester.joined) {
+        ++joins_;
+        if (requester.flight != nullptr) rooms_.watchers.joined(*requester.flight);
+    }
+    const Run* const run = requester.flight != nullptr ? requester.flight->run : nullptr;
+    if (run != nullptr && requester.wants_output_as_it_comes() && !requester.quiet && !requester.following() &&
+        !run->run_class.empty())
+        peer.session->send(waiting_line(
+            requester.id, *run, run->others > 0 ? rooms_.executor.turn_in_class(requester.flight->id) : Turns::Time()));
+    if (!requester.joined && requester.flight != nullptr)
+        rooms_.log.debug("flight {} of uid {} (pid {}): {}", short_name(rooms_.reception.name_of(*requester.flight)),
+                         peer.uid, peer.pid, for_the_log(requester.title()));
+}
+
+void RequestDesk::forget(Peer& peer, Request request) {
+    if (closed_) return rooms_.reception.refuse(peer, request.id, "shutting_down", "the server is about to end");
+    const std::string id = request.id;
+    ResolvedRequest resolved = resolve(request, peer.uid, Job{});
+    const Key key{canonical_of(resolved, peer.uid), resolved.canonical_words};
+    auto expected = rooms_.reception.expect(peer, {.id = id, .title = resolved.job.title});
+    desk_.forget(key, [this, expected = std::move(expected)](const Result<>& forgotten) {
+        Requester* const requester = *expected;
+        if (requester == nullptr) return;
+        if (forgotten)
+            requester->client->session->send(message_to(requester->id).text("event", "forgotten").line());
+        else
+            rooms_.reception.refuse(*requester->client, requester->id, "no_store",
+                                    "cannot " + forgotten.error().message());
+        rooms_.reception.part(*requester);
+    });
+}
+
+void RequestDesk::go_on_for_the_store() {
+    if (store_watch_ || rooms_.executor.flights().empty()) return;
+    constexpr milliseconds each{200};
+    store_watch_.emplace(rooms_.loop);
+    store_watch_->in_background();
+    store_watch_->start(each, each, [this] {
+        if (rooms_.executor.flights().empty()) return rooms_.loop.post([this] { store_watch_.reset(); });
+        desk_.ask_entry_limit([this](std::uint64_t bytes) { keep_no_longer_than(bytes); });
+    });
+}
+
+void RequestDesk::keep_no_longer_than(std::uint64_t bytes) {
+    std::vector<FlightId> in_vain;
+    for (const auto& [id, flight] : rooms_.reception.flights())
+        if (flight.keeper != nullptr && flight.run->spool && flight.run->spool->size() > bytes) in_vain.push_back(id);
+    for (const FlightId id : in_vain) rooms_.reception.keep_no_more_for_the_store(id);
+}
+
+}  // namespace coalesce
