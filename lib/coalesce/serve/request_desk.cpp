@@ -63,14 +63,13 @@ RequestDesk::RequestDesk(const ServerOptions& options, const Rooms& rooms, Surro
 
 void RequestDesk::take(Peer& peer, Request& request) {
     ++requests_;
-    const auto refuse = [&](std::string_view code, const std::string& why) {
-        rooms_.reception.refuse(peer, request.id, code, why);
-    };
-    if (closed_) return refuse("shutting_down", "the server is about to end");
-    if (rooms_.reception.waiting() >= options_.requesters_max)
-        return refuse("too_many_requesters", std::to_string(options_.requesters_max) + " requesters wait already");
+    Reception& reception = rooms_.reception;
+    if (closed_) return reception.refuse(peer, request.id, "shutting_down", "the server is about to end");
+    if (reception.waiting() >= options_.requesters_max)
+        return reception.refuse(peer, request.id, "too_many_requesters",
+                                std::to_string(options_.requesters_max) + " requesters wait already");
     if (!options_.circle_fault.empty() && !request.cluster_scope.empty() && peer.uid == own_uid_)
-        return refuse("engine_down", options_.circle_fault);
+        return reception.refuse(peer, request.id, "engine_down", options_.circle_fault);
     ResolvedRequest resolved = resolve(request, peer.uid, Job{.grace = options_.grace, .asker = peer.pid});
     admit(peer, request, std::move(resolved));
 }
