@@ -138,7 +138,7 @@ class Look(machines.ThreeHosts):
         line = third.stderr.readline().decode()
         self.assertIn("which runs on " + host, line)
         self.assertNotIn("pid", line)
-        [flight] = [f for f in self.status(self.two) if f.get("machines", 1) > 1]
+        flight = machines.until(lambda: next((f for f in self.status(self.two) if f.get("machines", 1) > 1), None))
         self.assertEqual((flight["host"], flight["pid"]), (host, -1))
         self.open(gate)
         for process in (first, third):

@@ -54,6 +54,12 @@ class Serve(machines.Test):
                 if flight.get("machines") == count:
                     return flight
 
+    def await_waiting(self, server, count):
+        """So many requesters wait here for the one flight."""
+        with machines.harness.Client(server.path) as client:
+            while client.ask({"op": "status"})["flights"][0]["requesters"] < count:
+                pass
+
     def end(self, process):
         out, err = process.communicate()
         return process.returncode, out.decode(), err.decode()
@@ -75,6 +81,7 @@ class Serve(machines.Test):
         output = live.message()
         self.assertEqual((output["event"], live.bytes(output["bytes"])), ("stdout", b"first\n"))
         whole = self.ask(other.client(), line, "there")
+        self.await_waiting(other, 2)
         self.await_machines(server, 3)
         self.open(gate)
         answer = first.message()
