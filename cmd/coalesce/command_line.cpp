@@ -4,6 +4,8 @@
 #include <CLI/CLI.hpp>
 
 #include <algorithm>
+#include <cstddef>
+#include <cstdlib>
 #include <utility>
 
 #include "complain.h"
@@ -56,6 +58,29 @@ OptionText text_of(const CLI::Option& option) {
     return text;
 }
 
+// Calls `call` with each of "-k,--keep-order", "--bar,--no-bar{no}", without its dashes and what it stands for.
+template <class Call>
+void for_each_name(std::string_view names, Call call) {
+    while (!names.empty()) {
+        const std::string_view name = names.substr(0, names.find(','));
+        names.remove_prefix(std::min(name.size() + 1, names.size()));
+        call(name.substr(name.starts_with("--") ? 2 : 1, name.find('{') - (name.starts_with("--") ? 2 : 1)));
+    }
+}
+
+// Whether the word may give an option of these names: rather once too often, for CLI11 reads it.
+bool may_name(std::string_view word, std::string_view names) {
+    if (!word.starts_with('-')) return false;
+    bool may = false;
+    for_each_name(names, [&](std::string_view name) {
+        if (!word.starts_with("--"))
+            may = may || (name.size() == 1 && word.find(name.front()) != std::string_view::npos);
+        else
+            may = may || word.substr(2, word.find('=') - 2) == name;
+    });
+    return may;
+}
+
 // What a switch has as its value when it is given without one.
 constexpr std::string_view given_alone = "true";
 constexpr std::string_view off = "no";  // of "--no-progress{no}"
@@ -77,10 +102,17 @@ void CommandLine::is(const char* name, const char* synopsis, const char* brief, 
     app_->footer(examples);
 }
 
+void CommandLine::define(Defined defined, const char* argument, const char* words) {
+    defined_.push_back(std::move(defined));
+    if (words_ == Words::left_out) return;
+    make_option(defined_.back());
+    defined_.back().option->description(words);
+    if (*argument != '\0') defined_.back().option->type_name(argument);
+}
+
 void CommandLine::flag(const char* names, std::function<void(bool on)> take, const char* words) {
-    const std::string told = words_ == Words::told ? words : "";
-    CLI::Option* const option = app_->add_flag(names, told);
-    defined_.push_back({option, std::move(take), {}});
+    define({.kind = Kind::flag, .names = names, .variable = nullptr, .take_switch = std::move(take), .take = {}}, "",
+           words);
 }
 
 void CommandLine::flag(const char* names, bool& into, const char* words) {
@@ -88,27 +120,52 @@ void CommandLine::flag(const char* names, bool& into, const char* words) {
         names, [&into](bool value) { into = value; }, words);
 }
 
-CLI::Option* CommandLine::add(const char* names, const char* argument, Take take, const char* words) {
-    CLI::Option* const option = app_->add_option(names, CLI::callback_t());
-    if (words_ == Words::told) option->description(words)->type_name(argument);
-    defined_.push_back({option, {}, std::move(take)});
-    return option;
-}
-
 void CommandLine::option(const char* names, const char* argument, Take take, const char* words, const char* variable) {
-    CLI::Option* const option = add(names, argument, std::move(take), words);
-    option->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
-    if (variable != nullptr) option->envname(variable);
+    define({.kind = Kind::option, .names = names, .variable = variable, .take_switch = {}, .take = std::move(take)},
+           argument, words);
 }
 
 void CommandLine::list(const char* names, const char* argument, Take take, const char* words) {
-    add(names, argument, std::move(take), words)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+    define({.kind = Kind::list, .names = names, .variable = nullptr, .take_switch = {}, .take = std::move(take)},
+           argument, words);
+}
+
+void CommandLine::make_option(Defined& defined) {
+    if (defined.option != nullptr) return;
+    if (defined.kind == Kind::flag) {
+        defined.option = app_->add_flag(defined.names);
+        return;
+    }
+    defined.option = app_->add_option(defined.names, CLI::callback_t());
+    defined.option->multi_option_policy(defined.kind == Kind::list ? CLI::MultiOptionPolicy::TakeAll
+                                                                   : CLI::MultiOptionPolicy::TakeLast);
+    if (defined.variable != nullptr) defined.option->envname(defined.variable);
+}
+
+void CommandLine::make_every_option() {
+    for (Defined& defined : defined_) make_option(defined);
+}
+
+void CommandLine::make_options_typed() {
+    // An option has at most one word after it, so two that are none begin the command.
+    std::size_t end = 0;
+    for (bool after_option = false; end < typed_.size() && typed_[end] != "--"; ++end) {
+        const bool is_option = typed_[end].starts_with('-');
+        if (!is_option && !after_option) break;
+        after_option = is_option;
+    }
+    for (Defined& defined : defined_) {
+        const bool typed = std::any_of(typed_.begin(), typed_.begin() + static_cast<std::ptrdiff_t>(end),
+                                       [&](const std::string& word) { return may_name(word, defined.names); });
+        if (typed || (defined.variable != nullptr && std::getenv(defined.variable) != nullptr)) make_option(defined);
+    }
 }
 
 void CommandLine::operands(std::vector<std::string>& into) { operands_ = &into; }
 
 CommandLine::Read CommandLine::read(int argc, char** argv) {
     for (int i = 1; i < argc; ++i) typed_.push_back(marked(argv[i]));
+    make_options_typed();
     bool help_wanted = false;
     bool value_missing = false;
     try {
@@ -139,6 +196,7 @@ CommandLine::Read CommandLine::read(int argc, char** argv) {
 
 // By what was given, rather than by CLI11's callbacks: 2.4 reads "{}" as an empty list there.
 CommandLine::Read CommandLine::take_given(const Defined& defined) const {
+    if (defined.option == nullptr) return Read::done;
     const CLI::Option& option = *defined.option;
     const std::vector<std::string>& given = option.results();
     if (given.empty()) return Read::done;
@@ -148,8 +206,7 @@ CommandLine::Read CommandLine::take_given(const Defined& defined) const {
         defined.take_switch(given.back() == given_alone);
         return Read::done;
     }
-    const bool all = option.get_multi_option_policy() == CLI::MultiOptionPolicy::TakeAll;
-    for (auto value = all ? given.begin() : given.end() - 1; value != given.end(); ++value)
+    for (auto value = defined.kind == Kind::list ? given.begin() : given.end() - 1; value != given.end(); ++value)
         if (auto taken = defined.take(option.get_name(), unmarked(*value)); !taken)
             return refuse(taken.error().message());
     return Read::done;
@@ -160,7 +217,8 @@ CommandLine::Read CommandLine::refuse(const std::string& sentence) const {
     return Read::refused;
 }
 
-CommandLine::Read CommandLine::refuse_unknown(std::string word) const {
+CommandLine::Read CommandLine::refuse_unknown(std::string word) {
+    make_every_option();
     std::vector<std::string> names;
     for (const CLI::Option* option : std::as_const(*app_).get_options())
         for (std::string& name : names_of(*option)) names.push_back(std::move(name));
@@ -184,9 +242,11 @@ CommandLine::Read CommandLine::refuse_value_of_switch(const CLI::Option& option)
 }
 
 const CommandLine::Defined* CommandLine::find(std::string_view name) const {
-    for (const Defined& defined : defined_)
-        for (const std::string& long_name : defined.option->get_lnames())
-            if (long_name == name) return &defined;
+    for (const Defined& defined : defined_) {
+        bool found = false;
+        for_each_name(defined.names, [&](std::string_view one) { found = found || (one.size() > 1 && one == name); });
+        if (found) return &defined;
+    }
     return nullptr;
 }
 
@@ -194,15 +254,15 @@ bool CommandLine::has(std::string_view name) const { return find(name) != nullpt
 
 bool CommandLine::may_be_repeated(std::string_view name) const {
     const Defined* const defined = find(name);
-    return defined != nullptr && defined->option->get_multi_option_policy() == CLI::MultiOptionPolicy::TakeAll;
+    return defined != nullptr && defined->kind == Kind::list;
 }
 
 Result<> CommandLine::supply(std::string_view name, const std::vector<std::string>& values, std::string_view origin) {
     const Defined* const defined = find(name);
     if (defined == nullptr) return {};
     const auto wrong = [&](const std::string& sentence) { return Error{{}, std::string(origin) + ": " + sentence}; };
-    const bool all = may_be_repeated(name);
-    if (!all && !defined->option->results().empty()) return {};
+    const bool all = defined->kind == Kind::list;
+    if (!all && defined->option != nullptr && !defined->option->results().empty()) return {};
     if (!all && values.size() != 1) return wrong(std::string(name) + " has one value");
     for (const std::string& value : values) {
         if (defined->take_switch) {

@@ -7,6 +7,9 @@
 // told so that a command line reads as getopt_long(3) would read it is told here, once;
 // so is what it may not do: no files, no groups, no process ended.
 //
+// CLI11 takes some microseconds for an option, more with each that it has: to read a command
+// line it is given those whose names are in it, or whose variable is set.
+//
 // CLI11's own headers bring iostreams and some ten static objects to each source that
 // includes them, so one does: command_line.cpp.
 #pragma once
@@ -62,6 +65,7 @@ class CommandLine {
 
     /// A switch: "-k,--keep-order". With "--bar,--no-bar{no}" the second turns it off.
     /// `words` is the brief line, and after a newline what the manual says beyond it.
+    /// Names are literals, here and below.
     void flag(const char* names, std::function<void(bool on)> take, const char* words);
     void flag(const char* names, bool& into, const char* words);
 
@@ -93,16 +97,23 @@ class CommandLine {
     [[nodiscard]] CommandText text() const;
 
   private:
+    enum class Kind { flag, option, list };
     struct Defined {
-        CLI::Option* option;
+        Kind kind;
+        const char* names;
+        const char* variable;  // or null
         std::function<void(bool)> take_switch;
         Take take;
+        CLI::Option* option = nullptr;  // for as long as nobody needs CLI11 to have it
     };
+    void define(Defined defined, const char* argument, const char* words);
+    void make_option(Defined& defined);
+    void make_options_typed();
+    void make_every_option();
     [[nodiscard]] const Defined* find(std::string_view name) const;
-    CLI::Option* add(const char* names, const char* argument, Take take, const char* words);
     Read take_given(const Defined& defined) const;
     Read refuse(const std::string& sentence) const;
-    Read refuse_unknown(std::string word) const;
+    Read refuse_unknown(std::string word);
     Read refuse_value_of_switch(const CLI::Option& option) const;
 
     std::unique_ptr<CLI::App> app_;

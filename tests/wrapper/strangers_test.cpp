@@ -9,6 +9,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <cstdio>
+#include <cstdlib>
 #include <fstream>
 #include <string>
 #include <vector>
@@ -85,7 +87,9 @@ class Crashed {
 
 std::string with_pid(const std::string& record, pid_t pid) {
     const std::size_t after = record.rfind('/');
-    return record.substr(0, record.rfind('/', after - 1) + 1) + std::to_string(pid) + record.substr(after);
+    char number[16];
+    std::snprintf(number, sizeof number, "%x", static_cast<unsigned>(pid));
+    return record.substr(0, record.rfind('/', after - 1) + 1) + number + record.substr(after);
 }
 
 bool alive(pid_t pid) {
@@ -113,7 +117,7 @@ SCENARIO("F13: a process that has got a recorded number later is left alone", "[
     Crashed crashed(box);
     crashed.reap_leader();
     const std::string record = crashed.record();
-    const long long at = std::atoll(record.c_str() + record.rfind('/') + 1);
+    const long long at = std::strtoll(record.c_str() + record.rfind('/') + 1, nullptr, 16);
     timespec now{};  // a start is told in hundredths of seconds
     do ::clock_gettime(CLOCK_BOOTTIME, &now);
     while (now.tv_sec * 1000 + now.tv_nsec / 1'000'000 < at + 20);
@@ -217,7 +221,7 @@ SCENARIO("F13: in a time namespace the same is told, from either side", "[wrappe
         Crashed crashed(box);
         crashed.reap_leader();
         const std::string record = crashed.record();
-        const long long at = std::atoll(record.c_str() + record.rfind('/') + 1);
+        const long long at = std::strtoll(record.c_str() + record.rfind('/') + 1, nullptr, 16);
         timespec now{};
         do ::clock_gettime(CLOCK_BOOTTIME, &now);
         while (now.tv_sec * 1000 + now.tv_nsec / 1'000'000 < at + 20);

@@ -19,6 +19,8 @@ namespace coalesce {
 namespace {
 
 constexpr std::size_t record_bytes_max = 160;
+constexpr int base =
+    16;  // so that a record is shorter than 60 bytes: several file systems hold such a link in its inode
 constexpr pid_t largest_pid = 1 << 22;  // the kernel's own bound
 
 // The kernel's name for the first time namespace, which is ahead of nothing.
@@ -56,10 +58,14 @@ std::optional<Numbering> Numbering::own() {
     char text[64];
     Numbering own;
     own.text_ = boot_id();
+    std::erase(own.text_, '-');
     if (own.text_.empty()) return std::nullopt;
-    const std::string_view space = link_text("/proc/self/ns/pid", text, sizeof text);  // "pid:[4026531836]"
-    if (space.size() < 7) return std::nullopt;
-    own.text_.append(1, '/').append(space.substr(5, space.size() - 6));
+    const std::string_view space = link_text("/proc/self/ns/pid", text, sizeof text - 1);
+    unsigned inode = 0;
+    text[space.size()] = '\0';
+    if (std::sscanf(text, "pid:[%u]", &inode) != 1) return std::nullopt;
+    std::snprintf(text, sizeof text, "/%x", inode);
+    own.text_ += text;
     own.ahead_ms_ = own_ahead_ms();
     return own;
 }
@@ -81,8 +87,8 @@ void FlightRecorder::record_this_process() const noexcept {
     const int pid = ::getpid();
     const int session = ::getsid(0);
     char in_session[16] = "";
-    if (session != pid) std::snprintf(in_session, sizeof in_session, ".%d", session);
-    const int length = std::snprintf(text, sizeof text, "%s/%d%s/%lld", numbering_->text().c_str(), pid, in_session,
+    if (session != pid) std::snprintf(in_session, sizeof in_session, ".%x", session);
+    const int length = std::snprintf(text, sizeof text, "%s/%x%s/%llx", numbering_->text().c_str(), pid, in_session,
                                      milliseconds_of(now.tv_sec, now.tv_nsec) - numbering_->ahead_ms());
     if (length < 0 || static_cast<std::size_t>(length) >= sizeof text) return;
     if (::symlinkat(text, directory_, name_.c_str()) == 0 || errno != EEXIST) return;
@@ -102,13 +108,13 @@ std::optional<FlightRecord> FlightRecord::read(int directory, const char* name) 
     const char* const pid_end = all.data() + before_time;
     FlightRecord record;
     record.numbering = all.substr(0, before_pid);
-    const char* after_pid = std::from_chars(all.data() + before_pid + 1, pid_end, record.pid).ptr;
+    const char* after_pid = std::from_chars(all.data() + before_pid + 1, pid_end, record.pid, base).ptr;
     record.session = record.pid;
     if (after_pid != pid_end && *after_pid == '.')
-        after_pid = std::from_chars(after_pid + 1, pid_end, record.session).ptr;
+        after_pid = std::from_chars(after_pid + 1, pid_end, record.session, base).ptr;
     const auto is_pid = [](pid_t pid) { return pid > 1 && pid <= largest_pid; };
-    if (after_pid != pid_end || std::from_chars(pid_end + 1, end, record.at_ms).ptr != end || !is_pid(record.pid) ||
-        !is_pid(record.session))
+    if (after_pid != pid_end || std::from_chars(pid_end + 1, end, record.at_ms, base).ptr != end ||
+        !is_pid(record.pid) || !is_pid(record.session))
         return std::nullopt;
     return record;
 }

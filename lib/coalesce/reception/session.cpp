@@ -195,16 +195,16 @@ bool Session::flush_renderings() {
     std::size_t without_news = 0;
     std::uint64_t budget = most_at_once;
     while (without_news < renderings_.size()) {
-        current_ %= renderings_.size();
-        Rendering& rendering = *renderings_[current_];
+        Rendering& rendering = *renderings_.front();
         const auto piece = rendering.next();
         if (!piece) {
             inside_message_ = false;
-            if (!rendering.finished()) {
-                ++without_news;
-                ++current_;
+            if (rendering.finished()) {
+                const auto finished = std::move(renderings_.front());  // whose end may bring news
+                renderings_.pop_front();
             } else {
-                renderings_.erase(renderings_.begin() + static_cast<std::ptrdiff_t>(current_));
+                ++without_news;
+                pass_the_turn();
             }
             if (!flush_text()) return false;
             continue;
@@ -229,11 +229,16 @@ bool Session::flush_renderings() {
         budget -= std::min(budget, static_cast<std::uint64_t>(sent));
         inside_message_ = !rendering.between_messages();
         if (!inside_message_) {
-            ++current_;
+            pass_the_turn();
             if (!flush_text()) return false;
         }
     }
     return true;
+}
+
+void Session::pass_the_turn() {
+    renderings_.push_back(std::move(renderings_.front()));
+    renderings_.pop_front();
 }
 
 ssize_t Session::send_piece(const Extent& extent) {

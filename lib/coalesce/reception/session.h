@@ -12,12 +12,12 @@
 #include <coalesce/flight/unique_function.h>
 
 #include <cstddef>
+#include <deque>
 #include <list>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
-#include <vector>
 
 #include <coalesce/io/descriptor.h>
 #include <coalesce/io/line_splitter.h>
@@ -75,6 +75,7 @@ class Session {
     void push(std::string_view& rest);
     bool flush_text();
     bool flush_renderings();
+    void pass_the_turn();
     bool hand_over();
     void go();
     void watch_again();
@@ -89,8 +90,7 @@ class Session {
     std::string out_;                                          // on its way
     std::string lines_;                                        // wait for the end of the message that is on its way
     std::list<std::pair<std::string, Descriptor>> handovers_;  // before lines_: texts that a descriptor goes with
-    std::vector<std::unique_ptr<Rendering>> renderings_;
-    std::size_t current_ = 0;  // whose turn it is
+    std::deque<std::unique_ptr<Rendering>> renderings_;        // the first has its turn
     bool inside_message_ = false;
     bool blocked_ = false;
     bool flushing_ = false;
