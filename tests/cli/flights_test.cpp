@@ -221,7 +221,7 @@ TEST_CASE("F8: closing the output early is no end", "[batch][flights]") {
     Sandbox box;
     Gate gate = box.gate("gate");
     Gate begun = box.gate("begun");
-    Running batch = box.start({});
+    Running batch = box.start({.args = {"-j2"}});
     batch.send("echo said; exec >&- 2>&-; echo x >begun; read x <gate; exit 6\n");
     begun.await();
     batch.send("echo other\n");

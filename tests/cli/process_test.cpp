@@ -301,7 +301,7 @@ TEST_CASE("B6: signals that batch was told to ignore are ignored", "[batch][proc
     Sandbox box;
     Gate gate = box.gate("gate");
     Gate begun = box.gate("begun");
-    Running batch = box.start({.ignored = {SIGINT, SIGHUP}});  // as nohup and & do
+    Running batch = box.start({.args = {"-j2"}, .ignored = {SIGINT, SIGHUP}});  // as nohup and & do
     batch.send("echo x >begun; read x <gate; echo survived\n");
     begun.await();
     batch.signal(SIGHUP);

@@ -186,7 +186,7 @@ Result<std::optional<std::string>> read_trusted(const std::string& file, bool na
     if ((info.st_mode & (S_IWGRP | S_IWOTH)) != 0)
         return Error{{}, file + ":1: others may write this file, so it is not obeyed; chmod go-w " + file};
     std::string text;
-    char block[16384];
+    char block[2048];  // small: each start of a wrapper has it on its stack, read or not
     while (true) {
         const ssize_t got = ::read(open.get(), block, sizeof block);
         if (got < 0 && errno == EINTR) continue;
