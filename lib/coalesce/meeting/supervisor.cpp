@@ -180,9 +180,11 @@ void Supervisor::run(Descriptor leader, pid_t leader_pid) {
     admit(first, {.keep_running = orders_.keep_running, .quiet = !orders_.verbose}, orders_.circle && orders_.fresh);
     stays_young_.in_background();
     stays_young_.start(touched_each, touched_each, [this] { places_.own().touch(orders_.key); });
+    const bool others =
+        places_.holds_others(orders_.key);  // asked while the command starts: at the end its leader waits
     loop_.run();
     for (const auto& keeping : keepings_) keeping->after_delivery();
-    places_.sweep();  // when nobody waits for it, but perhaps who led
+    if (others) places_.sweep();
 }
 
 Wrapper& Supervisor::receive(Descriptor connection, uid_t uid, pid_t pid) {
@@ -376,8 +378,11 @@ void Supervisor::leave_meeting_place() {
 // Not on the stack, which the user may have made small: it holds the loop's read buffer.
 void supervise(FlightOrders orders, MeetingPlaces places, Descriptor listener, Descriptor leader, pid_t leader_pid,
                std::unique_ptr<Guard> guard) {
-    std::make_unique<Supervisor>(std::move(orders), std::move(places), std::move(listener), std::move(guard))
-        ->run(std::move(leader), leader_pid);
+    // It ends with the process, whose end its leader waits for: taking it apart first would be told in that time.
+    Supervisor* const supervisor =
+        std::make_unique<Supervisor>(std::move(orders), std::move(places), std::move(listener), std::move(guard))
+            .release();
+    supervisor->run(std::move(leader), leader_pid);
 }
 
 }  // namespace coalesce
