@@ -58,9 +58,10 @@ Result<ClusterTerms> cluster_terms(const TypedSharing& sharing, bool no_share) {
 }
 
 Result<ClusterTerms> terms_for_server(const TypedSharing& sharing, bool no_share) {
-    if (!sharing.url.empty()) return Error{{}, "--cluster: a server shares at the engine that it was told, if any"};
     ClusterTerms terms;
-    if (sharing.off || no_share || sharing.scope.empty()) return terms;
+    if (sharing.off || no_share) return terms;
+    if (!sharing.url.empty()) return Error{{}, "--cluster: a server shares at the engine that it was told, if any"};
+    if (sharing.scope.empty()) return terms;
     terms.rules = ClusterRules{
         .engine = {}, .scope = sharing.scope, .platform = sharing.ignore_platform ? std::string() : own_platform()};
     return terms;

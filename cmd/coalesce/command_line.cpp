@@ -149,9 +149,9 @@ void CommandLine::make_every_option() {
 void CommandLine::make_options_typed() {
     // An option has at most one word after it, so two that are none begin the command.
     std::size_t end = 0;
-    for (bool after_option = false; end < typed_.size() && typed_[end] != "--"; ++end) {
+    for (bool after_option = false; end < typed_.size(); ++end) {
         const bool is_option = typed_[end].starts_with('-');
-        if (!is_option && !after_option) break;
+        if (!after_option && (!is_option || typed_[end] == "--")) break;
         after_option = is_option;
     }
     for (Defined& defined : defined_) {

@@ -172,7 +172,8 @@ void add_flight(Table& table, const Fields& flight) {
     table.add({flight.text("id").substr(0, id_columns), flight.text("state"), format_duration(age),
                usually ? format_duration(usually->time) : "-", left_of(flight, age, usually),
                std::to_string(flight.number("requesters")),
-               format_size(static_cast<std::uint64_t>(flight.number("output"))), std::to_string(flight.number("pid")),
+               format_size(static_cast<std::uint64_t>(flight.number("output"))),
+               flight.number("pid") > 0 ? std::to_string(flight.number("pid")) : flight.text("host"),
                flight.text("command")});
 }
 

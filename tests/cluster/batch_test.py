@@ -4,6 +4,7 @@
 import os
 import signal
 import subprocess
+import time
 
 import machines
 
@@ -140,12 +141,22 @@ class Batch(machines.ThreeHosts):
     def test_M7_down_is_told_once(self):
         self.list(f"echo {n}" for n in range(5))
         self.server.stop(signal.SIGKILL)
-        status, out, err = self.end(self.start(self.hosts[0], "-k", parameters="&down=run"))
+        status, out, err = self.end(self.start(self.hosts[0], "-k", parameters="&lease=2s&down=run"))
         self.assertEqual((status, out), (0, "0\n1\n2\n3\n4\n"))
         self.assertIn("alone", err)
-        status, out, err = self.end(self.start(self.hosts[0], "-k"))
+        status, out, err = self.end(self.start(self.hosts[0], "-k", parameters="&lease=2s"))
         self.assertEqual((status, out), (123, ""))
         self.assertIn("down=run", err)
+
+    def test_M7_an_engine_that_comes_back_within_a_lease_was_only_late(self):
+        self.list(["echo ran >>runs; echo x"])
+        self.server.stop(signal.SIGKILL)
+        asked = time.monotonic()
+        process = self.start(self.hosts[0], parameters="&down=run")  # which runs it alone after two seconds elsewhere
+        while time.monotonic() < asked + 3:
+            self.assertIsNone(process.poll())
+        self.server.start()
+        self.assertEqual(self.end(process), (0, "x\n", ""))
 
     def test_M40_nothing_is_left_without_a_limit(self):
         self.list(f"echo {n}" for n in range(5))

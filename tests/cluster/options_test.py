@@ -80,8 +80,9 @@ class Options(machines.ThreeHosts):
         end, fetched = batch(self.two)
         self.assertEqual((end[0], len(end[1])), (0, 900_000))
         self.assertGreater(fetched, 900_000)
-        end, fetched = batch(self.three, "--unique")
+        end, fetched = batch(self.three, "--unique", "--joblog", "log")
         self.assertEqual(end, (0, "", ""))
+        self.assertIn("900000", self.box.read("log").splitlines()[1].split("\t"))  # how much it was is known
         self.assertLess(fetched, 100_000)
         self.assertEqual(self.runs(), 1)
 

@@ -62,6 +62,10 @@ TEST_CASE("replies of all kinds are read, however they are cut", "[cluster]") {
 TEST_CASE("what no engine says is refused", "[cluster]") {
     CHECK(read("HTTP/1.1 400 Bad Request\r\n") == "refused");
     CHECK(read("*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n:1\r\n") == "refused");
+    std::string deep;  // which would take the stack of who puts it away
+    for (int i = 0; i < 60000; ++i) deep += "*1\r\n";
+    CHECK(read(deep + ":1\r\n") == "refused");
+    CHECK(read("*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n:1\r\n") == "[[[[[[:1]]]]]];");
     CHECK(read("$99999999999999999999\r\n") == "refused");
     CHECK(read("*2147483647\r\n" + std::string(4 << 20, 'x')) == "refused");
     std::string many = "*100000\r\n";

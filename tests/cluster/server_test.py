@@ -234,8 +234,8 @@ class Serve(machines.Test):
         self.assertEqual(self.runs(), len(held))
 
     def test_M36_engine_down_has_a_code_of_its_own(self):
-        server = self.serve(self.one)
-        other = self.serve(self.two, parameters="&down=run")
+        server = self.serve(self.one, parameters="&lease=2s")
+        other = self.serve(self.two, parameters="&lease=2s&down=run")
         self.engine.stop(signal.SIGKILL)
         answer = self.ask(server.client(), "echo x", 1).message()
         self.assertEqual((answer["exit"], answer["error"]["code"], answer["stdout"]), (125, "engine_down", ""))

@@ -122,6 +122,44 @@ class FakeSharing final : public Sharing {
     };
 };
 
+// Turns that come when the test says so.
+class FakeTurnstile final : public Turnstile {
+  public:
+    struct Place {
+        UniqueFunction<void()> on_come;
+        bool come = false;
+        bool gone = false;
+    };
+    Result<std::unique_ptr<Turn>> ask(Loop&, const RunClass&, unsigned, pid_t, Turns::Time,
+                                      UniqueFunction<void()> on_come) override {
+        if (refuses) return Error{std::make_error_code(std::errc::too_many_files_open), "take a turn"};
+        places.push_back(std::make_shared<Place>());
+        places.back()->on_come = std::move(on_come);
+        return std::unique_ptr<Turn>(std::make_unique<FakeTurn>(places.back()));
+    }
+    void let_in(std::size_t number) {
+        const auto place = places.at(number);
+        place->come = true;
+        place->on_come();
+    }
+    std::vector<std::shared_ptr<Place>> places;
+    bool refuses = false;
+
+  private:
+    class FakeTurn final : public Turn {
+      public:
+        explicit FakeTurn(std::shared_ptr<Place> place) : place_(std::move(place)) {}
+        ~FakeTurn() override { place_->gone = true; }
+        [[nodiscard]] bool has_come() const noexcept override { return place_->come; }
+        [[nodiscard]] std::size_t others() const noexcept override { return 1; }
+        [[nodiscard]] Turns::Time expected() const override { return {}; }
+        [[nodiscard]] ProcessMark mark() noexcept override { return {}; }
+
+      private:
+        std::shared_ptr<Place> place_;
+    };
+};
+
 struct Asked {
     RunTicket ticket;
     std::vector<std::shared_ptr<const RunResult>> results;
@@ -393,6 +431,72 @@ TEST_CASE("M30: a run that is lost before it gave anything is asked about again,
         loop.run();
         CHECK(one.results.at(0)->outcome == Outcome::lost("lost after 1 byte"));
     }
+}
+
+TEST_CASE("C2, M25: what waits for a run elsewhere takes neither place nor turn, and asks for both again",
+          "[sharing]") {
+    Loop loop;
+    FakeTurnstile turnstile;
+    World world(loop, {.jobs = 1, .turnstile = &turnstile});
+    Asked& one = world.ask("echo here", [](Job& job) { job.run_class = RunClass{.name = "heavy"}; });
+    turnstile.let_in(0);
+    REQUIRE(world.sharing.parts.size() == 1);
+    world.ask("other");
+    CHECK(world.sharing.parts.size() == 1);
+    world.part().answers.waits();
+    CHECK(turnstile.places[0]->gone);
+    REQUIRE(world.sharing.parts.size() == 2);
+    world.part(1).answers.over(Outcome::cancelled(), 0ms);
+    SECTION("it is run here after all") {
+        world.part().answers.run_here();
+        REQUIRE(turnstile.places.size() == 2);
+        turnstile.let_in(1);
+        loop.run();
+        world.part().conclude();
+        loop.run();
+        CHECK(text_of(*one.results.at(0)) == "here\n");
+    }
+    SECTION("there is no turn to be had: those elsewhere hear of that") {
+        turnstile.refuses = true;
+        world.part().answers.run_here();
+        REQUIRE(world.part().concluded);
+        world.part().conclude();
+        loop.run();
+        CHECK(one.results.at(0)->outcome.kind == Outcome::Kind::refused);
+    }
+}
+
+TEST_CASE("C3, M30: a turn that is waited for goes with the flight, also while its end is told elsewhere",
+          "[sharing]") {
+    Loop loop;
+    FakeTurnstile turnstile;
+    World world(loop, {.jobs = 1, .turnstile = &turnstile});
+    Asked& one = world.ask("echo here", [](Job& job) { job.run_class = RunClass{.name = "heavy"}; });
+    turnstile.let_in(0);
+    world.part().follow();
+    CHECK(world.part().answers.again());
+    world.part().answers.run_here();
+    REQUIRE(turnstile.places.size() == 2);
+    world.executor->cancel(one.flight, 0ms);
+    REQUIRE(world.part().concluded);
+    CHECK(turnstile.places[1]->gone);
+    turnstile.places[1]->on_come();  // it was on its way
+    world.part().conclude();
+    loop.run();
+    CHECK(one.results.at(0)->outcome.kind == Outcome::Kind::cancelled);
+}
+
+TEST_CASE("M19: a lease that comes when nothing starts any more is given back", "[sharing]") {
+    Loop loop;
+    World world(loop);
+    Asked& one = world.ask("echo run >>runs");
+    world.executor->start_no_more();
+    world.part().answers.run_here();
+    REQUIRE(world.part().concluded);
+    CHECK(world.executor->counts().runs == 0);
+    world.part().conclude();
+    loop.run();
+    CHECK(one.results.at(0)->outcome.kind == Outcome::Kind::cancelled);
 }
 
 TEST_CASE("M28: what ends a run from elsewhere gives it a grace period, also between two tries", "[sharing]") {

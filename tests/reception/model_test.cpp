@@ -523,7 +523,7 @@ class SupervisorStorm {
             ours.reset();
             const rlimit few{.rlim_cur = most, .rlim_max = most};
             ::setrlimit(RLIMIT_NOFILE, &few);
-            supervise(orders_, std::move(*places), std::move(listener), std::move(theirs), ::getppid(), nullptr);
+            (void)supervise(orders_, std::move(*places), std::move(listener), std::move(theirs), ::getppid(), nullptr);
             return 0;
         });
         clients_.emplace_back(std::move(ours), true);

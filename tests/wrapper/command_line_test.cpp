@@ -78,6 +78,7 @@ TEST_CASE("U2: options end at the first word that is none; the command has the r
     check(box, {
                    {{"run", "echo", "--help", "--", "-c"}, "--help -- -c\n"},
                    {{"run", "--", "echo", "--", "x"}, "-- x\n"},
+                   {{"run", "--scope", "--", "--fresh", "echo", "x"}, "x\n"},
                    {{"run", "echo", "--x=", "--y=z", "--z==", "-a-b", "-5", "++", "/x:y", "@f"},
                     "--x= --y=z --z== -a-b -5 ++ /x:y @f\n"},
                    {{"run", "echo", "[a,b]", "[]", "{}", "%%", "", "x"}, "[a,b] [] {} %%  x\n"},

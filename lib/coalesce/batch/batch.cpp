@@ -150,7 +150,8 @@ Batch::Batch(BatchOptions options, Surroundings own, StorePlace store, Ledger le
              std::optional<EarlierJobs> earlier)
     : options_(std::move(options)),
       cluster_(options_.circle && options_.executor.guard != nullptr
-                   ? std::make_unique<Cluster>(loop_, *options_.circle, *options_.executor.guard)
+                   ? std::make_unique<Cluster>(loop_, *options_.circle, *options_.executor.guard,
+                                               options_.circle->access.url.lease)
                    : nullptr),
       executor_(loop_, executor_options()),
       orphans_(loop_, [this](pid_t pid) { return executor_.is_own(pid); }),

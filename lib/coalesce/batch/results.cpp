@@ -124,10 +124,8 @@ void Results::account(const RunResult& result, const BatchRequester& requester, 
         .outcome = gave_up ? Outcome::exited(gave_up_status) : result.outcome,
         .attempts = result.attempts,
         .kept = result.kept};
-    if (result.spool) {
-        record.stdout_bytes = result.spool->size(Stream::out);
-        record.stderr_bytes = result.spool->size(Stream::err);
-    }
+    record.stdout_bytes = result.written(Stream::out);
+    record.stderr_bytes = result.written(Stream::err);
     ledger_.add(record, requester.key);
 }
 

@@ -56,6 +56,7 @@ struct Answered {
     bool joined = false;         ///< its run was under way already
     std::size_t requesters = 0;  ///< how many the run has answered
     std::chrono::microseconds duration{0};
+    std::string host;                  ///< where it ran; empty: at the server
     std::optional<AnsweredKept> kept;  ///< nothing was run for it
 };
 

@@ -40,7 +40,10 @@ Outcome outcome_of(const Fields& end) {
     if (code == "timed_out") return Outcome::timed_out();
     if (code == "not_started") return Outcome::not_started(status == 127 ? ENOENT : EACCES, why);
     if (code == "refused") return Outcome::refused(0, why);
-    if (code == "cancelled") return Outcome::cancelled();
+    if (code == "cancelled")  // by one who asked for it, or for everyone with a reason
+        return why.ends_with(Outcome::cancelled().describe())
+                   ? Outcome::cancelled()
+                   : Outcome{.kind = Outcome::Kind::cancelled, .reason = why};
     if (code == "engine_down") return Outcome::engine_down(why);
     return Outcome::lost(why);
 }
@@ -55,6 +58,7 @@ Answered answered_of(const Fields& end) {
     answered.joined = end.flag("joined");
     answered.requesters = static_cast<std::size_t>(end.number("requesters"));
     answered.duration = time_in(end, "duration");
+    answered.host = end.text("host");
     if (const auto kept = Fields::parse(end.raw("kept")))
         answered.kept = {
             .age = time_in(*kept, "age"), .left = time_in(*kept, "left"), .refreshing = kept->flag("refreshing")};

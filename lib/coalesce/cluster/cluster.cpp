@@ -45,8 +45,8 @@ class LocalMembership final : public Sharing::Membership {
 
 }  // namespace
 
-Cluster::Cluster(Loop& loop, Circle circle, Guard& guard)
-    : loop_(loop), circle_(std::move(circle)), guard_(guard), host_(own_host()) {}
+Cluster::Cluster(Loop& loop, Circle circle, Guard& guard, std::chrono::milliseconds patience)
+    : loop_(loop), circle_(std::move(circle)), guard_(guard), patience_(patience), host_(own_host()) {}
 
 Engine& Cluster::engine() {
     if (!engine_) engine_.emplace(loop_, circle_.access);
@@ -58,9 +58,10 @@ void Cluster::share(Job& job, const RequestKey& key) {
     if (last_whole_ != key.surroundings) {
         last_whole_ = key.surroundings;
         last_common_ = cluster_surroundings(key.surroundings->bytes);
+        last_digests_ = part_digests(circle_.secret, last_common_);
     }
     job.shared_as = name_at_engine(circle_, last_common_, key.words);
-    job.shared_parts = part_digests(circle_.secret, last_common_, key.words);
+    job.shared_parts = part_digests_of_key(part_digests(circle_.secret, key.words), last_digests_);
 }
 
 std::unique_ptr<Sharing::Membership> Cluster::ask(FlightId id, Job& job, Run& run, Answers answers) {

@@ -27,8 +27,9 @@ namespace coalesce {
 
 class Cluster final : public Sharing {
   public:
-    /// Connects when there is something to ask. The loop and the guard must outlive it.
-    Cluster(Loop& loop, Circle circle, Guard& guard);
+    /// Connects when there is something to ask. The loop and the guard must outlive it. `patience` is for how long
+    /// a request waits at least for an engine that does not answer (SPEC M7).
+    Cluster(Loop& loop, Circle circle, Guard& guard, std::chrono::milliseconds patience);
 
     /// Gives the job of that key its name, unless it is one that is shared with nobody.
     void share(Job& job, const RequestKey& key);
@@ -42,6 +43,7 @@ class Cluster final : public Sharing {
     [[nodiscard]] const Secret& secret() const noexcept { return circle_.secret; }
     [[nodiscard]] Guard& guard() noexcept { return guard_; }
     [[nodiscard]] const std::string& host() const noexcept { return host_; }
+    [[nodiscard]] std::chrono::milliseconds patience() const noexcept { return patience_; }
     /// A job of that name has no flight here any more.
     void no_more(const std::string& shared_as) { live_.erase(shared_as); }
     void notice(FlightId id, const std::string& sentence) {
@@ -52,10 +54,12 @@ class Cluster final : public Sharing {
     Loop& loop_;
     const Circle circle_;
     Guard& guard_;
+    const std::chrono::milliseconds patience_;
     const std::string host_;
     std::optional<Engine> engine_;                             // once there was something to ask
     std::shared_ptr<const CanonicalSurroundings> last_whole_;  // which most jobs have,
-    std::string last_common_;                                  // and what the machines have in common of it
+    std::string last_common_;                                  // what the machines have in common of it,
+    std::string last_digests_;                                 // and the digests of its parts
     UniqueFunction<void(FlightId, const std::string&)> on_notice_;
     std::unordered_set<std::string> live_;  // names of the jobs that are shared now
 };

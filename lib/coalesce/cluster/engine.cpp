@@ -77,13 +77,14 @@ void Engine::tell_all(Tell tell) {
     if (--telling_ == 0) listeners_.remove(nullptr);
 }
 
-Engine::Listener::Listener(Engine& engine, Events events) : engine_(engine), events_(std::move(events)) {
-    engine_.listeners_.push_back(this);
-}
+Engine::Listener::Listener(Engine& engine, Events events)
+    : engine_(engine), events_(std::move(events)), place_(engine_.listeners_.insert(engine_.listeners_.end(), this)) {}
 
 Engine::Listener::~Listener() {
-    std::replace(engine_.listeners_.begin(), engine_.listeners_.end(), this, static_cast<Listener*>(nullptr));
-    if (engine_.telling_ == 0) engine_.listeners_.remove(nullptr);
+    if (engine_.telling_ == 0)
+        engine_.listeners_.erase(place_);
+    else
+        *place_ = nullptr;
 }
 
 Engine::Subscription::Subscription(Engine& engine, std::string channel, Events events)

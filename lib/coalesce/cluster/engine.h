@@ -77,6 +77,7 @@ class Engine {
         friend class Engine;
         Engine& engine_;
         Events events_;
+        const std::list<Listener*>::iterator place_;
     };
 
     /// Hears what is published on a channel, as long as it lives.

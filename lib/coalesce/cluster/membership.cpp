@@ -183,7 +183,8 @@ void ClusterMembership::on_engine_down(const NoAnswer& why) {
 
 void ClusterMembership::lose_patience() {
     if (!std::exchange(impatient_, true))
-        patience_.start(engine_.url().down == EngineUrl::Down::run ? patience_to_run : patience_to_fail,
+        patience_.start(std::max(engine_.url().down == EngineUrl::Down::run ? patience_to_run : patience_to_fail,
+                                 cluster_.patience()),
                         [this] { on_out_of_patience(); });
 }
 
@@ -319,9 +320,10 @@ void ClusterMembership::follow(const RespValue& answer) {
 void ClusterMembership::wait_for(const RespValue& answer) {
     know_of(answer);
     if (elsewhere_->dead_here()) return bury();
-    state_ = State::waiting;
+    const bool waited = std::exchange(state_, State::waiting) == State::waiting;
     listen(keys_.to_waiters());
     ask_again(std::min(RunElsewhere::heartbeat_max, elsewhere_->lease_passes_in()));
+    if (!waited) answers_.waits();
 }
 
 void ClusterMembership::bury() {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <set>
+#include <utility>
 
 #include <coalesce/command/key.h>
 
@@ -27,12 +28,15 @@ std::string digest_of(const Secret& secret, std::string_view part) {
 
 }  // namespace
 
-std::string part_digests(const Secret& secret, std::string_view surroundings, std::string_view words) {
-    const auto parts = parts_in_order(surroundings, words);
+std::string part_digests(const Secret& secret, std::string_view half) {
     std::string digests;
-    if (parts.size() > parts_max) return digests;
-    for (const std::string_view part : parts) digests += digest_of(secret, part);
+    for (const std::string_view part : parts_of(half)) digests += digest_of(secret, part);
     return digests;
+}
+
+std::string part_digests_of_key(std::string words, std::string_view surroundings) {
+    if (words.size() + surroundings.size() > parts_max * digest_bytes) return {};
+    return std::move(words.append(surroundings));
 }
 
 std::optional<PartsThatDiffer> parts_that_differ(const Secret& secret, std::string_view surroundings,

@@ -17,9 +17,12 @@
 
 namespace coalesce {
 
-/// Of a key's two halves, as canonical bytes (command/key.h); the first one is the command's. Empty where there are
-/// too many parts.
-[[nodiscard]] std::string part_digests(const Secret& secret, std::string_view surroundings, std::string_view words);
+/// Of the parts of one half of a key, as canonical bytes (command/key.h).
+[[nodiscard]] std::string part_digests(const Secret& secret, std::string_view half);
+
+/// Of a whole key: those of its words, the command's first, and those of its surroundings. Empty where there are too
+/// many parts.
+[[nodiscard]] std::string part_digests_of_key(std::string words, std::string_view surroundings);
 
 struct PartsThatDiffer {
     std::vector<std::string> names;  ///< of our own, each once

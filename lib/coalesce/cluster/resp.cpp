@@ -10,15 +10,29 @@
 #include <coalesce/command/number.h>
 
 namespace coalesce {
+namespace {
+
+// An old hiredis has a bound of its own, a newer one none, and to put away what is nested takes a stack.
+bool may_nest(const redisReadTask* task) {
+    int depth = 0;
+    for (; task != nullptr; task = task->parent) ++depth;
+    return depth <= RespReader::reply_depth_max;
+}
+
+}  // namespace
 
 // hiredis builds a reply through callbacks. Only the innermost open array grows, so the places
 // of those around it stay where they are.
 struct RespReader::Tree {
     RespValue root;
     std::size_t values = 0;
+    bool refused = false;
 
     RespValue* add(const redisReadTask* task, RespValue::Kind kind) {
-        if (++values > reply_values_max) return nullptr;  // which hiredis takes for want of memory
+        if (++values > reply_values_max || !may_nest(task)) {
+            refused = true;
+            return nullptr;  // which hiredis takes for want of memory
+        }
         RespValue* value = &root;
         if (task->parent != nullptr)
             value = &static_cast<RespValue*>(task->parent->obj)->elements.emplace_back();
@@ -132,7 +146,7 @@ Result<> RespReader::feed(std::span<const char> bytes) {
 Result<std::optional<RespValue>> RespReader::next() {
     void* reply = nullptr;
     if (redisReaderGetReply(reader_.get(), &reply) != REDIS_OK)
-        return not_understood(tree_->values > reply_values_max ? "it has too many values" : reader_->errstr);
+        return not_understood(tree_->refused ? "it has too many values, or nests too deep" : reader_->errstr);
     if (reply == nullptr) return std::optional<RespValue>();
     tree_->values = 0;
     since_reply_ = reader_->len - reader_->pos;

@@ -47,6 +47,7 @@ class RespReader {
   public:
     static constexpr std::size_t reply_bytes_max = 8 << 20;
     static constexpr std::size_t reply_values_max = 1 << 16;
+    static constexpr int reply_depth_max = 8;  ///< arrays in arrays; a stream's entries take five
 
     RespReader();
     ~RespReader();

@@ -52,8 +52,10 @@ std::unique_ptr<RunSource> RunElsewhere::follow() {
         engine_, keys_, name_, seal_, end_only_ ? Follower::Wanted::end_only : Follower::Wanted::all,
         Follower::Findings{.on_end =
                                [this](EndRecord record) {
-                                   flight_.end_elsewhere = Run::EndElsewhere{
-                                       .took = record.duration, .over_for = live_ ? 0ms : since_boot() - over_since_};
+                                   flight_.end_elsewhere =
+                                       Run::EndElsewhere{.took = record.duration,
+                                                         .over_for = live_ ? 0ms : since_boot() - over_since_,
+                                                         .sizes = record.sizes};
                                    events_.on_end(std::move(record));
                                },
                            .on_broken = [this](const std::string& why) { events_.on_broken(why); },

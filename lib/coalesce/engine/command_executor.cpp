@@ -118,8 +118,18 @@ void CommandExecutor::ask(Flight flight) {
              [this, id] {
                  if (auto asked = take_asked(id)) {
                      asked->elsewhere = false;
-                     launch(std::move(asked));  // without its turn, if it has followed another
+                     asked->run().phase = Run::Phase::queued;
+                     if (queue_.closed()) return land(std::move(asked), Outcome::cancelled());
+                     launch(std::move(asked));  // without its turn, if it has followed another or waited for it
                  }
+             },
+         .waits =
+             [this, id] {
+                 CommandFlight* const asked = live(id);
+                 if (asked == nullptr || asked->source) return;
+                 asked->turn.reset();
+                 places_.give_back(id);
+                 start_queued();
              },
          .follow =
              [this, id](std::unique_ptr<RunSource> source) {

@@ -117,6 +117,7 @@ bool CommandFlight::begin_anew() {
     if (!untouched) state.spool.reset();
     state.phase = Run::Phase::asking;
     state.host.clear();
+    state.end_elsewhere.reset();
     return true;
 }
 
@@ -140,7 +141,8 @@ std::shared_ptr<const RunResult> CommandFlight::result_of(Outcome outcome) {
                   .duration = took,
                   .attempts = attempts,
                   .host = elsewhere ? state.host : std::string(),
-                  .over_for = ended ? ended->over_for : milliseconds(0)});
+                  .over_for = ended ? ended->over_for : milliseconds(0),
+                  .sizes_elsewhere = ended ? std::optional(ended->sizes) : std::nullopt});
 }
 
 bool CommandFlight::tells_how_long(const RunResult& of_it) const noexcept {

@@ -59,7 +59,9 @@ std::optional<Outcome> FlightQueue::wait_for_turn(Flight& flight, RunTimes* time
 }
 
 FlightQueue::Flight FlightQueue::take_with_turn(FlightId id) {
-    Flight flight = std::move(waiting_for_turn_.extract(id).mapped());
+    auto waiting = waiting_for_turn_.extract(id);
+    if (!waiting) return nullptr;
+    Flight flight = std::move(waiting.mapped());
     if (place_free()) {
         flight->completer.begin();
         return flight;

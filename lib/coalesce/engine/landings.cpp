@@ -7,6 +7,7 @@ namespace coalesce {
 
 void Landings::land(std::unique_ptr<CommandFlight> flight, Outcome outcome) {
     Run& run = flight->run();
+    flight->turn.reset();  // which may be one that it still waits for
     flight->shared = flight->membership && run.phase != Run::Phase::asking;
     run.phase = Run::Phase::ending;
     run.pid = -1;

@@ -10,6 +10,7 @@
 #include <coalesce/flight/completer.h>
 #include <coalesce/flight/ticket.h>
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <memory>
@@ -43,6 +44,7 @@ struct Run {
     struct EndElsewhere {
         std::chrono::milliseconds took{0};
         std::chrono::milliseconds over_for{0};
+        std::array<std::uint64_t, 2> sizes{};  ///< of its output, also where that was not wanted
     };
     std::optional<EndElsewhere> end_elsewhere;
     std::size_t elsewhere = 0;             ///< machines that wait for it, beside this one
@@ -66,9 +68,16 @@ struct RunResult {
     std::chrono::system_clock::time_point started;
     std::chrono::nanoseconds duration{0};
     unsigned attempts = 0;
-    std::string host;                      ///< where it ran, if that was elsewhere
-    std::chrono::nanoseconds over_for{0};  ///< so much longer than its end is known here
-    std::optional<KeptMark> kept;          ///< set if nothing was run for it
+    std::string host;                                             ///< where it ran, if that was elsewhere
+    std::chrono::nanoseconds over_for{0};                         ///< so much longer than its end is known here
+    std::optional<std::array<std::uint64_t, 2>> sizes_elsewhere;  ///< of its output, if it ended elsewhere
+    std::optional<KeptMark> kept;                                 ///< set if nothing was run for it
+
+    /// How much it has written, also where none of that was fetched.
+    [[nodiscard]] std::uint64_t written(Stream stream) const noexcept {
+        if (sizes_elsewhere) return (*sizes_elsewhere)[index_of(stream)];
+        return spool ? spool->size(stream) : 0;
+    }
 };
 
 using RunTicket = Ticket<RunResult, Run>;

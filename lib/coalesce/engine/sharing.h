@@ -32,6 +32,7 @@ class Sharing {
     /// destroy the membership, and with it the answers.
     struct Answers {
         UniqueFunction<void()> run_here;                          ///< it is ours to run
+        UniqueFunction<void()> waits;                             ///< for a run elsewhere to end: it may take long
         UniqueFunction<void(std::unique_ptr<RunSource>)> follow;  ///< it runs elsewhere, this is what comes of it
         /// What was followed is lost. True: nothing has been given away, and run_here or follow may
         /// be said anew. False: it goes on, and `over` is what is left to say.

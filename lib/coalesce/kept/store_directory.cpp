@@ -24,7 +24,7 @@ namespace {
 using namespace std::chrono;
 
 constexpr const char* lock_file = "lock";
-constexpr seconds lock_patience{10};  // only a holder that was stopped keeps it so long
+constexpr seconds lock_patience{60};  // only a holder that was stopped keeps it so long, or a machine that stands still
 constexpr std::string_view unnamed_suffix = ".new";
 
 bool is_key(std::string_view text) {

@@ -120,7 +120,7 @@ Supervisor::Supervisor(FlightOrders orders, MeetingPlaces places, Descriptor lis
       record_{.recorder = places_.own().recorder(orders_.key)},
       launched_(launch()),
       guard_(std::move(guard)),
-      cluster_(guard_ ? std::make_unique<Cluster>(loop_, *orders_.circle, *guard_) : nullptr),
+      cluster_(guard_ ? std::make_unique<Cluster>(loop_, *orders_.circle, *guard_, milliseconds(0)) : nullptr),
       surroundings_(std::make_shared<const CanonicalSurroundings>(orders_.canonical_surroundings)),
       turns_(orders_.run_class ? std::optional<ClassTurns>([this] { return places_.for_classes(); }) : std::nullopt),
       executor_(loop_, {.jobs = 0,
@@ -376,13 +376,12 @@ void Supervisor::leave_meeting_place() {
 }  // namespace
 
 // Not on the stack, which the user may have made small: it holds the loop's read buffer.
-void supervise(FlightOrders orders, MeetingPlaces places, Descriptor listener, Descriptor leader, pid_t leader_pid,
-               std::unique_ptr<Guard> guard) {
-    // It ends with the process, whose end its leader waits for: taking it apart first would be told in that time.
-    Supervisor* const supervisor =
-        std::make_unique<Supervisor>(std::move(orders), std::move(places), std::move(listener), std::move(guard))
-            .release();
+std::shared_ptr<void> supervise(FlightOrders orders, MeetingPlaces places, Descriptor listener, Descriptor leader,
+                                pid_t leader_pid, std::unique_ptr<Guard> guard) {
+    auto supervisor =
+        std::make_shared<Supervisor>(std::move(orders), std::move(places), std::move(listener), std::move(guard));
     supervisor->run(std::move(leader), leader_pid);
+    return supervisor;
 }
 
 }  // namespace coalesce

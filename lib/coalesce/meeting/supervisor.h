@@ -66,7 +66,8 @@ inline constexpr std::size_t supervisors_descriptors = 24;
 
 /// Runs the flight and returns when its last requester has been served.
 /// `leader` is the connection of the requester that forked us. With orders.circle there is a `guard`.
-void supervise(FlightOrders orders, MeetingPlaces places, Descriptor listener, Descriptor leader, pid_t leader_pid,
-               std::unique_ptr<Guard> guard);
+/// Returned is what it was made of, which need not be taken apart in a process that ends.
+[[nodiscard]] std::shared_ptr<void> supervise(FlightOrders orders, MeetingPlaces places, Descriptor listener,
+                                              Descriptor leader, pid_t leader_pid, std::unique_ptr<Guard> guard);
 
 }  // namespace coalesce

@@ -59,9 +59,9 @@ void become_supervisor(FlightOrders orders, MeetingPlaces places, Descriptor lis
         if (!started) end_with(started.error());
         guard = std::move(*started);
     }
-    supervise(std::move(orders), std::move(places), std::move(listener), std::move(leader), leader_pid,
-              std::move(guard));
-    ::_exit(0);
+    const auto held = supervise(std::move(orders), std::move(places), std::move(listener), std::move(leader),
+                                leader_pid, std::move(guard));
+    ::_exit(0);  // with all that is held: who leads waits for it
 }
 
 Result<Descriptor> OwnSupervisor::start(FlightOrders& orders, MeetingPlaces& places, Descriptor listener) {

@@ -108,8 +108,14 @@ void Session::send(std::unique_ptr<Rendering> rendering) {
     flush();
 }
 
+// Each of a thousand renderings of one run has its news at once: one look at all of them will do.
 void Session::wake() {
-    if (!gone_) flush();
+    if (gone_ || std::exchange(woken_, true)) return;
+    loop_.post([this, alive = alive_] {
+        if (!*alive) return;
+        woken_ = false;
+        if (!gone_) flush();
+    });
 }
 
 // The descriptor travels with the first byte of its text. False: not now.

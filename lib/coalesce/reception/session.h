@@ -44,6 +44,7 @@ class Session {
     };
 
     Session(Loop& loop, Descriptor connection, Events events);
+    ~Session() { *alive_ = false; }
     Session(const Session&) = delete;
     Session& operator=(const Session&) = delete;
 
@@ -93,11 +94,13 @@ class Session {
     std::deque<std::unique_ptr<Rendering>> renderings_;        // the first has its turn
     bool inside_message_ = false;
     bool blocked_ = false;
+    bool woken_ = false;
     bool flushing_ = false;
     bool can_send_file_ = true;
     bool input_ended_ = false;
     bool finishing_ = false;
     bool gone_ = false;
+    std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 
 }  // namespace coalesce

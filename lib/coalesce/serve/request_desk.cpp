@@ -68,10 +68,16 @@ void RequestDesk::take(Peer& peer, Request& request) {
     if (reception.waiting() >= options_.requesters_max)
         return reception.refuse(peer, request.id, "too_many_requesters",
                                 std::to_string(options_.requesters_max) + " requesters wait already");
-    if (!options_.circle_fault.empty() && !request.cluster_scope.empty() && peer.uid == own_uid_)
+    if (meant_for_no_circle(peer, request))
         return reception.refuse(peer, request.id, "engine_down", options_.circle_fault);
     ResolvedRequest resolved = resolve(request, peer.uid, Job{.grace = options_.grace, .asker = peer.pid});
     admit(peer, request, std::move(resolved));
+}
+
+// It names machines to share with, and there was to be an engine.
+bool RequestDesk::meant_for_no_circle(const Peer& peer, const Request& request) const {
+    return !options_.circle_fault.empty() && !request.cluster_scope.empty() && !request.no_share &&
+           peer.uid == own_uid_;
 }
 
 ResolvedRequest RequestDesk::resolve(Request& request, uid_t uid, Job defaults) const {
@@ -194,6 +200,8 @@ void RequestDesk::started_for(Peer& peer, const Requester& requester) {
 
 void RequestDesk::forget(Peer& peer, Request request) {
     if (closed_) return rooms_.reception.refuse(peer, request.id, "shutting_down", "the server is about to end");
+    if (meant_for_no_circle(peer, request))
+        return rooms_.reception.refuse(peer, request.id, "engine_down", options_.circle_fault);
     const std::string id = request.id;
     ResolvedRequest resolved = resolve(request, peer.uid, Job{});
     const Key key{canonical_of(resolved, peer.uid), resolved.canonical_words};

@@ -76,6 +76,7 @@ class RequestDesk {
 
     [[nodiscard]] ResolvedRequest resolve(Request& request, uid_t uid, Job defaults) const;
     [[nodiscard]] KeyRules rules_for(uid_t uid) const;
+    [[nodiscard]] bool meant_for_no_circle(const Peer& peer, const Request& request) const;
     [[nodiscard]] std::shared_ptr<const CanonicalSurroundings> canonical_of(ResolvedRequest& resolved, uid_t uid);
     void admit(Peer& peer, Request& request, ResolvedRequest resolved);
     void looked(const Reception::Expected& expected, Asked& asked, std::shared_ptr<const RunResult> result);

@@ -103,7 +103,8 @@ Server::Server(ServerOptions options, ServerSocket socket, Surroundings own, Sto
     : options_(std::move(options)),
       socket_(std::move(socket)),
       log_(options_.log_level),
-      cluster_(options_.circle ? std::make_unique<Cluster>(loop_, *options_.circle, *options_.executor.guard)
+      cluster_(options_.circle ? std::make_unique<Cluster>(loop_, *options_.circle, *options_.executor.guard,
+                                                           options_.circle->access.url.lease)
                                : nullptr),
       executor_(loop_, executor_options()),
       guarded_(loop_, *options_.executor.guard),
@@ -120,7 +121,7 @@ Server::Server(ServerOptions options, ServerSocket socket, Surroundings own, Sto
                       },
                   .on_started =
                       [this](LiveFlight& flight) {
-                          desk_.began(flight);
+                          if (flight.run->pid > 0) desk_.began(flight);  // nothing asks from a run elsewhere
                           watchers_.started(flight);
                       },
                   .on_over =
@@ -346,8 +347,7 @@ void Server::stop(int number) {
     socket_.unlink();
     entrance_.close();
     socket_.close();
-    executor_.hold(true);  // a run that waits behind another is queued when that one lands
-    executor_.cancel_queued();
+    executor_.start_no_more();
     drain_.emplace(loop_);
     drain_->in_background();  // whatever ends first, the loop does not wait for it
     drain_->start(options_.drain, [this] { end_drain(); });
