@@ -127,6 +127,7 @@ class Leaving(hosts.Test):
             first, command, gate = self.held(self.hosts[0], "echo last")
             second = self.joined(self.hosts[1], command)
             leaves, stays = (first, second) if number % 2 else (second, first)
+            self.heard_of_others(self.hosts[0])
             self.open(gate)
             leaves.send_signal(signal.SIGTERM)
             leaves.communicate()
@@ -170,6 +171,7 @@ class Leaving(hosts.Test):
             """Nobody tells; its presence ends."""
             first, command, gate = self.held(self.hosts[0], before=ALONE)
             self.joined(self.hosts[1], command)
+            self.heard_of_others(self.hosts[0])
             first.send_signal(signal.SIGTERM)
             first.communicate()
             self.assertTrue(self.alive())

@@ -272,6 +272,10 @@ class Test(unittest.TestCase):
         self.assertIn(b"which runs on", line)
         return process
 
+    def heard_of_others(self, runner):
+        """The machine that runs it knows that another waits: a signal to its requester is now its leaving."""
+        until(lambda: any(flight.get("machines") == 2 for flight in self.status(runner)))
+
     def hear(self, process, count):
         """So many bytes of its output."""
         heard = b""

@@ -150,6 +150,7 @@ class Run(machines.ThreeHosts):
             first, command, gate = self.held(self.one, "echo no", "--grace", "0")
             second = self.joined(self.two, command)
             order = (first, second) if last_is_elsewhere else (second, first)
+            self.heard_of_others(self.one)
             order[0].send_signal(signal.SIGTERM)
             order[0].communicate()
             self.assertEqual(order[0].returncode, -signal.SIGTERM)
@@ -160,6 +161,7 @@ class Run(machines.ThreeHosts):
     def test_M19_the_runners_own_leaving_ends_nothing(self):
         first, command, gate = self.held(self.one, "echo last")
         second = self.joined(self.two, command)
+        self.heard_of_others(self.one)
         first.send_signal(signal.SIGTERM)
         first.communicate()
         # Its machine may join it again, as before.
@@ -173,6 +175,7 @@ class Run(machines.ThreeHosts):
     def test_M23_a_signal_leaves_while_others_wait(self):
         first, command, gate = self.held(self.one, "echo last")
         second = self.joined(self.two, command)
+        self.heard_of_others(self.one)
         first.send_signal(signal.SIGINT)
         first.communicate()
         self.assertEqual(first.returncode, -signal.SIGINT)

@@ -6,11 +6,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
-#include <string>
 #include <utility>
-#include <vector>
 
 namespace coalesce {
 namespace {
@@ -125,14 +122,6 @@ Result<MeetingPlace> MeetingPlaces::for_classes() const {
     if (is_logins_)
         if (auto last = MeetingPlace::open(last_place())) return last;
     return MeetingPlace::open_named(own_.path());
-}
-
-bool MeetingPlaces::holds_others(const std::string& key) const {
-    const auto hold_others = [&key](const MeetingPlace& place) {
-        const std::vector<std::string> keys = place.keys();
-        return std::any_of(keys.begin(), keys.end(), [&key](const std::string& one) { return one != key; });
-    };
-    return hold_others(own_) || (other_ && hold_others(*other_));
 }
 
 void MeetingPlaces::sweep() {

@@ -49,8 +49,6 @@ class MeetingPlaces {
 
     /// A connection to a live flight, wherever it is; an empty descriptor: there is none.
     Result<Descriptor> connect(const std::string& key) const;
-    /// Whether flights of other keys are here, live or dead.
-    [[nodiscard]] bool holds_others(const std::string& key) const;
     /// Removes what dead supervisors left.
     void sweep();
 

@@ -180,11 +180,9 @@ void Supervisor::run(Descriptor leader, pid_t leader_pid) {
     admit(first, {.keep_running = orders_.keep_running, .quiet = !orders_.verbose}, orders_.circle && orders_.fresh);
     stays_young_.in_background();
     stays_young_.start(touched_each, touched_each, [this] { places_.own().touch(orders_.key); });
-    const bool others =
-        places_.holds_others(orders_.key);  // asked while the command starts: at the end its leader waits
     loop_.run();
     for (const auto& keeping : keepings_) keeping->after_delivery();
-    if (others) places_.sweep();
+    places_.sweep();  // when nobody waits for it, but perhaps who led
 }
 
 Wrapper& Supervisor::receive(Descriptor connection, uid_t uid, pid_t pid) {
