@@ -83,8 +83,10 @@ class Falls(machines.ThreeHosts):
         first, second, gate = self.silent()
         self.server.stop(signal.SIGKILL)
         until(lambda: self.runs() == 2)  # the other one now runs it, too
-        for _ in range(2):
-            self.open(gate)
+        # A line for each, whoever comes first: a writer that goes away would end the other one's reading.
+        both = os.open(gate, os.O_RDWR)
+        self.addCleanup(os.close, both)
+        os.write(both, b"go\ngo\n")
         for process in (first, second):
             status, out, err = self.end(process)
             self.assertEqual((status, out), (0, "done\n"))
