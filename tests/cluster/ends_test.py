@@ -97,13 +97,10 @@ class Ends(machines.ThreeHosts):
         self.assertEqual(self.runs(), 2)
 
     def test_M20_a_cancelled_key_is_reserved_until_its_process_is_gone(self):
-        flock = "exec 9>lock; flock -n 9 || echo overlap >>overlaps;"
-        line = f"{flock} trap '' TERM; echo ran >>runs; echo up >up; until read x <gate; do :; done; echo result"
+        line = f"{machines.ALONE} trap '' TERM; echo ran >>runs; echo up >up; until read x <gate; do :; done; echo result"
         gate, up = self.box.gate("gate"), self.box.gate("up")
         first = self.one.start(*self.words("--grace", "1h", "-c", line))
-        with open(up) as file:
-            file.read()
-        os.unlink(up)
+        self.begun(up)
         [flight] = self.status(self.one)
         self.assertEqual(self.one.call("cancel", flight["id"])[0], 0)
         second = self.two.start(*self.words("-c", line))
@@ -122,9 +119,7 @@ class Ends(machines.ThreeHosts):
         line = f"echo ran >>runs; {script} echo up >up; read x <gate; echo last"
         gate, up = self.box.gate("gate"), self.box.gate("up")
         first = self.one.start(*self.words("--grace", "0", "-c", line))
-        with open(up) as file:
-            file.read()
-        os.unlink(up)
+        self.begun(up)
         second = self.joined(self.two, line)
         if script:
             self.assertEqual(second.stdout.readline(), b"first\n")

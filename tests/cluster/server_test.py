@@ -31,18 +31,6 @@ class Serve(machines.Test):
         gate, begun = self.box.gate(f"gate{self.count}"), self.box.gate(f"begun{self.count}")
         return f"echo ran >>runs; echo first; echo up >{begun}; read x <{gate}; {script}", gate, begun
 
-    def await_begun(self, begun):
-        with open(begun) as file:
-            file.read()
-        os.unlink(begun)  # who comes after this one leaves a file
-
-    def open(self, gate):
-        with open(gate, "w") as file:
-            file.write("go\n")
-
-    def runs(self):
-        return self.box.read("runs").count("\n")
-
     def ask(self, client, line, id, **more):
         return client.send({"id": id, "line": line, "cluster_scope": "tonight", **more})
 
@@ -60,15 +48,11 @@ class Serve(machines.Test):
             while client.ask({"op": "status"})["flights"][0]["requesters"] < count:
                 pass
 
-    def end(self, process):
-        out, err = process.communicate()
-        return process.returncode, out.decode(), err.decode()
-
     def test_M36_servers_and_wrappers_of_several_machines_share_one_run(self):
         line, gate, begun = self.held_line("echo last; echo err >&2; exit 3")
         server = self.serve(self.one)
         first = self.ask(server.client(), line, "whole")
-        self.await_begun(begun)
+        self.begun(begun)
         # A wrapper elsewhere, a server elsewhere, live and whole.
         wrapper = self.two.start(*self.run_words("-v", "-c", line))
         self.assertIn(b"which runs on " + os.uname().nodename.encode(), wrapper.stderr.readline())
@@ -101,7 +85,7 @@ class Serve(machines.Test):
     def test_M36_run_with_a_socket_passes_the_scope_on(self):
         line, gate, begun = self.held_line("echo last")
         first = self.one.start(*self.run_words("-c", line))
-        self.await_begun(begun)
+        self.begun(begun)
         server = self.serve(self.two)
         second = self.two.start("run", "--socket", server.path, "--cluster-scope", "tonight", "-v", "-c", line)
         self.assertIn(b"which runs on", second.stderr.readline())
@@ -132,7 +116,7 @@ class Serve(machines.Test):
     def test_M9_a_request_is_known_by_the_same_name_at_both_doors(self):
         line, gate, begun = self.held_line()
         first = self.one.start(*self.run_words("--ignore-platform", "--scope", "x", "--ignore-env", "A*", "-c", line), env={"AB": "1"})
-        self.await_begun(begun)
+        self.begun(begun)
         server = self.serve(self.two)
         second = self.two.start("run", "--socket", server.path, "--cluster-scope", "tonight", "--ignore-platform", "--scope", "x",
                                 "--ignore-env", "A*", "-v", "-c", line, env={"AB": "2"})
@@ -165,10 +149,10 @@ class Serve(machines.Test):
         line, gate, begun = self.held_line()
         client = self.serve(self.one).client()
         self.ask(client, line, 1)
-        self.await_begun(begun)
+        self.begun(begun)
         self.box.gate(os.path.basename(begun))
         client.send({"id": 2, "line": line})
-        self.await_begun(begun)  # a run of its own
+        self.begun(begun)  # a run of its own
         self.assertEqual(self.runs(), 2)
         both = os.open(gate, os.O_RDWR)  # a line for each, whoever comes first
         self.addCleanup(os.close, both)
@@ -219,7 +203,7 @@ class Serve(machines.Test):
         for number, (line, _, _) in enumerate(held):
             self.ask(client, line, number)
         for _, _, begun in held:
-            self.await_begun(begun)
+            self.begun(begun)
         elsewhere = self.serve(self.two).client()
         for number, (line, _, _) in enumerate(held):
             self.ask(elsewhere, line, number, output="stream")
@@ -262,7 +246,7 @@ class Serve(machines.Test):
             line, gate, begun = self.held_line(f": {output}; echo last")
             runs = self.runs()
             first = self.one.start(*self.run_words("-c", line, parameters="&lease=2s"))
-            self.await_begun(begun)
+            self.begun(begun)
             server = getattr(self, "server", None) or self.serve(self.two, parameters="&lease=2s")
             self.server = server
             waiting = self.ask(server.client(), line, 7, output=output)
@@ -294,24 +278,20 @@ class Serve(machines.Test):
         line, gate, begun = self.held_line("echo no")
         server = self.serve(self.one)
         first = self.ask(server.client(), line, 1, grace=0)
-        self.await_begun(begun)
+        self.begun(begun)
         other = self.serve(self.two).client()
         self.ask(other, line, 1)
         self.await_machines(server, 2)
         first.close()
         other.close()
-        while True:  # until nobody reads the gate any more
-            try:
-                os.close(os.open(gate, os.O_WRONLY | os.O_NONBLOCK))
-            except OSError:
-                break
+        self.gone(gate)
         self.assertEqual(self.runs(), 1)
 
     def test_M21_cancel_at_the_runners_server_is_for_everyone(self):
         line, gate, begun = self.held_line()
         server = self.serve(self.one)
         first = self.ask(server.client(), line, 1)
-        self.await_begun(begun)
+        self.begun(begun)
         other = self.ask(self.serve(self.two).client(), line, 1)
         flight = self.await_machines(server, 2)
         self.assertEqual(server.client().ask({"op": "cancel", "flight": flight["id"]})["event"], "cancelled")
@@ -323,7 +303,7 @@ class Serve(machines.Test):
         line, gate, begun = self.held_line("echo last")
         server = self.serve(self.one, "--drain", "0", "--grace", "0")
         first = self.ask(server.client(), line, 1)
-        self.await_begun(begun)
+        self.begun(begun)
         other = self.ask(self.serve(self.two).client(), line, 1)
         self.await_machines(server, 2)
         self.assertEqual(server.stop(), 0)
