@@ -47,7 +47,6 @@ int batch_command(int argc, char** argv) {
     options.executor.class_jobs = class_jobs_of(typed.ruled.rules);
     const char* const named = std::getenv("COALESCE_PLACE");
     const std::string place = named == nullptr ? "" : named;  // where it would meet, if it met anybody
-    options.make_refresh_program = own_refresh_program(place);
     if (options.read_ahead == 0) options.read_ahead = 1;
     if (wants_to_share(typed.sharing) && !options.dry_run) {
         auto terms = cluster_terms(typed.sharing, options.rules.no_share);
@@ -56,6 +55,7 @@ int batch_command(int argc, char** argv) {
         options.circle = std::move(terms->circle);
         options.rules.cluster = std::move(terms->rules);
     }
+    options.make_refresh_program = own_refresh_program(place, options.circle ? engine_text(typed.sharing) : "");
     RuledLines ruled_lines(std::move(typed.ruled.rules), options.rules.cluster, argc, argv);
     if (ruled_lines.any())
         options.options_for = [&ruled_lines](const std::string* line, const std::vector<std::string>& words,

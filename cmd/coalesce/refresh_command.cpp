@@ -3,11 +3,15 @@
 // users: it stands in no help.
 
 #include <coalesce/command/command.h>
+#include <coalesce/io/boot_time.h>
 #include <coalesce/meeting/refresh.h>
 #include <coalesce/meeting/refresh_orders.h>
 
 #include <unistd.h>
 
+#include <utility>
+
+#include "cluster_terms.h"
 #include "commands.h"
 #include "complain.h"
 #include "wrapped_command.h"
@@ -21,6 +25,15 @@ int refresh_command(int /*argc*/, char** /*argv*/) {
     if (!task) return fail("cannot " + task.error().message());
     auto own = own_surroundings();
     if (!own) return fail("cannot " + own.error().message());
+    if (!task->engine.empty()) {
+        auto circle = circle_at(task->engine);
+        if (!circle) return fail(circle.error().message());
+        task->orders.circle = std::move(*circle);
+        task->orders.asked = since_boot();
+    }
+    // Not before: the files that an engine's URL names are found from where the door was started.
+    if (const std::string& directory = task->orders.directory; !directory.empty() && ::chdir(directory.c_str()) != 0)
+        return fail("cannot " + system_error_now("enter " + directory).message());
     start_refresh(task->orders, own->env, task->place);
     return 0;
 }

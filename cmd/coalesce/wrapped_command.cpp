@@ -76,12 +76,12 @@ Result<std::string> read_to_end(int fd) {
     }
 }
 
-MakeRefreshProgram own_refresh_program(std::string place) {
+MakeRefreshProgram own_refresh_program(std::string place, std::string engine) {
     auto own = own_surroundings();
     if (!own) return {};
-    return [env = std::move(own->env), place = std::move(place)](const RefreshOrders& orders) {
-        return refresh_program(orders, env, place);
-    };
+    return
+        [setting = RefreshSetting{.env = std::move(own->env), .place = std::move(place), .engine = std::move(engine)}](
+            const RefreshOrders& orders) { return refresh_program(orders, setting); };
 }
 
 Result<MeetingPlaces> own_meeting_places(const std::string& named) {

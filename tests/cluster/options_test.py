@@ -125,6 +125,34 @@ class Options(machines.ThreeHosts):
         self.assertEqual(batch(self.two, "--ttl", "10m"), (0, "result\n", ""))
         self.assertEqual(self.runs(), 2)
 
+    def test_M14_T4_a_refresh_of_a_batch_or_a_server_follows_the_run_that_is_there(self):
+        def by_batch(line, *wish):
+            return self.two.call("--cluster", self.box.url(self.server), "--cluster-scope", "tonight", *wish, "-a", "list")[1]
+        service = self.two.serve("--cluster", self.box.url(self.server))
+        client = service.client()
+        def by_server(line, *wish):
+            times = {name.strip("-"): int(time) for name, time in zip(wish[::2], wish[1::2])}
+            return client.ask({"line": line, "cluster_scope": "tonight", "cwd": self.box.work, **times})["stdout"]
+        for door, ask in (("batch", by_batch), ("server", by_server)):
+            with self.subTest(door=door):
+                gate, begun = self.box.gate("gate-" + door), self.box.gate("begun-" + door)
+                line = f"echo ran >>{door}; if [ -e hold ]; then echo up >{begun}; read x <{gate}; fi; wc -l <{door}"
+                self.box.file("list", line + "\n")
+                self.assertEqual(ask(line, "--ttl", "3600"), "1\n")
+                self.box.age(11)
+                self.box.file("hold")
+                first = self.one.start(*self.words("-c", line))
+                self.begun(begun)
+                self.assertEqual(ask(line, "--ttl", "3600", "--stale", "10"), "1\n")
+                self.heard_of_others(self.one)
+                self.assertEqual([flight["state"] for flight in self.status(self.two)], ["refreshing"])
+                self.open(gate)
+                self.assertEqual(self.end(first), (0, "2\n", ""))
+                machines.until(lambda: not self.status(self.two))
+                self.assertEqual(ask(line, "--ttl", "3600"), "2\n")
+                self.assertEqual(self.box.read(door).count("\n"), 2)
+                os.unlink(os.path.join(self.box.work, "hold"))
+
     def test_class_who_waits_for_its_turn_holds_nothing_at_the_engine(self):
         holder, _, gate = self.held(self.one, "", "--no-cluster", "--class", "heavy:1")
         command = "echo ran >>runs; echo x"

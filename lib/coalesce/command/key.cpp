@@ -409,6 +409,12 @@ std::string cluster_surroundings(std::string_view canonical) {
     return out;
 }
 
+bool has_cluster_scope(std::string_view canonical) {
+    while (const auto field = take_field(canonical))
+        if (field->tag == tag::kClusterScope) return true;
+    return false;
+}
+
 std::string canonical_words(const std::vector<std::string>& argv, const std::optional<std::string>& stdin_bytes,
                             const KeyRules& rules) {
     std::string out;

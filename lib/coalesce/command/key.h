@@ -92,6 +92,9 @@ struct IgnoredVariable {
 /// and inode, the engine's address, and the variables HOSTNAME and HOST. For runs that machines share (SPEC M9).
 [[nodiscard]] std::string cluster_surroundings(std::string_view canonical);
 
+/// Whether such bytes name a cluster scope: then whoever has them agreed to share with other machines.
+[[nodiscard]] bool has_cluster_scope(std::string_view canonical);
+
 /// The canonical bytes of argv and stdin, or of rules.key in their stead.
 [[nodiscard]] std::string canonical_words(const std::vector<std::string>& argv,
                                           const std::optional<std::string>& stdin_bytes, const KeyRules& rules);

@@ -46,18 +46,12 @@ bool Refreshes::was_tried(const std::string& key_name, std::int64_t since, const
 void Refreshes::start(const std::string& key_name, std::int64_t since, const RefreshOrders& orders) {
     if (!make_program_ || was_tried(key_name, since, orders.wish)) return;
     const RefreshProgram program = make_program_(orders);
-    const Surroundings& surroundings = *orders.command.surroundings;
     const Descriptor input = file_of(program.orders);
     if (!input) return;
     const auto place = starting_.emplace(starting_.end());
     auto started = Child::start(
-        loop_,
-        {.argv = program.argv,
-         .env = program.env,
-         .path = program.path.c_str(),
-         .directory = surroundings.cwd.empty() ? nullptr : surroundings.cwd.c_str(),
-         .hook = in_child_},
-        input, {[](Stream, std::span<const char>) {}, [this, place](const Outcome&) { starting_.erase(place); }});
+        loop_, {.argv = program.argv, .env = program.env, .path = program.path.c_str(), .hook = in_child_}, input,
+        {[](Stream, std::span<const char>) {}, [this, place](const Outcome&) { starting_.erase(place); }});
     if (!started.child) return starting_.erase(place), void();
     *place = std::move(started.child);
     ++count_;

@@ -24,8 +24,7 @@ std::vector<std::string> words_of(const Fields& fields, std::string_view name) {
 
 }  // namespace
 
-RefreshProgram refresh_program(const RefreshOrders& orders, const std::vector<std::string>& env,
-                               const std::string& place) {
+RefreshProgram refresh_program(const RefreshOrders& orders, const RefreshSetting& setting) {
     const Command& command = orders.command;
     Message message;
     message.bytes("argv", command.argv)
@@ -35,20 +34,25 @@ RefreshProgram refresh_program(const RefreshOrders& orders, const std::vector<st
         .bytes("title", orders.title)
         .bytes("surroundings", orders.surroundings->bytes)
         .bytes("words", orders.words)
-        .bytes("place", place)
+        .bytes("place", setting.place)
         .number("grace", orders.grace.count());
     if (command.stdin_bytes) message.bytes("stdin", *command.stdin_bytes);
     if (orders.line) message.bytes("line", *orders.line);
     if (orders.timeout) message.number("timeout", orders.timeout->count());
+    if (has_cluster_scope(orders.surroundings->bytes)) message.bytes("engine", setting.engine);
     add_kept_orders(message, {.place = orders.place, .wish = orders.wish, .refresh = true});
-    return {.argv = {"coalesce", refresh_subcommand}, .env = env, .path = "/proc/self/exe", .orders = message.line()};
+    return {.argv = {"coalesce", refresh_subcommand},
+            .env = setting.env,
+            .path = "/proc/self/exe",
+            .orders = message.line()};
 }
 
 Result<RefreshTask> refresh_task(std::string_view text) {
     const auto fields = Fields::parse(text);
     const auto kept = fields ? kept_orders_in(*fields) : std::nullopt;
     if (!kept) return Error{{}, "read what is to be refreshed"};
-    RefreshTask task{.orders = {}, .place = fields->bytes("place").value_or("")};
+    RefreshTask task{
+        .orders = {}, .place = fields->bytes("place").value_or(""), .engine = fields->bytes("engine").value_or("")};
     FlightOrders& orders = task.orders;
     auto surroundings = std::make_shared<Surroundings>();
     surroundings->env = words_of(*fields, "env");

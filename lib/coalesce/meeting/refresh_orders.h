@@ -16,16 +16,22 @@
 
 namespace coalesce {
 
-/// The program that starts it: this one, told `orders`. `env` is our own environment, `place` the meeting place that
-/// the user named.
-[[nodiscard]] RefreshProgram refresh_program(const RefreshOrders& orders, const std::vector<std::string>& env,
-                                             const std::string& place);
+/// What the door that orders them has for all.
+struct RefreshSetting {
+    std::vector<std::string> env;  ///< our own environment
+    std::string place;             ///< the meeting place that the user named
+    std::string engine;            ///< where requests with a cluster scope are shared, as typed; empty: nowhere
+};
+
+/// The program that starts it: this one, told `orders`.
+[[nodiscard]] RefreshProgram refresh_program(const RefreshOrders& orders, const RefreshSetting& setting);
 
 struct RefreshTask {
     FlightOrders orders;
     std::string place;
+    std::string engine;  ///< where the run is shared; empty: nowhere
 };
-/// What such a text says. It runs where this process is.
+/// What such a text says. It is to run in orders.directory.
 [[nodiscard]] Result<RefreshTask> refresh_task(std::string_view text);
 
 /// The subcommand that reads it, which is for this program alone.
