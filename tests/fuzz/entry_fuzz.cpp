@@ -32,7 +32,7 @@ std::uint64_t number_at(const std::string& bytes, std::size_t at) {
 void read(const std::string& bytes) {
     Descriptor file(::memfd_create("entry", MFD_CLOEXEC));
     if (!file || ::write(file.get(), bytes.data(), bytes.size()) != static_cast<ssize_t>(bytes.size())) return;
-    const auto entry = Entry::read(std::move(file), nullptr);
+    const auto entry = Entry::read(file, nullptr);
     if (!entry) return;
     static const SpoolLimits limits{};
     auto spool = entry->replay(limits);

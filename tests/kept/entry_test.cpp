@@ -83,7 +83,8 @@ class EntryFile {
     }
     [[nodiscard]] std::optional<Entry> read() const {
         const Digest key = facts().key;
-        return Entry::read(open(), &key);
+        Descriptor file = open();
+        return Entry::read(file, &key);
     }
     [[nodiscard]] std::string bytes() const { return scratch_.read("entry"); }
     void set(const std::string& bytes) const { scratch_.file("entry", bytes, 0600); }
@@ -187,8 +188,11 @@ TEST_CASE("T17: long output is checked each time until it has been synced", "[ke
 TEST_CASE("K3: an entry of another key is none, whatever it is called", "[kept]") {
     const EntryFile file(mixed);
     const Digest other = digest_of<32>("other");
-    CHECK_FALSE(Entry::read(file.open(), &other));
-    CHECK(Entry::read(file.open(), nullptr));
+    Descriptor opened = file.open();
+    CHECK_FALSE(Entry::read(opened, &other));
+    REQUIRE(opened);
+    CHECK(Entry::read(opened, nullptr));
+    CHECK_FALSE(opened);
 }
 
 TEST_CASE("T22: neither values of the environment nor what they are digested from can be read", "[kept]") {
@@ -214,7 +218,8 @@ TEST_CASE("F3: a spool that lies in a file is kept as well", "[kept]") {
     Scratch scratch;
     const Descriptor file(::open(scratch.path("entry").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
     REQUIRE(write_entry(file.get(), *spool_of(mixed, in_file), facts()));
-    const auto entry = Entry::read(Descriptor(::open(scratch.path("entry").c_str(), O_RDONLY | O_CLOEXEC)), nullptr);
+    Descriptor opened(::open(scratch.path("entry").c_str(), O_RDONLY | O_CLOEXEC));
+    const auto entry = Entry::read(opened, nullptr);
     REQUIRE(entry);
     CHECK(same(replayed(*entry), mixed));
 }

@@ -260,39 +260,41 @@ std::vector<std::string> differences(const EntryFacts& entry, const std::vector<
     return names;
 }
 
-std::optional<Entry> Entry::read(Descriptor file, const Digest* key, Check check) {
+std::optional<Entry> Entry::read(Descriptor& file, const Digest* key, Check check) {
     Entry entry;
     entry.file_ = std::move(file);
-    entry.head_.resize(header_bytes + checked_always_bytes);
-    std::size_t got = 0;
-    while (got < entry.head_.size()) {
-        const ssize_t read =
-            ::pread(entry.file(), entry.head_.data() + got, entry.head_.size() - got, static_cast<off_t>(got));
-        if (read < 0 && errno == EINTR) continue;
-        if (read < 0) return std::nullopt;
-        if (read == 0) break;
-        got += static_cast<std::size_t>(read);
-    }
-    entry.head_.resize(got);  // a header at least, so its bytes stay where they are when an Entry is moved
-    if (!entry.take(key, check)) return std::nullopt;
-    return entry;
+    if (entry.read_head() && entry.take(key, check)) return entry;
+    file = std::move(entry.file_);
+    return std::nullopt;
+}
+
+bool Entry::read_head() {
+    struct stat info {};
+    if (::fstat(file(), &info) != 0) return false;
+    file_bytes_ = static_cast<std::uint64_t>(info.st_size);
+    kept_until_ns_ = nanoseconds_of(info.st_mtim);
+    if (file_bytes_ < header_bytes) return false;  // so the head's bytes stay where they are when an Entry is moved
+    head_.resize(std::min<std::uint64_t>(file_bytes_, header_bytes + checked_always_bytes));
+    return read_fully(file(), 0, head_.data(), head_.size());
 }
 
 bool Entry::take(const Digest* key, Check check) {
     auto header = decode(head_);
     if (!header || (key != nullptr && header->facts.key != *key)) return false;
-    struct stat info {};
-    if (::fstat(file(), &info) != 0) return false;
-    const auto file_bytes = static_cast<std::uint64_t>(info.st_size);
     const std::uint64_t behind_output = header->order_bytes + header->facts_bytes;
-    if (file_bytes < header_bytes + behind_output || header->output_bytes != file_bytes - header_bytes - behind_output)
+    if (file_bytes_ < header_bytes + behind_output ||
+        header->output_bytes != file_bytes_ - header_bytes - behind_output)
         return false;
     facts_ = std::move(header->facts);
     output_bytes_ = header->output_bytes;
 
-    std::string rest(behind_output, '\0');
     const std::uint64_t rest_at = header_bytes + output_bytes_;
-    if (!read_fully(file(), rest_at, rest.data(), rest.size())) return false;
+    std::string read;
+    if (file_bytes_ > head_.size()) {
+        read.resize(behind_output);
+        if (!read_fully(file(), rest_at, read.data(), read.size())) return false;
+    }
+    const std::string_view rest = file_bytes_ > head_.size() ? read : std::string_view(head_).substr(rest_at);
     if (digest_of<sizeof(Checksum)>(rest) != header->rest) return false;
 
     const bool in_head = output_bytes_ <= checked_always_bytes;
@@ -303,13 +305,17 @@ bool Entry::take(const Digest* key, Check check) {
                !output_is(header->output, file(), output_bytes_)) {
         return false;
     }
+    return take_pieces(rest.substr(0, header->order_bytes), in_head) &&
+           decode_facts(rest.substr(header->order_bytes), facts_);
+}
 
-    if (header->order_bytes % sizeof(std::uint32_t) != 0) return false;
+bool Entry::take_pieces(std::string_view order, bool in_head) {
+    if (order.size() % sizeof(std::uint32_t) != 0) return false;
     std::uint64_t offset = 0;
-    for (std::uint64_t at = 0; at < header->order_bytes; at += sizeof(std::uint32_t)) {
+    for (std::uint64_t at = 0; at < order.size(); at += sizeof(std::uint32_t)) {
         std::uint32_t word = 0;
         for (std::size_t byte = sizeof word; byte-- > 0;)
-            word = word << 8 | static_cast<unsigned char>(rest[at + byte]);
+            word = word << 8 | static_cast<unsigned char>(order[at + byte]);
         const std::uint32_t length = word & ~error_stream_bit;
         if (length == 0 || length > output_bytes_ - offset) return false;
         pieces_.push_back(
@@ -319,7 +325,7 @@ bool Entry::take(const Digest* key, Check check) {
              .length = length});
         offset += length;
     }
-    return offset == output_bytes_ && decode_facts(std::string_view(rest).substr(header->order_bytes), facts_);
+    return offset == output_bytes_;
 }
 
 Result<std::shared_ptr<Spool>> Entry::replay(const SpoolLimits& limits) const {

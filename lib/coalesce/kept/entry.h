@@ -75,9 +75,9 @@ class Entry {
   public:
     /// What is to be checked: long output that was not synced takes as long as reading it.
     enum class Check { all, all_but_output };
-    /// Reads and checks what `file` holds; no value: it is no entry, cut, damaged, or of another key.
-    /// Without `key` it may be of any. Only what was checked whole may be served.
-    [[nodiscard]] static std::optional<Entry> read(Descriptor file, const Digest* key, Check check = Check::all);
+    /// Reads and checks what `file` holds, and takes it; no value, and it is left: that is no entry, cut, damaged, or
+    /// of another key. Without `key` it may be of any. Only what was checked whole may be served.
+    [[nodiscard]] static std::optional<Entry> read(Descriptor& file, const Digest* key, Check check = Check::all);
 
     [[nodiscard]] const EntryFacts& facts() const noexcept { return facts_; }
     [[nodiscard]] std::uint64_t output_bytes() const noexcept { return output_bytes_; }
@@ -92,15 +92,22 @@ class Entry {
     [[nodiscard]] const std::vector<Piece>& pieces() const noexcept { return pieces_; }
     /// Open for reading; stays as it is whoever removes or replaces the entry's name.
     [[nodiscard]] int file() const noexcept { return file_.get(); }
+    [[nodiscard]] std::uint64_t file_bytes() const noexcept { return file_bytes_; }
+    /// By the wall clock; it is the file's time of modification.
+    [[nodiscard]] std::int64_t kept_until_ns() const noexcept { return kept_until_ns_; }
 
     /// The whole output as a closed spool.
     [[nodiscard]] Result<std::shared_ptr<Spool>> replay(const SpoolLimits& limits) const;
 
   private:
     Entry() = default;
+    bool read_head();
     bool take(const Digest* key, Check check);
+    bool take_pieces(std::string_view order, bool in_head);
 
     Descriptor file_;
+    std::uint64_t file_bytes_ = 0;
+    std::int64_t kept_until_ns_ = 0;
     std::string head_;  // the file's beginning; pieces_ may point into it
     EntryFacts facts_;
     std::uint64_t output_bytes_ = 0;

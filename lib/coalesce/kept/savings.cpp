@@ -14,6 +14,7 @@
 #include <cstdio>
 #include <ctime>
 #include <limits>
+#include <optional>
 
 namespace coalesce {
 namespace {
@@ -30,9 +31,20 @@ bool lock(int file, int how) noexcept {
     return false;
 }
 
-bool regular(int file) noexcept {
+// Of a regular file.
+std::optional<off_t> size_of(int file) noexcept {
     struct stat info {};
-    return ::fstat(file, &info) == 0 && S_ISREG(info.st_mode);
+    return ::fstat(file, &info) == 0 && S_ISREG(info.st_mode) ? std::optional(info.st_size) : std::nullopt;
+}
+
+// Making one is dearer than opening one, also where it is there.
+Descriptor open_or_make(int directory) noexcept {
+    constexpr int how = O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC;
+    Descriptor file(::openat(directory, savings_file, how));
+    if (file || errno != ENOENT) return file;
+    file = Descriptor(::openat(directory, savings_file, how | O_CREAT, 0600));
+    if (file) ::fchmod(file.get(), 0600);  // the command's umask may have closed it even to its owner
+    return file;
 }
 
 Savings sum_in(int file) noexcept {
@@ -63,10 +75,10 @@ Savings& Savings::operator+=(const Savings& more) noexcept {
 }
 
 void add_savings(int directory, const Savings& more) noexcept {
-    const Descriptor file(
-        ::openat(directory, savings_file, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600));
-    if (!file || !regular(file.get()) || !lock(file.get(), LOCK_EX)) return;
-    ::fchmod(file.get(), 0600);  // the command's umask may have closed it even to its owner
+    const Descriptor file = open_or_make(directory);
+    if (!file || !lock(file.get(), LOCK_EX)) return;
+    const auto size = size_of(file.get());
+    if (!size) return;
     Savings sum = sum_in(file.get());
     sum += more;
     if (sum.since == 0) sum.since = std::time(nullptr);
@@ -76,12 +88,12 @@ void add_savings(int directory, const Savings& more) noexcept {
                                      sum.runs, sum.joins, static_cast<std::int64_t>(sum.time.count()), sum.since);
     // It only grows, so one write replaces it whole; what is longer made no sense.
     if (::pwrite(file.get(), text, static_cast<std::size_t>(length), 0) != length) return;
-    if (::ftruncate(file.get(), length) != 0) return;
+    if (*size > length && ::ftruncate(file.get(), length) != 0) return;
 }  // closing gives the lock back: no child has this descriptor, the command has ended
 
 Savings read_savings(int directory) noexcept {
     const Descriptor file(::openat(directory, savings_file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
-    if (!file || !regular(file.get())) return {};
+    if (!file || !size_of(file.get())) return {};
     lock(file.get(), LOCK_SH);  // without it, too, a line is read as it was once
     return sum_in(file.get());
 }

@@ -47,12 +47,9 @@ std::optional<KeptStore::Hit> KeptStore::find_one(const StoreKey& key, bool fail
     const std::string name = failure ? StoreDirectory::failure(key.name) : key.name;
     Descriptor file = files_.open(name);
     if (!file) return std::nullopt;
-    struct stat info {};
-    ::fstat(file.get(), &info);
-    const Descriptor again(::fcntl(file.get(), F_DUPFD_CLOEXEC, 0));
-    auto entry = Entry::read(std::move(file), &key.digest);
+    auto entry = Entry::read(file, &key.digest);
     if (!entry || (entry->facts().exit_status != 0) != failure) {
-        if (again) files_.remove_if_same(name, again.get());
+        files_.remove_if_same(name, entry ? entry->file() : file.get());
         return std::nullopt;
     }
     ProgramIdentity made_by = entry->facts().program;
@@ -62,9 +59,8 @@ std::optional<KeptStore::Hit> KeptStore::find_one(const StoreKey& key, bool fail
     const EntryFacts& facts = entry->facts();
     const Verdict verdict = judge(wish, {.started = facts.started, .ended = facts.ended, .failed = failure}, now);
     if (!verdict.serve) return std::nullopt;
-    return Hit{.entry = std::move(*entry),
-               .verdict = verdict,
-               .left = nanoseconds(nanoseconds_of(info.st_mtim) - now.wall_ns)};
+    const nanoseconds left(entry->kept_until_ns() - now.wall_ns);
+    return Hit{.entry = std::move(*entry), .verdict = verdict, .left = left};
 }
 
 std::optional<KeptStore::Hit> KeptStore::find(const StoreKey& key, const Wish& wish, const ProgramIdentity& program,
@@ -116,7 +112,7 @@ Result<KeptStore::Publishing> KeptStore::Publication::commit() {
             return Publishing::forgotten;
     const std::string name = failure_ ? StoreDirectory::failure(key_.name) : key_.name;
     if (Descriptor there = files.open(name)) {
-        const auto entry = Entry::read(std::move(there), &key_.digest, Entry::Check::all_but_output);
+        const auto entry = Entry::read(there, &key_.digest, Entry::Check::all_but_output);
         if (entry && began_before(started_, entry->facts().started) &&
             age_of(entry->facts().ended, now()))  // one from the future serves nobody
             return Publishing::older;
@@ -161,14 +157,15 @@ std::vector<KeptStore::Listed> KeptStore::list(const Moment& now) const {
     files_.for_each_name([&](const char* name) {
         if (StoreDirectory::kind_of(name) != StoreDirectory::Kind::result) return;
         Descriptor file = files_.open(name, StoreDirectory::Use::look);
-        struct stat info {};
-        if (!file || ::fstat(file.get(), &info) != 0) return;
-        auto entry = Entry::read(std::move(file), nullptr, Entry::Check::all_but_output);
+        if (!file) return;
+        auto entry = Entry::read(file, nullptr, Entry::Check::all_but_output);
         if (!entry) return;
+        const nanoseconds left(entry->kept_until_ns() - now.wall_ns);
+        const std::uint64_t file_bytes = entry->file_bytes();
         found.push_back({.name = std::string(name).substr(0, key_hash_digits),
                          .entry = std::move(*entry),
-                         .left = nanoseconds(nanoseconds_of(info.st_mtim) - now.wall_ns),
-                         .file_bytes = static_cast<std::uint64_t>(info.st_size)});
+                         .left = left,
+                         .file_bytes = file_bytes});
     });
     std::sort(found.begin(), found.end(), [](const Listed& a, const Listed& b) {
         return a.entry.facts().ended.wall_ns > b.entry.facts().ended.wall_ns;
