@@ -126,6 +126,29 @@ class Serve(machines.Test):
         self.assertEqual(self.end(second)[0], 0)
         self.assertEqual(self.runs(), 1)
 
+    def test_H3_M25_who_follows_takes_no_place_in_the_guess_at_turns(self):
+        line, gate, begun = self.held_line()
+        first = self.one.start(*self.run_words("-c", line))
+        self.begun(begun)
+        server = self.serve(self.two, "-j", "1")
+        client = server.client()
+        hold = self.box.gate("hold")
+        known = f"if [ -e held ]; then read x <{hold}; fi"
+        self.assertEqual(client.ask({"line": known})["exit"], 0)
+        self.box.file("held")
+        self.ask(client, line, "follows")
+        client.send({"id": "known", "line": known})
+        client.send({"id": "waits", "line": "echo waits"})
+        with machines.harness.Client(server.path) as other:
+            flights = machines.until(lambda: (all := {flight["command"]: flight for flight in other.ask({"op": "status"})["flights"]})
+                                     and len(all) == 3 and all[line].get("host") and all)
+        self.assertEqual((flights[known]["state"], flights["echo waits"]["state"]), ("running", "queued"))
+        self.assertIn("turn_in", flights["echo waits"])
+        self.open(hold)
+        self.open(gate)
+        self.assertEqual(self.end(first)[0], 0)
+        self.assertEqual({client.message()["id"] for _ in range(3)}, {"follows", "known", "waits"})
+
     def test_M1_of_requests_without_a_scope_the_engine_hears_nothing(self):
         server = self.serve(self.one)
         client = server.client()

@@ -123,6 +123,8 @@ class CommandExecutor {
     [[nodiscard]] Counts counts() const;
     /// How many may run at a time; 0: there is no limit.
     [[nodiscard]] unsigned jobs() const noexcept { return options_.jobs; }
+    /// Whether it counts under that limit: one that runs elsewhere does not.
+    [[nodiscard]] bool has_place(FlightId id) const { return places_.has(id); }
     /// Whether that process is a run's or the guard: somebody here waits for its end. Looks at each.
     [[nodiscard]] bool is_own(pid_t pid) const noexcept;
     /// Of every spool here; as long-lived as this.

@@ -30,6 +30,9 @@ class Places {
     /// Runs that have their place for themselves.
     [[nodiscard]] std::size_t working() const noexcept { return state_->running.size() - state_->lending; }
 
+    /// Its own, also while it lends it.
+    [[nodiscard]] bool has(FlightId id) const { return state_->running.contains(id); }
+
     void take(FlightId id) {
         if (state_->running.insert(id).second && state_->loans.contains(id)) ++state_->lending;
     }
