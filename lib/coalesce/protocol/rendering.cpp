@@ -285,6 +285,10 @@ void StreamRendering::stop() {
     done_ = true;
     end_.reset();
     if (!reader_) return;
+    if (line_sent_ == 0) {  // the next one is not on its way, though it may have been offered
+        line_.clear();
+        payload_ = 0;
+    }
     std::string piece;
     while (rest_.size() < payload_) {
         Extent extent = reader_->next()->extent;

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: MIT
+// StreamRendering: what is left of it once its requester has gone.
+
+#include <coalesce/io/spool.h>
+#include <coalesce/protocol/rendering.h>
+
+#include <memory>
+#include <string>
+
+#include "../catch.h"
+
+namespace coalesce {
+namespace {
+
+const SpoolLimits limits{};
+
+class Followed {
+    std::shared_ptr<Spool> spool_ = std::make_shared<Spool>(limits);
+
+  public:
+    explicit Followed(const std::string& output) {
+        REQUIRE(spool_->append(Stream::out, output));
+        spool_->close();
+    }
+    StreamRendering rendering{spool_, "7", [] {}};
+
+    // Takes so many bytes of what is offered, or all there are.
+    std::string take(std::size_t most) {
+        std::string taken;
+        while (taken.size() < most) {
+            const auto piece = rendering.next();
+            if (!piece) break;
+            const std::string_view bytes = piece->extent.bytes.substr(0, most - taken.size());
+            taken += bytes;
+            rendering.advance(bytes.size());
+        }
+        return taken;
+    }
+};
+
+const std::string message = "{\"id\":7,\"event\":\"stdout\",\"bytes\":5}\nhello";
+
+TEST_CASE("S4: a message that was offered and not begun is not sent after the request's end", "[protocol]") {
+    Followed followed("hello");
+    REQUIRE(followed.rendering.next());  // a connection that takes nothing now
+    followed.rendering.stop();
+    CHECK(followed.rendering.finished());
+    CHECK_FALSE(followed.rendering.next());
+}
+
+TEST_CASE("S4: a message that was begun is sent to its end", "[protocol]") {
+    for (std::size_t begun = 1; begun <= message.size(); ++begun) {
+        Followed followed("hello");
+        const std::string first = followed.take(begun);
+        followed.rendering.stop();
+        CHECK(first + followed.take(1000) == message);
+        CHECK(followed.rendering.finished());
+    }
+}
+
+TEST_CASE("S4: a last line is sent once, and ends it", "[protocol]") {
+    Followed followed("hello");
+    followed.rendering.end("last\n");
+    CHECK(followed.take(1000) == message + "last\n");
+    CHECK(followed.rendering.finished());
+}
+
+}  // namespace
+}  // namespace coalesce
