@@ -23,6 +23,7 @@ from machines import ALONE, until  # noqa: F401 for the tests
 LONG = "COALESCE_LONG" in os.environ
 CLONE_NEWPID = 0x20000000
 ENGINE_ADDRESS = "10.77.0.1"
+BRIDGE = "02:00:00:00:00:01"  # or it has that of a cable, and another once that is gone: who knows the old one reaches nobody
 PASSWORD = "geheim"
 PRESENCE_MS = 15_000  # as membership.cpp has it
 LINGER_MS = 15_000  # as publisher.cpp has it
@@ -177,7 +178,7 @@ class Sandbox(machines.Sandbox):
         self.env["ASAN_OPTIONS"] = self.env.get("ASAN_OPTIONS", "") + ":detect_leaks=0"
         self.password = self.file("password", PASSWORD, 0o600)
         self.switch = Namespace("engine")
-        self.switch.do("ip", "link", "add", "br0", "type", "bridge")
+        self.switch.do("ip", "link", "add", "br0", "address", BRIDGE, "type", "bridge")
         self.switch.do("ip", "address", "add", ENGINE_ADDRESS + "/24", "dev", "br0")
         self.switch.do("ip", "link", "set", "br0", "up")
 

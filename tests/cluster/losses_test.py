@@ -28,14 +28,16 @@ class Loss(hosts.Test):
         self.gate = self.box.gate("gate")
         first = self.hosts[0].start(*self.words("-c", self.script))
         until(lambda: self.runs() == 1)
-        return first, self.joined(self.hosts[1], self.script)
+        self.second = self.joined(self.hosts[1], self.script)
+        return first, self.second
 
     def lease(self, milliseconds):
         self.lease_ms = milliseconds
         self.parameters += f"&lease={milliseconds}ms"
 
     def runs_again(self):
-        until(lambda: self.runs() >= 2)
+        until(lambda: self.runs() >= 2 or self.second.poll() is not None)
+        self.assertGreaterEqual(self.runs(), 2, self.second.poll() is not None and self.end(self.second))
 
     def ends_well(self, *processes):
         self.open(self.gate)

@@ -67,8 +67,7 @@ void leave_request(Reception& reception, Client& client, const std::string& id) 
     Requester* const requester = client.request_of(id);
     if (requester == nullptr || !requester->waiting)
         return reception.refuse(client, id, "no_such_request", "no request of this id is waiting");
-    client.session->send(message_to(id).text("event", "left").line());
-    reception.part(*requester);
+    reception.dismiss(*requester, message_to(id).text("event", "left").line());
 }
 
 // With others waiting, here or on other machines, or nothing running here, a signal means that this requester

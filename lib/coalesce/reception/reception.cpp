@@ -225,13 +225,13 @@ void Reception::landed(Requester& requester, const Landing<RunResult>& landing) 
 }
 
 void Reception::end(Requester& requester, const Landing<RunResult>& landing) {
+    if (!landing.value) stop_output(requester);
     final_messages_.send(requester, landing);
     bury(requester);
 }
 
 void Reception::give_up(Requester& requester) {
-    refuse(*requester.client, requester.id, "gave_up", "gave up waiting for " + requester.title());
-    part(requester);
+    dismiss(requester, error_line(requester.id, "gave_up", "gave up waiting for " + requester.title()));
 }
 
 // Whatever comes of it, the request waits no more.
@@ -257,6 +257,13 @@ void Reception::part(Requester& requester) {
     requester.ticket = {};
     forget_unstarted(id);
     bury(requester);
+}
+
+// Output first: whatever is sent brings along what waits for the connection.
+void Reception::dismiss(Requester& requester, const std::string& last_line) {
+    stop_output(requester);
+    requester.client->session->send(last_line);
+    part(requester);
 }
 
 // Leaves without leaving: nobody is told how the run ends, which goes on for it. False:

@@ -98,6 +98,8 @@ class Reception {
     /// It leaves, before its flight has landed, and is told nothing more. May be asked for twice: who gave up waiting
     /// may turn out to have gone as it is told so.
     void part(Requester& requester);
+    /// The same, and this line is the last it is told.
+    void dismiss(Requester& requester, const std::string& last_line);
     /// How many wait.
     [[nodiscard]] std::size_t waiting() const noexcept { return waiting_; }
     /// The request gets no result; that this is its last message is the caller's to know.

@@ -7,6 +7,7 @@
 
 #include <coalesce/command/duration.h>
 #include <coalesce/io/loop.h>
+#include <coalesce/protocol/answer.h>
 #include <coalesce/reception/reception.h>
 
 namespace coalesce {
@@ -40,10 +41,9 @@ void SlowReaders::stalled(FlightId id) {
 // Who wanted the whole cannot get it any more; who wanted none of it needs none of it kept.
 void SlowReaders::drain_or_refuse(Requester& requester) {
     if (requester.output == Request::Output::whole) {
-        reception_.refuse(*requester.client, requester.id, "output_too_long",
-                          "the output is longer than the replay limit; ask for a stream");
-        reception_.part(requester);  // which may then want none of it
-    }
+        reception_.dismiss(requester, error_line(requester.id, "output_too_long",
+                                                 "the output is longer than the replay limit; ask for a stream"));
+    }  // and may want none of it now
     if (requester.output != Request::Output::none || !requester.ticket) return;
     auto& sink = requester.need_extras().sink;
     if (sink) return;
@@ -74,10 +74,9 @@ void SlowReaders::drop_the_stalled(FlightId id) {
         for (Requester* const requester : stalled) {
             on_dropped_(*flight);
             if (requester->extras->relay) requester->extras->relay->leave_to_requester();
-            reception_.refuse(
-                *requester->client, requester->id, "stalled",
-                "nothing was read for " + format_duration(patience_) + ", and others wait for " + requester->title());
-            reception_.part(*requester);
+            reception_.dismiss(*requester, error_line(requester->id, "stalled",
+                                                      "nothing was read for " + format_duration(patience_) +
+                                                          ", and others wait for " + requester->title()));
         }
     flight = reception_.find(id);
     if (flight != nullptr && !flight->over) look_for_progress(*flight);

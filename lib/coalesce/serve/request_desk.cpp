@@ -147,10 +147,9 @@ void RequestDesk::looked(const Reception::Expected& expected, Asked& asked, std:
         if (!asked.terms.keep_running || closed_) return;
         return std::move(submit(asked)).detach();
     }
-    if (closed_) {
-        rooms_.reception.refuse(*requester->client, requester->id, "shutting_down", "the server is about to end");
-        return rooms_.reception.part(*requester);
-    }
+    if (closed_)
+        return rooms_.reception.dismiss(*requester,
+                                        error_line(requester->id, "shutting_down", "the server is about to end"));
     RunTicket ticket = submit(asked);
     rooms_.reception.admit(*requester, std::move(asked.terms), std::move(ticket));
     if (*expected != nullptr && requester->client != nullptr)
@@ -209,12 +208,9 @@ void RequestDesk::forget(Peer& peer, Request request) {
     desk_.forget(key, [this, expected = std::move(expected)](const Result<>& forgotten) {
         Requester* const requester = *expected;
         if (requester == nullptr) return;
-        if (forgotten)
-            requester->client->session->send(message_to(requester->id).text("event", "forgotten").line());
-        else
-            rooms_.reception.refuse(*requester->client, requester->id, "no_store",
-                                    "cannot " + forgotten.error().message());
-        rooms_.reception.part(*requester);
+        rooms_.reception.dismiss(
+            *requester, forgotten ? message_to(requester->id).text("event", "forgotten").line()
+                                  : error_line(requester->id, "no_store", "cannot " + forgotten.error().message()));
     });
 }
 
