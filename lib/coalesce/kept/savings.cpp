@@ -10,11 +10,13 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cinttypes>
-#include <cstdio>
+#include <charconv>
 #include <ctime>
+#include <iterator>
 #include <limits>
 #include <optional>
+#include <string_view>
+#include <system_error>
 
 namespace coalesce {
 namespace {
@@ -47,21 +49,42 @@ Descriptor open_or_make(int directory) noexcept {
     return file;
 }
 
+// Numbers are read and written without the C library's formats: those look at a locale, at the cost of a whole hit.
+template <class Number>
+bool take(std::string_view& rest, std::string_view name, Number& into) noexcept {
+    if (!rest.starts_with(name)) return false;
+    const char* const end = rest.data() + rest.size();
+    const auto [stopped, error] = std::from_chars(rest.data() + name.size(), end, into);
+    rest = {stopped, end};
+    return error == std::errc();
+}
+
 Savings sum_in(int file) noexcept {
     char text[bytes_max];
-    const ssize_t got = ::pread(file, text, sizeof text - 1, 0);
-    if (got <= 0 || text[got - 1] != '\n') return {};  // the space in a format stands for none, too
-    text[got] = '\0';
-    std::uint64_t runs = 0;
-    std::uint64_t joins = 0;
+    const ssize_t got = ::pread(file, text, sizeof text, 0);
+    if (got <= 0) return {};
+    Savings sum;
     std::int64_t nanoseconds = 0;
-    std::int64_t since = 0;
-    int end = 0;
-    if (std::sscanf(text, "runs %" SCNu64 " joins %" SCNu64 " nanoseconds %" SCNd64 " since %" SCNd64 "\n%n", &runs,
-                    &joins, &nanoseconds, &since, &end) != 4 ||
-        end != got || nanoseconds < 0 || nanoseconds > std::numeric_limits<std::int64_t>::max() / 2 || since < 0)
+    std::string_view rest(text, static_cast<std::size_t>(got));
+    if (!take(rest, "runs ", sum.runs) || !take(rest, " joins ", sum.joins) ||
+        !take(rest, " nanoseconds ", nanoseconds) || !take(rest, " since ", sum.since) || rest != "\n" ||
+        nanoseconds < 0 || nanoseconds > std::numeric_limits<std::int64_t>::max() / 2 || sum.since < 0)
         return {};
-    return {.runs = runs, .joins = joins, .time = std::chrono::nanoseconds(nanoseconds), .since = since};
+    sum.time = std::chrono::nanoseconds(nanoseconds);
+    return sum;
+}
+
+std::size_t write(const Savings& sum, char (&text)[bytes_max]) noexcept {
+    std::size_t length = 0;
+    const auto add = [&](std::string_view name, auto number) {
+        length += name.copy(text + length, sizeof text - length);
+        length = static_cast<std::size_t>(std::to_chars(text + length, std::end(text), number).ptr - text);
+    };
+    add("runs ", sum.runs);
+    add(" joins ", sum.joins);
+    add(" nanoseconds ", std::int64_t{sum.time.count()});
+    add(" since ", sum.since);
+    return length + std::string_view("\n").copy(text + length, sizeof text - length);
 }
 
 }  // namespace
@@ -83,9 +106,7 @@ void add_savings(int directory, const Savings& more) noexcept {
     sum += more;
     if (sum.since == 0) sum.since = std::time(nullptr);
     char text[bytes_max];
-    const int length = std::snprintf(text, sizeof text,
-                                     "runs %" PRIu64 " joins %" PRIu64 " nanoseconds %" PRId64 " since %" PRId64 "\n",
-                                     sum.runs, sum.joins, static_cast<std::int64_t>(sum.time.count()), sum.since);
+    const auto length = static_cast<ssize_t>(write(sum, text));
     // It only grows, so one write replaces it whole; what is longer made no sense.
     if (::pwrite(file.get(), text, static_cast<std::size_t>(length), 0) != length) return;
     if (*size > length && ::ftruncate(file.get(), length) != 0) return;

@@ -35,11 +35,11 @@ Result<std::optional<KeptStore>> KeptStore::open(StorePlace place, bool make) {
     return std::optional<KeptStore>(KeptStore(std::move(place), std::move(*directory.value())));
 }
 
-StoreKey store_key(const KeyView& key) {
+StoreKey store_key(const KeyView& key, std::string name) {
     Digester<sizeof(Digest)> digester;
     digester.add_field(key.surroundings != nullptr ? std::string_view(key.surroundings->bytes) : std::string_view());
     digester.add_field(key.words);
-    return {.name = key_hash(key), .digest = digester.end()};
+    return {.name = name.empty() ? key_hash(key) : std::move(name), .digest = digester.end()};
 }
 
 std::optional<KeptStore::Hit> KeptStore::find_one(const StoreKey& key, bool failure, const Wish& wish,

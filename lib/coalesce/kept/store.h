@@ -42,7 +42,8 @@ struct StoreKey {
     Digest digest{};   ///< of 256 bits: what an entry must agree with (K3)
 };
 
-[[nodiscard]] StoreKey store_key(const KeyView& key);
+/// `name`: its key_hash(), where that is known already.
+[[nodiscard]] StoreKey store_key(const KeyView& key, std::string name = {});
 
 /// Bounds of a store (T19).
 struct KeptLimits {

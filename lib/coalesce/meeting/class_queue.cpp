@@ -224,7 +224,7 @@ ClassQueue::Ticket::Ticket(std::shared_ptr<ClassQueue> queue, Path path, unsigne
       jobs_(jobs),
       name_(name_of(path_, jobs)),
       mark_(queue_->mark_of(name_)),
-      recorder_(queue_->directory_.get(), file_of(name_, running)) {}
+      recorder_(queue_->directory_.get(), file_of(name_, running), Numbering::own()) {}
 
 // A descriptor is closed last, so that who is told of it finds all as it is to be.
 ClassQueue::Ticket::~Ticket() {

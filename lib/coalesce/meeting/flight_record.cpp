@@ -5,6 +5,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <charconv>
 #include <cstdio>
@@ -12,6 +13,7 @@
 #include <cstring>
 #include <utility>
 
+#include <coalesce/command/number.h>
 #include <coalesce/io/descriptor.h>
 #include <coalesce/io/process_facts.h>
 
@@ -21,7 +23,8 @@ namespace {
 constexpr std::size_t record_bytes_max = 160;
 constexpr int base =
     16;  // so that a record is shorter than 60 bytes: several file systems hold such a link in its inode
-constexpr pid_t largest_pid = 1 << 22;  // the kernel's own bound
+constexpr std::size_t most_behind_numbering = 2 * (1 + 9) + 1 + 17 + 1;  // two of a process, a time, an end
+constexpr pid_t largest_pid = 1 << 22;                                   // the kernel's own bound
 
 // The kernel's name for the first time namespace, which is ahead of nothing.
 constexpr std::string_view machines_time = "time:[4026531834]";
@@ -39,9 +42,9 @@ std::string_view link_text(const char* path, char* into, std::size_t size) {
 
 long long milliseconds_of(long long seconds, long long nanoseconds) { return seconds * 1000 + nanoseconds / 1'000'000; }
 
-long long own_ahead_ms() {
+long long ahead_ms_in(const char* time_space) {
     char text[256];
-    const std::string_view space = link_text("/proc/self/ns/time", text, sizeof text);
+    const std::string_view space = link_text(time_space, text, sizeof text);
     if (space.empty() || space == machines_time) return 0;
     const std::string offsets(read_some("/proc/self/timens_offsets", text, sizeof text));
     const std::size_t at = offsets.find("boottime");
@@ -54,20 +57,28 @@ long long own_ahead_ms() {
 
 }  // namespace
 
-std::optional<Numbering> Numbering::own() {
+std::optional<Numbering> Numbering::own() { return told_by("/proc/self/ns/pid", "/proc/self/ns/time"); }
+
+std::optional<Numbering> Numbering::of_children() {
+    return told_by("/proc/self/ns/pid_for_children", "/proc/self/ns/time_for_children");
+}
+
+std::optional<Numbering> Numbering::told_by(const char* pid_space, const char* time_space) {
     char text[64];
-    Numbering own;
-    own.text_ = boot_id();
-    std::erase(own.text_, '-');
-    if (own.text_.empty()) return std::nullopt;
-    const std::string_view space = link_text("/proc/self/ns/pid", text, sizeof text - 1);
+    Numbering numbering;
+    numbering.text_ = boot_id();
+    std::erase(numbering.text_, '-');
+    if (numbering.text_.empty()) return std::nullopt;
+    constexpr std::string_view before = "pid:[";
+    const std::string_view space = link_text(pid_space, text, sizeof text);
     unsigned inode = 0;
-    text[space.size()] = '\0';
-    if (std::sscanf(text, "pid:[%u]", &inode) != 1) return std::nullopt;
-    std::snprintf(text, sizeof text, "/%x", inode);
-    own.text_ += text;
-    own.ahead_ms_ = own_ahead_ms();
-    return own;
+    if (!space.starts_with(before) || !space.ends_with(']') ||
+        !read_whole_number(space.substr(before.size(), space.size() - before.size() - 1), inode))
+        return std::nullopt;
+    *std::to_chars(text, text + sizeof text, inode, base).ptr = '\0';
+    numbering.text_.append("/").append(text);
+    numbering.ahead_ms_ = ahead_ms_in(time_space);
+    return numbering;
 }
 
 bool Numbering::shown_by_proc() noexcept {
@@ -76,21 +87,27 @@ bool Numbering::shown_by_proc() noexcept {
     return !self.empty() && std::atoi(text) == ::getpid();
 }
 
-FlightRecorder::FlightRecorder(int directory, std::string name)
-    : directory_(directory), name_(std::move(name)), numbering_(Numbering::own()) {}
+FlightRecorder::FlightRecorder(int directory, std::string name, std::optional<Numbering> numbering)
+    : directory_(directory), name_(std::move(name)), numbering_(std::move(numbering)) {}
 
 void FlightRecorder::record_this_process() const noexcept {
     if (!numbering_) return;
     timespec now{};
     ::clock_gettime(CLOCK_BOOTTIME, &now);
-    char text[record_bytes_max];
     const int pid = ::getpid();
     const int session = ::getsid(0);
-    char in_session[16] = "";
-    if (session != pid) std::snprintf(in_session, sizeof in_session, ".%x", session);
-    const int length = std::snprintf(text, sizeof text, "%s/%x%s/%llx", numbering_->text().c_str(), pid, in_session,
-                                     milliseconds_of(now.tv_sec, now.tv_nsec) - numbering_->ahead_ms());
-    if (length < 0 || static_cast<std::size_t>(length) >= sizeof text) return;
+    const std::string& numbering = numbering_->text();
+    char text[record_bytes_max];
+    if (numbering.size() + most_behind_numbering > sizeof text) return;
+    char* end = std::copy(numbering.begin(), numbering.end(), text);
+    const auto add = [&end](char separator, auto number) {
+        *end++ = separator;
+        end = std::to_chars(end, end + 2 * sizeof number + 1, number, base).ptr;
+    };
+    add('/', pid);
+    if (session != pid) add('.', session);
+    add('/', milliseconds_of(now.tv_sec, now.tv_nsec) - numbering_->ahead_ms());
+    *end = '\0';
     if (::symlinkat(text, directory_, name_.c_str()) == 0 || errno != EEXIST) return;
     ::unlinkat(directory_, name_.c_str(), 0);  // of an earlier run of this flight, which is over
     ::symlinkat(text, directory_, name_.c_str());

@@ -24,6 +24,9 @@ class Numbering {
   public:
     /// This process's; nothing where there is no /proc to tell it.
     static std::optional<Numbering> own();
+    /// The same of the processes that this one forks. To look at it here is cheaper: what /proc has of a process is
+    /// made when it is first asked for.
+    static std::optional<Numbering> of_children();
 
     [[nodiscard]] const std::string& text() const noexcept { return text_; }
     /// Milliseconds that this process's clocks and /proc show above those of the machine
@@ -33,6 +36,8 @@ class Numbering {
     [[nodiscard]] static bool shown_by_proc() noexcept;
 
   private:
+    static std::optional<Numbering> told_by(const char* pid_space, const char* time_space);
+
     std::string text_;  // the boot's id and the namespace's inode
     long long ahead_ms_ = 0;
 };
@@ -40,9 +45,9 @@ class Numbering {
 /// Writes records for one flight, from a child between fork and exec: allocates nothing.
 class FlightRecorder {
   public:
-    /// In `directory`, under `name`. Where this process's numbering is not known nothing is
+    /// In `directory`, under `name`. Where the numbering of this process, whose child it is, is not known nothing is
     /// recorded: nobody could make use of it.
-    FlightRecorder(int directory, std::string name);
+    FlightRecorder(int directory, std::string name, std::optional<Numbering> numbering);
     /// Records the calling process, in place of whatever was recorded there.
     void record_this_process() const noexcept;
 

@@ -48,7 +48,8 @@ std::optional<RunEnd> pass_on_output(const Entry& entry, const std::string& titl
 
 StoreKey store_key_of(const FlightOrders& orders) {
     const auto whole = std::make_shared<const CanonicalSurroundings>(orders.canonical_surroundings);
-    return store_key({surroundings_in(orders.kept->place, whole), orders.canonical_words});
+    const auto in_store = surroundings_in(orders.kept->place, whole);
+    return store_key({in_store, orders.canonical_words}, in_store == whole ? orders.key : std::string());
 }
 
 std::optional<KeptAnswer> find_kept(const FlightOrders& orders, const Wish& wish) {

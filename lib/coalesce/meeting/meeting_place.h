@@ -73,7 +73,7 @@ class MeetingPlace {
     void touch(const std::string& key) const noexcept;
 
     /// Writes down, from a child between fork and exec, which process the flight runs.
-    [[nodiscard]] FlightRecorder recorder(const std::string& key) const;
+    [[nodiscard]] FlightRecorder recorder(const std::string& key, std::optional<Numbering> own) const;
 
     /// The keys that have a socket here, live or not; the server's name is no key.
     [[nodiscard]] std::vector<std::string> keys() const;

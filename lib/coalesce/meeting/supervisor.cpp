@@ -117,7 +117,8 @@ Supervisor::Supervisor(FlightOrders orders, MeetingPlaces places, Descriptor lis
     : orders_(std::move(orders)),
       places_(std::move(places)),
       listener_(std::move(listener)),
-      record_{.recorder = places_.own().recorder(orders_.key)},
+      record_{.recorder =
+                  places_.own().recorder(orders_.key, orders_.numbering ? orders_.numbering : Numbering::own())},
       launched_(launch()),
       guard_(std::move(guard)),
       cluster_(guard_ ? std::make_unique<Cluster>(loop_, *orders_.circle, *guard_, milliseconds(0)) : nullptr),

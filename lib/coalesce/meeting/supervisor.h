@@ -56,6 +56,7 @@ struct FlightOrders {
     bool fresh = false;                      ///< the leader's: a run elsewhere that has begun will not do
     std::shared_ptr<const Circle> circle;    ///< of machines that share its runs; null: with nobody
     std::chrono::milliseconds asked{0};      ///< by the leader, since boot; where they do
+    std::optional<Numbering> numbering;      ///< of the supervisor, where who forks it has looked
     bool heir = false;                       ///< takes over after a dead supervisor: others are on their way
 };
 

@@ -66,6 +66,7 @@ void become_supervisor(FlightOrders orders, MeetingPlaces places, Descriptor lis
 
 Result<Descriptor> OwnSupervisor::start(FlightOrders& orders, MeetingPlaces& places, Descriptor listener) {
     const pid_t leader = ::getpid();
+    orders.numbering = Numbering::of_children();
     auto ends = connected_pair();
     pid_ = ends && supervisor_has_descriptors() ? ::fork() : -1;
     if (pid_ < 0) return system_error_now("start a supervisor");
