@@ -95,7 +95,7 @@ class Manual(ServerTest):
         used |= set(sum(re.findall(r'fail\(\w+ \? "([a-z_]+)" : "([a-z_]+)"', code), ()))
         used |= set(re.findall(r'"code":"([a-z_]+)"', code)) | set(re.findall(r'case Outcome::Kind::\w+:\s+return "([a-z_]+)"', code))
         used |= set(re.findall(r'deadlock \? "([a-z_]+)" : "([a-z_]+)"', code)[0])
-        used |= set(re.findall(r'error_line\(\{\}, "([a-z_]+)"', code))
+        used |= set(re.findall(r'error_line\((?:[\w.>-]+|\{\}),\s*"([a-z_]+)"', code))
         used |= {name for pair in re.findall(r'EMFILE.*\? "([a-z_]+)" : "([a-z_]+)"', code) for name in pair}
         self.assertEqual(listed, used)
 
