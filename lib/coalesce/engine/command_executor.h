@@ -56,19 +56,16 @@ class CommandExecutor {
 
     /// Joins the flight of this key, or leads a new one with the Job that
     /// `make_job()` returns. `make_job` may be called later (after the flight it
-    /// must wait for) and so has to own what it needs.
+    /// must wait for) and so has to own what it needs, or to have the `own() &&` of Group::join().
     template <class MakeJob>
     RunTicket submit(const RequestKey& key, MakeJob make_job, JoinOptions options = {}) {
         const auto requested = std::chrono::system_clock::now();
         const bool fresh = options.fresh;
         RunTicket ticket = flights_.join(
             key,
-            [this, requested, fresh, make_job = std::move(make_job)](RunCompleter completer) mutable {
-                Job job = make_job();
-                if (options_.sharing != nullptr) CommandFlight::note_leader(completer.state(), job.asked, fresh);
-                admit(std::move(completer), std::move(job), requested);
-            },
-            std::move(options));
+            Leading<MakeJob>{
+                .executor = *this, .requested = requested, .fresh = fresh, .make_job = std::move(make_job)},
+            options);
         // Not admitted yet where it must wait for an earlier run to end.
         if (ticket && ticket.state().requested == std::chrono::system_clock::time_point())
             ticket.state().requested = requested;
@@ -134,6 +131,26 @@ class CommandExecutor {
   private:
     using Ending = CommandFlight::Ending;
     using Flight = std::unique_ptr<CommandFlight>;
+
+    // What the group calls for the request that leads.
+    template <class MakeJob>
+    struct Leading {
+        CommandExecutor& executor;
+        std::chrono::system_clock::time_point requested;
+        bool fresh;
+        MakeJob make_job;
+
+        void operator()(RunCompleter completer) {
+            Job job = make_job();
+            if (executor.options_.sharing != nullptr) CommandFlight::note_leader(completer.state(), job.asked, fresh);
+            executor.admit(std::move(completer), std::move(job), requested);
+        }
+        auto own() && requires requires(MakeJob made) { std::move(made).own(); }
+        {
+            auto owned = std::move(make_job).own();
+            return Leading<decltype(owned)>{executor, requested, fresh, std::move(owned)};
+        }
+    };
 
     void note_join(RunTicket& ticket, bool fresh);
     void admit(RunCompleter completer, Job job, std::chrono::system_clock::time_point requested);

@@ -310,9 +310,11 @@ void Reception::bury(Requester& requester) {
     if (requester.extras && requester.extras->expected) *requester.extras->expected = nullptr;
     Client& client = *requester.client;
     client.forget(requester);
-    loop_.post([&client, place = requester.place] { client.requesters.erase(place); });
     --client.unanswered;
-    served(client);
+    loop_.post([this, &client, place = requester.place] {
+        client.requesters.erase(place);
+        served(client);  // not before: all are told before the first one's connection is closed
+    });
 }
 
 // --- flights

@@ -44,11 +44,28 @@ struct RequestDesk::Asked {
     }
 };
 
+// Not for those who join: any of it costs more than joining.
+struct RequestDesk::MakeJob {
+    RequestDesk& desk;
+    Asked& asked;
+
+    Job operator()() const {
+        return desk.leading(std::move(asked.resolved.job), asked.key(), asked.resolved.crosses_machines);
+    }
+    auto own() && {
+        return [&desk = desk, job = std::move(asked.resolved.job), canonical = asked.canonical,
+                words = asked.resolved.canonical_words, crosses_machines = asked.resolved.crosses_machines]() mutable {
+            return desk.leading(std::move(job), {canonical, words}, crosses_machines);
+        };
+    }
+};
+
 RequestDesk::RequestDesk(const ServerOptions& options, const Rooms& rooms, Surroundings own, StorePlace store)
     : options_(options),
       rooms_(rooms),
       own_uid_(::geteuid()),
       surroundings_(std::make_shared<const Surroundings>(std::move(own))),
+      own_ancestry_(ancestry_in(surroundings_->env)),
       desk_(rooms.loop, rooms.executor.spool_limits(),
             {.place = std::move(store),
              .make_refresh_program = options.make_refresh_program,
@@ -70,8 +87,12 @@ void RequestDesk::take(Peer& peer, Request& request) {
                                 std::to_string(options_.requesters_max) + " requesters wait already");
     if (meant_for_no_circle(peer, request))
         return reception.refuse(peer, request.id, "engine_down", options_.circle_fault);
-    ResolvedRequest resolved = resolve(request, peer.uid, Job{.grace = options_.grace, .asker = peer.pid});
-    admit(peer, request, std::move(resolved));
+    Asked asked{.resolved = resolve(request, peer.uid, Job{.grace = options_.grace, .asker = peer.pid}),
+                .canonical = {},
+                .terms = {},
+                .wish = request.wish,
+                .asking = {}};
+    admit(peer, request, asked);
 }
 
 // It names machines to share with, and there was to be an engine.
@@ -102,8 +123,7 @@ std::shared_ptr<const CanonicalSurroundings> RequestDesk::canonical_of(ResolvedR
     return canonical;
 }
 
-void RequestDesk::admit(Peer& peer, Request& request, ResolvedRequest resolved) {
-    Asked asked{.resolved = std::move(resolved), .canonical = {}, .terms = {}, .wish = request.wish, .asking = {}};
+void RequestDesk::admit(Peer& peer, Request& request, Asked& asked) {
     asked.canonical = canonical_of(asked.resolved, peer.uid);
     if (rooms_.executor.counts().queued >= options_.queue_max &&
         rooms_.executor.flights().find_state(KeyView(asked.key())) == nullptr)
@@ -118,7 +138,9 @@ void RequestDesk::admit(Peer& peer, Request& request, ResolvedRequest resolved) 
                    .worth_keeping = asked.wish.keeps(),
                    .quiet = request.quiet,
                    .wait = request.wait};
-    asked.asking = running_.above(peer, ancestry_in(asked.resolved.job.command.surroundings->env), peer.sessions);
+    const auto& surroundings = asked.resolved.job.command.surroundings;
+    asked.asking = running_.above(peer, surroundings == surroundings_ ? own_ancestry_ : ancestry_in(surroundings->env),
+                                  peer.sessions);
     if (asked.wish.reads() || asked.wish.warm) {
         auto expected = rooms_.reception.expect(peer, asked.terms);
         const auto owned = std::make_shared<Asked>(std::move(asked));
@@ -156,25 +178,21 @@ void RequestDesk::looked(const Reception::Expected& expected, Asked& asked, std:
         started_for(static_cast<Peer&>(*requester->client), *requester);
 }
 
+Job RequestDesk::leading(Job job, const RequestKey& key, bool crosses_machines) const {
+    if (crosses_machines) rooms_.cluster->share(job, key);
+    auto own = std::make_shared<Surroundings>(*job.command.surroundings);
+    enter_flight(own->env, key_hash(key));
+    job.command.surroundings = std::move(own);
+    return job;
+}
+
 RunTicket RequestDesk::submit(Asked& asked) {
     const auto keeper = desk_.keeper(asked.question());
     const bool fresh =
         asked.wish.fresh || (asked.wish.max_age &&
                              !may_join(asked.wish, rooms_.executor.flights().find_state(KeyView(asked.key())), now()));
-    RunTicket ticket = rooms_.executor.submit(
-        asked.key(),
-        [this, job = std::move(asked.resolved.job), canonical = asked.canonical, words = asked.resolved.canonical_words,
-         crosses_machines = asked.resolved.crosses_machines]() mutable {
-            const RequestKey key{canonical, words};
-            // Not for those who join: either costs more than joining.
-            const std::string hash = key_hash(key);
-            if (crosses_machines) rooms_.cluster->share(job, key);
-            auto own = std::make_shared<Surroundings>(*job.command.surroundings);
-            enter_flight(own->env, hash);
-            job.command.surroundings = std::move(own);
-            return std::move(job);
-        },
-        {.fresh = fresh, .on_behalf_of = asked.asking});
+    RunTicket ticket = rooms_.executor.submit(asked.key(), MakeJob{.desk = *this, .asked = asked},
+                                              {.fresh = fresh, .on_behalf_of = asked.asking});
     if (ticket.leader()) asked.terms.hash = key_hash(asked.key());
     if (ticket.landed()) return ticket;
     KeptDesk::share(ticket.state().retention, keeper);

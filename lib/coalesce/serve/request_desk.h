@@ -73,14 +73,17 @@ class RequestDesk {
   private:
     // A request for a command, while it is seen what it comes to.
     struct Asked;
+    struct MakeJob;
 
     [[nodiscard]] ResolvedRequest resolve(Request& request, uid_t uid, Job defaults) const;
     [[nodiscard]] KeyRules rules_for(uid_t uid) const;
     [[nodiscard]] bool meant_for_no_circle(const Peer& peer, const Request& request) const;
     [[nodiscard]] std::shared_ptr<const CanonicalSurroundings> canonical_of(ResolvedRequest& resolved, uid_t uid);
-    void admit(Peer& peer, Request& request, ResolvedRequest resolved);
+    void admit(Peer& peer, Request& request, Asked& asked);
     void looked(const Reception::Expected& expected, Asked& asked, std::shared_ptr<const RunResult> result);
     RunTicket submit(Asked& asked);
+    // What the run of a request that leads is told beside.
+    [[nodiscard]] Job leading(Job job, const RequestKey& key, bool crosses_machines) const;
     void started_for(Peer& peer, const Requester& requester);
     void keep_no_longer_than(std::uint64_t bytes);
 
@@ -88,6 +91,7 @@ class RequestDesk {
     const Rooms rooms_;
     const uid_t own_uid_;
     const std::shared_ptr<const Surroundings> surroundings_;
+    const std::string own_ancestry_;             // theirs, for the many requests that leave them as they are
     std::optional<ClusterRules> cluster_rules_;  // of our own user's requests, but for their scope
     SurroundingsTable interned_;
     std::unordered_map<uid_t, std::shared_ptr<const CanonicalSurroundings>> own_canonical_;
