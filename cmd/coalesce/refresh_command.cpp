@@ -31,9 +31,6 @@ int refresh_command(int /*argc*/, char** /*argv*/) {
         task->orders.circle = std::move(*circle);
         task->orders.asked = since_boot();
     }
-    // Not before: the files that an engine's URL names are found from where the door was started.
-    if (const std::string& directory = task->orders.directory; !directory.empty() && ::chdir(directory.c_str()) != 0)
-        return fail("cannot " + system_error_now("enter " + directory).message());
     start_refresh(task->orders, own->env, task->place);
     return 0;
 }

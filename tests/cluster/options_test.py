@@ -153,6 +153,24 @@ class Options(machines.ThreeHosts):
                 self.assertEqual(self.box.read(door).count("\n"), 2)
                 os.unlink(os.path.join(self.box.work, "hold"))
 
+    def test_M18_T6_a_fresh_refresh_does_not_follow_what_began_before(self):
+        service = self.two.serve("--cluster", self.box.url(self.server))
+        gate, begun = self.box.gate(), self.box.gate("begun")
+        line = f"echo ran >>runs; if [ -e hold ]; then echo up >{begun}; read x <{gate}; fi; wc -l <runs"
+        self.box.file("hold")
+        first = self.one.start(*self.words("-c", line))
+        self.begun(begun)
+        request = {"line": line, "cluster_scope": "tonight", "cwd": self.box.work, "ttl": 3600}
+        client = service.client()
+        self.assertEqual(client.ask({**request, "warm": True, "fresh": True})["exit"], 0)
+        machines.until(lambda: self.status(self.two))
+        os.unlink(os.path.join(self.box.work, "hold"))
+        self.open(gate)
+        self.assertEqual(self.end(first), (0, "1\n", ""))
+        machines.until(lambda: not self.status(self.two))
+        self.assertEqual(client.ask(request)["stdout"], "2\n")
+        self.assertEqual(self.runs(), 2)
+
     def test_class_who_waits_for_its_turn_holds_nothing_at_the_engine(self):
         holder, _, gate = self.held(self.one, "", "--no-cluster", "--class", "heavy:1")
         command = "echo ran >>runs; echo x"

@@ -185,6 +185,20 @@ TEST_CASE("T17: long output is checked each time until it has been synced", "[ke
     CHECK_FALSE(file.read());
 }
 
+TEST_CASE("T17: what is behind the output is read wherever it lies", "[kept]") {
+    const std::size_t behind = EntryFile({{Stream::out, "x"}}).bytes().size() - 256 - 1;
+    for (const std::size_t end : {65'536 - 1, 65'536, 65'536 + 1, 65'536 + 5, 65'536 + static_cast<int>(behind)}) {
+        for (const std::size_t output : {end - behind, end}) {
+            const std::vector<Said> said{{Stream::out, std::string(output, 'x')}};
+            const EntryFile file(said);
+            const auto entry = file.read();
+            REQUIRE(entry);
+            CHECK(same(replayed(*entry), said));
+            CHECK(entry->facts().parts == facts().parts);
+        }
+    }
+}
+
 TEST_CASE("K3: an entry of another key is none, whatever it is called", "[kept]") {
     const EntryFile file(mixed);
     const Digest other = digest_of<32>("other");

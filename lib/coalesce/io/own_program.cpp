@@ -14,7 +14,8 @@ std::optional<std::string> find_other_program(std::string_view word) {
     return find_other_program(word, path == nullptr ? std::nullopt : std::optional<std::string_view>(path));
 }
 
-std::optional<std::string> find_other_program(std::string_view word, std::optional<std::string_view> path_variable) {
+std::optional<std::string> find_other_program(std::string_view word, std::optional<std::string_view> path_variable,
+                                              std::string_view directory) {
     std::string_view path = path_variable.value_or("/bin:/usr/bin");
     struct stat self {};
     const bool known = ::stat("/proc/self/exe", &self) == 0;
@@ -22,6 +23,7 @@ std::optional<std::string> find_other_program(std::string_view word, std::option
         const std::size_t end = std::min(path.find(':'), path.size());
         std::string file(path.substr(0, end));
         if (file.empty()) file = ".";  // as execvp(3) reads it
+        if (!file.starts_with('/') && !directory.empty()) file = std::string(directory) + "/" + file;
         file.append("/").append(word);
         struct stat info {};
         if (::stat(file.c_str(), &info) == 0 && S_ISREG(info.st_mode) && ::access(file.c_str(), X_OK) == 0 &&

@@ -9,9 +9,11 @@
 namespace coalesce {
 
 /// The file that execvp(3) would find for a word without a slash by this value of PATH, or without one, but for
-/// what leads to the program that this process executes. Nothing: there is none.
+/// what leads to the program that this process executes. Nothing: there is none. What PATH names by a relative path
+/// is looked for from `directory`; empty: from this process's own.
 [[nodiscard]] std::optional<std::string> find_other_program(std::string_view word,
-                                                            std::optional<std::string_view> path_variable);
+                                                            std::optional<std::string_view> path_variable,
+                                                            std::string_view directory = {});
 /// By this process's own PATH.
 [[nodiscard]] std::optional<std::string> find_other_program(std::string_view word);
 

@@ -289,12 +289,13 @@ bool Entry::take(const Digest* key, Check check) {
     output_bytes_ = header->output_bytes;
 
     const std::uint64_t rest_at = header_bytes + output_bytes_;
-    std::string read;
-    if (file_bytes_ > head_.size()) {
-        read.resize(behind_output);
-        if (!read_fully(file(), rest_at, read.data(), read.size())) return false;
+    const bool whole_in_head = file_bytes_ == head_.size();
+    std::string behind_head;
+    if (!whole_in_head) {
+        behind_head.resize(behind_output);
+        if (!read_fully(file(), rest_at, behind_head.data(), behind_head.size())) return false;
     }
-    const std::string_view rest = file_bytes_ > head_.size() ? read : std::string_view(head_).substr(rest_at);
+    const std::string_view rest = whole_in_head ? std::string_view(head_).substr(rest_at) : behind_head;
     if (digest_of<sizeof(Checksum)>(rest) != header->rest) return false;
 
     const bool in_head = output_bytes_ <= checked_always_bytes;

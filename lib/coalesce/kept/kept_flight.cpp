@@ -33,7 +33,7 @@ std::string reason_of(const Error& error, const KeptStore& store) {
 ProgramIdentity program_of(const Command& command, const std::string& directory) {
     std::string path = command.argv.front();
     if (path.find('/') == std::string::npos) {
-        const auto found = find_other_program(path, env_value(command.surroundings->env, "PATH"));
+        const auto found = find_other_program(path, env_value(command.surroundings->env, "PATH"), directory);
         if (!found) return {};
         path = *found;
     }

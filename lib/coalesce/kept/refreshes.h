@@ -59,7 +59,7 @@ class Refreshes {
         : loop_(loop), make_program_(std::move(make_program)), in_child_(in_child) {}
 
     /// One is due. `since`: when the run of what is stale has ended, by the wall clock; 0: nothing is there. What goes
-    /// wrong is nobody's concern: the next stale hit tries again. The loop runs on until it is under way.
+    /// wrong is nobody's concern: it counts as tried. The loop runs on until it is under way.
     void start(const std::string& key_name, std::int64_t since, const RefreshOrders& orders);
     /// How many were started.
     [[nodiscard]] std::uint64_t count() const noexcept { return count_; }

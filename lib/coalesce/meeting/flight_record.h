@@ -29,7 +29,7 @@ class Numbering {
     static std::optional<Numbering> of_children();
 
     [[nodiscard]] const std::string& text() const noexcept { return text_; }
-    /// Milliseconds that this process's clocks and /proc show above those of the machine
+    /// Milliseconds that the process's clocks and /proc show above those of the machine
     /// (a time namespace's).
     [[nodiscard]] long long ahead_ms() const noexcept { return ahead_ms_; }
     /// /proc shows the numbers of this process's own namespace.

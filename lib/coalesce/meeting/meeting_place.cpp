@@ -229,8 +229,8 @@ void MeetingPlace::touch(const std::string& key) const noexcept {
         ::utimensat(directory_.get(), name.c_str(), nullptr, AT_SYMLINK_NOFOLLOW);
 }
 
-FlightRecorder MeetingPlace::recorder(const std::string& key, std::optional<Numbering> own) const {
-    return {directory_.get(), record_name(key), std::move(own)};
+FlightRecorder MeetingPlace::recorder(const std::string& key, std::optional<Numbering> numbering) const {
+    return {directory_.get(), record_name(key), std::move(numbering)};
 }
 
 }  // namespace coalesce

@@ -72,8 +72,8 @@ class MeetingPlace {
     /// Says that a flight is alive to those who remove what is old. Once a day will do.
     void touch(const std::string& key) const noexcept;
 
-    /// Writes down, from a child between fork and exec, which process the flight runs.
-    [[nodiscard]] FlightRecorder recorder(const std::string& key, std::optional<Numbering> own) const;
+    /// Writes down, from a child between fork and exec, which process the flight runs; its parent has that numbering.
+    [[nodiscard]] FlightRecorder recorder(const std::string& key, std::optional<Numbering> numbering) const;
 
     /// The keys that have a socket here, live or not; the server's name is no key.
     [[nodiscard]] std::vector<std::string> keys() const;

@@ -60,6 +60,7 @@ bool is_young(const FlightOrders& orders) {
             }
             orders.kept->refresh = true;
             orders.keep_running = true;
+            orders.fresh = orders.kept->wish.fresh;
             auto ends = connected_pair();
             if (!ends) {
                 places.value().own().leave(orders.key);

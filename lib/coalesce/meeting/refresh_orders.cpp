@@ -56,12 +56,13 @@ Result<RefreshTask> refresh_task(std::string_view text) {
     FlightOrders& orders = task.orders;
     auto surroundings = std::make_shared<Surroundings>();
     surroundings->env = words_of(*fields, "env");
+    surroundings->cwd = fields->bytes("cwd").value_or("");
     surroundings->umask = static_cast<mode_t>(fields->number("umask"));
     orders.command.argv = words_of(*fields, "argv");
     orders.command.stdin_bytes = fields->bytes("stdin");
     orders.line = fields->bytes("line");
     orders.title = fields->bytes("title").value_or("");
-    orders.directory = fields->bytes("cwd").value_or("");
+    orders.directory = surroundings->cwd;
     orders.canonical_surroundings = fields->bytes("surroundings").value_or("");
     orders.canonical_words = fields->bytes("words").value_or("");
     orders.grace = milliseconds(fields->number("grace"));

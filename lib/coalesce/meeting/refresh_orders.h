@@ -31,7 +31,8 @@ struct RefreshTask {
     std::string place;
     std::string engine;  ///< where the run is shared; empty: nowhere
 };
-/// What such a text says. It is to run in orders.directory.
+/// What such a text says. This process stays where the door was started, from where what an engine's URL names is
+/// found.
 [[nodiscard]] Result<RefreshTask> refresh_task(std::string_view text);
 
 /// The subcommand that reads it, which is for this program alone.

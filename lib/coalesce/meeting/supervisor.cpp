@@ -155,11 +155,12 @@ Supervisor::Supervisor(FlightOrders orders, MeetingPlaces places, Descriptor lis
 }
 
 // Nothing where the start needs more than a program: a queue, a turn, an input, a line that
-// may go without the shell.
+// may go without the shell, another directory.
 std::optional<Child::Launched> Supervisor::launch() const {
-    if (orders_.circle || orders_.heir || orders_.line || orders_.command.stdin_bytes || orders_.run_class)
-        return std::nullopt;
     const Surroundings& surroundings = *orders_.command.surroundings;
+    if (orders_.circle || orders_.heir || orders_.line || orders_.command.stdin_bytes || orders_.run_class ||
+        !surroundings.cwd.empty())
+        return std::nullopt;
     return Child::launch({.argv = orders_.command.argv,
                           .env = surroundings.env,
                           .umask = surroundings.umask,

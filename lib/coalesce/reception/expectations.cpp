@@ -22,7 +22,7 @@ Turns::Time left_of(const Run& run, const std::optional<Usually>& usually) {
     return usually->left(run.spool ? system_clock::now() - run.started : nanoseconds(0));
 }
 
-bool has_begun(const Live& live) { return !live.pending && live.flight->run->phase != Run::Phase::queued; }
+bool not_queued(const Live& live) { return !live.pending && live.flight->run->phase != Run::Phase::queued; }
 
 }  // namespace
 
@@ -34,7 +34,7 @@ std::vector<Expected> expectations(Reception& reception) {
     Turns turns(reception.executor().jobs());
     std::unordered_map<std::string_view, Turns::Time> ends;  // of a key's run
     for (const Live& live : all)
-        if (has_begun(live)) {
+        if (not_queued(live)) {
             const auto left = left_of(*live.flight->run, reception.usually(*live.flight));
             if (reception.executor().has_place(live.id)) turns.running(left);
             ends.insert_or_assign(live.flight->hash, left);
@@ -42,7 +42,7 @@ std::vector<Expected> expectations(Reception& reception) {
     std::vector<Expected> expected;
     for (const Live& live : all) {
         expected.push_back({live.flight, std::nullopt});
-        if (has_begun(live)) continue;
+        if (not_queued(live)) continue;
         const auto& usually = reception.usually(*live.flight);
         const auto takes = usually ? Turns::Time(usually->time) : std::nullopt;
         const auto before = ends.find(live.flight->hash);

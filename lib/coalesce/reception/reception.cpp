@@ -261,6 +261,7 @@ void Reception::part(Requester& requester) {
 
 // Output first: whatever is sent brings along what waits for the connection.
 void Reception::dismiss(Requester& requester, const std::string& last_line) {
+    if (requester.over || requester.client == nullptr) return;
     stop_output(requester);
     requester.client->session->send(last_line);
     part(requester);
