@@ -422,6 +422,10 @@ std::string canonical_words(const std::vector<std::string>& argv, const std::opt
         append_field(out, tag::kReplaced, *rules.key);
         return out;
     }
+    constexpr std::size_t field_bytes_beside = 8;  // of most
+    std::size_t bytes = 0;
+    for (const std::string& word : argv) bytes += field_bytes_beside + word.size();
+    out.reserve(bytes);
     for (const std::string& word : argv) append_field(out, tag::kArgument, word);
     if (stdin_bytes) append_field(out, tag::kStdin, *stdin_bytes);
     return out;

@@ -201,7 +201,9 @@ std::string MeetingPlace::flight_of(pid_t command) const {
     if (!own) return {};
     for (std::string& key : keys()) {
         const auto record = FlightRecord::read(directory_.get(), record_name(key).c_str());
-        if (record && record->pid == command && runs(key, *own)) return std::move(key);
+        // Who made the session of a command on a terminal of ours may take a moment to be gone.
+        const bool its_own = record && (record->pid == command || record->session == command);
+        if (its_own && runs(key, *own)) return std::move(key);
     }
     return {};
 }

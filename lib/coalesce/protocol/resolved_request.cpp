@@ -66,7 +66,10 @@ ResolvedRequest resolve(Request& request, const std::shared_ptr<const Surroundin
         command.surroundings = std::move(own);
     }
     if (request.line) {
-        command.argv = {shell, "-c", *request.line};
+        command.argv.reserve(3);  // a list of the three would copy each twice
+        command.argv.emplace_back(shell);
+        command.argv.emplace_back("-c");
+        command.argv.emplace_back(*request.line);
         resolved.job.title = title(*request.line);
         resolved.job.line = std::move(request.line);
     } else {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include <coalesce/serve/flight_index.h>
 
+#include <unistd.h>
+
 #include <coalesce/command/ancestry.h>
 #include <coalesce/reception/reception.h>
 
@@ -8,15 +10,18 @@ namespace coalesce {
 
 void FlightIndex::add(const LiveFlight& flight) {
     remove(flight);
-    by_hash_[flight.hash] = {&flight, flight.run->pid};
-    by_process_[flight.run->pid] = &flight;
+    const pid_t process = flight.run->pid;
+    const pid_t session = ::getsid(process);  // another's, on a terminal of ours, who may take a moment to be gone
+    by_hash_[flight.hash] = {&flight, {process, session > 0 ? session : process}};
+    for (const pid_t leader : by_hash_[flight.hash].leaders) by_process_[leader] = &flight;
 }
 
 void FlightIndex::remove(const LiveFlight& flight) {
     const auto found = by_hash_.find(flight.hash);
     if (found == by_hash_.end() || found->second.flight != &flight) return;
-    const auto process = by_process_.find(found->second.process);
-    if (process != by_process_.end() && process->second == &flight) by_process_.erase(process);
+    for (const pid_t leader : found->second.leaders)
+        if (const auto process = by_process_.find(leader); process != by_process_.end() && process->second == &flight)
+            by_process_.erase(process);
     by_hash_.erase(found);
 }
 

@@ -8,6 +8,7 @@
 
 #include <sys/types.h>
 
+#include <array>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -33,7 +34,7 @@ class FlightIndex {
   private:
     struct Entry {
         const LiveFlight* flight;
-        pid_t process;
+        std::array<pid_t, 2> leaders;  // its process, and who made its session
     };
     std::unordered_map<std::string, Entry> by_hash_;
     std::unordered_map<pid_t, const LiveFlight*> by_process_;

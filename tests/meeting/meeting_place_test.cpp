@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: MIT
+// MeetingPlace: which flight a process belongs to.
+
+#include <coalesce/io/unix_socket.h>
+#include <coalesce/meeting/meeting_place.h>
+
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <string>
+
+#include "../catch.h"
+#include "../scratch.h"
+
+namespace coalesce {
+namespace {
+
+// A process that has said that it is where it is to be, and stays until it is destroyed.
+class Process {
+  public:
+    template <class Begin>
+    explicit Process(Begin begin) {
+        auto ends = connected_pair();
+        REQUIRE(ends);
+        pid_ = ::fork();
+        if (pid_ == 0) {
+            begin();
+            (void)!::write(ends->other.get(), "x", 1);
+            while (true) ::pause();
+        }
+        char said = 0;
+        REQUIRE(::read(ends->one.get(), &said, 1) == 1);
+    }
+    ~Process() {
+        ::kill(pid_, SIGKILL);
+        ::waitpid(pid_, nullptr, 0);
+    }
+    [[nodiscard]] pid_t pid() const { return pid_; }
+
+  private:
+    pid_t pid_;
+};
+
+// As on a terminal of ours: the command is in a session that another process has made.
+TEST_CASE("F11, P2: a command is known by who made its session, too", "[meeting]") {
+    const Scratch scratch;
+    auto place = MeetingPlace::open_named(scratch.path("place"));
+    REQUIRE(place);
+    const std::string key(32, 'a');
+    const auto listener = place->bind(key);
+    REQUIRE(listener);
+    const FlightRecorder recorder = place->recorder(key, Numbering::own());
+    const Process other([] { ::setsid(); });
+    const Process command([&] { recorder.record_this_process(); });
+    CHECK(place->flight_of(command.pid()) == key);
+    CHECK(place->flight_of(::getsid(command.pid())) == key);
+    CHECK(place->flight_of(other.pid()).empty());
+}
+
+}  // namespace
+}  // namespace coalesce
