@@ -309,11 +309,14 @@ TEST_CASE("T21: what was forgotten or cleared stays so, though a run that starte
     kept.publish("out");
     SECTION("forgotten") {
         REQUIRE(kept.store.forget(Kept::key().name, moved(kept.t0, -1s)));
+        // One that was asked for before, and has had to wait.
+        REQUIRE(kept.store.forget(Kept::key().name, moved(kept.t0, -1h)));
         CHECK(kept.publish("late") == KeptStore::Publishing::forgotten);
         CHECK(kept.publish("out", kept.facts(), Kept::key("other")) == KeptStore::Publishing::kept);
     }
     SECTION("cleared") {
         REQUIRE(kept.store.clear(moved(kept.t0, -1s)));
+        REQUIRE(kept.store.clear(moved(kept.t0, -1h)));
         CHECK(kept.publish("late") == KeptStore::Publishing::forgotten);
     }
     CHECK(kept.output(hour) == "none");

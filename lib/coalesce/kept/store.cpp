@@ -129,11 +129,17 @@ void KeptStore::Publication::sync() noexcept {
         static_cast<void>(sync_entry(file_.file()).ok());
 }
 
+// Of two that waited for the lock the later one may have had it first.
+Result<> KeptStore::note_forgotten(const std::string& note, const Moment& now) const {
+    const auto noted = files_.note(note);
+    return noted && began_before(now, *noted) ? Result<>() : files_.write_note(note, now);
+}
+
 Result<> KeptStore::forget(std::string_view name, const Moment& now) const {
     auto held = files_.lock(name, true);
     if (!held) return held.error();
     const std::string key(name);
-    if (auto noted = files_.write_note(StoreDirectory::note_of_forgetting(key), now); !noted) return noted;
+    if (auto noted = note_forgotten(StoreDirectory::note_of_forgetting(key), now); !noted) return noted;
     for (const std::string& file : {key, StoreDirectory::failure(key), StoreDirectory::note_of_try(key)})
         if (!files_.remove(file) && errno != ENOENT) return system_error_now("remove " + place_.path() + "/" + key);
     return {};
@@ -142,7 +148,7 @@ Result<> KeptStore::forget(std::string_view name, const Moment& now) const {
 Result<> KeptStore::clear(const Moment& now) const {
     auto held = files_.lock({}, true);
     if (!held) return held.error();
-    if (auto noted = files_.write_note(StoreDirectory::all_cleared, now); !noted) return noted;
+    if (auto noted = note_forgotten(StoreDirectory::all_cleared, now); !noted) return noted;
     Result<> cleared;
     files_.for_each_name([&](const char* name) {
         const StoreDirectory::Kind kind = StoreDirectory::kind_of(name);

@@ -139,6 +139,7 @@ class KeptStore {
     KeptStore(StorePlace place, Descriptor directory)
         : place_(std::move(place)), files_(std::move(directory), place_.path()) {}
 
+    [[nodiscard]] Result<> note_forgotten(const std::string& note, const Moment& now) const;
     [[nodiscard]] std::optional<Hit> find_one(const StoreKey& key, bool failure, const Wish& wish,
                                               const ProgramIdentity& program, const Moment& now) const;
 
