@@ -65,5 +65,24 @@ TEST_CASE("S4: a last line is sent once, and ends it", "[protocol]") {
     CHECK(followed.rendering.finished());
 }
 
+TEST_CASE("S4, F9: an answer that waits for its connection keeps the output it is of", "[protocol]") {
+    const SpoolLimits few{.replay_bytes = 64 * 1024};
+    auto spool = std::make_shared<Spool>(few);
+    SpoolReader slow(*spool);
+    for (int i = 0; i < 30; ++i) REQUIRE(spool->append(Stream::out, std::string(10'000, 'x')));
+    spool->close();
+    REQUIRE(spool->whole());
+    auto result = std::make_shared<RunResult>();
+    result->spool = spool;
+    const auto rendering = render(Format::json, result, {.id = "1", .with_output = true});
+    while (const auto piece = slow.next()) slow.advance(piece->extent.length);
+    std::string answer;
+    while (const auto piece = rendering->next()) {
+        answer += piece->extent.bytes;
+        rendering->advance(piece->extent.length);
+    }
+    CHECK(answer.find(std::string(300'000, 'x')) != std::string::npos);
+}
+
 }  // namespace
 }  // namespace coalesce

@@ -174,7 +174,9 @@ void add_outcome(Message& message, const RunResult& result, const Delivered& del
 class JsonRendering final : public ChunkRendering {
   public:
     JsonRendering(std::shared_ptr<const RunResult> result, Delivered delivered)
-        : result_(std::move(result)), delivered_(std::move(delivered)) {}
+        : result_(std::move(result)), delivered_(std::move(delivered)) {
+        if (delivered_.with_output && result_->spool) whole_.emplace(*result_->spool);
+    }
 
   private:
     enum class Step { head, out, err, tail };
@@ -204,6 +206,7 @@ class JsonRendering final : public ChunkRendering {
                 if (output_->produce(chunk)) return true;
                 chunk += '"';
                 open_output(chunk, Stream::err, "stderr");
+                whole_.reset();
                 step_ = Step::err;
                 return true;
             case Step::err:
@@ -246,6 +249,7 @@ class JsonRendering final : public ChunkRendering {
 
     std::shared_ptr<const RunResult> result_;
     Delivered delivered_;
+    std::optional<SpoolReader> whole_;  // at the beginning, so that nothing is let go before both streams have begun
     std::optional<JsonOutput> output_;
     Step step_ = Step::head;
 };
