@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// StreamRendering: what is left of it once its requester has gone.
+// Renderings whose connection takes nothing for a while: what is left of a stream that was left, and an answer that
+// waits.
 
 #include <coalesce/io/spool.h>
 #include <coalesce/protocol/rendering.h>

@@ -55,6 +55,8 @@ void Timer::start(std::chrono::milliseconds delay, UniqueFunction<void()> on_due
 
 void Timer::start(std::chrono::milliseconds delay, std::chrono::milliseconds repeat, UniqueFunction<void()> on_due) {
     state_->on_due = std::move(on_due);
+    // libuv counts whole milliseconds, and the one that has begun as passed: one more, or it is due too early.
+    const std::int64_t whole = delay.count() > 0 ? delay.count() + 1 : 0;
     uv_update_time(state_->loop);  // libuv counts from the loop's cached time, which a long callback leaves behind
     uv_timer_start(
         state_.get(),
@@ -66,7 +68,7 @@ void Timer::start(std::chrono::milliseconds delay, std::chrono::milliseconds rep
             due();
             if (timer->data != nullptr && !state->on_due) state->on_due = std::move(due);
         },
-        static_cast<std::uint64_t>(delay.count()), static_cast<std::uint64_t>(repeat.count()));
+        static_cast<std::uint64_t>(whole), static_cast<std::uint64_t>(repeat.count()));
 }
 
 void Timer::stop() noexcept { uv_timer_stop(state_.get()); }

@@ -55,7 +55,7 @@ class Watch {
 class Timer {
   public:
     explicit Timer(Loop& loop);
-    /// Calls `on_due` once after `delay`; an earlier start is forgotten.
+    /// Calls `on_due` once after `delay`, never before; an earlier start is forgotten.
     void start(std::chrono::milliseconds delay, UniqueFunction<void()> on_due);
     /// Calls `on_due` after `delay` and then each `repeat`, until stop().
     void start(std::chrono::milliseconds delay, std::chrono::milliseconds repeat, UniqueFunction<void()> on_due);

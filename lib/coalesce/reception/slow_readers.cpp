@@ -38,12 +38,11 @@ void SlowReaders::stalled(FlightId id) {
     });
 }
 
-// Who wanted the whole cannot get it any more; who wanted none of it needs none of it kept.
+// Who wanted the whole cannot get it any more, and may want none of it then; who wanted none needs none of it kept.
 void SlowReaders::drain_or_refuse(Requester& requester) {
-    if (requester.output == Request::Output::whole) {
+    if (requester.output == Request::Output::whole)
         reception_.dismiss(requester, error_line(requester.id, "output_too_long",
                                                  "the output is longer than the replay limit; ask for a stream"));
-    }  // and may want none of it now
     if (requester.output != Request::Output::none || !requester.ticket) return;
     auto& sink = requester.need_extras().sink;
     if (sink) return;

@@ -12,8 +12,8 @@ void FlightIndex::add(const LiveFlight& flight) {
     remove(flight);
     const pid_t process = flight.run->pid;
     const pid_t session = ::getsid(process);  // another's, on a terminal of ours, who may take a moment to be gone
-    by_hash_[flight.hash] = {&flight, {process, session > 0 ? session : process}};
-    for (const pid_t leader : by_hash_[flight.hash].leaders) by_process_[leader] = &flight;
+    const Entry& entry = by_hash_[flight.hash] = {&flight, {process, session > 0 ? session : process}};
+    for (const pid_t leader : entry.leaders) by_process_[leader] = &flight;
 }
 
 void FlightIndex::remove(const LiveFlight& flight) {
