@@ -281,6 +281,7 @@ class Run(machines.ThreeHosts):
     def test_M21_cancel_ends_it_for_all(self):
         first, command, gate = self.held(self.one)
         second = self.joined(self.two, command)
+        self.heard_of_others(self.one)
         [flight] = self.status(self.one)
         self.assertEqual(flight["machines"], 2)
         self.assertEqual(self.one.call("cancel", flight["id"])[0], 0)
