@@ -5,6 +5,7 @@
 #include <coalesce/meeting/meeting_place.h>
 
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -42,20 +43,34 @@ class Process {
     pid_t pid_;
 };
 
+struct Place {
+    Scratch scratch;
+    Result<MeetingPlace> place = MeetingPlace::open_named(scratch.path("place"));
+    std::string key = std::string(32, 'a');
+    Result<Descriptor> listener = place->bind(key);
+    FlightRecorder recorder = place->recorder(key, Numbering::own());
+};
+
 // As on a terminal of ours: the command is in a session that another process has made.
 TEST_CASE("F11, P2: a command is known by who made its session, too", "[meeting]") {
-    const Scratch scratch;
-    auto place = MeetingPlace::open_named(scratch.path("place"));
-    REQUIRE(place);
-    const std::string key(32, 'a');
-    const auto listener = place->bind(key);
-    REQUIRE(listener);
-    const FlightRecorder recorder = place->recorder(key, Numbering::own());
+    Place at;
     const Process other([] { ::setsid(); });
-    const Process command([&] { recorder.record_this_process(); });
-    CHECK(place->flight_of(command.pid()) == key);
-    CHECK(place->flight_of(::getsid(command.pid())) == key);
-    CHECK(place->flight_of(other.pid()).empty());
+    const Process maker([&at] {
+        ::setsid();
+        static const Process command([&at] {  // as long as its parent
+            ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+            at.recorder.record_this_process();
+        });
+    });
+    CHECK(at.place->flight_of(maker.pid()) == at.key);
+    CHECK(at.place->flight_of(other.pid()).empty());
+}
+
+// As in a container, where the session's maker has the number 1, or none.
+TEST_CASE("F11, P2: a command is known whoever made its session", "[meeting]") {
+    Place at;
+    const Process command([&at] { at.recorder.record_this_process(); });
+    CHECK(at.place->flight_of(command.pid()) == at.key);
 }
 
 }  // namespace

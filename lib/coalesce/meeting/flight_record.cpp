@@ -95,7 +95,7 @@ void FlightRecorder::record_this_process() const noexcept {
     timespec now{};
     ::clock_gettime(CLOCK_BOOTTIME, &now);
     const int pid = ::getpid();
-    const int session = ::getsid(0);
+    const int session = ::getsid(0);  // 0 where who made it is outside this namespace, 1 its init: nobody's of ours
     const std::string& numbering = numbering_->text();
     char text[record_bytes_max];
     if (numbering.size() + most_behind_numbering > sizeof text) return;
@@ -105,7 +105,7 @@ void FlightRecorder::record_this_process() const noexcept {
         end = std::to_chars(end, end + 2 * sizeof number + 1, number, base).ptr;
     };
     add('/', pid);
-    if (session != pid) add('.', session);
+    if (session != pid && session > 1) add('.', session);
     add('/', milliseconds_of(now.tv_sec, now.tv_nsec) - numbering_->ahead_ms());
     *end = '\0';
     if (::symlinkat(text, directory_, name_.c_str()) == 0 || errno != EEXIST) return;
