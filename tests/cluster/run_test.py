@@ -293,6 +293,44 @@ class Run(machines.ThreeHosts):
         stats = self.server.ask("INFO", "commandstats").decode()
         self.assertEqual(stats.count("cmdstat_xadd:calls=2"), 1, stats)  # the begin, the end
 
+    def piecewise(self, speech, parameters):
+        """A run that says a piece for each line that it is told, followed from elsewhere: its gate, command and requesters."""
+        gate = self.box.gate("gate")
+        command = f"{machines.ALONE} echo ran >>runs; while read x; do {speech}; done <{gate}"
+        first = self.one.start(*self.words("-c", command, parameters=parameters))
+        gate = open(gate, "w")  # and it has begun
+        self.addCleanup(gate.close)
+        return gate, command, first, self.joined(self.two, command, parameters=parameters)
+
+    def piece(self, gate, follower, length):
+        gate.write("on\n")
+        gate.flush()
+        return self.hear(follower, length).decode()
+
+    def test_M24_who_comes_late_has_all_of_a_run_of_many_short_pieces(self):
+        gate, command, first, second = self.piecewise("echo line", "&cap=100K")
+        for _ in range(10):
+            self.assertEqual(self.piece(gate, second, 5), "line\n")
+        third = self.joined(self.three, command, parameters="&cap=100K")
+        gate.close()
+        for process, heard in (first, 10), (second, 0), (third, 10):
+            self.assertEqual(self.end(process)[:2], (0, "line\n" * heard))
+        self.assertEqual(self.runs(), 1)
+
+    def test_M24_past_the_cap_who_asks_waits_for_a_run_of_its_own(self):
+        gate, command, first, second = self.piecewise("head -c 50000 /dev/zero", "&cap=100K")
+        for _ in range(5):
+            self.assertEqual(self.piece(gate, second, 50_000), "\0" * 50_000)
+        machines.until(lambda: [self.server.ask("HEXISTS", key, "shut") for key in self.server.ask("KEYS", "coalesce:1:*:m")] == [1])
+        third = self.three.start(*self.words("-c", command, parameters="&cap=100K"))
+        machines.until(lambda: any(flight["state"] == "queued" for flight in self.status(self.three)))
+        gate.close()
+        self.assertTrue(self.end(first)[:2] == (0, "\0" * 250_000))
+        self.assertEqual(self.end(second)[:2], (0, ""))
+        open(gate.name, "w").close()
+        self.assertEqual(self.end(third)[:2], (0, ""))
+        self.assertEqual((self.runs(), self.box.overlaps()), (2, 0))
+
     def test_A8_M37_the_engine_and_its_log_see_neither_command_nor_output(self):
         with machines.Redis(self.server.socket) as monitor:
             monitor.ask("MONITOR")
@@ -301,9 +339,9 @@ class Run(machines.ThreeHosts):
             self.open(gate)
             self.end(first)
             self.end(second)
-            self.server.ask("PING")
+            self.server.ask("ECHO", "that is all")
             seen = b""
-            while b'"PING"' not in seen.splitlines()[-1:] and b"PING" not in seen:
+            while b"that is all" not in seen:
                 seen += monitor.file.readline()
         log = b""
         for directory, _, names in os.walk(self.box.path("appendonlydir")):

@@ -75,6 +75,8 @@ void EngineLine::greet() {
             say_hello({"AUTH", url.user, access_.password});
     }
     if (url.database != 0) say_hello({"SELECT", std::to_string(url.database)});
+    // Refused while an engine loads, as the others are not: of what is sent then it might refuse the first part only.
+    say_hello({"PING"});
     const bool last = greeting_ == Greeting::plain;
     say_hello({"CLIENT", "SETNAME", "coalesce"}, last);
     if (!last) say_hello({"INFO"}, true);

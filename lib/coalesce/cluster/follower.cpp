@@ -85,8 +85,10 @@ bool Follower::take(const RespValue& entry) {
     const std::string& value = entry.at(1).at(1).text;
     if (number <= last_) return broken("its output is repeated");
     if (number != last_ + 1)
-        return broken(field == "x" ? "its output is not whole"
-                                   : "its output was read too slowly, and is not there any more");
+        return broken(
+            field == "x"
+                ? "its output is not whole"
+                : "a part of its output is not there: it was read too slowly, or the engine had no room for it");
     last_ = number;
     if (field == "b") return true;
     if (field == "d") {

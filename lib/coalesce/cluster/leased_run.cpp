@@ -77,13 +77,16 @@ void LeasedRun::hold_until(milliseconds base) {
 
 void LeasedRun::renew() {
     if (!held_) return;
-    shut_ = shut_ || (flight_.spool && !flight_.spool->replayable()) || (publisher_ && publisher_->past_cap());
+    shut_ = shut_ || (flight_.spool && !flight_.spool->replayable());
     const std::array<std::string, 5> arguments{name_, client_, std::to_string(lease_.count()),
                                                alone_ ? "0" : std::to_string(RunElsewhere::presence.count()),
                                                shut_ ? "1" : "0"};
     engine_.call(Script::renew, std::array{keys_.state, keys_.waiters, keys_.stream(name_)}, arguments,
-                 [this, alive = alive_, sent = since_boot(), was_alone = alone_](const Result<RespValue>& answer) {
-                     if (*alive && held_) on_renewed(sent, was_alone, answer);
+                 [this, alive = alive_, sent = since_boot(), was_alone = alone_,
+                  was_shut = shut_](const Result<RespValue>& answer) {
+                     if (!*alive || !held_) return;
+                     if (answer && was_shut && publisher_) publisher_->shut();
+                     on_renewed(sent, was_alone, answer);
                  });
 }
 
@@ -111,8 +114,17 @@ void LeasedRun::on_renewed(milliseconds sent, bool was_alone, const Result<RespV
 // With retries it is the last attempt's output that counts.
 void LeasedRun::publish_if_wanted() {
     if (flight_.elsewhere == 0 || !flight_.spool || job_.retries > 0 || publisher_) return;
-    publisher_.emplace(engine_.loop(), engine_, keys_, name_, seal_);
-    publisher_->begin(flight_.spool);
+    publisher().begin(flight_.spool);
+}
+
+Publisher& LeasedRun::publisher() {
+    if (!publisher_) publisher_.emplace(engine_.loop(), engine_, keys_, name_, seal_, [this] { shut(); });
+    return *publisher_;
+}
+
+void LeasedRun::shut() {
+    shut_ = true;
+    renew();
 }
 
 void LeasedRun::ask_who_waits() {
@@ -132,10 +144,7 @@ void LeasedRun::joined_elsewhere() {
 
 void LeasedRun::called_off(bool for_everyone) {
     if (!held_) return;
-    if (!for_everyone) {
-        shut_ = true;
-        return renew();
-    }
+    if (!for_everyone) return shut();
     for_all_ = true;
     engine_.call(Script::cancel, std::array{keys_.state}, std::array{name_}, [](const auto&) {});
 }
@@ -169,13 +178,16 @@ void LeasedRun::conclude(const RunResult& result, UniqueFunction<void()> done) {
     const std::uint64_t size = record.sizes[0] + record.sizes[1];
     const bool short_enough = size <= engine_.url().keep_bytes && (size == 0 || result.spool->whole());
     // What is to run once is over, though it be too long to be kept: who asks later is told so.
-    const bool kept = tells_of_the_command(result.outcome) && (short_enough || job_.once);
-    if (!publisher_) publisher_.emplace(engine_.loop(), engine_, keys_, name_, seal_);
-    if (size > 0 && ((kept && short_enough) || flight_.elsewhere > 0) && result.spool->whole())
-        publisher_->begin(result.spool);
+    const auto kept = !tells_of_the_command(result.outcome) ? Publisher::Kept::nothing
+                      : job_.once                           ? Publisher::Kept::at_least_end
+                      : short_enough                        ? Publisher::Kept::output_and_end
+                                                            : Publisher::Kept::nothing;
+    if (size > 0 && ((kept != Publisher::Kept::nothing && short_enough) || flight_.elsewhere > 0) &&
+        result.spool->whole())
+        publisher().begin(result.spool);
     // Then nobody will have heard of it.
     runs_out_.start(engine_.url().down == EngineUrl::Down::run ? told_within : lease_, [this] { told(); });
-    publisher_->finish(record, kept, kept_for(engine_.url(), job_), [this](const std::string&) { told(); });
+    publisher().finish(record, kept, kept_for(engine_.url(), job_), [this](const std::string&) { told(); });
 }
 
 void LeasedRun::told() {

@@ -86,6 +86,8 @@ class LeasedRun {
     void hold_until(Milliseconds base);
     void on_renewed(Milliseconds sent, bool was_alone, const Result<RespValue>& answer);
     void publish_if_wanted();
+    Publisher& publisher();
+    void shut();
     void told();
 
     Engine& engine_;

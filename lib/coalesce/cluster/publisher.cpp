@@ -28,14 +28,16 @@ bool is_passing(const RespValue& error) {
 
 }  // namespace
 
-Publisher::Publisher(Loop& loop, Engine& engine, const EngineKeys& keys, const std::string& run, const Seal& seal)
+Publisher::Publisher(Loop& loop, Engine& engine, const EngineKeys& keys, const std::string& run, const Seal& seal,
+                     UniqueFunction<void()> on_partial)
     : engine_(engine),
       keys_(keys),
       run_(run),
       seal_(seal),
       listener_(engine, {.on_up = [this] { on_line(); }, .on_down = {}, .on_data = [this] { on_line(); }}),
       gather_(loop),
-      again_(loop) {}
+      again_(loop),
+      on_partial_(std::move(on_partial)) {}
 
 Publisher::~Publisher() { *alive_ = false; }
 
@@ -75,9 +77,24 @@ void Publisher::pump() {
         const std::uint64_t number = ++number_;
         std::string sealed = seal_.seal(Seal::Kind::chunk, number, *text);
         bytes_on_their_way_ += sealed.size();
-        on_their_way_.push_back({.number = number, .sealed = std::move(sealed)});
+        const std::uint64_t keep_from = count(sealed.size());
+        on_their_way_.push_back({.number = number, .sealed = std::move(sealed), .keep_from = keep_from});
     }
     on_line();
+}
+
+// Which chunks make up `cap`, the last one included. Its bytes count, not chunks: most may be short ones.
+std::uint64_t Publisher::count(std::size_t bytes) {
+    if (marks_.empty() || bytes_ - marks_.back().before >= chunk_text_max) marks_.push_back({number_, bytes_});
+    bytes_ += bytes;
+    const std::uint64_t cap = engine_.url().cap_bytes;
+    if (bytes_ > cap) become_partial();
+    while (shut_ && marks_.size() > 1 && bytes_ - marks_[1].before >= cap) marks_.pop_front();
+    return marks_.front().number;
+}
+
+void Publisher::become_partial() {
+    if (!std::exchange(partial_, true)) on_partial_();
 }
 
 std::optional<std::string> Publisher::next_chunk() {
@@ -117,10 +134,7 @@ void Publisher::send_all() {
 
 void Publisher::send(const Chunk& chunk) {
     std::vector<std::string> words{"XADD", keys_.stream(run_), "NOMKSTREAM"};
-    const std::uint64_t held = engine_.url().cap_bytes / chunk_text_max + 1;
-    if (chunk.number > held) {
-        words.insert(words.end(), {"MINID", "=", std::to_string(chunk.number - held) + "-0"});
-    }
+    if (chunk.keep_from > 2) words.insert(words.end(), {"MINID", "=", std::to_string(chunk.keep_from) + "-0"});
     words.insert(words.end(), {std::to_string(chunk.number) + "-0", "d", chunk.sealed});
     line().ask(words, [this, alive = alive_, number = chunk.number](const Result<RespValue>& answer) {
         if (*alive) on_answer(number, answer);
@@ -154,9 +168,10 @@ void Publisher::on_answer(std::uint64_t number, const Result<RespValue>& answer)
 void Publisher::give_up() {
     broken_ = true;
     reader_.reset();
+    become_partial();
 }
 
-void Publisher::finish(const EndRecord& record, bool kept, milliseconds kept_for,
+void Publisher::finish(const EndRecord& record, Kept kept, milliseconds kept_for,
                        UniqueFunction<void(const std::string&)> on_told) {
     record_ = record;
     kept_for_ = kept_for;
@@ -177,7 +192,7 @@ void Publisher::finish_when_done() {
     if (!record_ || finishing_) return;
     if ((!broken_ && !all_is_sent()) || !line().up()) return;
     finishing_ = true;
-    const bool kept = kept_ && !broken_;
+    const bool kept = kept_ == Kept::at_least_end || (kept_ == Kept::output_and_end && !partial_);
     const std::uint64_t number = number_ + 1;
     const auto linger = kept ? std::max(kept_for_, linger_min) : linger_min;
     const auto words =

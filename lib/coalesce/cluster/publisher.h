@@ -6,8 +6,8 @@
 // comes back, as it was built; the number tells the engine that it has it already. So is, after a while, what an
 // engine without memory refuses; when the run is over it is waited for no longer. What is on
 // its way is bounded, so a slow engine slows nobody else here, unless the run is past its
-// replay limit. Past `cap` the oldest chunks are dropped from the stream. It is over with the
-// end record behind the last chunk, on the same line.
+// replay limit. Past `cap` bytes, as they are sent, nobody else is to join, and once nobody does the oldest chunks
+// are dropped from the stream. It is over with the end record behind the last chunk, on the same line.
 #pragma once
 
 #include <coalesce/flight/unique_function.h>
@@ -27,27 +27,35 @@ namespace coalesce {
 
 class Publisher {
   public:
-    /// All of them must outlive it.
-    Publisher(Loop& loop, Engine& engine, const EngineKeys& keys, const std::string& run, const Seal& seal);
+    /// All of them must outlive it. `on_partial`, once: whoever joins now might not get all of the output.
+    Publisher(Loop& loop, Engine& engine, const EngineKeys& keys, const std::string& run, const Seal& seal,
+              UniqueFunction<void()> on_partial);
     ~Publisher();
 
     /// Publishes what is there, and what comes.
     void begin(const std::shared_ptr<Spool>& spool);
     [[nodiscard]] bool begun() const noexcept { return spool_ != nullptr; }
-    /// More than `cap` was published: nobody else can have all of it.
-    [[nodiscard]] bool past_cap() const noexcept { return offset_ > engine_.url().cap_bytes; }
+    /// Nobody joins any more, as the engine has been told: what is past `cap` may go.
+    void shut() noexcept { shut_ = true; }
 
+    /// What who asks after the end may still have.
+    enum class Kept { nothing, output_and_end, at_least_end };
     /// The run is over, and its spool closed. What has been begun is published to its end; then `on_told` is
     /// called with what the engine says to the record, "OK", "LATE" or "FENCED". Tries until there is an answer.
-    void finish(const EndRecord& record, bool kept, std::chrono::milliseconds kept_for,
+    void finish(const EndRecord& record, Kept kept, std::chrono::milliseconds kept_for,
                 UniqueFunction<void(const std::string&)> on_told);
 
   private:
     struct Chunk {
         std::uint64_t number;
         std::string sealed;
+        std::uint64_t keep_from;  // the first of those that the stream still needs with it
         bool sent = false;
         bool refused = false;  // it was there and had no room
+    };
+    struct Mark {
+        std::uint64_t number;
+        std::uint64_t before;  // bytes of all chunks before that one
     };
     void gather();
     void on_line();
@@ -56,7 +64,9 @@ class Publisher {
     void send_all();
     void send(const Chunk& chunk);
     void on_answer(std::uint64_t number, const Result<RespValue>& answer);
+    std::uint64_t count(std::size_t bytes);
     void give_up();
+    void become_partial();
     [[nodiscard]] bool all_is_sent() const;
     void finish_when_done();
     [[nodiscard]] EngineLine& line();
@@ -72,12 +82,17 @@ class Publisher {
     std::unique_ptr<SpoolReader> reader_;  // none once it is broken: nobody is to wait for it
     std::deque<Chunk> on_their_way_;       // not acknowledged
     std::size_t bytes_on_their_way_ = 0;
+    std::deque<Mark> marks_;   // in what the stream has: at least a full chunk apart, however short they are
+    std::uint64_t bytes_ = 0;  // of all chunks
     std::uint64_t offset_ = 0;
     std::uint64_t number_ = 1;  // of the last chunk; the first entry tells of the begin
     bool by_control_ = false;   // all of it is one chunk: no line of its own
     bool broken_ = false;       // the engine took a part of it not
+    bool partial_ = false;
+    bool shut_ = false;
+    UniqueFunction<void()> on_partial_;
     std::optional<EndRecord> record_;
-    bool kept_ = false;
+    Kept kept_ = Kept::nothing;
     std::chrono::milliseconds kept_for_{0};
     bool finishing_ = false;
     bool gathering_ = false;                    // bytes have come that are about to go out
