@@ -30,6 +30,13 @@ std::unique_ptr<Child> endless(Loop& loop, Guard& guard, std::uint32_t deadline,
     return std::move(started.child);
 }
 
+void run_until_signalled(Loop& loop, const Outcome& outcome) {
+    while (outcome.kind != Outcome::Kind::signalled) {
+        loop.post([&loop] { loop.stop(); });
+        loop.run();
+    }
+}
+
 }  // namespace
 
 TEST_CASE("M29: a deadline that passes ends the runs that have its number, and no others", "[guard]") {
@@ -49,14 +56,23 @@ TEST_CASE("M29: a deadline that passes ends the runs that have its number, and n
     auto unbound = endless(loop, **guard, 0, spared);
     SECTION("brought forward") { deadline.set(since_boot() + 20ms); }
     SECTION("in the past") { deadline.set(since_boot() - 1h); }
-    while (ended.kind != Outcome::Kind::signalled) {
-        loop.post([&loop] { loop.stop(); });
-        loop.run();
-    }
+    run_until_signalled(loop, ended);
     CHECK(ended == Outcome::signalled(SIGKILL));
     CHECK(spared.kind == Outcome::Kind::lost);  // as it was made
     beside.reset();
     unbound.reset();
+}
+
+TEST_CASE("M29: a run that begins when its deadline has passed is ended, too", "[guard]") {
+    auto guard = Guard::start();
+    REQUIRE(guard);
+    Loop loop;
+    auto deadline = (*guard)->reserve_deadline();
+    Outcome ended;
+    deadline.set(since_boot() - 1h);  // before the boot, perhaps
+    const auto child = endless(loop, **guard, deadline.number(), ended);
+    run_until_signalled(loop, ended);
+    CHECK(ended == Outcome::signalled(SIGKILL));
 }
 
 TEST_CASE("M29: a deadline that was put off, or is there no more, ends nothing", "[guard]") {
@@ -78,10 +94,7 @@ TEST_CASE("M29: a deadline that was put off, or is there no more, ends nothing",
     last.set(soon);
     put_off.set(soon + 1h);
     cleared.clear();
-    while (ended.kind != Outcome::Kind::signalled) {
-        loop.post([&loop] { loop.stop(); });
-        loop.run();
-    }
+    run_until_signalled(loop, ended);
     CHECK(spared.kind == Outcome::Kind::lost);
     one.reset();
     two.reset();

@@ -8,6 +8,7 @@ background is waited for by the lock on the file that it holds, or by `status`.
 """
 
 import contextlib
+import faulthandler
 import hashlib
 import json
 import os
@@ -170,6 +171,7 @@ class Test(unittest.TestCase):
 
 
 def main():
+    faulthandler.dump_traceback_later(870)  # a little before tests/run ends it: who hangs tells where
     program = unittest.main(exit=False)
     for _, why in program.result.skipped:
         subprocess.run([NOT_TRIED, *why.split(": ", 1)], check=False)

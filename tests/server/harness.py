@@ -7,6 +7,7 @@ command is held on a FIFO that the test opens. ctest's timeout bounds every wait
 """
 
 import array
+import faulthandler
 import json
 import os
 import shutil
@@ -304,4 +305,5 @@ class Result(unittest.TextTestResult):
 
 
 def main():
+    faulthandler.dump_traceback_later(870)  # a little before tests/run ends it: who hangs tells where
     unittest.main(verbosity=1, testRunner=unittest.TextTestRunner(verbosity=1, resultclass=Result))

@@ -156,24 +156,17 @@ void Guard::keep_watch(int pipe) const noexcept {
     ::_exit(0);
 }
 
-// The first that is yet to come. A group that is overdue and still there, as what cannot be
-// ended is, or what has begun late, is looked at again after a while.
+// The first that is yet to come. One that has passed is looked at again after a while, for as long as it stands: there
+// may be what cannot be ended, and what begins late.
 std::int64_t Guard::next_deadline() const noexcept {
     const std::int64_t now = since_boot_ms();
     std::int64_t next = 0;
-    const auto consider = [&next](std::int64_t at) {
-        if (next == 0 || at < next) next = at;
-    };
     const std::uint32_t deadlines = page_->deadlines.load(std::memory_order_acquire);
-    for (std::uint32_t i = 0; i < deadlines; ++i)
-        if (const std::int64_t at = page_->deadline[i].load(std::memory_order_acquire); at > now) consider(at);
-    const std::uint32_t lines = deadlines > 0 ? page_->lines.load(std::memory_order_acquire) : 0;
-    for (std::uint32_t i = 0; i < lines; ++i) {
-        const Line& line = page_->line[i];
-        const std::uint32_t number = line.deadline.load(std::memory_order_acquire);
-        const std::int64_t at = number == 0 ? 0 : page_->deadline[number - 1].load(std::memory_order_acquire);
-        if (at > 0 && at <= now && line.group.load(std::memory_order_acquire) != 0)
-            consider(now + between_looks_at_overdue_ms);
+    for (std::uint32_t i = 0; i < deadlines; ++i) {
+        std::int64_t at = page_->deadline[i].load(std::memory_order_acquire);
+        if (at == 0) continue;
+        if (at <= now) at = now + between_looks_at_overdue_ms;
+        if (next == 0 || at < next) next = at;
     }
     return next;
 }
@@ -266,8 +259,9 @@ Guard::Deadline::~Deadline() {
 // The guard sleeps until the first deadline that it knows; one that is put off it looks up then.
 void Guard::Deadline::set(std::chrono::milliseconds at) noexcept {
     if (guard_ == nullptr) return;
-    const std::int64_t before = guard_->page_->deadline[number_ - 1].exchange(at.count(), std::memory_order_acq_rel);
-    if (before == 0 || at.count() < before) guard_->wake();
+    const std::int64_t due = std::max<std::int64_t>(at.count(), 1);  // 0 would be none
+    const std::int64_t before = guard_->page_->deadline[number_ - 1].exchange(due, std::memory_order_acq_rel);
+    if (before == 0 || due < before) guard_->wake();
 }
 
 void Guard::Deadline::clear() noexcept {
