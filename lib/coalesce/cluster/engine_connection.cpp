@@ -20,6 +20,8 @@
 namespace coalesce {
 namespace {
 
+constexpr std::size_t gone_max = 1 << 20;  // bytes that were sent, in front of those that were not
+
 // A proxy's %h and %p, as ssh has them; %% is a %.
 std::string filled_in(const EngineUrl& url) {
     std::string line;
@@ -153,8 +155,13 @@ void EngineConnection::send(std::span<const std::string_view> words) {
     flush();
 }
 
-// What is said in one turn goes out in one write.
+// What is said in one turn goes out in one write. Behind a line that is never done, what has gone is dropped now and
+// then.
 void EngineConnection::flush() {
+    if (sent_ > gone_max && sent_ > unsent()) {
+        unsent_.erase(0, sent_);
+        sent_ = 0;
+    }
     if (watch_ && !connecting_ && !ended_) watch_.resume(Readiness::either);
 }
 
@@ -215,6 +222,7 @@ bool EngineConnection::read() {
         fail(broken(got < 0 ? errno : 0));
         return false;
     }
+    if (events_.on_bytes) events_.on_bytes();
     if (auto fed = reader_.feed(buffer.subspan(0, static_cast<std::size_t>(got))); !fed) {
         fail(fed.error());
         return false;

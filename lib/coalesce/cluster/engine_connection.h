@@ -35,6 +35,7 @@ class EngineConnection {
   public:
     /// On turns of their own. Each may destroy the connection.
     struct Events {
+        UniqueFunction<void()> on_bytes;  ///< something has come, be it a part of a reply
         UniqueFunction<void(RespValue)> on_reply;
         UniqueFunction<void(Error)> on_ended;  ///< once, last
     };

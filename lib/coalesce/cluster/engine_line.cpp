@@ -19,6 +19,7 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr std::chrono::milliseconds silence_max = 2s;
+constexpr std::chrono::milliseconds connecting_max = 10s;
 constexpr std::chrono::milliseconds backoff_min = 100ms;
 constexpr std::chrono::milliseconds backoff_max = 2s;
 
@@ -56,9 +57,11 @@ EngineLine::EngineLine(Loop& loop, const EngineAccess& access, Greeting greeting
 EngineLine::~EngineLine() { *alive_ = false; }
 
 void EngineLine::connect() {
+    heard_ = false;
     connection_ = std::make_unique<EngineConnection>(
         loop_, access_.url,
-        EngineConnection::Events{.on_reply = [this](RespValue reply) { on_reply(std::move(reply)); },
+        EngineConnection::Events{.on_bytes = [this] { on_bytes(); },
+                                 .on_reply = [this](RespValue reply) { on_reply(std::move(reply)); },
                                  .on_ended = [this](Error error) { lost(std::move(error)); }});
     greet();
 }
@@ -128,12 +131,20 @@ void EngineLine::send(std::span<const std::string> words, Answer answer) {
     if (awaited_.size() == 1) await_answer();
 }
 
-// Each answer shows that the engine is there, so silence is counted from the last one.
+// Each byte shows that the engine is there, so silence is counted from the last one: a long answer may take its time.
+// A name is to be looked up first, a proxy logs in somewhere.
 void EngineLine::await_answer() {
-    silence_.start(silence_max, [this] {
-        lost({std::make_error_code(std::errc::timed_out),
-              "reach the engine " + access_.url.address() + ": no answer for 2 seconds"});
+    const auto limit = heard_ ? silence_max : connecting_max;
+    silence_.start(limit, [this, limit] {
+        lost({std::make_error_code(std::errc::timed_out), "reach the engine " + access_.url.address() +
+                                                              ": no answer for " + std::to_string(limit / 1s) +
+                                                              " seconds"});
     });
+}
+
+void EngineLine::on_bytes() {
+    heard_ = true;
+    if (!awaited_.empty()) await_answer();
 }
 
 void EngineLine::on_reply(RespValue reply) {
@@ -143,10 +154,7 @@ void EngineLine::on_reply(RespValue reply) {
     }
     Answer answer = std::move(awaited_.front());
     awaited_.pop_front();
-    if (awaited_.empty())
-        silence_.stop();
-    else
-        await_answer();
+    if (awaited_.empty()) silence_.stop();
     answer(std::move(reply));
 }
 

@@ -2,11 +2,10 @@
 // EngineLine: a connection to the engine that is kept up.
 //
 // It greets (AUTH, SELECT, CLIENT SETNAME), matches answers to requests, and takes silence
-// of two seconds for a loss. A lost connection is made anew after 0.1 to 2 seconds, each time
-// longer, never at the same moment as the other machines. Nothing is repeated by itself:
-// everything that was asked and not answered is told so, and who asked knows whether it may
-// be asked again. An engine that is loading, full or no primary any more has not answered,
-// either. Requests are taken while it is up.
+// of two seconds for a loss (of ten, before a connection has brought its first byte). A lost connection is made anew
+// after 0.1 to 2 seconds, each time longer, never at the same moment as the other machines. Nothing is repeated by
+// itself: everything that was asked and not answered is told so, and who asked knows whether it may be asked again. An
+// engine that is loading, full or no primary any more has not answered, either. Requests are taken while it is up.
 #pragma once
 
 #include <coalesce/command/result.h>
@@ -77,6 +76,7 @@ class EngineLine {
     void send(std::span<const std::string> words, Answer answer);
     void lost(NoAnswer why);
     void await_answer();
+    void on_bytes();
 
     Loop& loop_;
     const EngineAccess& access_;
@@ -89,6 +89,7 @@ class EngineLine {
     Timer backoff_;
     std::chrono::milliseconds next_backoff_;
     bool up_ = false;
+    bool heard_ = false;                                          // a byte, on this connection
     std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // for what was posted
 };
 

@@ -46,14 +46,14 @@ LeasedRun::LeasedRun(const Holder& holder, const std::string& name, milliseconds
       name_(name),
       seal_(holder.cluster.secret().seal_of(holder.key, name_)),
       lease_(engine_.url().lease),
+      heartbeat_(std::min<milliseconds>(RunElsewhere::heartbeat_max, lease_ / heartbeats_a_lease)),
       next_(engine_.loop()),
       runs_out_(engine_.loop()),
       deadline_(holder.cluster.guard().reserve_deadline()),
       alone_(holder.alone) {
     job_.guard_deadline = deadline_.number();
     hold_until(sent);
-    const milliseconds heartbeat = std::min<milliseconds>(RunElsewhere::heartbeat_max, lease_ / heartbeats_a_lease);
-    next_.start(heartbeat, heartbeat, [this] { renew(); });
+    next_.start(heartbeat_, heartbeat_, [this] { renew(); });
 }
 
 LeasedRun::~LeasedRun() { *alive_ = false; }
@@ -78,19 +78,22 @@ void LeasedRun::hold_until(milliseconds base) {
 void LeasedRun::renew() {
     if (!held_) return;
     shut_ = shut_ || (flight_.spool && !flight_.spool->replayable());
+    // After a silence those who wait elsewhere may be heard of later than we, who are not to end it before.
+    if (unanswered_for() > 2 * heartbeat_) counted_until_ = since_boot() + 2 * RunElsewhere::heartbeat_max;
+    const bool uncounted = alone_ && since_boot() >= counted_until_;
     const std::array<std::string, 5> arguments{name_, client_, std::to_string(lease_.count()),
-                                               alone_ ? "0" : std::to_string(RunElsewhere::presence.count()),
+                                               uncounted ? "0" : std::to_string(RunElsewhere::presence.count()),
                                                shut_ ? "1" : "0"};
-    engine_.call(Script::renew, std::array{keys_.state, keys_.waiters, keys_.stream(name_)}, arguments,
-                 [this, alive = alive_, sent = since_boot(), was_alone = alone_,
-                  was_shut = shut_](const Result<RespValue>& answer) {
-                     if (!*alive || !held_) return;
-                     if (answer && was_shut && publisher_) publisher_->shut();
-                     on_renewed(sent, was_alone, answer);
-                 });
+    engine_.call(
+        Script::renew, std::array{keys_.state, keys_.waiters, keys_.stream(name_)}, arguments,
+        [this, alive = alive_, sent = since_boot(), uncounted, was_shut = shut_](const Result<RespValue>& answer) {
+            if (!*alive || !held_) return;
+            if (answer && was_shut && publisher_) publisher_->shut();
+            on_renewed(sent, uncounted, answer);
+        });
 }
 
-void LeasedRun::on_renewed(milliseconds sent, bool was_alone, const Result<RespValue>& answer) {
+void LeasedRun::on_renewed(milliseconds sent, bool uncounted, const Result<RespValue>& answer) {
     if (!answer) return;  // the next one may be
     const std::string& word = answer.value().at(0).text;
     if (word == "FENCED") {
@@ -100,7 +103,7 @@ void LeasedRun::on_renewed(milliseconds sent, bool was_alone, const Result<RespV
     if (!done_) hold_until(sent);
     const auto waiting =
         static_cast<std::size_t>(std::max<std::int64_t>(answer.value().at(1).integer().value_or(0), 0));
-    flight_.elsewhere = waiting - std::min<std::size_t>(waiting, was_alone ? 0 : 1);
+    flight_.elsewhere = waiting - std::min<std::size_t>(waiting, uncounted ? 0 : 1);
     if (done_) return;
     publish_if_wanted();
     if (word == "cancel") {
@@ -108,13 +111,14 @@ void LeasedRun::on_renewed(milliseconds sent, bool was_alone, const Result<RespV
         for_all_ = for_all_ || answer.value().at(2).integer().value_or(0) != 0;
         return events_.on_cancelled(for_all_);
     }
-    if (was_alone && alone_ && std::exchange(asks_who_waits_, false)) events_.on_somebody_else();
+    if (uncounted && alone_ && std::exchange(asks_who_waits_, false)) events_.on_somebody_else();
 }
 
 // With retries it is the last attempt's output that counts.
 void LeasedRun::publish_if_wanted() {
     if (flight_.elsewhere == 0 || !flight_.spool || job_.retries > 0 || publisher_) return;
-    publisher().begin(flight_.spool);
+    if (flight_.spool->whole()) return publisher().begin(flight_.spool);
+    if (!shut_) shut();  // who has joined since it was, finds at the end that it has not all of it
 }
 
 Publisher& LeasedRun::publisher() {
@@ -162,6 +166,11 @@ void LeasedRun::let_go() {
     next_.stop();
 }
 
+void LeasedRun::go_on_alone() {
+    let_go();
+    publisher_.reset();  // or the run would wait for a reader that stands still
+}
+
 void LeasedRun::process_over() {
     runs_out_.stop();
     deadline_.clear();
@@ -186,7 +195,8 @@ void LeasedRun::conclude(const RunResult& result, UniqueFunction<void()> done) {
         result.spool->whole())
         publisher().begin(result.spool);
     // Then nobody will have heard of it.
-    runs_out_.start(engine_.url().down == EngineUrl::Down::run ? told_within : lease_, [this] { told(); });
+    runs_out_.start(engine_.url().down == EngineUrl::Down::run && !engine_.up() ? told_within : lease_,
+                    [this] { told(); });
     publisher().finish(record, kept, kept_for(engine_.url(), job_), [this](const std::string&) { told(); });
 }
 

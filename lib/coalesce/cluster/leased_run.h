@@ -77,6 +77,8 @@ class LeasedRun {
     void called_off(bool for_everyone);
     /// It is not renewed any more, and no answer counts; the guard's deadline stays.
     void let_go();
+    /// The same, and it is not published any more: the run goes on without the engine (down=run).
+    void go_on_alone();
     /// Its process has ended.
     void process_over();
     /// Tells those elsewhere of the end; `done` when they have been, or when nobody will have heard of it.
@@ -84,7 +86,7 @@ class LeasedRun {
 
   private:
     void hold_until(Milliseconds base);
-    void on_renewed(Milliseconds sent, bool was_alone, const Result<RespValue>& answer);
+    void on_renewed(Milliseconds sent, bool uncounted, const Result<RespValue>& answer);
     void publish_if_wanted();
     Publisher& publisher();
     void shut();
@@ -99,6 +101,7 @@ class LeasedRun {
     const std::string name_;
     const Seal seal_;
     const Milliseconds lease_;
+    const Milliseconds heartbeat_;
     Timer next_;
     Timer runs_out_;
     Guard::Deadline deadline_;
@@ -106,7 +109,8 @@ class LeasedRun {
     bool held_ = true;      // and renewed
     bool alone_;            // nobody here waits
     bool asks_who_waits_ = false;
-    bool shut_ = false;  // nobody else can have all of its output
+    Milliseconds counted_until_{0};  // alone or not, since boot: others may have been forgotten
+    bool shut_ = false;              // nobody else can have all of its output
     bool cancelled_ = false;
     bool for_all_ = false;  // somebody has ended it for everyone
     std::optional<Publisher> publisher_;

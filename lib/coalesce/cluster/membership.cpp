@@ -95,6 +95,7 @@ void ClusterMembership::ask() {
     }
     const milliseconds young = engine_.too_young();
     if (young <= 0ms) return send_question();
+    be_patient();  // it is there
     next_.start(std::min(young, youth_is_told_after), [this] {
         const milliseconds still = engine_.too_young();
         if (still > 0ms && !std::exchange(told_of_youth_, true))
@@ -119,7 +120,7 @@ void ClusterMembership::send_question() {
         std::to_string(attempt),
         text_of(engine_.url().lease),
         text_of(RunElsewhere::presence),
-        text_of(job_.once ? LeasedRun::kept_for(engine_.url(), job_) : std::max(sent - newest, 0ms)),
+        text_of(any_result_does() ? LeasedRun::kept_for(engine_.url(), job_) : std::max(sent - newest, 0ms)),
         flight_.fresh ? "1" : "0",
         info};
     engine_.call(Script::acquire, std::array{keys_.state, keys_.waiters, keys_.stream(run)}, arguments,
@@ -135,11 +136,12 @@ void ClusterMembership::on_question_answered(milliseconds sent, milliseconds new
     if (!answer) {
         if (answer.error().code == std::errc::permission_denied)
             return refuse(Outcome::engine_down("cannot " + answer.error().message()));
-        if (engine_.up()) ask_again(again_after);  // or else when it is
-        return;
+        if (!engine_.up()) return;  // until it is
+        refusal_ = answer.error();
+        lose_patience();
+        return ask_again(again_after);
     }
-    impatient_ = false;
-    patience_.stop();
+    be_patient();
     const RespValue& said = answer.value();
     const std::string& word = said.at(0).text;
     if (word == "RUN") {
@@ -147,7 +149,7 @@ void ClusterMembership::on_question_answered(milliseconds sent, milliseconds new
         return run_here(said, sent);
     }
     // Who came while the question was on its way is younger than what it was about (SPEC M15).
-    if (word == "DONE" && flight_.newest_request > newest && !job_.once) return ask();
+    if (word == "DONE" && flight_.newest_request > newest && !any_result_does()) return ask();
     if (word == "JOIN" || word == "DONE") return follow(said);
     if (word == "WAIT") return wait_for(said);
     ask_again(again_after);
@@ -188,10 +190,16 @@ void ClusterMembership::lose_patience() {
                         [this] { on_out_of_patience(); });
 }
 
+void ClusterMembership::be_patient() {
+    impatient_ = false;
+    patience_.stop();
+}
+
 void ClusterMembership::on_out_of_patience() {
     impatient_ = false;
     if (state_ != State::asking) return;
     const std::string why = engine_.trouble() ? engine_.trouble()->message()
+                            : refusal_        ? refusal_->message()
                                               : "reach the engine " + engine_.url().address() + ": no answer";
     if (engine_.url().down == EngineUrl::Down::run) return run_unleased("cannot " + why);
     refuse(Outcome::engine_down("cannot " + why + " (with down=run in its URL the command would run here alone)"));
@@ -246,7 +254,7 @@ void ClusterMembership::on_lease_runs_out() {
         "the engine " + engine_.url().address() + " has not answered for " + format_duration(leased_->unanswered_for());
     if (engine_.url().down == EngineUrl::Down::run) {
         state_ = State::unleased;
-        leased_->let_go();
+        leased_->go_on_alone();
         if (leased_->asks_who_waits())
             answers_.nobody_else();
         else

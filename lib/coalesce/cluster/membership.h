@@ -55,9 +55,12 @@ class ClusterMembership final : public Sharing::Membership {
     void send_question();
     void on_question_answered(Milliseconds sent, Milliseconds newest, const Result<RespValue>& answer);
     void ask_again(Milliseconds delay);
+    /// Also one that was over before the request: the command is to run once.
+    [[nodiscard]] bool any_result_does() const noexcept { return job_.once && !flight_.fresh; }
     void on_engine_up();
     void on_engine_down(const NoAnswer& why);
     void lose_patience();
+    void be_patient();
     void on_out_of_patience();
     void refuse(Outcome why);
 
@@ -103,7 +106,8 @@ class ClusterMembership final : public Sharing::Membership {
 
     Engine::Listener listener_;
     std::optional<Engine::Subscription> words_;
-    Timer patience_;  // with an engine that is not there
+    Timer patience_;  // with an engine that is not there, or refuses
+    std::optional<NoAnswer> refusal_;
     bool impatient_ = false;
     bool told_of_youth_ = false;
 

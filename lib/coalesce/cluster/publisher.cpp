@@ -153,7 +153,7 @@ void Publisher::on_answer(std::uint64_t number, const Result<RespValue>& answer)
     if (said.is_error() && is_passing(said)) {
         chunk->sent = false;
         chunk->refused = true;
-        if (!record_) return again_.start(again_sent_after, [this] { on_line(); });
+        if (!record_ && spool_->replayable()) return again_.start(again_sent_after, [this] { on_line(); });
     }
     // That it has a later one already says that it has this, unless it had no room for it.
     const bool there = said.kind == RespValue::Kind::bytes ||
@@ -193,12 +193,13 @@ void Publisher::finish_when_done() {
     if ((!broken_ && !all_is_sent()) || !line().up()) return;
     finishing_ = true;
     const bool kept = kept_ == Kept::at_least_end || (kept_ == Kept::output_and_end && !partial_);
+    const char* const in_which_case = !kept ? "0" : kept_ == Kept::at_least_end ? "2" : "1";
     const std::uint64_t number = number_ + 1;
     const auto linger = kept ? std::max(kept_for_, linger_min) : linger_min;
     const auto words =
         call_of(Script::finish, std::array{keys_.state, keys_.waiters, keys_.stream(run_)},
                 std::array{run_, std::to_string(number), seal_.seal(Seal::Kind::end, number, record_->text()),
-                           std::to_string(linger.count()), std::string(kept ? "1" : "0")});
+                           std::to_string(linger.count()), std::string(in_which_case)});
     line().ask(words, [this, alive = alive_](const Result<RespValue>& answer) {
         if (!*alive) return;
         if (answer && !answer.value().is_error()) return on_told_(answer.value().words());

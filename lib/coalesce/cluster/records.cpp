@@ -3,9 +3,11 @@
 
 #include <coalesce/command/canonical.h>
 
+#include <signal.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <utility>
 #include <vector>
 
@@ -144,7 +146,9 @@ ProcessName ProcessName::of(std::int64_t pid) {
 
 bool ProcessName::alive() const {
     const auto facts = ProcessFacts::of(static_cast<pid_t>(pid));
-    return facts && facts->alive() && facts->started_ms == started_ms;
+    // Of another user's it may be hidden whether it is the same one: rather alive than buried.
+    if (!facts) return ::kill(static_cast<pid_t>(pid), 0) == 0 || errno == EPERM;
+    return facts->alive() && facts->started_ms == started_ms;
 }
 
 std::string RunInfo::text() const {

@@ -120,6 +120,10 @@ void CommandExecutor::ask(Flight flight) {
                      asked->elsewhere = false;
                      asked->run().phase = Run::Phase::queued;
                      if (queue_.closed()) return land(std::move(asked), Outcome::cancelled());
+                     if (!places_.free()) {  // it had followed another, or waited for it, and others run meanwhile
+                         asked->completer.queue();
+                         return queue_.push(std::move(asked));
+                     }
                      launch(std::move(asked));  // without its turn, if it has followed another or waited for it
                  }
              },

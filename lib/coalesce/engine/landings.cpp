@@ -37,8 +37,9 @@ void Landings::settle(std::unique_ptr<CommandFlight> flight, std::shared_ptr<con
     deliver(std::move(flight), result);
 }
 
-// Those elsewhere first. Until they are told the flight stays in the table, and can be joined.
+// Those elsewhere first. Until they are told the flight stays in the table.
 void Landings::conclude(std::unique_ptr<CommandFlight> flight, std::shared_ptr<const RunResult> result) {
+    flight->completer.close_to_joiners();  // what is over is not joined
     flight->source.reset();
     const FlightId id = flight->id();
     Sharing::Membership& membership = *flight->membership;
