@@ -82,7 +82,7 @@ class Late(hosts.Test):
         if not shutil.which("tc"):
             self.skipTest("a narrow cable: there is no tc")
         first, command, gate = self.held(self.hosts[0], "cat payload; exit 3")
-        payload = os.urandom(300_000)
+        payload = os.urandom(1_000_000)  # more than goes through in the two seconds of silence that end a connection
         with open(os.path.join(self.box.work, "payload"), "wb") as file:
             file.write(payload)
         try:

@@ -129,6 +129,56 @@ class Batch(machines.ThreeHosts):
         self.assertEqual(self.end(self.start(self.hosts[1], "--json")), (0, "y\n", ""))
         self.assertEqual(self.server.ask("DBSIZE"), 0)
 
+    def test_M18_fresh_is_heard_beside_once(self):
+        line = '{"line":"echo ran >>runs; echo x"%s}'
+        self.list([line % ""])
+        self.assertEqual(self.end(self.start(self.hosts[0], "--json", "--once")), (0, "x\n", ""))
+        self.list([line % ',"fresh":true'])
+        self.assertEqual(self.end(self.start(self.hosts[1], "--json", "--once")), (0, "x\n", ""))
+        self.assertEqual(len(self.runs()), 2)
+
+    def test_M35_what_is_taken_over_waits_for_a_place(self):
+        self.box.gate("never")
+        gates = {name: self.box.gate(f"gate-{name}") for name in "abc"}
+        begun = {name: self.box.gate(f"begun-{name}") for name in "abc"}
+        alone = "exec 9>lock; flock -n 9 || echo overlap >>overlaps"
+        held = {name: f"echo up >begun-{name}; read x <gate-{name}; echo {name}" for name in "abc"}
+        taken = {name: f"if mkdir {name} 2>/dev/null; then echo up >begun-{name}; read x <never; else {alone}; read x <gate-{name}; echo {name}; fi"
+                 for name in "ab"}
+        others = []
+        for host, name in zip(self.hosts[1:], "ab"):
+            self.list([taken[name]])
+            others.append(self.start(host, "-j1", "-k", parameters="&lease=2s"))
+            with open(begun[name]) as file:
+                file.read()
+        self.list([taken["a"], taken["b"], f"{alone}; {held['c']}"])
+        process = self.start(self.hosts[0], "-j1", "-k", parameters="&lease=2s")
+        with open(begun["c"]) as file:
+            file.read()
+        fences = lambda: [self.server.ask("HGET", key, "f") for key in sorted(self.server.ask("KEYS", "coalesce:1:*:m"))]
+        before = fences()
+        for other in others:
+            other.kill()
+            other.wait()
+        machines.until(lambda: sum(now != then for now, then in zip(fences(), before)) == 2)  # both are to run here
+        for name in "cab":
+            with open(gates[name], "w") as file:
+                file.write("go\n")
+        self.assertEqual(self.end(process), (0, "a\nb\nc\n", ""))
+        self.assertEqual(self.box.overlaps(), 0)
+
+    def test_M7_an_engine_that_refuses_is_not_waited_for_without_end(self):
+        lines = self.box.gate("lines")
+        process = self.start(self.hosts[0], "-k", lines="lines")
+        with open(lines, "w") as file:
+            print("echo x", file=file, flush=True)
+            self.assertEqual(self.hear(process, 2), b"x\n")
+            self.server.ask("REPLICAOF", "127.0.0.1", "1")
+            print("echo y", file=file)
+        status, out, err = self.end(process)
+        self.assertEqual((status, out), (123, ""))
+        self.assertIn("READONLY", err)
+
     def test_M2_without_a_scope_it_is_refused_or_local(self):
         self.list(["echo x"])
         url = self.box.url(self.server)

@@ -65,6 +65,13 @@ class Falls(machines.ThreeHosts):
         self.assertIn("may have forgotten runs", err)
         self.assertEqual(self.box.overlaps(), 0)
 
+    def test_M6_a_young_one_is_waited_for_longer_than_one_that_is_not_there(self):
+        self.parameters = "&lease=7s"
+        self.server = self.box.engine(name="young")
+        status, out, err = self.one.call(*self.words("echo", "x"))
+        self.assertEqual((status, out), (0, "x\n"))
+        self.assertIn("may have forgotten runs", err)
+
     def test_A6_gone_for_good_it_ends_runs_and_who_waits_for_them(self):
         self.parameters = "&lease=3s"
         first, second, _ = self.silent()

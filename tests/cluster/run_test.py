@@ -331,6 +331,20 @@ class Run(machines.ThreeHosts):
         self.assertEqual(self.end(third)[:2], (0, ""))
         self.assertEqual((self.runs(), self.box.overlaps()), (2, 0))
 
+    def test_M24_past_the_replay_limit_who_asks_gets_a_run_of_its_own(self):
+        gate = self.box.gate("gate")
+        command = f"{machines.ALONE} echo ran >>runs; head -c 1000000 /dev/zero; read x <gate"
+        words = self.words("--replay-limit", "64K", "-c", command)
+        first = self.one.start(*words)
+        self.assertEqual(len(self.hear(first, 1_000_000)), 1_000_000)
+        second = self.joined(self.two, command, "--replay-limit", "64K")  # before the next heartbeat
+        self.open(gate)
+        self.assertEqual(self.end(first)[:2], (0, ""))
+        self.assertEqual(len(self.hear(second, 1_000_000)), 1_000_000)
+        self.open(gate)
+        self.assertEqual(self.end(second)[0], 0)
+        self.assertEqual((self.runs(), self.box.overlaps()), (2, 0))
+
     def test_A8_M37_the_engine_and_its_log_see_neither_command_nor_output(self):
         with machines.Redis(self.server.socket) as monitor:
             monitor.ask("MONITOR")

@@ -64,6 +64,11 @@ TEST_CASE("M15: a run that ended since the request may be shared, one that ended
         play.ask({"DEL", EngineKeys("k").stream("A.1")});
         CHECK(first(play.acquire("k", "C", {.attempt = 2, .age = 51})) == "RUN");
     }
+    SECTION("its last chunk was refused") {
+        play.acquire("l", "A");
+        CHECK(play.finish("l", "A.1", 3) == "LATE");
+        CHECK(first(play.acquire("l", "B", {.age = 1000})) == "RUN");
+    }
     SECTION("what is not kept") {
         play.acquire("l", "A");
         play.finish("l", "A.1", 2, false);
