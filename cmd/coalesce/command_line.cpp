@@ -257,12 +257,17 @@ bool CommandLine::may_be_repeated(std::string_view name) const {
     return defined != nullptr && defined->kind == Kind::list;
 }
 
+bool CommandLine::given(std::string_view name) const {
+    const Defined* const defined = find(name);
+    return defined != nullptr && defined->option != nullptr && !defined->option->results().empty();
+}
+
 Result<> CommandLine::supply(std::string_view name, const std::vector<std::string>& values, std::string_view origin) {
     const Defined* const defined = find(name);
     if (defined == nullptr) return {};
     const auto wrong = [&](const std::string& sentence) { return Error{{}, std::string(origin) + ": " + sentence}; };
     const bool all = defined->kind == Kind::list;
-    if (!all && defined->option != nullptr && !defined->option->results().empty()) return {};
+    if (!all && given(name)) return {};
     if (!all && values.size() != 1) return wrong(std::string(name) + " has one value");
     for (const std::string& value : values) {
         if (defined->take_switch) {

@@ -92,6 +92,8 @@ class CommandLine {
     /// Whether an option of that name is there, and whether it may be repeated.
     [[nodiscard]] bool has(std::string_view name) const;
     [[nodiscard]] bool may_be_repeated(std::string_view name) const;
+    /// Whether it was typed, or is in its variable; nothing that was supplied counts.
+    [[nodiscard]] bool given(std::string_view name) const;
 
     /// The words, from CLI11's options.
     [[nodiscard]] CommandText text() const;

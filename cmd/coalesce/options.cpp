@@ -505,12 +505,23 @@ Result<> obey_rules(CommandLine& line, ObeyedRules& ruled, std::vector<std::stri
     return {};
 }
 
+// What a rule says of a result gives way to a --ttl that was typed, or is in the environment, and does not fit it.
+void give_way_to_ttl(const CommandLine& line, Wish& wish) {
+    if (!line.given("ttl")) return;
+    if (!line.given("stale") && wish.stale && (!wish.ttl || *wish.stale >= *wish.ttl)) wish.stale.reset();
+    if (!line.given("keep-failures") && !wish.ttl) wish.keep_failures.reset();
+}
+
 template <class Typed>
 Result<> obey_for_command(CommandLine& line, Typed& typed) {
     return obey_rules(line, typed.ruled, typed.line ? words_of_line(*typed.line) : typed.words);
 }
-Result<> obey(CommandLine& line, TypedCommand& typed) { return obey_for_command(line, typed); }
-Result<> obey(CommandLine& line, TypedCache& typed) { return obey_for_command(line, typed.command); }
+Result<> obey(CommandLine& line, TypedCommand& typed) {
+    auto obeyed = obey_for_command(line, typed);
+    give_way_to_ttl(line, typed.wish);
+    return obeyed;
+}
+Result<> obey(CommandLine& line, TypedCache& typed) { return obey(line, typed.command); }
 Result<> obey(CommandLine& line, TypedRules& typed) { return obey_for_command(line, typed); }
 Result<> obey(CommandLine& line, TypedQuestion& typed) {
     return line.has("cache-dir") ? obey_rules(line, typed.ruled, {}) : Result<>();
@@ -584,14 +595,17 @@ Result<> read_batch_with(const std::vector<const CommandRule*>& rules, int argc,
     std::vector<Setting> possible = settings;
     if (depends != settings.end()) {
         std::erase_if(possible, [](const Setting& setting) {
-            return setting.name == "ttl" || setting.name == "max-age" || setting.name == "stale";
+            return setting.name == "ttl" || setting.name == "max-age" || setting.name == "stale" ||
+                   setting.name == "keep-failures";
         });
-        if (possible.size() < settings.size())
+        if (possible.size() < settings.size() || typed.options.wish.anything())
             on_left_out("a batch looks at no files: for lines that " + depends->origin.text() +
                         " concerns nothing is kept");
+        typed.options.wish = {};
     }
     auto shared = supply_settings(possible, line);
     if (!shared) return shared.error();
+    give_way_to_ttl(line, typed.options.wish);
     if (!*shared) typed.options.rules.no_share = true;
     return {};
 }

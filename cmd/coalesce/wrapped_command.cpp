@@ -25,8 +25,8 @@
 namespace coalesce {
 namespace {
 
-// What the command depends on, as it is now; the list is read once.
-Result<TreeState> state_of(TypedCommand& typed) {
+// What the command depends on, as it is now, and as a part of the key; the list is read once.
+Result<TreeState> state_of(TypedCommand& typed, KeyRules& rules) {
     if (!typed.depends_from.empty()) {
         const Descriptor list(typed.depends_from == "-" ? ::dup(STDIN_FILENO)
                                                         : ::open(typed.depends_from.c_str(), O_RDONLY | O_CLOEXEC));
@@ -34,9 +34,14 @@ Result<TreeState> state_of(TypedCommand& typed) {
         auto text = read_to_end(list.get());
         if (!text) return text.error();
         const std::vector<Dependency> listed = listed_dependencies(*text);
+        if (listed.empty()) rules.states.emplace_back("depends-from", "nothing");
         typed.dependencies.insert(typed.dependencies.end(), listed.begin(), listed.end());
     }
-    return TreeState::take(typed.dependencies);
+    auto state = TreeState::take(typed.dependencies);
+    if (state)
+        for (const TreeState::Part& part : state->parts())
+            rules.states.emplace_back(part.name, hexadecimal(part.digest));
+    return state;
 }
 
 // A server cannot look at the files; their states are part of its key all the same (SPEC T9).
@@ -118,6 +123,8 @@ std::variant<RunOptions, int> wrapped_command(std::string_view subcommand, Typed
     orders.line = typed.line;
     orders.title = typed.line ? title(*typed.line) : title(orders.command.argv);
     if (typed.standard_input) {
+        if (typed.depends_from == "-")
+            return misuse(subcommand, "--stdin and --depends-from - would both read standard input");
         auto bytes = read_to_end(STDIN_FILENO);
         if (!bytes) return fail("cannot " + bytes.error().message());
         if (!bytes->empty())  // else it gets /dev/null, which has as many bytes
@@ -126,10 +133,8 @@ std::variant<RunOptions, int> wrapped_command(std::string_view subcommand, Typed
     typed.wish.fresh = run.fresh;
     if (auto checked = check(typed.wish); !checked) return misuse(subcommand, checked.error().message());
     if (run.rules.no_share) typed.wish = {};  // nor with who comes later
-    auto state = state_of(typed);
+    auto state = state_of(typed, run.rules);
     if (!state) return fail("cannot " + state.error().message());
-    for (const TreeState::Part& part : state->parts())
-        run.rules.states.emplace_back(part.name, hexadecimal(part.digest));
     if (wants_to_share(typed.sharing)) {
         auto terms = run.socket.empty() ? cluster_terms(typed.sharing, run.rules.no_share)
                                         : terms_for_server(typed.sharing, run.rules.no_share);

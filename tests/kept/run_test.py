@@ -139,6 +139,7 @@ class Asking(Test):
             (("--warm",), "--warm needs --ttl"),
             (("--keep-failures", "5s"), "--keep-failures needs --ttl"),
             (("--ttl", "soon"), "--ttl"),
+            (("--stdin", "--depends-from", "-"), "--depends-from -"),
         ):
             status, out, err = self.box.run(*words, "true")
             self.assertEqual((status, out), (125, ""))
@@ -667,6 +668,29 @@ class Depending(Test):
         self.box.file("a", "3")
         listed(b"a\0")
         self.assertEqual(self.box.runs(), 4)
+
+    def test_T9_a_list_of_nothing_is_not_none(self):
+        self.box.run("--ttl", "1h", "-c", COUNTED)
+        for _ in range(2):
+            self.box.run("--ttl", "1h", "--depends-from", "-", "-c", COUNTED, input=b"")
+            self.assertEqual(self.box.runs(), 2)
+
+    def test_T2_a_joiner_elsewhere_keeps_in_the_directory_that_it_named(self):
+        gate = self.box.gate()
+        line = f"{COUNTED}; read x <{gate}"
+        words = ("run", "--ignore-cwd", "--ttl", "1h", "--cache-dir", "cache", "-c", line)
+        places = [os.path.dirname(self.box.file(f"{name}/x", "")) for name in ("one", "two")]
+        asked = []
+        for place in places:
+            asked.append(self.box.start(*words, cwd=place))
+            self.assertEqual(asked[-1].stdout.readline(), b"out\n")
+        with open(gate, "w") as file:
+            file.write("\n")
+        for process in asked:
+            self.assertEqual(process.wait(), 0)
+        for place in places:
+            self.assertEqual(self.box.call(*words, cwd=place)[1], "out\n")
+        self.assertEqual(self.box.runs(os.path.join("one", "runs")), 1)
 
     def test_T9_equal_work_trees_share_with_ignore_cwd(self):
         for tree in ("one", "two"):

@@ -105,6 +105,13 @@ SCENARIO("Y3: every setting is what the option is", "[wrapper]") {
         CHECK(box.lines_of("young") == runs);
     }
     CHECK(ruled("ttl = '1h'\nstale = '2h'", ":").err.find("--stale must be shorter than --ttl") != std::string::npos);
+    // A --ttl of one's own stands over what a rule says with its ttl.
+    box.configure("[[command]]\nmatch = 'sh'\nttl = '1h'\nstale = '10m'\nkeep-failures = '1m'\n");
+    for (const std::string ttl : {"0", "5m", "2h"}) {
+        CHECK(box.run({"--ttl", ttl, "sh", "-c", "echo x >>given-" + ttl}).err.empty());
+        CHECK(box.lines_of("given-" + ttl) == 1);
+        CHECK(box.script("COALESCE_TTL=" + ttl + " $C run sh -c 'exit 7'").status == 7);
+    }
     CHECK(key("key = 'k'").find("key\tk\n") != std::string::npos);
     CHECK(key("class = 'heavy:2'").substr(0, 32) == key("").substr(0, 32));
     CHECK(key("only-env = ['A', 'B']", {"A=1", "C=1"}).find("environment: C") == std::string::npos);
@@ -163,6 +170,12 @@ SCENARIO("Y2, Y3: rules hold for the lines of a batch that they concern", "[wrap
     CHECK(batch({"--json"}).status == 0);
     CHECK(box.lines_of("ran-kept") == 3);
     CHECK(box.lines_of("ran-apart") == 6);  // with the batch that obeyed nothing, where two were one
+    box.write("lines", "sh ./depends\n");
+    const int before = box.lines_of("ran-depends");
+    for (const int more : {1, 2}) {
+        CHECK(batch({"--ttl", "1h"}).err.find("nothing is kept") != std::string::npos);
+        CHECK(box.lines_of("ran-depends") == before + more);
+    }
 }
 
 SCENARIO("Y4: share = false becomes the command, with its own standard input", "[wrapper]") {

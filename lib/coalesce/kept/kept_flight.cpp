@@ -112,6 +112,7 @@ void KeptFlight::not_kept(std::string why, bool failed) {
 void KeptFlight::keep(const std::shared_ptr<const RunResult>& result) noexcept {
     try {
         if (!wish_.keeps()) return;
+        ended_ = now();  // to look at what it depends on takes time
         publish(result);
         // Whatever kept it from being one: what is stale stays so, and is not tried again at each hit.
         if (refresh_ && (!result->outcome.success() || (words_.starts_with(not_kept_words) && !failed_)) &&
@@ -145,7 +146,7 @@ void KeptFlight::publish(const std::shared_ptr<const RunResult>& result) {
 
 void KeptFlight::write(const RunResult& result) {
     EntryFacts facts;
-    facts.ended = earlier(now(), result.over_for);
+    facts.ended = earlier(ended_, result.over_for);
     facts.started = earlier(facts.ended, result.duration);
     facts.started.wall_ns =
         std::min<std::int64_t>(facts.started.wall_ns, nanoseconds(result.started.time_since_epoch()).count());

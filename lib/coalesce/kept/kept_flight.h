@@ -109,6 +109,7 @@ class KeptFlight final : public Retention {
     bool refresh_ = false;
     bool not_stale_ = false;
     std::optional<KeptStore::Publication> publication_;
+    Moment ended_{};                         // when keep() was called
     std::shared_ptr<const RunResult> late_;  // its dependencies could not be looked at in time
     std::chrono::nanoseconds kept_for_{0};
     std::string words_;

@@ -8,6 +8,8 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <filesystem>
+#include <system_error>
 
 #include <coalesce/command/command.h>
 #include <coalesce/command/identity.h>
@@ -63,7 +65,12 @@ std::string namespaces_in(std::string_view identity) {
 
 StorePlace store_place(std::string_view named, const std::vector<std::string>& env, std::string_view namespaces) {
     if (named.empty()) named = env_value(env, "COALESCE_CACHE_DIR").value_or("");
-    if (!named.empty()) return {.base = std::string(named), .name = std::string(format), .shared = true};
+    if (!named.empty()) {
+        // Who joins from elsewhere is to find it, too.
+        std::error_code nowhere;
+        auto base = std::filesystem::absolute(named, nowhere);
+        return {.base = nowhere ? std::string(named) : base.string(), .name = std::string(format), .shared = true};
+    }
     StorePlace place{.base = {}, .name = boot_prefix() + short_name(namespaces), .shared = false};
     const std::string_view cache = env_value(env, "XDG_CACHE_HOME").value_or("");
     const std::string_view home = env_value(env, "HOME").value_or("");

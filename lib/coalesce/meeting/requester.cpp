@@ -218,8 +218,8 @@ Result<Descriptor> RunRequester::get_connection() {
 
 Result<Descriptor> RunRequester::lead(Descriptor listener) {
     options_.orders.fresh = options_.fresh;
-    auto connected = supervisor_.start(options_.orders, *places_, std::move(listener));
-    if (!connected) places_->own().leave(options_.orders.key);
+    auto connected = supervisor_.start(options_.orders, *places_, listener);
+    if (!connected) places_->own().leave(options_.orders.key);  // while it listens: then it is still ours
     return connected;
 }
 

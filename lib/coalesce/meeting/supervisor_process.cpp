@@ -64,7 +64,7 @@ void become_supervisor(FlightOrders orders, MeetingPlaces places, Descriptor lis
     ::_exit(0);  // with all that is held: who leads waits for it
 }
 
-Result<Descriptor> OwnSupervisor::start(FlightOrders& orders, MeetingPlaces& places, Descriptor listener) {
+Result<Descriptor> OwnSupervisor::start(FlightOrders& orders, MeetingPlaces& places, Descriptor& listener) {
     const pid_t leader = ::getpid();
     orders.numbering = Numbering::of_children();
     auto ends = connected_pair();

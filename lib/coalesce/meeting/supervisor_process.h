@@ -26,7 +26,7 @@ class OwnSupervisor {
   public:
     /// Forks one that supervises the flight whose listener that is; the connection of its first requester, which is
     /// us. In the child neither `orders` nor `places` is left.
-    [[nodiscard]] Result<Descriptor> start(FlightOrders& orders, MeetingPlaces& places, Descriptor listener);
+    [[nodiscard]] Result<Descriptor> start(FlightOrders& orders, MeetingPlaces& places, Descriptor& listener);
     /// Waits for its end, if there is one, but not longer than that, nor when called (attention.h). Where nobody else
     /// reaps orphans, as under many a container's first process, it would stay a zombie for ever.
     void reap(std::chrono::milliseconds patience);
