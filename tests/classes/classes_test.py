@@ -5,6 +5,7 @@ Runs are held on FIFOs; that one waits is seen in `status`. That two were under 
 which the command takes and whose holder is its whole process group.
 """
 
+import ctypes
 import fcntl
 import json
 import os
@@ -19,6 +20,15 @@ from sandbox import COALESCE, Sandbox  # noqa: E402
 
 # Held by the group until all of it has gone; says so if another has it.
 ALONE = "exec 9>>lock; flock -n 9 || echo overlap >>overlaps; "
+
+
+PR_SET_CHILD_SUBREAPER = 36
+
+
+def adopt_orphans(adopted):
+    """The children of this process's descendants become its own when their parents end."""
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, int(adopted), 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl")
 
 
 class Classes(unittest.TestCase):
@@ -385,6 +395,17 @@ class Groups(Classes):
         harness.release(gate)
         self.all_ended([process])
         self.assertEqual((self.box.read("runs"), self.box.read("overlaps")), ("lived\nnext\n", ""))
+
+    def test_zombies_that_nobody_reaps_do_not_hold_it(self):
+        """As in a container whose PID 1 does not reap."""
+        adopt_orphans(True)
+        self.addCleanup(adopt_orphans, False)
+        gate = self.box.gate()
+        self.assertEqual(self.box.out("--class", "c", "-c", f"cat {gate} >/dev/null 2>&1 & echo $! >background"), "")
+        harness.release(gate)
+        os.waitid(os.P_PID, int(self.box.read("background")), os.WEXITED | os.WNOWAIT)  # from now on it is one
+        self.assertEqual(self.box.out("--class", "c", "-c", "echo next >>runs"), "")
+        self.assertEqual(self.box.read("runs"), "next\n")
 
     def killed(self, options, victim, **more):
         """A run whose command and child hold the lock; who holds its turn is killed, and another run follows."""

@@ -81,6 +81,20 @@ std::vector<std::string> environment_of(pid_t pid) {
     return entries;
 }
 
+// What cannot be read may be alive.
+bool has_only_zombies(pid_t group) {
+    Directory processes(AT_FDCWD, "/proc");
+    bool zombies = false;
+    while (const char* const name = processes.next()) {
+        const pid_t pid = std::atoi(name);
+        if (pid <= 0 || ::getpgid(pid) != group) continue;
+        const auto facts = ProcessFacts::of(pid);
+        if (!facts || facts->alive()) return false;
+        zombies = true;
+    }
+    return zombies && processes.error() == 0;
+}
+
 namespace {
 
 bool kill_if(pid_t pid, const std::function<bool(pid_t)>& is_one) {

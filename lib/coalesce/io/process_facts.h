@@ -40,6 +40,9 @@ struct ProcessFacts {
 /// The entries of a process's environment as it was at its start; none where they are not ours to see.
 [[nodiscard]] std::vector<std::string> environment_of(pid_t pid);
 
+/// Whether a process group is one of zombies, as far as /proc shows its members; to a signal it is there all the same.
+[[nodiscard]] bool has_only_zombies(pid_t group);
+
 /// KILL to every process of which `is_one` is true. Each is looked at again through its
 /// pidfd, where there are pidfds, so that between the look and the signal its number
 /// cannot have passed on. Whether any was told; what we may not signal was not. Waits for nothing.

@@ -83,13 +83,16 @@ class Lock {
     bool held_ = false;
 };
 
-// Whether its process group has members. It may have been killed a moment ago.
+// Whether its process group has members that run: where no init reaps, zombies stay for ever. It may have been killed
+// a moment ago.
 bool group_is_there(const FlightRecord& record) {
     if (::kill(-record.pid, 0) != 0 && errno == ESRCH) return false;
     const auto own = Numbering::own();
     if (!own || record.numbering != own->text()) return false;  // it means nothing here
+    if (!Numbering::shown_by_proc()) return true;
     const auto leader = ProcessFacts::of(record.pid);
-    return !leader || is_recorded(record, *leader, *own);  // else its number is somebody else's by now
+    if (leader && !is_recorded(record, *leader, *own)) return false;  // its number is somebody else's by now
+    return !has_only_zombies(record.pid);
 }
 
 }  // namespace
