@@ -1,8 +1,17 @@
 // SPDX-License-Identifier: MIT
-// The queue of a class, where it cannot be looked at (SPEC C1, F14); all else is in tests/classes.
+// The queue of a class, where it cannot be looked at, or is while a ticket is made (SPEC C1, C3, F14); all else is in
+// tests/classes.
 #include <coalesce/meeting/class_queue.h>
 
+#include <spawn.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <functional>
+#include <utility>
 
 #include "../catch.h"
 #include "../scratch.h"
@@ -10,6 +19,50 @@
 using namespace coalesce;
 
 namespace {
+
+std::function<void()> when_a_fifo_is_made;
+
+}  // namespace
+
+// In place of libc's.
+extern "C" int mkfifoat(int directory, const char* name, mode_t mode) noexcept {
+    const int made = ::mknodat(directory, name, mode | S_IFIFO, 0);
+    if (auto then = std::exchange(when_a_fifo_is_made, {})) then();
+    return made;
+}
+
+namespace {
+
+// A process with that in its environment, until it is destroyed.
+class Marked {
+  public:
+    explicit Marked(const char* entry) {
+        std::array<int, 2> input{};
+        REQUIRE(::pipe2(input.data(), O_CLOEXEC) == 0);
+        end_ = Descriptor(input[1]);
+        const Descriptor held(input[0]);
+        posix_spawn_file_actions_t actions;
+        ::posix_spawn_file_actions_init(&actions);
+        ::posix_spawn_file_actions_adddup2(&actions, held.get(), STDIN_FILENO);
+        const std::array<const char*, 2> argv{"cat", nullptr};
+        const std::array<const char*, 2> env{entry, nullptr};
+        const int failed = ::posix_spawn(&pid, "/bin/cat", &actions, nullptr, const_cast<char* const*>(argv.data()),
+                                         const_cast<char* const*>(env.data()));
+        ::posix_spawn_file_actions_destroy(&actions);
+        REQUIRE(failed == 0);
+    }
+    ~Marked() {
+        end_.reset();
+        ::waitpid(pid, nullptr, 0);
+    }
+    Marked(const Marked&) = delete;
+    Marked& operator=(const Marked&) = delete;
+
+    pid_t pid = -1;
+
+  private:
+    Descriptor end_;
+};
 
 // No further descriptor is to be had while it lives.
 class NoDescriptors {
@@ -52,5 +105,29 @@ TEST_CASE("C1, F14: who cannot read the queue for want of a descriptor does not 
     CHECK(standing.look_soon);
     CHECK_FALSE(waiting.value()->look().may_start);
     running.value().reset();
+    CHECK(waiting.value()->look().may_start);
+}
+
+TEST_CASE("C3: a ticket behind that of a run is not taken for one that nobody holds while it is made", "[classes]") {
+    const Scratch scratch;
+    auto place = MeetingPlace::open_named(scratch.path("place"));
+    REQUIRE(place);
+    auto queue = ClassQueue::open(*place, "heavy");
+    REQUIRE(queue);
+    ClassQueue::Standing standing;
+    auto running = queue.value()->take(1, -1, {}, standing);
+    REQUIRE(running);
+    running.value()->start();
+    auto waiting = queue.value()->take(1, -1, {}, standing);
+    REQUIRE(waiting);
+    const Marked asker(running.value()->mark().environment);
+    when_a_fifo_is_made = [&] { CHECK_FALSE(waiting.value()->look().may_start); };
+    auto below = queue.value()->take(1, asker.pid, {}, standing);
+    REQUIRE(below);
+    CHECK(standing.may_start);
+    CHECK_FALSE(when_a_fifo_is_made);
+    running.value().reset();
+    CHECK_FALSE(waiting.value()->look().may_start);
+    below.value().reset();
     CHECK(waiting.value()->look().may_start);
 }

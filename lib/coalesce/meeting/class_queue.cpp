@@ -32,6 +32,9 @@ constexpr std::string_view waiting = ".waits";
 constexpr std::string_view running = ".run";
 constexpr std::string_view lingering = ".over";
 
+// A FIFO that nobody holds yet.
+constexpr const char* unheld = "new";
+
 // What was killed is gone in no time, unless it is frozen, or waits for a disk (SPEC R6).
 constexpr std::int64_t end_of_leftovers_us = 10'000'000;
 
@@ -169,14 +172,16 @@ ClassQueue::Ticket::Path ClassQueue::run_above(const std::vector<Found>& tickets
     return {};
 }
 
-// Made and held by us. Only with the lock, or in a ticket of our own.
+// Made and held by us. Only with the lock. It has its name when it is held: others look without the lock, and take away
+// what nobody holds.
 Result<Descriptor> ClassQueue::hold(const std::string& file) const {
     const Umask own;
-    if (::mkfifoat(directory_.get(), file.c_str(), 0600) != 0) return system_error_now("wait in the class " + name_);
-    Descriptor held(::openat(directory_.get(), file.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW));
-    if (held) return held;
+    if (::mkfifoat(directory_.get(), unheld, 0600) != 0 && errno != EEXIST)  // left by one that was killed here
+        return system_error_now("wait in the class " + name_);
+    Descriptor held(::openat(directory_.get(), unheld, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW));
+    if (held && ::renameat(directory_.get(), unheld, directory_.get(), file.c_str()) == 0) return held;
     Error refused = system_error_now("wait in the class " + name_);
-    ::unlinkat(directory_.get(), file.c_str(), 0);
+    ::unlinkat(directory_.get(), unheld, 0);
     return refused;
 }
 
