@@ -9,6 +9,7 @@ import ctypes
 import fcntl
 import json
 import os
+import shlex
 import subprocess
 import sys
 import unittest
@@ -333,6 +334,16 @@ class Nested(harness.ServerTest):
                                stdin=subprocess.DEVNULL if text is None else None, capture_output=True, text=True, check=False)
         self.assertEqual((ended.returncode, ended.stderr), (0, ""))
 
+    def start(self, *words):
+        return subprocess.Popen([COALESCE, *words], env=self.server.env, cwd=self.server.directory, stdin=subprocess.DEVNULL)
+
+    def until(self, *states):
+        """Waits until the flights of wrappers and of the server have these states."""
+        flights = None
+        while flights != sorted(states):
+            wrappers = subprocess.run([COALESCE, "status", "--json"], env=self.server.env, stdout=subprocess.PIPE, check=True).stdout
+            flights = sorted(flight["state"] for flight in [*map(json.loads, wrappers.splitlines()), *self.server.status()])
+
     def test_wrappers(self):
         self.ask("run", "--class", "c", "-c", f"{COALESCE} run --class c -c '{COALESCE} run --class c -c \"echo deep >>runs\"'")
         self.assertEqual(self.server.runs(), 1)
@@ -360,6 +371,27 @@ class Nested(harness.ServerTest):
         many = " ".join(f"{COALESCE} run --class c:4 -c '{inner}; : {i}' &" for i in range(6))
         self.ask("run", "--class", "c:4", "-c", f"{many} wait")
         self.assertEqual((self.server.runs(), self.server.runs("overlaps")), (6, 0))
+
+    def joined_from_below(self, *options, door=()):
+        """A run asks for what waits behind it."""
+        gate = self.server.gate("gate")
+        inner = (*door, "-c", "echo inner >>runs")
+        above = self.start("run", "--class", "c", "-c", f"{gate.wait}; {COALESCE} run {shlex.join(options + inner)}")
+        self.until("running")
+        waiting = self.start("run", "--class", "c", *inner)
+        self.until("running", "queued")
+        gate.let()
+        self.assertEqual((above.wait(), waiting.wait()), (0, 0))
+        self.assertEqual(self.server.runs(), 1)
+
+    def test_joining_what_waits_for_it(self):
+        self.joined_from_below("--class", "c")
+
+    def test_joining_what_waits_for_it_without_a_class(self):
+        self.joined_from_below()
+
+    def test_joining_what_waits_for_it_in_a_server(self):
+        self.joined_from_below("--class", "c", door=("--socket", self.server.path))
 
     def test_the_turn_is_held_by_what_goes_on_in_it(self):
         """The outer run is over, what it asked for in the background is not: the next waits for that."""

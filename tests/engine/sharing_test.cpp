@@ -130,7 +130,7 @@ class FakeTurnstile final : public Turnstile {
         bool come = false;
         bool gone = false;
     };
-    Result<std::unique_ptr<Turn>> ask(Loop&, const RunClass&, unsigned, pid_t, Turns::Time,
+    Result<std::unique_ptr<Turn>> ask(Loop&, const RunClass&, unsigned, const std::vector<pid_t>&, Turns::Time,
                                       UniqueFunction<void()> on_come) override {
         if (refuses) return Error{std::make_error_code(std::errc::too_many_files_open), "take a turn"};
         places.push_back(std::make_shared<Place>());
@@ -154,6 +154,7 @@ class FakeTurnstile final : public Turnstile {
         [[nodiscard]] std::size_t others() const noexcept override { return 1; }
         [[nodiscard]] Turns::Time expected() const override { return {}; }
         [[nodiscard]] ProcessMark mark() noexcept override { return {}; }
+        void joined_by(pid_t) override {}
 
       private:
         std::shared_ptr<Place> place_;

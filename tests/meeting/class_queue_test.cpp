@@ -90,11 +90,11 @@ TEST_CASE("C1, F14: who cannot read the queue for want of a descriptor does not 
     auto queue = ClassQueue::open(*place, "heavy");
     REQUIRE(queue);
     ClassQueue::Standing standing;
-    auto running = queue.value()->take(1, -1, {}, standing);
+    auto running = queue.value()->take(1, {}, {}, standing);
     REQUIRE(running);
     REQUIRE(standing.may_start);
     running.value()->start();
-    auto waiting = queue.value()->take(1, -1, {}, standing);
+    auto waiting = queue.value()->take(1, {}, {}, standing);
     REQUIRE(waiting);
     REQUIRE_FALSE(standing.may_start);
     {
@@ -115,14 +115,14 @@ TEST_CASE("C3: a ticket behind that of a run is not taken for one that nobody ho
     auto queue = ClassQueue::open(*place, "heavy");
     REQUIRE(queue);
     ClassQueue::Standing standing;
-    auto running = queue.value()->take(1, -1, {}, standing);
+    auto running = queue.value()->take(1, {}, {}, standing);
     REQUIRE(running);
     running.value()->start();
-    auto waiting = queue.value()->take(1, -1, {}, standing);
+    auto waiting = queue.value()->take(1, {}, {}, standing);
     REQUIRE(waiting);
     const Marked asker(running.value()->mark().environment);
     when_a_fifo_is_made = [&] { CHECK_FALSE(waiting.value()->look().may_start); };
-    auto below = queue.value()->take(1, asker.pid, {}, standing);
+    auto below = queue.value()->take(1, {asker.pid}, {}, standing);
     REQUIRE(below);
     CHECK(standing.may_start);
     CHECK_FALSE(when_a_fifo_is_made);
@@ -130,4 +130,48 @@ TEST_CASE("C3: a ticket behind that of a run is not taken for one that nobody ho
     CHECK_FALSE(waiting.value()->look().may_start);
     below.value().reset();
     CHECK(waiting.value()->look().may_start);
+}
+
+TEST_CASE("C3: a ticket goes to the run of who joined last, and never to one above a run that waits for it",
+          "[classes]") {
+    const Scratch scratch;
+    auto place = MeetingPlace::open_named(scratch.path("place"));
+    REQUIRE(place);
+    auto queue = ClassQueue::open(*place, "heavy");
+    REQUIRE(queue);
+    ClassQueue::Standing standing;
+    const auto run_of = [&](std::vector<pid_t> askers) {
+        auto ticket = queue.value()->take(2, askers, {}, standing);
+        REQUIRE(ticket);
+        REQUIRE(standing.may_start);
+        ticket.value()->start();
+        return std::move(*ticket);
+    };
+    const auto one = run_of({});
+    const Marked in_one(one->mark().environment);
+    const auto below = run_of({in_one.pid});
+    const Marked in_below(below->mark().environment);
+    const auto another = run_of({});
+    const Marked in_another(another->mark().environment);
+    auto waiting = queue.value()->take(2, {::getpid()}, {}, standing);
+    REQUIRE(waiting);
+    REQUIRE_FALSE(standing.may_start);
+    CHECK_FALSE(waiting.value()->stands_apart_from(::getpid()));
+    CHECK(waiting.value()->stands_apart_from(in_one.pid));
+    waiting = queue.value()->take(2, {::getpid(), in_one.pid}, {}, standing);
+    REQUIRE(waiting);
+    CHECK_FALSE(standing.may_start);  // one at a time
+    CHECK_FALSE(waiting.value()->stands_apart_from(in_one.pid));
+    CHECK(waiting.value()->stands_apart_from(in_below.pid));
+    CHECK(waiting.value()->stands_apart_from(in_another.pid));
+    for (const std::vector<pid_t>& askers : {std::vector{in_below.pid, in_one.pid},
+                                             {in_below.pid, in_another.pid, in_one.pid},
+                                             {in_another.pid, in_one.pid, in_below.pid}}) {
+        const auto lowest = queue.value()->take(2, askers, {}, standing);
+        REQUIRE(lowest);
+        CHECK(standing.may_start);
+        CHECK_FALSE(lowest.value()->stands_apart_from(in_one.pid));
+        CHECK_FALSE(lowest.value()->stands_apart_from(in_below.pid));
+        CHECK(lowest.value()->stands_apart_from(in_another.pid));
+    }
 }

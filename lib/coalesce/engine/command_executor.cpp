@@ -63,10 +63,24 @@ void CommandExecutor::admit(RunCompleter completer, Job job, system_clock::time_
             return start_queued();
         }
     }
-    if (flight->job.run_class) run.run_class = flight->job.run_class->name;
+    if (flight->job.run_class) {
+        run.run_class = flight->job.run_class->name;
+        run.askers.insert(run.askers.begin(), flight->job.asker);
+    }
     if (queue_.lets_pass(*flight)) return void(launch(std::move(flight)));
     flight->completer.queue();
     queue_.push(std::move(flight));
+}
+
+// Also while nothing waits: it may have to, when what it follows elsewhere is lost, or when it is admitted.
+void CommandExecutor::joined_by(const RunTicket& ticket, pid_t asker) {
+    if (options_.turnstile == nullptr || ticket.landed()) return;
+    const CommandFlight* const flight = going_on(ticket.id());
+    if (flight != nullptr && !flight->job.run_class) return;
+    std::vector<pid_t>& askers = ticket.state().askers;
+    if (std::find(askers.begin(), askers.end(), asker) != askers.end()) return;
+    askers.push_back(asker);
+    queue_.joined_by(ticket.id(), asker);
 }
 
 void CommandExecutor::start_queued() {

@@ -73,6 +73,10 @@ class CommandExecutor {
         return ticket;
     }
 
+    /// Told of each that joins, if flights have classes: what waits for the run that this process is part of no longer
+    /// does (C3).
+    void joined_by(const RunTicket& ticket, pid_t asker);
+
     /// Ends every run: TERM, KILL after `grace`. Requesters get what it came to.
     void cancel_all(std::chrono::milliseconds grace);
     /// Ends one run for everyone, or one that has yet to begin; false when there is none of that id.

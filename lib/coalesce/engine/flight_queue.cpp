@@ -45,7 +45,7 @@ std::optional<Outcome> FlightQueue::wait_for_turn(Flight& flight, RunTimes* time
     const FlightId id = flight->id();
     const auto known =
         times != nullptr ? times->usually(CommandFlights::key_of(flight->completer.flight())) : std::nullopt;
-    auto turn = options_.turnstile->ask(loop_, run_class, jobs_of(run_class, options_.class_jobs), flight->job.asker,
+    auto turn = options_.turnstile->ask(loop_, run_class, jobs_of(run_class, options_.class_jobs), flight->run().askers,
                                         known ? Turns::Time(known->time) : std::nullopt, [this, id] { on_turn_(id); });
     if (!turn) return Outcome::refused(turn.error().code.value(), "cannot " + turn.error().message());
     flight->turn = std::move(*turn);
@@ -69,6 +69,11 @@ FlightQueue::Flight FlightQueue::take_with_turn(FlightId id) {
     flight->turn.reset();
     push(std::move(flight));
     return nullptr;
+}
+
+void FlightQueue::joined_by(FlightId id, pid_t asker) {
+    if (const auto found = waiting_for_turn_.find(id); found != waiting_for_turn_.end())
+        found->second->turn->joined_by(asker);
 }
 
 Turns::Time FlightQueue::turn_in_class(FlightId id) const {

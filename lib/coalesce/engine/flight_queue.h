@@ -49,6 +49,9 @@ class FlightQueue {
     /// Null: there is no place any more. It waits for that, and then for another turn: meanwhile others have this one.
     [[nodiscard]] Flight take_with_turn(FlightId id);
 
+    /// One more process asks for that flight.
+    void joined_by(FlightId id, pid_t asker);
+
     /// Null: it does not wait here.
     [[nodiscard]] CommandFlight* find(FlightId id) const;
     [[nodiscard]] Flight take(FlightId id);

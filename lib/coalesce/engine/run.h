@@ -16,6 +16,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include <sys/types.h>
 
@@ -35,6 +36,7 @@ struct Run {
     bool refresh = false;                             ///< it was started for a store
     std::string run_class;                            ///< empty: it has none
     std::size_t others = 0;                           ///< of its class, for which it had to wait when it came
+    std::vector<pid_t> askers;                        ///< the processes that asked for it, each once, for its turn
     // Only where runs are shared further (sharing.h):
     std::chrono::milliseconds newest_request{0};  ///< since boot
     bool fresh = false;                           ///< one of its requesters wants a run that begins after that

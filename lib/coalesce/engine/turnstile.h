@@ -16,6 +16,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <vector>
 
 #include <coalesce/engine/turns.h>
 #include <coalesce/io/spawn.h>
@@ -43,15 +44,18 @@ class Turnstile {
         /// By what the run's processes are known, should this process be killed: a hook for the child that
         /// is started, and an entry for its environment. Asked for once it has come.
         [[nodiscard]] virtual ProcessMark mark() noexcept = 0;
+        /// One more process asks for the run. While that waits it comes to share the turn of the run that the process
+        /// is part of, if there is one, which would else wait for it as it waits for that.
+        virtual void joined_by(pid_t asker) = 0;
     };
 
     virtual ~Turnstile() = default;
 
-    /// A turn for a run of that class, of which `jobs` may be under way at a time. `asker` is the process that asks: a
-    /// run that it is part of shares its turn. `takes`: how long it may be under way. `on_come` is called on a later
-    /// turn of the loop, unless it has come already; the turn may be destroyed from there.
+    /// A turn for a run of that class, of which `jobs` may be under way at a time. `askers` are the processes that ask:
+    /// a run that one of them is part of shares its turn. `takes`: how long it may be under way. `on_come` is called on
+    /// a later turn of the loop, unless it has come already; the turn may be destroyed from there.
     [[nodiscard]] virtual Result<std::unique_ptr<Turn>> ask(Loop& loop, const RunClass& run_class, unsigned jobs,
-                                                            pid_t asker, Turns::Time takes,
+                                                            const std::vector<pid_t>& askers, Turns::Time takes,
                                                             UniqueFunction<void()> on_come) = 0;
 };
 

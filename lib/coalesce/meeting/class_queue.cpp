@@ -53,6 +53,11 @@ std::string name_of(const std::vector<std::uint64_t>& path, unsigned jobs) {
     return name + "@" + std::to_string(jobs);
 }
 
+// Whether the ticket of that path is the other, or stands behind it; without a path it is none, and all do.
+bool is_below(const std::vector<std::uint64_t>& path, const std::vector<std::uint64_t>& other) {
+    return path.size() >= other.size() && std::equal(other.begin(), other.end(), path.begin());
+}
+
 class Umask {
   public:
     Umask() : before_(::umask(077)) {}  // the caller's may forbid even the owner to open what it makes
@@ -190,8 +195,8 @@ Descriptor ClassQueue::watch(const std::string& file) const noexcept {
     return Descriptor(::openat(directory_.get(), file.c_str(), O_WRONLY | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW));
 }
 
-Result<std::unique_ptr<ClassQueue::Ticket>> ClassQueue::take(unsigned jobs, pid_t asker, Turns::Time takes,
-                                                             Standing& standing) {
+Result<std::unique_ptr<ClassQueue::Ticket>> ClassQueue::take(unsigned jobs, const std::vector<pid_t>& askers,
+                                                             Turns::Time takes, Standing& standing) {
     const Lock lock(directory_.get());
     if (!lock && errno == EWOULDBLOCK) return std::unique_ptr<Ticket>();
     if (!lock) return system_error_now("wait in the class " + name_);
@@ -200,7 +205,9 @@ Result<std::unique_ptr<ClassQueue::Ticket>> ClassQueue::take(unsigned jobs, pid_
     const std::vector<Found>& before = *standing_there;
     auto number = static_cast<std::uint64_t>(since_boot_us());  // so that none is ever given twice
     for (const Found& ticket : before) number = std::max(number, ticket.path.back() + 1);
-    Ticket::Path path = run_above(before, asker);
+    Ticket::Path path;
+    for (auto asker = askers.rbegin(); asker != askers.rend(); ++asker)
+        if (auto above = run_above(before, *asker); is_below(above, path)) path = std::move(above);
     path.push_back(number);
     std::unique_ptr<Ticket> ticket(new Ticket(shared_from_this(), std::move(path), jobs));
     auto held = hold(ticket->name_);
@@ -244,6 +251,11 @@ ClassQueue::Ticket::~Ticket() {
         ::renameat(directory, record_file.c_str(), directory, file_of(name_, lingering).c_str()) == 0)
         return;
     queue_->remove(name_);
+}
+
+bool ClassQueue::Ticket::stands_apart_from(pid_t asker) const {
+    auto tickets = queue_->tickets();
+    return tickets && !is_below(path_, queue_->run_above(*tickets, asker));
 }
 
 void ClassQueue::Ticket::start() noexcept {

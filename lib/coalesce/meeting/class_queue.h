@@ -67,6 +67,9 @@ class ClassQueue : public std::enable_shared_from_this<ClassQueue> {
         [[nodiscard]] Standing look();
         /// When it may start, if those before it take as long as usual; nothing: of one of them that is not known.
         [[nodiscard]] Turns::Time expected() const;
+        /// Whether `asker` is part of a run behind whose ticket it does not stand: taken anew, for that process too, it
+        /// would.
+        [[nodiscard]] bool stands_apart_from(pid_t asker) const;
         /// From now on it has started; those behind it look at it anew.
         void start() noexcept;
         /// What the run is known by.
@@ -92,9 +95,11 @@ class ClassQueue : public std::enable_shared_from_this<ClassQueue> {
         std::optional<std::int64_t> dying_since_us_;  // what a killed one left
     };
 
-    /// A ticket behind all others, or behind that of the run which `asker` is part of. It is looked at already: see
-    /// `standing`. Null: somebody has the lock, ask again in a moment. `takes`: how long its run usually does.
-    Result<std::unique_ptr<Ticket>> take(unsigned jobs, pid_t asker, Turns::Time takes, Standing& standing);
+    /// A ticket behind all others, or behind that of the run which one of `askers` is part of: the last of them, or one
+    /// that runs below that. It is looked at already: see `standing`. Null: somebody has the lock, ask again in a
+    /// moment. `takes`: how long its run usually does.
+    Result<std::unique_ptr<Ticket>> take(unsigned jobs, const std::vector<pid_t>& askers, Turns::Time takes,
+                                         Standing& standing);
 
   private:
     struct Found;

@@ -13,6 +13,7 @@ namespace {
 
 using namespace std::chrono;
 
+constexpr milliseconds lock_pause_min{1};
 constexpr milliseconds lock_pause_max{16};
 constexpr milliseconds dying_pause_min{2};
 constexpr milliseconds dying_pause_max{250};
@@ -21,12 +22,12 @@ constexpr hours touched_each{12};             // cleaners of /tmp count in days
 
 class ClassTurn final : public Turnstile::Turn {
   public:
-    ClassTurn(Loop& loop, std::shared_ptr<ClassQueue> queue, unsigned jobs, pid_t asker, Turns::Time takes,
-              UniqueFunction<void()> on_come)
+    ClassTurn(Loop& loop, std::shared_ptr<ClassQueue> queue, unsigned jobs, std::vector<pid_t> askers,
+              Turns::Time takes, UniqueFunction<void()> on_come)
         : loop_(loop),
           queue_(std::move(queue)),
           jobs_(jobs),
-          asker_(asker),
+          askers_(std::move(askers)),
           takes_(takes),
           on_come_(std::move(on_come)),
           timer_(loop) {}
@@ -34,7 +35,7 @@ class ClassTurn final : public Turnstile::Turn {
     // What is refused the first time; later somebody may make room.
     Result<> begin() {
         ClassQueue::Standing standing;
-        auto taken = queue_->take(jobs_, asker_, takes_, standing);
+        auto taken = queue_->take(jobs_, askers_, takes_, standing);
         if (!taken) return taken.error();
         ticket_ = std::move(*taken);
         if (ticket_)
@@ -48,6 +49,15 @@ class ClassTurn final : public Turnstile::Turn {
     [[nodiscard]] std::size_t others() const noexcept override { return others_; }
     [[nodiscard]] Turns::Time expected() const override { return ticket_ ? ticket_->expected() : std::nullopt; }
     [[nodiscard]] ProcessMark mark() noexcept override { return ticket_->mark(); }
+    void joined_by(pid_t asker) override {
+        if (has_come_) return;
+        askers_.push_back(asker);
+        if (!ticket_ || !ticket_->stands_apart_from(asker)) return;
+        watches_.clear();
+        ticket_.reset();
+        pause_ = lock_pause_min;
+        try_again();  // so that it comes on a later turn of the loop
+    }
 
   private:
     void try_again() {
@@ -79,7 +89,7 @@ class ClassTurn final : public Turnstile::Turn {
                 watches_.push_back(std::move(*watch));
             else
                 standing.look_soon = true;
-        pause_ = standing.look_soon ? std::clamp(pause_ * 2, dying_pause_min, dying_pause_max) : milliseconds(1);
+        pause_ = standing.look_soon ? std::clamp(pause_ * 2, dying_pause_min, dying_pause_max) : lock_pause_min;
         timer_.start(standing.look_soon ? pause_ : looked_at_each, [this] { look(); });
     }
 
@@ -94,13 +104,13 @@ class ClassTurn final : public Turnstile::Turn {
     Loop& loop_;
     const std::shared_ptr<ClassQueue> queue_;
     const unsigned jobs_;
-    const pid_t asker_;
+    std::vector<pid_t> askers_;
     const Turns::Time takes_;
     UniqueFunction<void()> on_come_;
     std::unique_ptr<ClassQueue::Ticket> ticket_;  // none: the lock was taken
     bool has_come_ = false;
     std::size_t others_ = 0;
-    milliseconds pause_{1};
+    milliseconds pause_ = lock_pause_min;
     std::vector<Descriptor> watched_;
     std::vector<Watch> watches_;  // of the line above
     Timer timer_;
@@ -119,11 +129,11 @@ Result<std::shared_ptr<ClassQueue>> ClassTurns::queue_of(const std::string& name
 }
 
 Result<std::unique_ptr<Turnstile::Turn>> ClassTurns::ask(Loop& loop, const RunClass& run_class, unsigned jobs,
-                                                         pid_t asker, Turns::Time takes,
+                                                         const std::vector<pid_t>& askers, Turns::Time takes,
                                                          UniqueFunction<void()> on_come) {
     auto queue = queue_of(run_class.name);
     if (!queue) return queue.error();
-    auto turn = std::make_unique<ClassTurn>(loop, std::move(*queue), jobs, asker, takes, std::move(on_come));
+    auto turn = std::make_unique<ClassTurn>(loop, std::move(*queue), jobs, askers, takes, std::move(on_come));
     if (auto begun = turn->begin(); !begun) {
         queues_.erase(run_class.name);  // its directory may have been removed: the next finds another
         return begun.error();

@@ -10,6 +10,7 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include <coalesce/engine/turnstile.h>
 #include <coalesce/meeting/class_queue.h>
@@ -22,8 +23,9 @@ class ClassTurns final : public Turnstile {
     /// (MeetingPlaces::for_classes).
     explicit ClassTurns(std::function<Result<MeetingPlace>()> place) : place_(std::move(place)) {}
 
-    [[nodiscard]] Result<std::unique_ptr<Turn>> ask(Loop& loop, const RunClass& run_class, unsigned jobs, pid_t asker,
-                                                    Turns::Time takes, UniqueFunction<void()> on_come) override;
+    [[nodiscard]] Result<std::unique_ptr<Turn>> ask(Loop& loop, const RunClass& run_class, unsigned jobs,
+                                                    const std::vector<pid_t>& askers, Turns::Time takes,
+                                                    UniqueFunction<void()> on_come) override;
 
   private:
     [[nodiscard]] Result<std::shared_ptr<ClassQueue>> queue_of(const std::string& name);

@@ -248,6 +248,7 @@ RunTicket Supervisor::submit(const Wrapper& wrapper, bool fresh) {
                                             return job;
                                         },
                                         {.fresh = fresh});
+    if (!ticket.leader()) executor_.joined_by(ticket, wrapper.pid);
     std::shared_ptr<Retention>& retention = ticket.state().retention;
     if (retention && !ticket.leader())
         static_cast<Keeping&>(*retention).add(kept);
