@@ -55,7 +55,8 @@ int batch_command(int argc, char** argv) {
         options.circle = std::move(terms->circle);
         options.rules.cluster = std::move(terms->rules);
     }
-    options.make_refresh_program = own_refresh_program(place, options.circle ? engine_text(typed.sharing) : "");
+    options.make_refresh_program = own_refresh_program(place, options.circle ? engine_text(typed.sharing) : "",
+                                                       options.executor, options.remembers);
     RuledLines ruled_lines(std::move(typed.ruled.rules), options.rules.cluster, argc, argv);
     if (ruled_lines.any())
         options.options_for = [&ruled_lines](const std::string* line, const std::vector<std::string>& words,

@@ -47,7 +47,8 @@ int serve_command(int argc, char** argv) {
     }
     ClassTurns turns([place = typed.place] { return own_place_of_classes(place); });
     options.executor.turnstile = &turns;
-    options.make_refresh_program = own_refresh_program(typed.place, options.circle ? engine_text(typed.sharing) : "");
+    options.make_refresh_program = own_refresh_program(typed.place, options.circle ? engine_text(typed.sharing) : "",
+                                                       options.executor, options.remembers);
     options.executor.in_child = allow_many_descriptors();
     auto ended = serve(std::move(options));
     return ended ? *ended : fail("cannot " + ended.error().message());

@@ -81,12 +81,18 @@ Result<std::string> read_to_end(int fd) {
     }
 }
 
-MakeRefreshProgram own_refresh_program(std::string place, std::string engine) {
+MakeRefreshProgram own_refresh_program(std::string place, std::string engine, const ExecutorOptions& options,
+                                       bool remembers) {
     auto own = own_surroundings();
     if (!own) return {};
-    return
-        [setting = RefreshSetting{.env = std::move(own->env), .place = std::move(place), .engine = std::move(engine)}](
-            const RefreshOrders& orders) { return refresh_program(orders, setting); };
+    RefreshSetting setting{.env = std::move(own->env),
+                           .place = std::move(place),
+                           .engine = std::move(engine),
+                           .class_jobs = options.class_jobs,
+                           .replay_bytes = options.spool.replay_bytes,
+                           .spool_directory = options.spool.store.directory,
+                           .remembers = remembers};
+    return [setting = std::move(setting)](const RefreshOrders& orders) { return refresh_program(orders, setting); };
 }
 
 Result<MeetingPlaces> own_meeting_places(const std::string& named) {

@@ -19,9 +19,10 @@ namespace coalesce {
 /// All of it, also of a pipe that others have made non-blocking.
 [[nodiscard]] Result<std::string> read_to_end(int fd);
 
-/// How a batch or a server has stale results refreshed: in the meeting place that the user named, and those with a
-/// cluster scope at that engine. Both empty: none was named.
-[[nodiscard]] MakeRefreshProgram own_refresh_program(std::string place, std::string engine);
+/// How a batch or a server has stale results refreshed, which goes by these options of its own: in the meeting place
+/// that the user named, and those with a cluster scope at that engine. Both empty: none was named.
+[[nodiscard]] MakeRefreshProgram own_refresh_program(std::string place, std::string engine,
+                                                     const ExecutorOptions& options, bool remembers);
 
 /// Where this user's wrappers meet; `named` is the directory that --place or the variable names, empty: none.
 [[nodiscard]] Result<MeetingPlaces> own_meeting_places(const std::string& named);

@@ -87,7 +87,7 @@ class Server:
         if env:
             request["env"] = env
         for name, value in wish.items():
-            request[name] = value if isinstance(value, (bool, float, int)) or name == "output" else seconds(value)
+            request[name] = value if isinstance(value, (bool, float, int)) or name in ("output", "class") else seconds(value)
         return request
 
     def begin(self, line, env=None, **wish):

@@ -119,6 +119,33 @@ class Table:
         self.box.nothing_in_flight()
         self.assertEqual(self.ask(line, ttl="1h")[1], "1\n")
 
+    def test_P4_a_refresh_has_the_terminal_that_its_key_names(self):
+        line = "echo run >>runs; [ $(wc -l <runs) = 1 ] || echo again; test -t 1 && test -t 2 && echo terminal || echo pipe"
+        stale = lambda: self.ask(line, ttl="1h", stale="10s", pty=True)
+        self.assertEqual(stale(), (0, "terminal\n", ""))
+        self.box.age(11)
+        self.assertEqual(stale(), (0, "terminal\n", ""))
+        while self.box.runs() < 2:
+            pass
+        self.box.nothing_in_flight()
+        self.assertEqual(stale(), (0, "again\nterminal\n", ""))
+
+    def test_C1_a_refresh_waits_for_its_turn_as_its_request_would(self):
+        gate = self.box.gate()
+        line = "echo run >>runs; wc -l <runs"
+        stale = lambda: self.door.ask(line, ttl="1h", stale="10s", **{"class": "c"})["stdout"]
+        self.assertEqual(stale(), "1\n")
+        self.box.age(11)
+        held = self.box.start("run", "--class", "c", "-c", f"echo begun; read x <{gate}")
+        self.assertEqual(held.stdout.readline(), b"begun\n")
+        self.assertEqual(stale(), "1\n")
+        while len(flights := self.box.status()) < 2:
+            self.assertEqual(self.box.runs(), 1)
+        self.assertEqual([flight["class"] for flight in flights], ["c", "c"])
+        self.release(gate)
+        self.box.nothing_in_flight()
+        self.assertEqual(stale(), "2\n")
+
     def test_T5_a_refresh_that_fails_leaves_the_old_result_and_counts_as_tried(self):
         line = "echo run >>runs; echo good; [ $(wc -l <runs) = 1 ]"
         stale = lambda: self.ask(line, ttl="1h", stale="10s")
@@ -573,6 +600,41 @@ class ServerTable(Table, Test):
 
 
 class AllDoors(Test):
+    # What the store itself says is less, so whoever does not hear of the rules keeps nothing of that length.
+    def bounded(self):
+        self.box.call("cache", "limits", "--max-entry", "1K")
+        return {"COALESCE_CONFIG": self.box.file("config", '[cache]\nmax-entry = "1M"\n')}
+
+    def test_Y6_a_refresh_keeps_what_the_rules_let_its_door_keep(self):
+        env = self.bounded()
+        server = Server(self.box, env=env)
+        self.addCleanup(server.close)
+        batch = Batch(self.box)
+        for name, ask in (("batch", lambda line: batch.ask(line, ttl="1h", stale="10s", env=env)),
+                          ("server", lambda line: server.ask(line, ttl="1h", stale="10s"))):
+            line = f"echo run >>{name}; wc -l <{name}; head -c 2000 /dev/zero"
+            asked = lambda: ask(line)["stdout"][:1]
+            self.assertEqual(asked(), "1", name)
+            self.box.age(11)
+            self.assertEqual(asked(), "1", name)
+            while self.box.runs(name) < 2:
+                pass
+            self.box.nothing_in_flight()
+            self.assertEqual(asked(), "2", name)
+
+    def test_Y6_a_joiners_wish_comes_with_the_rules_of_who_joins(self):
+        env = self.bounded()
+        gate = self.box.gate()
+        line = f"echo run >>runs; echo out; read x <{gate}; head -c 2000 /dev/zero"
+        leader = self.box.start("run", "-c", line)
+        self.assertEqual(leader.stdout.readline(), b"out\n")
+        joiner = self.box.start("run", "--ttl", "1h", "-c", line, env=env)
+        self.assertEqual(joiner.stdout.readline(), b"out\n")
+        self.release(gate)
+        leader.communicate()
+        self.box.nothing_in_flight()
+        self.assertEqual(len(self.box.entries()), 1)
+
     def test_T4_fifty_stale_hits_from_all_three_doors_are_one_refresh(self):
         server = Server(self.box)
         self.addCleanup(server.close)

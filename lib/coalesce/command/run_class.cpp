@@ -34,6 +34,10 @@ Result<RunClass> parse_run_class(std::string_view text) {
     return parsed;
 }
 
+std::string text_of(const RunClass& run_class) {
+    return run_class.jobs == 0 ? run_class.name : run_class.name + ":" + std::to_string(run_class.jobs);
+}
+
 unsigned jobs_of(const RunClass& run_class, const ClassJobs& set_up) {
     if (run_class.jobs > 0) return run_class.jobs;
     const auto found = set_up.find(run_class.name);

@@ -19,8 +19,9 @@ struct RunClass {
     bool operator==(const RunClass&) const = default;
 };
 
-/// "NAME" or "NAME:N".
+/// "NAME" or "NAME:N", and back.
 [[nodiscard]] Result<RunClass> parse_run_class(std::string_view text);
+[[nodiscard]] std::string text_of(const RunClass& run_class);
 
 /// How many runs at a time there may be in each class that is set up.
 using ClassJobs = std::map<std::string, unsigned>;

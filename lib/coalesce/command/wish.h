@@ -21,6 +21,8 @@ struct Wish {
     bool fresh = false;                                      ///< nothing kept will do, live or not (F7)
     bool warm = false;                                       ///< no output, only see that one is kept (T6)
 
+    bool operator==(const Wish&) const = default;
+
     /// Whether the store is to be looked at, and whether it is to be written.
     [[nodiscard]] bool reads() const noexcept { return !fresh && (ttl || max_age); }
     [[nodiscard]] bool keeps() const noexcept { return ttl.has_value(); }

@@ -133,6 +133,7 @@ void KeptDesk::look(const KeptQuestion& question, Answer answer) {
                         .words = std::string(question.words),
                         .timeout = job.timeout,
                         .grace = job.grace,
+                        .run_class = job.run_class,
                         .place = access_->place(),
                         .wish = question.wish},
              .key_name = store_key({in_store(question.surroundings), question.words}).name,

@@ -10,6 +10,7 @@
 
 #include <coalesce/command/command.h>
 #include <coalesce/command/key.h>
+#include <coalesce/command/run_class.h>
 #include <coalesce/command/wish.h>
 
 #include <chrono>
@@ -39,6 +40,7 @@ struct RefreshOrders {
     std::string words;                                          ///< as the door has it
     std::optional<std::chrono::milliseconds> timeout;
     std::chrono::milliseconds grace{10'000};
+    std::optional<RunClass> run_class;
     StorePlace place;
     Wish wish;
 };

@@ -23,6 +23,7 @@ namespace coalesce {
 struct StoreBounds {
     std::optional<std::uint64_t> total_bytes;
     std::optional<std::uint64_t> entry_bytes;
+    bool operator==(const StoreBounds&) const = default;
 };
 
 struct StorePlace {
@@ -32,6 +33,7 @@ struct StorePlace {
     StoreBounds bounds;
 
     [[nodiscard]] std::string path() const { return base + "/" + name; }
+    bool operator==(const StorePlace&) const = default;
 };
 
 /// The namespaces that an identity (SPEC K1) names, as one text.

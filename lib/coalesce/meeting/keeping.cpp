@@ -4,30 +4,35 @@
 #include <algorithm>
 #include <utility>
 
+#include <coalesce/meeting/members.h>
+
 namespace coalesce {
 namespace {
 
-using namespace std::chrono;
-
-constexpr std::string_view times[] = {"ttl", "max_age", "stale", "keep_failures"};
-
-std::optional<milliseconds>& time_of(Wish& wish, std::string_view name) {
-    if (name == "ttl") return wish.ttl;
-    if (name == "max_age") return wish.max_age;
-    return name == "stale" ? wish.stale : wish.keep_failures;
+// Nobody joins to warm: who does gets the output.
+template <class Members, class Orders>
+void name_members(Members&& members, Orders& orders) {
+    auto& [place, wish, refresh] = orders;
+    auto& [base, store, shared, bounds] = place;
+    auto& [total_bytes, entry_bytes] = bounds;
+    auto& [ttl, max_age, stale, keep_failures, fresh, warm] = wish;
+    members("ttl", ttl);
+    members("max_age", max_age);
+    members("stale", stale);
+    members("keep_failures", keep_failures);
+    members("fresh", fresh);
+    members("base", base);
+    members("store", store);
+    members("shared", shared);
+    members("max_size", total_bytes);
+    members("max_entry", entry_bytes);
 }
 
 }  // namespace
 
 void add_kept_orders(Message& message, const KeptOrders& orders) {
     Message kept;
-    Wish wish = orders.wish;
-    for (const std::string_view name : times)
-        if (const auto time = time_of(wish, name)) kept.number(name, time->count());
-    kept.flag("fresh", wish.fresh)
-        .bytes("base", orders.place.base)
-        .text("store", orders.place.name)
-        .flag("shared", orders.place.shared);
+    name_members(MemberWriter(kept), orders);
     message.raw("kept", kept.object());
 }
 
@@ -36,11 +41,7 @@ std::optional<KeptOrders> kept_orders_in(const Fields& message) {
     const auto kept = Fields::parse(message.raw("kept"));
     if (!kept) return std::nullopt;
     KeptOrders orders;
-    for (const std::string_view name : times)
-        if (kept->has(name)) time_of(orders.wish, name) = milliseconds(kept->number(name));
-    orders.wish.fresh = kept->flag("fresh");
-    orders.place = {
-        .base = kept->bytes("base").value_or(""), .name = kept->text("store"), .shared = kept->flag("shared")};
+    name_members(MemberReader(*kept), orders);
     if (orders.place.base.empty() || orders.place.name.empty()) return std::nullopt;
     return orders;
 }

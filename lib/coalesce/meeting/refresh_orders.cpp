@@ -5,42 +5,47 @@
 
 #include <coalesce/command/ancestry.h>
 #include <coalesce/engine/key_hash.h>
-#include <coalesce/protocol/base64.h>
+#include <coalesce/meeting/members.h>
 #include <coalesce/protocol/message.h>
 
 namespace coalesce {
 namespace {
 
-using std::chrono::milliseconds;
-
-std::vector<std::string> words_of(const Fields& fields, std::string_view name) {
-    std::vector<std::string> words;
-    const std::string encoded = std::string(name) + std::string(base64_ending);
-    for (const std::string_view element : json_elements(fields.raw(name))) words.push_back(json_string_value(element));
-    for (const std::string_view element : json_elements(fields.raw(encoded)))
-        words.push_back(from_base64(json_string_value(element)).value_or(""));
-    return words;
+// Our own environment is the program's, and what only keys are made of has gone into the key. What is wished of which
+// store goes as "kept".
+template <class Members, class Orders, class Inherited, class Bytes, class Setting>
+void name_members(Members&& members, Orders& orders, Inherited& inherited, Bytes& canonical, Setting& setting) {
+    auto& [command, line, title, surroundings, words, timeout, grace, run_class, store, wish] = orders;
+    auto& [argv, command_surroundings, stdin_bytes] = command;
+    auto& [cwd, env, umask, directory, identity, terminal] = inherited;
+    auto& [own_env, place, engine, class_jobs, replay_bytes, spool_directory, remembers] = setting;
+    members("argv", argv);
+    members("stdin", stdin_bytes);
+    members("env", env);
+    members("cwd", cwd);
+    members("umask", umask);
+    members("terminal", terminal);
+    members("line", line);
+    members("title", title);
+    members("surroundings", canonical);
+    members("words", words);
+    members("timeout", timeout);
+    members("grace", grace);
+    members("class", run_class);
+    members("place", place);
+    members("engine", engine);
+    members("class_jobs", class_jobs);
+    members("replay_limit", replay_bytes);
+    members("spool_dir", spool_directory);
+    members("remembers", remembers);
 }
 
 }  // namespace
 
 RefreshProgram refresh_program(const RefreshOrders& orders, const RefreshSetting& setting) {
-    const Command& command = orders.command;
     Message message;
-    message.bytes("argv", command.argv)
-        .bytes("env", command.surroundings->env)
-        .bytes("cwd", command.surroundings->cwd)
-        .number("umask", command.surroundings->umask)
-        .bytes("title", orders.title)
-        .bytes("surroundings", orders.surroundings->bytes)
-        .bytes("words", orders.words)
-        .bytes("place", setting.place)
-        .number("grace", orders.grace.count());
-    if (command.stdin_bytes) message.bytes("stdin", *command.stdin_bytes);
-    if (orders.line) message.bytes("line", *orders.line);
-    if (orders.timeout) message.number("timeout", orders.timeout->count());
-    if (has_cluster_scope(orders.surroundings->bytes)) message.bytes("engine", setting.engine);
-    add_kept_orders(message, {.place = orders.place, .wish = orders.wish, .refresh = true});
+    name_members(MemberWriter(message), orders, *orders.command.surroundings, orders.surroundings->bytes, setting);
+    add_kept_orders(message, {.place = orders.place, .wish = orders.wish});
     return {.argv = {"coalesce", refresh_subcommand},
             .env = setting.env,
             .path = "/proc/self/exe",
@@ -51,29 +56,36 @@ Result<RefreshTask> refresh_task(std::string_view text) {
     const auto fields = Fields::parse(text);
     const auto kept = fields ? kept_orders_in(*fields) : std::nullopt;
     if (!kept) return Error{{}, "read what is to be refreshed"};
-    RefreshTask task{
-        .orders = {}, .place = fields->bytes("place").value_or(""), .engine = fields->bytes("engine").value_or("")};
-    FlightOrders& orders = task.orders;
+    RefreshOrders told;
+    RefreshSetting setting;
     auto surroundings = std::make_shared<Surroundings>();
-    surroundings->env = words_of(*fields, "env");
-    surroundings->cwd = fields->bytes("cwd").value_or("");
-    surroundings->umask = static_cast<mode_t>(fields->number("umask"));
-    orders.command.argv = words_of(*fields, "argv");
-    orders.command.stdin_bytes = fields->bytes("stdin");
-    orders.line = fields->bytes("line");
-    orders.title = fields->bytes("title").value_or("");
+    std::string canonical;
+    name_members(MemberReader(*fields), told, *surroundings, canonical, setting);
+    RefreshTask task{.orders = {},
+                     .place = std::move(setting.place),
+                     .engine = has_cluster_scope(canonical) ? std::move(setting.engine) : std::string()};
+    FlightOrders& orders = task.orders;
+    orders.command = std::move(told.command);
+    orders.line = std::move(told.line);
+    orders.title = std::move(told.title);
     orders.directory = surroundings->cwd;
-    orders.canonical_surroundings = fields->bytes("surroundings").value_or("");
-    orders.canonical_words = fields->bytes("words").value_or("");
-    orders.grace = milliseconds(fields->number("grace"));
-    if (fields->has("timeout")) orders.timeout = milliseconds(fields->number("timeout"));
-    const CanonicalSurroundings canonical(orders.canonical_surroundings);
-    orders.key = key_hash({&canonical, orders.canonical_words});
+    const CanonicalSurroundings key_surroundings(canonical);
+    orders.key = key_hash({&key_surroundings, told.words});
+    orders.canonical_surroundings = std::move(canonical);
+    orders.canonical_words = std::move(told.words);
+    orders.timeout = told.timeout;
+    orders.grace = told.grace;
+    orders.run_class = std::move(told.run_class);
+    orders.class_jobs = std::move(setting.class_jobs);
+    orders.replay_bytes = setting.replay_bytes;
+    orders.spool_directory = std::move(setting.spool_directory);
+    orders.remembers = setting.remembers;
     orders.ancestry = ancestry_in(surroundings->env);
     enter_flight(surroundings->env, orders.key);
     orders.command.surroundings = std::move(surroundings);
     orders.program = program_of(orders.command, orders.directory);
     orders.kept = kept;
+    orders.kept->refresh = true;
     return task;
 }
 

@@ -58,10 +58,7 @@ std::string request_line(const Request& request) {
     if (!request.ignore_env.empty()) message.bytes("ignore_env", request.ignore_env);
     if (request.only_env) message.bytes("only_env", *request.only_env);
     if (request.umask) message.number("umask", *request.umask);
-    if (request.run_class)
-        message.text("class", request.run_class->jobs == 0
-                                  ? request.run_class->name
-                                  : request.run_class->name + ":" + std::to_string(request.run_class->jobs));
+    if (request.run_class) message.text("class", text_of(*request.run_class));
     if (request.terminal) message.flag("pty", true).text("pty_size", text_of(*request.terminal));
     for (const auto& [name, value] : {std::pair("ignore_cwd", request.ignore_cwd),
                                       {"ignore_namespaces", request.ignore_namespaces},
