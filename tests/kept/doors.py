@@ -13,12 +13,12 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../server"))
 from harness import Client  # noqa: E402
 
-UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
+UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def seconds(time):
     """1h as a number."""
-    digits = time.rstrip("hms")
+    digits = time.rstrip("dhms")
     return float(digits) * UNITS[time[len(digits) :] or "s"]
 
 

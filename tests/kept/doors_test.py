@@ -11,9 +11,10 @@ import os
 import subprocess
 
 from doors import Batch, Server
-from sandbox import Test, main
+from sandbox import HOUR, Test, main
 
 COUNTED = "echo run >>runs; echo out; echo err >&2"
+STALE = {"ttl": "2d", "stale": "1h"}  # which a result of two hours is past, and one of a test never
 
 
 class Table:
@@ -87,10 +88,10 @@ class Table:
     def test_T4_a_stale_hit_is_served_at_once_and_refreshed_once(self):
         gate = self.box.gate()
         line = f"echo run >>runs; wc -l <runs; [ $(wc -l <runs) = 1 ] || read x <{gate}"
-        stale = lambda: self.ask(line, ttl="1h", stale="10s")
+        stale = lambda: self.ask(line, **STALE)
         self.assertEqual(stale()[1], "1\n")
         self.assertNotIn("kept", self.last)
-        self.box.age(11)
+        self.box.age(2 * HOUR)
         for _ in range(5):
             self.assertEqual(stale(), (0, "1\n", ""))
             self.assertTrue(self.last["kept"]["refreshing"])
@@ -108,22 +109,22 @@ class Table:
     def test_T4_the_refresh_of_one_door_is_joined_and_cancelled_by_others(self):
         gate = self.box.gate()
         line = f"echo run >>runs; wc -l <runs; [ $(wc -l <runs) = 1 ] || read x <{gate}"
-        self.ask(line, ttl="1h")
-        self.box.age(11)
-        self.ask(line, ttl="1h", stale="10s")
+        self.ask(line, ttl="2d")
+        self.box.age(2 * HOUR)
+        self.ask(line, **STALE)
         self.in_flight()
         joiner = self.box.start("run", "-c", line)
         self.assertEqual(joiner.stdout.readline(), b"2\n")
         self.assertEqual(self.box.call("cancel", self.box.status()[0]["id"])[0], 0)
         self.assertEqual(joiner.wait(), 125)
         self.box.nothing_in_flight()
-        self.assertEqual(self.ask(line, ttl="1h")[1], "1\n")
+        self.assertEqual(self.ask(line, ttl="2d")[1], "1\n")
 
     def test_P4_a_refresh_has_the_terminal_that_its_key_names(self):
         line = "echo run >>runs; [ $(wc -l <runs) = 1 ] || echo again; test -t 1 && test -t 2 && echo terminal || echo pipe"
-        stale = lambda: self.ask(line, ttl="1h", stale="10s", pty=True)
+        stale = lambda: self.ask(line, **STALE, pty=True)
         self.assertEqual(stale(), (0, "terminal\n", ""))
-        self.box.age(11)
+        self.box.age(2 * HOUR)
         self.assertEqual(stale(), (0, "terminal\n", ""))
         while self.box.runs() < 2:
             pass
@@ -133,9 +134,9 @@ class Table:
     def test_C1_a_refresh_waits_for_its_turn_as_its_request_would(self):
         gate = self.box.gate()
         line = "echo run >>runs; wc -l <runs"
-        stale = lambda: self.door.ask(line, ttl="1h", stale="10s", **{"class": "c"})["stdout"]
+        stale = lambda: self.door.ask(line, **STALE, **{"class": "c"})["stdout"]
         self.assertEqual(stale(), "1\n")
-        self.box.age(11)
+        self.box.age(2 * HOUR)
         held = self.box.start("run", "--class", "c", "-c", f"echo begun; read x <{gate}")
         self.assertEqual(held.stdout.readline(), b"begun\n")
         self.assertEqual(stale(), "1\n")
@@ -148,9 +149,9 @@ class Table:
 
     def test_T5_a_refresh_that_fails_leaves_the_old_result_and_counts_as_tried(self):
         line = "echo run >>runs; echo good; [ $(wc -l <runs) = 1 ]"
-        stale = lambda: self.ask(line, ttl="1h", stale="10s")
+        stale = lambda: self.ask(line, **STALE)
         self.assertEqual(stale()[0], 0)
-        self.box.age(11)
+        self.box.age(2 * HOUR)
         self.assertEqual(stale(), (0, "good\n", ""))
         while self.box.runs() < 2:
             pass
@@ -324,9 +325,9 @@ class BatchTable(Table, Test):
     def test_T4_a_crowd_of_stale_lines_is_one_refresh(self):
         gate = self.box.gate()
         line = f"echo run >>runs; wc -l <runs; [ $(wc -l <runs) = 1 ] || read x <{gate}"
-        self.ask(line, ttl="1h")
-        self.box.age(11)
-        self.assertEqual(self.lines("--ttl", "1h", "--stale", "10s", input=f"{line}\n" * 500), (0, "1\n" * 500, ""))
+        self.ask(line, ttl="2d")
+        self.box.age(2 * HOUR)
+        self.assertEqual(self.lines("--ttl", "2d", "--stale", "1h", input=f"{line}\n" * 500), (0, "1\n" * 500, ""))
         self.in_flight()
         self.release(gate)
         self.box.nothing_in_flight()
@@ -610,12 +611,12 @@ class AllDoors(Test):
         server = Server(self.box, env=env)
         self.addCleanup(server.close)
         batch = Batch(self.box)
-        for name, ask in (("batch", lambda line: batch.ask(line, ttl="1h", stale="10s", env=env)),
-                          ("server", lambda line: server.ask(line, ttl="1h", stale="10s"))):
+        for name, ask in (("batch", lambda line: batch.ask(line, **STALE, env=env)),
+                          ("server", lambda line: server.ask(line, **STALE))):
             line = f"echo run >>{name}; wc -l <{name}; head -c 2000 /dev/zero"
             asked = lambda: ask(line)["stdout"][:1]
             self.assertEqual(asked(), "1", name)
-            self.box.age(11)
+            self.box.age(2 * HOUR)
             self.assertEqual(asked(), "1", name)
             while self.box.runs(name) < 2:
                 pass
@@ -641,12 +642,11 @@ class AllDoors(Test):
         batch = Batch(self.box)
         gate = self.box.gate()
         line = f"echo run >>runs; wc -l <runs; [ $(wc -l <runs) = 1 ] || read x <{gate}"
-        self.box.run("--ttl", "1h", "-c", line)
-        self.box.age(11)
-        wish = {"ttl": "1h", "stale": "10s"}
-        wrappers = [self.box.start("run", "--ttl", "1h", "--stale", "10s", "-c", line) for _ in range(16)]
-        batches = [batch.begin(line, **wish) for _ in range(17)]
-        requests = [server.begin(line, **wish) for _ in range(17)]
+        self.box.run("--ttl", "2d", "-c", line)
+        self.box.age(2 * HOUR)
+        wrappers = [self.box.start("run", "--ttl", "2d", "--stale", "1h", "-c", line) for _ in range(16)]
+        batches = [batch.begin(line, **STALE) for _ in range(17)]
+        requests = [server.begin(line, **STALE) for _ in range(17)]
         for process in wrappers:
             self.assertEqual((process.communicate(), process.returncode), ((b"1\n", b""), 0))
         self.assertEqual([batch.answer(one)["stdout"] for one in batches], ["1\n"] * 17)
@@ -656,7 +656,7 @@ class AllDoors(Test):
         self.release(gate)
         self.box.nothing_in_flight()
         self.assertEqual(self.box.runs(), 2)
-        self.assertEqual(server.ask(line, ttl="1h")["stdout"], "2\n")
+        self.assertEqual(server.ask(line, ttl="2d")["stdout"], "2\n")
 
     def release(self, gate):
         with open(gate, "w") as file:
@@ -668,7 +668,7 @@ class AllDoors(Test):
         os.mkdir(os.path.join(self.box.work, "there"))
         line = f"echo run >>{self.box.work}/runs; cat; pwd; umask; echo $X"
         request = {"line": line, "stdin": "in\n", "cwd": self.box.work + "/there", "umask": 0o27,
-                   "env": {**self.box.env, "X": "x"}, "ttl": 3600, "stale": 10}
+                   "env": {**self.box.env, "X": "x"}, "ttl": 48 * HOUR, "stale": HOUR}
 
         def asked():
             with server.connect() as connection:
@@ -677,7 +677,7 @@ class AllDoors(Test):
 
         first = asked()
         self.assertEqual(first, f"in\n{self.box.work}/there\n0027\nx\n")
-        self.box.age(11)
+        self.box.age(2 * HOUR)
         self.assertEqual(asked(), first)
         while self.box.runs() < 2:
             pass

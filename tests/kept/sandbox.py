@@ -116,6 +116,13 @@ class Sandbox:
             found += [os.path.join(directory, name) for name in files if len(name.removesuffix(".f")) == 32]
         return sorted(found)
 
+    def failed_refreshes(self, below=None):
+        """Paths of the notes of refreshes that failed, one a key."""
+        found = []
+        for directory, _, files in os.walk(below or self.path("home/.cache/coalesce")):
+            found += [os.path.join(directory, name) for name in files if name.endswith(".t")]
+        return found
+
     def age(self, seconds, below=None, also_started=0, some=True):
         """Makes all that is kept, and the notes of failed refreshes, that much older. It waits until there is `some`."""
         by = int(seconds * 1e9)
@@ -133,14 +140,12 @@ class Sandbox:
                 file.seek(0)
                 file.write(header)
             os.utime(path, ns=(info.st_atime_ns, info.st_mtime_ns - by))
-        for directory, _, files in os.walk(below or self.path("home/.cache/coalesce")):
-            for name in files:
-                if name.endswith(".t"):
-                    with open(os.path.join(directory, name), "r+") as file:
-                        wall, boot, boot_id = file.read().split()
-                        file.seek(0)
-                        file.truncate()
-                        file.write(f"{int(wall) - by} {int(boot) - by} {boot_id}\n")
+        for path in self.failed_refreshes(below):
+            with open(path, "r+") as file:
+                wall, boot, boot_id = file.read().split()
+                file.seek(0)
+                file.truncate()
+                file.write(f"{int(wall) - by} {int(boot) - by} {boot_id}\n")
 
     def clean(self, *where):
         """`cache clean`. One cleans at a time, and a process that has published may be at it."""
