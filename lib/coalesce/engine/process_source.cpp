@@ -9,6 +9,7 @@
 #include <utility>
 
 #include <coalesce/command/shell_line.h>
+#include <coalesce/command/want.h>
 #include <coalesce/io/loop.h>
 #include <coalesce/io/unnamed_file.h>
 
@@ -50,11 +51,6 @@ Outcome refusal_of(const Child::Start& start, const Command& command) {
         default:
             return Outcome::refused(start.error, "cannot start a process: " + why);
     }
-}
-
-// Of pseudo-terminals there are so many: ENOSPC.
-bool is_want(int error) {
-    return error == EAGAIN || error == ENOMEM || error == EMFILE || error == ENFILE || error == ENOSPC;
 }
 
 bool may_be_for_want(Started::Step step) {

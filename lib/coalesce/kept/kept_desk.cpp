@@ -13,9 +13,10 @@ namespace {
 using namespace std::chrono;
 
 // The result of a request that wants none.
-std::shared_ptr<const RunResult> warmed(const RefreshOrders& orders) {
+std::shared_ptr<const RunResult> warmed(const RefreshOrders& orders, const Result<>& started) {
     RunResult result;
-    result.outcome = Outcome::exited(0);
+    result.outcome = started ? Outcome::exited(0)
+                             : Outcome::refused(started.error().code.value(), "cannot " + started.error().message());
     result.title = orders.title;
     result.requested = result.started = system_clock::now();
     result.attempts = 1;
@@ -162,9 +163,13 @@ void KeptDesk::looked(const std::shared_ptr<Look>& look) {
     const auto ended = !result ? system_clock::time_point()
                                : result->started + duration_cast<system_clock::duration>(result->duration);
     if (result && !warm) count(*result);
-    look->answer(warm ? warmed(look->orders) : std::move(result));
-    const bool missing = ended == system_clock::time_point();
-    if (stale || (warm && missing)) refreshes_.start(look->key_name, ended.time_since_epoch().count(), look->orders);
+    const bool due = stale || (warm && ended == system_clock::time_point());
+    const auto refresh = [&] {
+        return due ? refreshes_.start(look->key_name, ended.time_since_epoch().count(), look->orders) : Result<>();
+    };
+    if (warm) return look->answer(warmed(look->orders, refresh()));
+    look->answer(std::move(result));
+    static_cast<void>(refresh().ok());  // the next stale hit tries again
 }
 
 // Told to the store's sum when nobody has to wait for that.

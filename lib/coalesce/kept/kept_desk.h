@@ -61,7 +61,7 @@ class KeptDesk {
     KeptDesk& operator=(const KeptDesk&) = delete;
 
     /// Told on a later turn, in the order in which was asked: what answers the request, or null. What is warmed is
-    /// always answered, with no output (T6).
+    /// always answered, with no output (T6); refused only where there is no room to have it run.
     using Answer = UniqueFunction<void(std::shared_ptr<const RunResult>)>;
     void look(const KeptQuestion& question, Answer answer);
 

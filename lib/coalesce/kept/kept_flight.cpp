@@ -8,6 +8,7 @@
 #include <utility>
 
 #include <coalesce/command/duration.h>
+#include <coalesce/command/want.h>
 #include <coalesce/io/own_program.h>
 #include <coalesce/command/size.h>
 
@@ -114,9 +115,10 @@ void KeptFlight::keep(const std::shared_ptr<const RunResult>& result) noexcept {
         if (!wish_.keeps()) return;
         ended_ = now();  // to look at what it depends on takes time
         publish(result);
-        // Whatever kept it from being one: what is stale stays so, and is not tried again at each hit.
-        if (refresh_ && (!result->outcome.success() || (words_.starts_with(not_kept_words) && !failed_)) &&
-            (store_ || open(false)))
+        // Whatever kept it from being one: what is stale stays so, and is not tried again at each hit. But what never
+        // began has not been tried.
+        if (refresh_ && !never_began_for_want(result->outcome) &&
+            (!result->outcome.success() || (words_.starts_with(not_kept_words) && !failed_)) && (store_ || open(false)))
             store_->note_failed_refresh(key_, now());
     } catch (const std::exception&) {  // no memory: it counts as not kept
         publication_.reset();

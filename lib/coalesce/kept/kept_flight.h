@@ -71,7 +71,7 @@ class KeptFlight final : public Retention {
     /// Whether output of so many bytes could still be kept.
     [[nodiscard]] bool could_keep(std::uint64_t bytes);
     [[nodiscard]] const StorePlace& place() const noexcept { return access_->place(); }
-    /// It runs because a hit was stale: if it fails, that is noted (T5).
+    /// It runs because a hit was stale: if it fails, that is noted (T5), but not where it never began for want of room.
     void is_refresh() noexcept { refresh_ = true; }
 
     [[nodiscard]] std::shared_ptr<const RunResult> find() override;

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <utility>
 
 #include <coalesce/io/loop.h>
@@ -15,16 +16,17 @@ namespace {
 using namespace std::chrono;
 
 // Read from its beginning, by one program.
-Descriptor file_of(const std::string& text) {
+Result<Descriptor> file_of(const std::string& text) {
     auto file = make_unnamed_file("the orders of a refresh");
-    if (!file) return {};
+    if (!file) return file;
     for (std::size_t done = 0; done < text.size();) {
         const ssize_t wrote = ::write(file->get(), text.data() + done, text.size() - done);
-        if (wrote <= 0) return {};
+        if (wrote < 0 && errno == EINTR) continue;
+        if (wrote < 0) return system_error_now("write the orders of a refresh");
         done += static_cast<std::size_t>(wrote);
     }
     ::lseek(file->get(), 0, SEEK_SET);
-    return std::move(*file);
+    return file;
 }
 
 }  // namespace
@@ -43,18 +45,32 @@ bool Refreshes::was_tried(const std::string& key_name, std::int64_t since, const
     return false;
 }
 
-void Refreshes::start(const std::string& key_name, std::int64_t since, const RefreshOrders& orders) {
-    if (!make_program_ || was_tried(key_name, since, orders.wish)) return;
-    const RefreshProgram program = make_program_(orders);
-    const Descriptor input = file_of(program.orders);
-    if (!input) return;
+Result<> Refreshes::start(const std::string& key_name, std::int64_t since, const RefreshOrders& orders) {
+    if (!make_program_ || was_tried(key_name, since, orders.wish)) return {};
+    auto executed = execute(key_name, make_program_(orders));
+    if (!executed) tried_.erase(key_name);
+    return executed;
+}
+
+Result<> Refreshes::execute(const std::string& key_name, const RefreshProgram& program) {
+    const auto input = file_of(program.orders);
+    if (!input) return input.error();
     const auto place = starting_.emplace(starting_.end());
-    auto started = Child::start(
-        loop_, {.argv = program.argv, .env = program.env, .path = program.path.c_str(), .hook = in_child_}, input,
-        {[](Stream, std::span<const char>) {}, [this, place](const Outcome&) { starting_.erase(place); }});
-    if (!started.child) return starting_.erase(place), void();
+    auto started =
+        Child::start(loop_, {.argv = program.argv, .env = program.env, .path = program.path.c_str(), .hook = in_child_},
+                     input.value(),
+                     {[](Stream, std::span<const char>) {},
+                      [this, place, key_name](const Outcome& outcome) {
+                          if (!outcome.success()) tried_.erase(key_name);
+                          starting_.erase(place);
+                      }});
+    if (!started.child) {
+        starting_.erase(place);
+        return system_error_of(started.error, "start a refresh");
+    }
     *place = std::move(started.child);
     ++count_;
+    return {};
 }
 
 }  // namespace coalesce

@@ -10,6 +10,7 @@
 
 #include <coalesce/command/command.h>
 #include <coalesce/command/key.h>
+#include <coalesce/command/result.h>
 #include <coalesce/command/run_class.h>
 #include <coalesce/command/wish.h>
 
@@ -45,7 +46,8 @@ struct RefreshOrders {
     Wish wish;
 };
 
-/// A program that is told its orders on standard input, and ends as soon as the run is under way.
+/// A program that is told its orders on standard input, and ends as soon as the run is under way, or with another
+/// status than 0 if it could not see to that.
 struct RefreshProgram {
     std::vector<std::string> argv;
     std::vector<std::string> env;
@@ -60,9 +62,11 @@ class Refreshes {
     Refreshes(Loop& loop, MakeRefreshProgram make_program, ChildHook in_child)
         : loop_(loop), make_program_(std::move(make_program)), in_child_(in_child) {}
 
-    /// One is due. `since`: when the run of what is stale has ended, by the wall clock; 0: nothing is there. What goes
-    /// wrong is nobody's concern: it counts as tried. The loop runs on until it is under way.
-    void start(const std::string& key_name, std::int64_t since, const RefreshOrders& orders);
+    /// One is due. `since`: when the run of what is stale has ended, by the wall clock; 0: nothing is there. A run that
+    /// goes wrong counts as tried; one whose program could not be started, or says that it could not start it, does
+    /// not: the next hit tries again. The loop runs on until it is under way. Refused: there is no room for the
+    /// program.
+    Result<> start(const std::string& key_name, std::int64_t since, const RefreshOrders& orders);
     /// How many were started.
     [[nodiscard]] std::uint64_t count() const noexcept { return count_; }
 
@@ -72,6 +76,7 @@ class Refreshes {
         std::chrono::steady_clock::time_point at;
         std::chrono::milliseconds for_long;
     };
+    Result<> execute(const std::string& key_name, const RefreshProgram& program);
     [[nodiscard]] bool was_tried(const std::string& key_name, std::int64_t since, const Wish& wish);
 
     Loop& loop_;

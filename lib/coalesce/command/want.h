@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: MIT
+// Want: what was refused because there was no room, and may well be had in a moment (SPEC F14).
+//
+// Somebody else's processes, descriptors or memory were in the way, not what was asked for: so nothing has been learnt
+// about that, and who can wait asks again.
+#pragma once
+
+#include <coalesce/command/outcome.h>
+
+#include <cerrno>
+
+namespace coalesce {
+
+/// Whether an errno says that there was no room. Of pseudo-terminals there are so many: ENOSPC.
+[[nodiscard]] constexpr bool is_want(int errno_value) noexcept {
+    return errno_value == EAGAIN || errno_value == ENOMEM || errno_value == EMFILE || errno_value == ENFILE ||
+           errno_value == ENOBUFS || errno_value == ENOSPC;
+}
+
+/// The run never began, and its command is not why: there was no room, or nobody could say who is to run it.
+[[nodiscard]] inline bool never_began_for_want(const Outcome& outcome) noexcept {
+    using Kind = Outcome::Kind;
+    return outcome.kind == Kind::engine_down ||
+           ((outcome.kind == Kind::not_started || outcome.kind == Kind::refused) && is_want(outcome.code));
+}
+
+}  // namespace coalesce

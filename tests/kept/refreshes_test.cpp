@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: MIT
+// When a stale result's refresh counts as tried, and when nothing has been learnt (SPEC T5, T6, F14).
+#include <coalesce/kept/kept_desk.h>
+#include <coalesce/kept/kept_flight.h>
+#include <coalesce/kept/refreshes.h>
+
+#include "../catch.h"
+
+#include <cerrno>
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include <coalesce/io/loop.h>
+
+#include "../scratch.h"
+
+using namespace coalesce;
+using namespace std::chrono_literals;
+namespace fs = std::filesystem;
+
+namespace {
+
+std::shared_ptr<const CanonicalSurroundings> surroundings() {
+    return std::make_shared<const CanonicalSurroundings>("surroundings");
+}
+
+RefreshOrders stale_orders() {
+    RefreshOrders orders;
+    orders.wish = {.ttl = 2h, .stale = 1h};
+    return orders;
+}
+
+// How often the program was to be made, of two hits on what is stale.
+int tries(const std::string& path, const std::string& script) {
+    Loop loop;
+    int made = 0;
+    Refreshes refreshes(
+        loop,
+        [&](const RefreshOrders&) {
+            ++made;
+            return RefreshProgram{.argv = {"sh", "-c", script}, .env = {}, .path = path, .orders = "orders"};
+        },
+        {});
+    for (int hit = 0; hit < 2; ++hit) {
+        CHECK(refreshes.start("key", 1, stale_orders()).ok() == (path == "/bin/sh"));
+        loop.run();
+    }
+    return made;
+}
+
+// Whether a refresh that came to this is noted as one that failed.
+bool is_noted(Outcome outcome) {
+    const Scratch scratch;
+    const StorePlace place{.base = scratch.path("cache"), .name = "1"};
+    REQUIRE(KeptStore::open(place, true));
+    const SpoolLimits limits;
+    KeptFlight flight(std::make_shared<StoreAccess>(place),
+                      {.surroundings = surroundings(),
+                       .words = "words",
+                       .program = {},
+                       .title = "make",
+                       .directory = "/",
+                       .dependencies = {},
+                       .state = {}},
+                      stale_orders().wish, limits);
+    flight.is_refresh();
+    RunResult result;
+    result.outcome = std::move(outcome);
+    result.spool = std::make_shared<Spool>(limits);
+    result.spool->close();
+    flight.keep(std::make_shared<const RunResult>(std::move(result)));
+    return fs::exists(place.path() + "/" + flight.key_name() + ".t");
+}
+
+}  // namespace
+
+TEST_CASE("T5: a refresh whose program was started counts as tried", "[refreshes]") {
+    CHECK(tries("/bin/sh", "exit 0") == 1);
+}
+
+TEST_CASE("T5, F14: a refresh that could not be started is tried again at the next hit", "[refreshes]") {
+    CHECK(tries("/no/such/program", "") == 2);
+    CHECK(tries("/bin/sh", "exit 125") == 2);
+}
+
+TEST_CASE("T5: whatever a refresh's command came to is noted", "[refreshes]") {
+    for (const Outcome& outcome :
+         {Outcome::exited(1), Outcome::signalled(9), Outcome::timed_out(), Outcome::cancelled(), Outcome::lost("it"),
+          Outcome::not_started(ENOENT, "no such"), Outcome::not_started(EACCES, "not executable"),
+          Outcome::refused(ENOENT, "no such directory"), Outcome::refused(0, "refused")}) {
+        INFO(outcome.describe());
+        CHECK(is_noted(outcome));
+    }
+}
+
+TEST_CASE("T5, F14: a refresh that never began for want of room leaves no note", "[refreshes]") {
+    for (const Outcome& outcome : {Outcome::refused(EAGAIN, "no process"), Outcome::refused(EMFILE, "no pipe"),
+                                   Outcome::refused(ENOSPC, "no pty"), Outcome::not_started(ENOMEM, "no memory"),
+                                   Outcome::engine_down("no engine")}) {
+        INFO(outcome.describe());
+        CHECK(!is_noted(outcome));
+    }
+}
+
+TEST_CASE("T6, F14: who warms through a door hears that there is no room to have it run", "[refreshes]") {
+    const Scratch scratch;
+    Loop loop;
+    const SpoolLimits limits;
+    std::string path = "/bin/sh";
+    KeptDesk desk(loop, limits,
+                  {.place = {.base = scratch.path("cache"), .name = "1"},
+                   .make_refresh_program =
+                       [&](const RefreshOrders&) {
+                           return RefreshProgram{.argv = {"sh", "-c", ":"}, .env = {}, .path = path, .orders = ""};
+                       },
+                   .in_child = {}},
+                  {.on_not_written = [](const std::string&) {}});
+    Job job;
+    job.command = {.argv = {"true"}, .surroundings = std::make_shared<const Surroundings>(), .stdin_bytes = {}};
+    const auto canonical = surroundings();
+    const auto warmed = [&](std::string_view words) {
+        std::shared_ptr<const RunResult> answer;
+        desk.look({.job = job, .surroundings = canonical, .words = words, .wish = {.ttl = 1h, .warm = true}},
+                  [&](std::shared_ptr<const RunResult> result) { answer = std::move(result); });
+        loop.run();
+        REQUIRE(answer);
+        return answer->outcome.status();
+    };
+    CHECK(warmed("one") == 0);
+    path = "/no/such/program";
+    CHECK(warmed("other") == 125);
+}
