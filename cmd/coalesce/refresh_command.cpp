@@ -31,8 +31,8 @@ int refresh_command(int /*argc*/, char** /*argv*/) {
         task->orders.circle = std::move(*circle);
         task->orders.asked = since_boot();
     }
-    start_refresh(task->orders, own->env, task->place);
-    return 0;
+    auto started = start_refresh(task->orders, own->env, task->place);
+    return started ? 0 : fail("cannot " + started.error().message());
 }
 
 }  // namespace coalesce

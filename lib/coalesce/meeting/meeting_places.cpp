@@ -13,6 +13,7 @@ namespace coalesce {
 namespace {
 
 constexpr const char* directory_name = "/coalesce";
+constexpr std::chrono::seconds end_of_leftovers{10};
 
 std::optional<struct stat> facts_of(const std::string& path) {
     struct stat info {};
@@ -122,6 +123,12 @@ Result<MeetingPlace> MeetingPlaces::for_classes() const {
     if (is_logins_)
         if (auto last = MeetingPlace::open(last_place())) return last;
     return MeetingPlace::open_named(own_.path());
+}
+
+bool LeftoversPatience::ends_now() {
+    const auto now = std::chrono::steady_clock::now();
+    if (!until_) until_ = now + end_of_leftovers;
+    return over_ = now >= *until_;
 }
 
 void MeetingPlaces::sweep() {

@@ -9,6 +9,7 @@
 
 #include <coalesce/command/result.h>
 
+#include <chrono>
 #include <optional>
 #include <string>
 #include <variant>
@@ -63,6 +64,19 @@ class MeetingPlaces {
     std::optional<MeetingPlace> other_;  // where we only look
     std::string passed_over_;
     bool is_logins_ = false;  // our own is the runtime directory's
+};
+
+/// For how long one who asks again and again waits for what a dead supervisor left: what was killed is gone in no
+/// time, unless it is frozen, or waits for a disk. Then a new run is started beside it (SPEC F13).
+class LeftoversPatience {
+  public:
+    /// They are still there. True: they are waited for no longer.
+    bool ends_now();
+    [[nodiscard]] bool over() const noexcept { return over_; }
+
+  private:
+    std::optional<std::chrono::steady_clock::time_point> until_;
+    bool over_ = false;
 };
 
 }  // namespace coalesce

@@ -6,10 +6,13 @@
 
 #include <algorithm>
 #include <chrono>
+#include <optional>
 #include <utility>
 #include <variant>
 
 #include <coalesce/command/ancestry.h>
+#include <coalesce/command/outcome.h>
+#include <coalesce/command/want.h>
 #include <coalesce/io/unix_socket.h>
 #include <coalesce/meeting/ask.h>
 #include <coalesce/meeting/kept_answer.h>
@@ -22,7 +25,16 @@ namespace {
 
 using namespace std::chrono;
 
-constexpr seconds patience{10};
+// Nobody waits for it, and a machine under load, or short of something, is given time.
+constexpr minutes patience{1};
+constexpr milliseconds longest_pause{64};
+// For who starts it somebody may well be waiting.
+constexpr milliseconds patience_of_forker{200};
+
+void rest(milliseconds pause) {
+    const timespec time{.tv_sec = 0, .tv_nsec = pause.count() * 1'000'000};
+    ::nanosleep(&time, nullptr);
+}
 
 // The run that is under way is to be kept, for as long as this request would keep it.
 bool have_it_kept(Descriptor connection, const KeptOrders& kept) {
@@ -43,43 +55,65 @@ bool is_young(const FlightOrders& orders) {
     return find_kept(orders, wish).has_value();
 }
 
+// How it ends that it was refused; nothing: it is worth another attempt.
+std::optional<int> end_of(const Error& refused) {
+    return is_want(refused.code.value()) ? std::nullopt : std::optional<int>(125);
+}
+
+// How this process ends, unless it becomes the supervisor; nothing: not now.
+std::optional<int> join_or_supervise(FlightOrders& orders, const std::vector<std::string>& env,
+                                     const std::string& place, LeftoversPatience& leftovers) {
+    auto places = MeetingPlaces::open(env, place);
+    if (!places) return end_of(places.error());
+    auto way = places->join_or_lead(orders.key, leftovers.over());
+    if (!way) return end_of(way.error());
+    if (const auto* const busy = std::get_if<MeetingPlaces::Busy>(&*way)) {
+        if (*busy == MeetingPlaces::Busy::leftovers) leftovers.ends_now();
+        return std::nullopt;
+    }
+    if (auto* const joined = std::get_if<MeetingPlaces::Joined>(&*way))
+        return have_it_kept(std::move(joined->connection), *orders.kept) ? std::optional<int>(0) : std::nullopt;
+    auto& leading = std::get<MeetingPlaces::Leading>(*way);
+    if (is_young(orders)) {
+        places->own().leave(orders.key);
+        return 0;
+    }
+    auto ends = connected_pair();
+    if (!ends) {
+        places->own().leave(orders.key);
+        return end_of(ends.error());
+    }
+    orders.kept->refresh = true;
+    orders.keep_running = true;
+    orders.fresh = orders.kept->wish.fresh;
+    ends->one.reset();  // its leader is gone before it begins, and wants the run to finish
+    become_supervisor(std::move(orders), std::move(*places), std::move(leading.listener), std::move(ends->other),
+                      ::getpid());
+}
+
 [[noreturn]] void refresh(FlightOrders orders, const std::vector<std::string>& env, const std::string& place) {
     if (!leave_forker({})) ::_exit(125);
-    auto places = MeetingPlaces::open(env, place);
-    if (!places) ::_exit(125);
     const auto until = steady_clock::now() + patience;
-    for (milliseconds pause(1); steady_clock::now() < until; pause = std::min(pause * 2, milliseconds(16))) {
-        auto way = places.value().join_or_lead(orders.key, false);
-        if (!way) ::_exit(125);
-        if (auto* const joined = std::get_if<MeetingPlaces::Joined>(&*way)) {
-            if (have_it_kept(std::move(joined->connection), *orders.kept)) ::_exit(0);
-        } else if (auto* const leading = std::get_if<MeetingPlaces::Leading>(&*way)) {
-            if (is_young(orders)) {
-                places.value().own().leave(orders.key);
-                ::_exit(0);
-            }
-            orders.kept->refresh = true;
-            orders.keep_running = true;
-            orders.fresh = orders.kept->wish.fresh;
-            auto ends = connected_pair();
-            if (!ends) {
-                places.value().own().leave(orders.key);
-                ::_exit(125);
-            }
-            ends->one.reset();  // its leader is gone before it begins, and wants the run to finish
-            become_supervisor(std::move(orders), std::move(*places), std::move(leading->listener),
-                              std::move(ends->other), ::getpid());
-        }
-        const timespec rest{.tv_sec = 0, .tv_nsec = pause.count() * 1'000'000};
-        ::nanosleep(&rest, nullptr);
+    LeftoversPatience leftovers;
+    for (milliseconds pause(1);; pause = std::min(pause * 2, longest_pause)) {
+        if (const auto status = join_or_supervise(orders, env, place, leftovers)) ::_exit(*status);
+        if (steady_clock::now() >= until) ::_exit(gave_up_status);
+        rest(pause);
     }
-    ::_exit(75);
 }
 
 }  // namespace
 
-void start_refresh(const FlightOrders& orders, const std::vector<std::string>& env, const std::string& place) {
-    if (::fork() == 0) refresh(orders, env, place);
+Result<> start_refresh(const FlightOrders& orders, const std::vector<std::string>& env, const std::string& place) {
+    const auto until = steady_clock::now() + patience_of_forker;
+    for (milliseconds pause(1);; pause = std::min(pause * 2, longest_pause)) {
+        const pid_t pid = ::fork();
+        if (pid == 0) refresh(orders, env, place);
+        if (pid > 0) return {};
+        const Error refused = system_error_now("start a refresh");
+        if (steady_clock::now() >= until) return refused;
+        rest(pause);
+    }
 }
 
 }  // namespace coalesce

@@ -7,6 +7,8 @@
 // be kept.
 #pragma once
 
+#include <coalesce/command/result.h>
+
 #include <string>
 #include <vector>
 
@@ -15,8 +17,8 @@
 namespace coalesce {
 
 /// Starts one in a child of this process, unless somebody has been quicker; `orders.kept` says what for. `env` and
-/// `place` say where it is met.
-/// What goes wrong is nobody's concern: the next stale hit tries again.
-void start_refresh(const FlightOrders& orders, const std::vector<std::string>& env, const std::string& place);
+/// `place` say where it is met. Refused: there is no room for the child, nor has there been for a moment.
+/// What goes wrong later is nobody's concern: the next stale hit tries again.
+Result<> start_refresh(const FlightOrders& orders, const std::vector<std::string>& env, const std::string& place);
 
 }  // namespace coalesce

@@ -44,9 +44,6 @@ constexpr int bereavements_max = 3;
 constexpr milliseconds end_of_supervisor_alone{1000};
 constexpr milliseconds end_of_supervisor{20};
 
-// What was killed is gone in no time, unless it is frozen, or waits for a disk.
-constexpr seconds end_of_leftovers{10};
-
 // A flight's socket is its leader's, as far as the kernel knows.
 bool in_session_of_peer(int connection) {
     ucred peer{};
@@ -188,8 +185,7 @@ bool RunRequester::rest(milliseconds pause) {
 // Empty when we have ended instead.
 Result<Descriptor> RunRequester::get_connection() {
     using Busy = MeetingPlaces::Busy;
-    std::optional<steady_clock::time_point> leftovers_until;
-    bool over_leftovers = false;
+    LeftoversPatience leftovers;
     for (milliseconds pause(1); !ended_; pause = std::min(pause * 2, milliseconds(16))) {
         if (!places_) {
             auto connected = connect_to(options_.socket);
@@ -197,19 +193,15 @@ Result<Descriptor> RunRequester::get_connection() {
             if (connected.error().code != std::errc::resource_unavailable_try_again)
                 return Error{connected.error().code, "reach the server at " + options_.socket};
         } else {
-            auto way = places_->join_or_lead(options_.orders.key, over_leftovers);
+            auto way = places_->join_or_lead(options_.orders.key, leftovers.over());
             if (!way) return way.error();
             led_ = std::holds_alternative<MeetingPlaces::Leading>(*way);
             if (led_ && serve_kept()) break;  // it was made since we looked (SPEC T13)
             if (led_) return lead(std::move(std::get<MeetingPlaces::Leading>(*way).listener));
             if (auto* joined = std::get_if<MeetingPlaces::Joined>(&*way)) return std::move(joined->connection);
-            if (std::get<Busy>(*way) == Busy::leftovers) {
-                if (!leftovers_until) leftovers_until = steady_clock::now() + end_of_leftovers;
-                over_leftovers = steady_clock::now() >= *leftovers_until;
-                if (over_leftovers)
-                    say("what an earlier run of " + options_.orders.title +
-                        " left behind does not end; a new one is started beside it");
-            }
+            if (std::get<Busy>(*way) == Busy::leftovers && leftovers.ends_now())
+                say("what an earlier run of " + options_.orders.title +
+                    " left behind does not end; a new one is started beside it");
         }
         if (!rest(pause)) break;
     }
@@ -231,7 +223,8 @@ bool RunRequester::serve_kept() {
     places_->own().leave(options_.orders.key);
     end_ = pass_on_kept(options_, *found, relay_);
     if (found->hit.verdict.refresh)
-        start_refresh(options_.orders, options_.orders.command.surroundings->env, options_.place);
+        static_cast<void>(
+            start_refresh(options_.orders, options_.orders.command.surroundings->env, options_.place).ok());
     return ended_ = true;
 }
 
@@ -466,8 +459,9 @@ Result<RunEnd> request_run(RunOptions options) {
         if (found || options.orders.kept->wish.warm) {
             OutputRelay relay;
             const RunEnd end = found ? pass_on_kept(options, *found, relay) : RunEnd{};
-            if (!found || found->hit.verdict.refresh)
-                start_refresh(options.orders, options.orders.command.surroundings->env, options.place);
+            if (found && !found->hit.verdict.refresh) return end;
+            auto started = start_refresh(options.orders, options.orders.command.surroundings->env, options.place);
+            if (!started && options.orders.kept->wish.warm) return started.error();
             return end;
         }
     }
