@@ -491,6 +491,37 @@ class ServerTable(Table, Test):
             pass
         self.assertEqual(self.box.entries(), [])
 
+    def ask_and_go(self, *requests):
+        """Whoever asks has gone before the store has answered: it has much to read for others first."""
+        long = self.door.request("head -c 40000000 /dev/zero", output="none", ttl="1h")
+        with self.door.connect() as connection:
+            connection.send(long).until(lambda message: "exit" in message)
+            connection.send(*[long] * 10, *requests)
+
+    def test_F5_who_keeps_it_running_and_goes_while_the_store_is_asked_leaves_a_flight_like_any_other(self):
+        gate = self.box.gate()
+        line = f"echo run >>runs; read x <{gate}"
+        self.ask_and_go(*[self.door.request(line, ttl="1h", keep_running=True)] * 2)
+        while not self.box.runs():
+            pass
+        [flight] = self.flights()
+        self.assertEqual((flight["command"], flight["requesters"]), (line, 0))
+        # It is cancelled by its name as any other is.
+        with self.door.connect() as connection:
+            connection.send({"op": "cancel", "flight": flight["id"]})
+            self.assertEqual(connection.message()["event"], "cancelled")
+        while self.flights():
+            pass
+        self.assertEqual(self.box.runs(), 1)
+
+    def test_F11_a_command_of_whoever_has_gone_is_told_that_it_would_wait_for_itself(self):
+        own = f"run --socket {self.door.path} --key own"
+        line = f"{os.environ['COALESCE']} {own} true; echo $? >>told"
+        self.ask_and_go({**self.door.request(line, ttl="1h", keep_running=True), "key": "own"})
+        while not self.box.read("told"):
+            pass
+        self.assertEqual(self.box.read("told"), "125\n")
+
     def test_T6_only_what_is_there_and_no_wait(self):
         line = "echo run >>runs; echo out"
         with self.door.begin(line, ttl="1h", wait=0, keep_running=True) as connection:

@@ -227,6 +227,7 @@ void ask_server(ServerClient& client, Chance& chance) {
     if (chance.one_in(6)) request += R"(,"timeout":0.0)" + std::to_string(1 + chance.below(9));
     if (chance.one_in(3)) request += R"(,"quiet":true)";
     if (chance.one_in(8)) request += R"(,"stdin":"x")";
+    if (chance.one_in(6)) request += R"(,"ttl":0.0)" + std::to_string(1 + chance.below(9));
     if (chance.one_in(30)) request += R"(,"nonsense":1)";
     request += R"(,"grace":0.02})"
                "\n";
@@ -316,6 +317,7 @@ class ServerStorm {
         options.grace = milliseconds(20);
         options.stall = milliseconds(10);
         options.log_level = "off";
+        options.cache_directory = scratch + "/store";
         auto ended = serve(std::move(options));
         if (!ended) std::fprintf(stderr, "cannot %s\n", ended.error().message().c_str());
         return ended ? *ended : 125;

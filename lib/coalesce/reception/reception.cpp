@@ -120,12 +120,16 @@ void Reception::admit(Requester& requester, RequestTerms terms, RunTicket ticket
     requester.joined = requester.ticket.id() != 0 && !requester.ticket.leader();
     attach(requester, terms);
     if (requester.extras) requester.extras->expected.reset();
-    requester.client->forget(requester);
-    requester.client->know(requester);
-    if (terms.loan) requester.need_extras().loan = std::move(terms.loan);
-    if (terms.wait && !requester.ticket.landed()) {  // else its result is on the way
-        auto& patience = requester.need_extras().patience.emplace(loop_);
-        patience.start(*terms.wait, [this, &requester] { give_up(requester); });
+    if (requester.client == nullptr) {
+        if (requester.flight != nullptr && !becomes_keeper(requester)) return let_go(requester);
+    } else {
+        requester.client->forget(requester);
+        requester.client->know(requester);
+        if (terms.loan) requester.need_extras().loan = std::move(terms.loan);
+        if (terms.wait && !requester.ticket.landed()) {  // else its result is on the way
+            auto& patience = requester.need_extras().patience.emplace(loop_);
+            patience.start(*terms.wait, [this, &requester] { give_up(requester); });
+        }
     }
     requester.ticket.then([this, &requester](const Landing<RunResult>& landing) { landed(requester, landing); });
     if (requester.wants_output_as_it_comes() && !requester.ticket.landed() && requester.ticket.state().spool)
@@ -143,11 +147,11 @@ void Reception::attach(Requester& requester, RequestTerms& terms) {
     LiveFlight& flight = found->second;
     requester.flight = &flight;
     flight.requesters.push_back(requester);
-    ++flight.waiting;
+    if (requester.waiting) ++flight.waiting;
     if (!first) return;
     flight.id = id;
     flight.hash = std::move(terms.hash);
-    flight.uid = requester.client->uid;
+    flight.uid = requester.client != nullptr ? requester.client->uid : requester.extras->uid;
     flight.ref = requester.ticket.ref();
     flight.run = &run;
     if (run.phase == Run::Phase::running && events_.on_started) events_.on_started(flight);
@@ -249,7 +253,9 @@ void Reception::stop_waiting(Requester& requester) {
 void Reception::part(Requester& requester) {
     if (requester.over || requester.client == nullptr) return;
     const bool expected = !requester.ticket;
-    const bool keeps_it = !expected && requester.keep_running && requester.waiting && !requester.ticket.landed();
+    // For the store alone nothing is begun.
+    const bool keeps_it = requester.keep_running && requester.waiting &&
+                          (expected ? !requester.for_the_store : !requester.ticket.landed());
     stop_waiting(requester);
     if (keeps_it && keep(requester)) return;
     const FlightId id = expected ? FlightId() : requester.ticket.id();
@@ -267,22 +273,32 @@ void Reception::dismiss(Requester& requester, const std::string& last_line) {
     part(requester);
 }
 
-// Leaves without leaving: nobody is told how the run ends, which goes on for it. False:
-// somebody keeps it already, and one is enough.
-bool Reception::keep(Requester& requester) {
+// False: somebody keeps it already, and one is enough.
+bool Reception::becomes_keeper(Requester& requester) {
     LiveFlight* const flight = requester.flight;
     if (flight == nullptr) return false;
-    if (flight->keeper != nullptr) {
-        flight->keeper->for_the_store = flight->keeper->for_the_store && requester.for_the_store;
-        return false;
+    if (flight->keeper == nullptr) {
+        flight->keeper = &requester;
+        return true;
     }
-    flight->keeper = &requester;
+    flight->keeper->for_the_store = flight->keeper->for_the_store && requester.for_the_store;
+    return false;
+}
+
+// Leaves without leaving: nobody is told how the run ends, which goes on for it, or begins. False:
+// it does so for somebody else.
+bool Reception::keep(Requester& requester) {
+    const bool expected = !requester.ticket;
+    if (!expected && !becomes_keeper(requester)) return false;
     stop_output(requester);
     Client& client = *std::exchange(requester.client, nullptr);
     client.forget(requester);
     kept_.splice(kept_.end(), client.requesters, requester.place);
     requester.output = Request::Output::none;
-    if (flight->stalled) slow_readers_.drain_or_refuse(requester);  // while its own reader is still there
+    if (expected)
+        requester.extras->uid = client.uid;
+    else if (requester.flight->stalled)
+        slow_readers_.drain_or_refuse(requester);  // while its own reader is still there
     if (requester.extras) loop_.post([relay = std::move(requester.extras->relay)] {});  // it may be on the stack
     --client.unanswered;
     served(client);
@@ -297,11 +313,15 @@ void Reception::keep_for_the_store(Client& client) {
 void Reception::keep_no_more_for_the_store(FlightId id) {
     LiveFlight* const flight = find(id);
     if (flight == nullptr || flight->over || flight->keeper == nullptr || !flight->keeper->for_the_store) return;
-    Requester& requester = *std::exchange(flight->keeper, nullptr);
-    detach(requester);
-    requester.ticket = {};
+    let_go(*std::exchange(flight->keeper, nullptr));
+}
+
+void Reception::let_go(Requester& kept) {
+    const FlightId id = kept.ticket.id();
+    detach(kept);
+    kept.ticket = {};
     forget_unstarted(id);
-    loop_.post([this, &requester] { kept_.erase(requester.place); });
+    loop_.post([this, &kept] { kept_.erase(kept.place); });
 }
 
 // Whoever is over may still be on the stack.

@@ -90,8 +90,9 @@ class Reception {
 
     /// One more requester, which waits on `ticket`.
     Requester& enter(Client& client, RequestTerms terms, RunTicket ticket);
-    /// The same in two steps, where it is yet to be seen what it waits on: it can leave meanwhile, and then what is
-    /// returned points to null. Its patience begins with the second.
+    /// The same in two steps, where it is yet to be seen what it waits on. It can leave meanwhile, and then what is
+    /// returned points to null, but for one that wants the run to go on: that has no client any more, and is to be
+    /// admitted all the same. Its patience begins with the second step.
     using Expected = std::shared_ptr<Requester*>;
     [[nodiscard]] Expected expect(Client& client, const RequestTerms& terms);
     void admit(Requester& requester, RequestTerms terms, RunTicket ticket);
@@ -143,6 +144,8 @@ class Reception {
     void give_up(Requester& requester);
     void stop_waiting(Requester& requester);
     [[nodiscard]] bool keep(Requester& requester);
+    [[nodiscard]] static bool becomes_keeper(Requester& requester);
+    void let_go(Requester& kept);
     void bury(Requester& requester);
     void served(Client& client);
 

@@ -51,6 +51,7 @@ struct RequesterExtras {
     std::unique_ptr<SpoolReader> sink;       ///< none: output past the replay limit that nobody reads
     std::optional<RequestersById::iterator> place_by_id;
     std::shared_ptr<Requester*> expected;  ///< null: it has been admitted; who is to admit it looks here
+    uid_t uid = 0;                         ///< of who has gone before it was admitted, and wants the run
 };
 
 /// One request that waits on a flight. Small, since the fresh memory that it takes is

@@ -156,8 +156,8 @@ void RequestDesk::admit(Peer& peer, Request& request, Asked& asked) {
 // The store has been asked: what it has is for this request alone, so it lands a flight of its own.
 void RequestDesk::looked(const Reception::Expected& expected, Asked& asked, std::shared_ptr<const RunResult> result) {
     Requester* const requester = *expected;
+    if (requester == nullptr) return;
     if (result) {
-        if (requester == nullptr) return;
         std::string words = asked.resolved.canonical_words;
         append_unshared(words);
         RunTicket ticket = rooms_.executor.submit(RequestKey{asked.canonical, words}, [&] {
@@ -165,11 +165,7 @@ void RequestDesk::looked(const Reception::Expected& expected, Asked& asked, std:
         });
         return rooms_.reception.admit(*requester, std::move(asked.terms), std::move(ticket));
     }
-    if (requester == nullptr) {
-        if (!asked.terms.keep_running || closed_) return;
-        return std::move(submit(asked)).detach();
-    }
-    if (closed_)
+    if (closed_ && requester->client != nullptr)  // else there is nobody to tell, and what is submitted lands at once
         return rooms_.reception.dismiss(*requester,
                                         error_line(requester->id, "shutting_down", "the server is about to end"));
     RunTicket ticket = submit(asked);
