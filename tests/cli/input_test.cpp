@@ -28,6 +28,20 @@ TEST_CASE("B1: a last line without newline is run", "[batch][input]") {
     CHECK(box.batch({}, "echo only").out == "only\n");
 }
 
+// What such a line costs while it waits was reckoned by its bytes, and given back by those of its title, which are
+// more.
+TEST_CASE("B1: after a line that cannot be shown as it is the next are still read", "[batch][input]") {
+    Sandbox box;
+    for (const char* odd : {"echo\ta\n", "echo a\r\n", "echo a; : \x1b\n", "echo a; : \xff\n"}) {
+        Running batch = box.start({});
+        batch.send(odd);
+        CHECK(batch.read_line().starts_with("a"));
+        batch.send("echo b\n");
+        CHECK(batch.read_line() == "b");
+        CHECK(batch.wait().exit == 0);
+    }
+}
+
 TEST_CASE("B1: no lines at all succeed and print nothing", "[batch][input]") {
     Sandbox box;
     for (const char* input : {"", "\n", "\n\n\n"}) {

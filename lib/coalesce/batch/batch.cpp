@@ -95,7 +95,7 @@ class Batch {
     void not_written(const std::string& words);
     void wait_for(RunTicket ticket, const Intake::Asking& asking, Requester requester);
     void give_up(std::uint64_t sequence, bool joined);
-    void landed(std::uint64_t sequence, bool joined, const Landing<RunResult>& landing);
+    void landed(std::uint64_t sequence, bool joined, std::uint64_t bytes, const Landing<RunResult>& landing);
     void end_without_run(Results::End end, const Outcome& outcome);
     void run_over(const RunResult& result);
     void forget(FlightId run);
@@ -284,14 +284,17 @@ void Batch::wait_for(RunTicket ticket, const Intake::Asking& asking, Requester r
     else if (const auto leader = leaders_.find(ticket.id()); halt_.counts_requests() && leader != leaders_.end())
         ++leader->second.requests;
     std::uint64_t bytes = joined ? joined_bytes : queued_bytes(asking.job_bytes);
+    // Who joins needs two words and no allocation: two million of these wait at a time.
+    if (joined)
+        ticket.then(
+            [this, sequence](const Landing<RunResult>& landing) { landed(sequence, true, joined_bytes, landing); });
+    else
+        ticket.then(
+            [this, sequence, bytes](const Landing<RunResult>& landing) { landed(sequence, false, bytes, landing); });
     if (requester)
         bytes += sizeof(Waiting) + sizeof(BatchRequester) + requester->command.size() + requester->id.size() +
                  requester->key.size();
     waiting_bytes_ += bytes;
-    // Two words and no allocation: two million of these wait at a time.
-    ticket.then([this, place = sequence << 1 | (joined ? 1U : 0U)](const Landing<RunResult>& landing) {
-        landed(place >> 1, (place & 1) != 0, landing);
-    });
     if (!requester) return std::move(ticket).detach();
     Waiting& waiting = waiting_[sequence];
     waiting.requester = std::move(requester);
@@ -321,15 +324,16 @@ void Batch::give_up(std::uint64_t sequence, bool joined) {
                     Outcome::exited(gave_up_status));
 }
 
-// Called once for each requester, when its flight has landed.
-void Batch::landed(std::uint64_t sequence, bool joined, const Landing<RunResult>& landing) {
+// Called once for each requester, when its flight has landed. `bytes` is what it has cost if nothing is remembered
+// of it: what was added and nothing else, or the account would pass below nothing, and no more be read.
+void Batch::landed(std::uint64_t sequence, bool joined, std::uint64_t bytes, const Landing<RunResult>& landing) {
     const std::shared_ptr<const RunResult>& result = landing.value;
     Requester requester;
     if (auto node = waiting_.extract(sequence)) {
         requester = std::move(node.mapped().requester);
         waiting_bytes_ -= node.mapped().bytes;
     } else {
-        waiting_bytes_ -= joined ? joined_bytes : queued_bytes(result->title.size());
+        waiting_bytes_ -= bytes;
     }
     forget(result->run);
     results_.add({.sequence = sequence,
