@@ -621,6 +621,25 @@ TEST_CASE("B4: while held nothing new starts", "[executor]") {
     CHECK(room.read("order").size() == 4);
 }
 
+// It was put back into the queue, which nobody looked at again: the results that had led to the hold waited for it.
+TEST_CASE("B5: what is tried again starts though nothing new may", "[executor]") {
+    Room room({.jobs = 2});
+    Requester& again = room.ask("echo run >>runs; echo x >begun; read x <gate; test $(wc -l <runs) -ge 2", {},
+                                [](Job& job) { job.retries = 1; });
+    room.when_begun(1, [&] {
+        room.executor.hold(true);
+        room.ask("echo next >>next");
+        room.open_gate(2);
+    });
+    room.run();
+    CHECK(again.result().outcome.success());
+    CHECK(again.result().attempts == 2);
+    CHECK(room.read("next").empty());
+    room.executor.hold(false);
+    room.run();
+    CHECK(room.read("next") == "next\n");
+}
+
 TEST_CASE("B6: start_no_more() drops what is queued, pending, retried or asked for later", "[executor]") {
     Room room({.jobs = 1});
     const std::string line = "echo run >>runs; echo x >begun; read x <gate; exit 1";

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <coalesce/engine/flight_queue.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <utility>
@@ -21,7 +22,7 @@ FlightQueue::Queue& FlightQueue::queue_of(const CommandFlight& flight) noexcept 
 
 bool FlightQueue::lets_pass(const CommandFlight& flight) const noexcept {
     const bool in_class = flight.job.run_class.has_value();
-    return (in_class ? queue_of_classes_ : queue_).empty() && may_start(in_class);
+    return (in_class ? queue_of_classes_ : queue_).empty() && may_start(in_class) && !held_back(flight);
 }
 
 void FlightQueue::push(Flight flight) {
@@ -30,12 +31,20 @@ void FlightQueue::push(Flight flight) {
 }
 
 FlightQueue::Flight FlightQueue::take_first() {
-    Queue* first = nullptr;
-    for (Queue* const queue : {&queue_, &queue_of_classes_})
-        if (!queue->empty() && may_start(queue == &queue_of_classes_) &&
-            (first == nullptr || queue->begin()->first < first->begin()->first))
-            first = queue;
-    return first != nullptr ? std::move(first->extract(first->begin()).mapped()) : nullptr;
+    Queue* from = nullptr;
+    Queue::iterator first;
+    for (Queue* const queue : {&queue_, &queue_of_classes_}) {
+        if (queue->empty() || !may_start(queue == &queue_of_classes_)) continue;
+        const auto own = first_of(*queue);
+        if (own == queue->end() || (from != nullptr && first->first < own->first)) continue;
+        from = queue;
+        first = own;
+    }
+    return from != nullptr ? std::move(from->extract(first).mapped()) : nullptr;
+}
+
+FlightQueue::Queue::iterator FlightQueue::first_of(Queue& queue) const {
+    return std::find_if(queue.begin(), queue.end(), [this](const auto& one) { return !held_back(*one.second); });
 }
 
 std::optional<Outcome> FlightQueue::wait_for_turn(Flight& flight, RunTimes* times) {
@@ -62,7 +71,7 @@ FlightQueue::Flight FlightQueue::take_with_turn(FlightId id) {
     auto waiting = waiting_for_turn_.extract(id);
     if (!waiting) return nullptr;
     Flight flight = std::move(waiting.mapped());
-    if (place_free()) {
+    if (place_free() && !held_back(*flight)) {
         flight->completer.begin();
         return flight;
     }

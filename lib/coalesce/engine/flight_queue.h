@@ -59,7 +59,8 @@ class FlightQueue {
     [[nodiscard]] Flight take_any();
     [[nodiscard]] std::size_t size() const noexcept;
 
-    /// While held, nothing leaves for want of a place. Whether that is new.
+    /// While held, nothing leaves for want of a place but what is to be tried again: that is no new start, and others
+    /// may wait for its end. Whether that is new.
     bool hold(bool held) noexcept;
     /// Held for ever.
     void close() noexcept { closed_ = true; }
@@ -68,8 +69,10 @@ class FlightQueue {
   private:
     using Queue = std::map<FlightId, Flight>;  // ordered: first request first
 
-    [[nodiscard]] bool place_free() const noexcept { return !held_ && !closed_ && places_.free(); }
+    [[nodiscard]] bool place_free() const noexcept { return !closed_ && places_.free(); }
+    [[nodiscard]] bool held_back(const CommandFlight& flight) const noexcept { return held_ && flight.attempts == 0; }
     [[nodiscard]] bool may_start(bool in_class) const noexcept;
+    [[nodiscard]] Queue::iterator first_of(Queue& queue) const;
     [[nodiscard]] Queue& queue_of(const CommandFlight& flight) noexcept;
 
     Loop& loop_;
