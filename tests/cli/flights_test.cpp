@@ -324,6 +324,42 @@ TEST_CASE("F9: -k holds back what is past the replay limit until its turn", "[ba
     CHECK(std::count(ended.out.begin(), ended.out.end(), '\n') == 100'002);
 }
 
+// Its output was held back, and so all there when it ended. Passed to the first, it was gone for the second.
+TEST_CASE("F9: who shares a run past the replay limit gets an error also when it ends before anything is passed on",
+          "[batch][flights]") {
+    with_time_enough([](std::chrono::milliseconds time) {
+        Sandbox box;
+        Gate gate = box.gate("gate");
+        Gate after = box.gate("after");
+        const std::string request = R"({"line":"yes","grace":0,"timeout":)" + in_seconds(time) + "}\n";
+        Running batch = box.start({.args = {"--json", "-k", "-j2", "--replay-limit", "64K"}});
+        batch.send("{\"line\":\"read x <gate\"}\n" + request + request + "{\"line\":\"echo x >after\"}\n");
+        after.await();  // in the place of the one that has timed out
+        gate.open();
+        const Ended ended = batch.wait();
+        CHECK(ended.exit == 123);
+        CHECK_THAT(ended.err, Contains("coalesce: yes: timed out\n"));
+        return ended.exit != 123 || ended.err.find("--replay-limit") != std::string::npos;
+    });
+}
+
+TEST_CASE("F9: a kept result is served whole to all, though it is longer than the replay limit", "[batch][flights]") {
+    Sandbox box;
+    const std::string line = "echo run >>runs; seq 1 100000\n";
+    const std::vector<std::string> kept{"--ttl", "1h", "--cache-dir", box.path("kept"), "--once"};
+    const auto with = [&kept](std::vector<std::string> options) {
+        options.insert(options.end(), kept.begin(), kept.end());
+        return options;
+    };
+    const Ended first = box.batch(with({}), line);
+    CHECK(first.exit == 0);
+    const Ended ended = box.batch(with({"--replay-limit", "64K"}), line + line);
+    CHECK(ended.err.empty());
+    CHECK((ended.out == first.out + first.out));
+    CHECK(ended.exit == 0);
+    CHECK(box.lines("runs") == 1);
+}
+
 // The one who led had left; nobody else may be given what it would have been given.
 TEST_CASE("F9: when the leader has given up, those who share a run past the replay limit get an error",
           "[batch][flights]") {

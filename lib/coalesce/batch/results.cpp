@@ -88,10 +88,10 @@ void Results::print(End end) {
     delivery_.add(end.sequence, std::move(end.result), std::move(delivered));
 }
 
-// A result whose output is not there any more, from its first byte on, is a refusal.
+// A result whose output is past the replay limit is a refusal, though all of it be there still: the first to whom it
+// is passed on frees it.
 std::shared_ptr<const RunResult> Results::within_limits(std::shared_ptr<const RunResult> result) const {
-    const bool refused = result->outcome.kind == Outcome::Kind::refused;
-    if (!result->spool || (result->spool->whole() && !(refused && !result->spool->replayable()))) return result;
+    if (!result->spool || result->spool->replayable()) return result;
     auto refusal = std::make_shared<RunResult>(*result);
     refusal->spool.reset();
     refusal->outcome = long_output_.refusal();

@@ -330,7 +330,9 @@ bool Entry::take_pieces(std::string_view order, bool in_head) {
 }
 
 Result<std::shared_ptr<Spool>> Entry::replay(const SpoolLimits& limits) const {
-    auto spool = std::make_shared<Spool>(limits);
+    SpoolLimits own = limits;
+    own.replay_bytes = std::max(own.replay_bytes, output_bytes_);
+    auto spool = std::make_shared<Spool>(own);
     std::string block;
     for (const Piece& piece : pieces_) {
         for (std::uint64_t done = 0; done < piece.length;) {
