@@ -752,6 +752,36 @@ TEST_CASE("B4: with no process to be had, runs wait for those before them", "[ex
     CHECK(WEXITSTATUS(status) == 0);
 }
 
+// It waited for another run's end, though there was room again.
+TEST_CASE("F14: what could not start for want of something starts once there is room, while others go on",
+          "[executor]") {
+    Room room({.jobs = 4});
+    bool first_is_over = false;
+    Requester& first = room.ask("echo x >begun; read x <gate");
+    first.then = [&] { first_is_over = true; };
+    Timer too_late(room.loop);
+    bool while_first_runs = false;
+    room.when_begun(1, [&] {
+        rlimit before{};
+        REQUIRE(::getrlimit(RLIMIT_NOFILE, &before) == 0);
+        const Descriptor next_free(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+        const rlimit none{static_cast<rlim_t>(next_free.get()), before.rlim_max};
+        REQUIRE(::setrlimit(RLIMIT_NOFILE, &none) == 0);
+        Requester& put_off = room.ask("echo there is room");
+        REQUIRE(::setrlimit(RLIMIT_NOFILE, &before) == 0);
+        CHECK(room.executor.counts().queued == 1);
+        put_off.then = [&] {
+            while_first_runs = !first_is_over;
+            too_late.stop();
+            room.open_gate();
+        };
+        too_late.start(20s, [&] { room.open_gate(); });
+    });
+    room.run();
+    CHECK(while_first_runs);
+    CHECK(room.requesters.back().out() == "there is room\n");
+}
+
 TEST_CASE("F12: a hundred thousand queued flights cancelled at once start nothing", "[executor]") {
     Room room({.jobs = 1});
     room.executor.hold(true);

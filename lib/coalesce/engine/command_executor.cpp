@@ -13,6 +13,12 @@ namespace coalesce {
 
 using namespace std::chrono;
 
+namespace {
+
+constexpr milliseconds until_there_is_room{100};
+
+}  // namespace
+
 CommandExecutor::CommandExecutor(Loop& loop, Options options)
     : loop_(loop),
       options_(std::move(options)),
@@ -91,7 +97,7 @@ void CommandExecutor::start_queued() {
     starting_ = false;
 }
 
-// False: for want of resources it went back to the queue, until another run ends.
+// False: for want of resources it went back to the queue.
 bool CommandExecutor::launch(Flight flight) {
     flight->completer.begin();
     if (auto refusal = queue_.wait_for_turn(flight, landings_.times())) {
@@ -172,7 +178,7 @@ CommandExecutor::Flight CommandExecutor::take_asked(FlightId id) {
     return flight != nullptr && !flight->source ? take_running(id) : nullptr;
 }
 
-// False: for want of resources it went back to the queue, until another run ends.
+// False: for want of resources it went back to the queue.
 bool CommandExecutor::start(Flight flight, std::unique_ptr<RunSource> source) {
     const FlightId id = flight->id();
     Run& run = flight->run();
@@ -184,8 +190,7 @@ bool CommandExecutor::start(Flight flight, std::unique_ptr<RunSource> source) {
                                   [this, id](Outcome outcome) { on_ended(id, std::move(outcome)); }});
     // With others running, their end will bring the resources back.
     if (refusal && refusal->for_want && !spool_is_new && places_.working() > 0) {
-        flight->start_later();
-        queue_.push(std::move(flight));
+        start_later(std::move(flight));
         return false;
     }
     ++flight->attempts;
@@ -204,6 +209,15 @@ bool CommandExecutor::start(Flight flight, std::unique_ptr<RunSource> source) {
     running_.emplace(id, std::move(flight));
     if (on_started_) on_started_(id);
     return true;
+}
+
+// Where that is on others' account, there may be room again long before one of ours ends (SPEC F14).
+void CommandExecutor::start_later(Flight flight) {
+    flight->start_later();
+    queue_.push(std::move(flight));
+    if (!put_off_) put_off_.emplace(loop_);
+    put_off_->in_background();
+    put_off_->start(until_there_is_room, [this] { start_queued(); });
 }
 
 // Between two tries it stands in the queue. What is over is about to land.

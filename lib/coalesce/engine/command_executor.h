@@ -165,6 +165,7 @@ class CommandExecutor {
     void ask(Flight flight);
     [[nodiscard]] Flight take_asked(FlightId id);
     bool start(Flight flight, std::unique_ptr<RunSource> source);
+    void start_later(Flight flight);
     bool start_process(Flight flight);
     void alone(FlightId id);
     void nobody_else(FlightId id);
@@ -189,6 +190,7 @@ class CommandExecutor {
     Landings landings_;
     std::uint64_t runs_ = 0;
     bool starting_ = false;
+    std::optional<Timer> put_off_;  // while something could not be started for want of resources
     UniqueFunction<void(FlightId)> on_started_;
     UniqueFunction<void(FlightId)> on_stalled_;
     CommandFlights flights_;  // last: it calls the above while it goes
