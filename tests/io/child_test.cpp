@@ -5,6 +5,7 @@
 
 #include <coalesce/io/loop.h>
 
+#include <fcntl.h>
 #include <signal.h>
 #include <poll.h>
 #include <sys/epoll.h>
@@ -155,6 +156,49 @@ TEST_CASE("F8: each chunk of a grandchild starts the silence anew", "[child]") {
         if (watched.out.size() == 12) return;
     }
     FAIL("it was never whole");
+}
+
+// A loop looks at its clock before it looks at descriptors. One that had been busy for so long took that for silence,
+// and dropped what was there to be read.
+TEST_CASE("F8: what has been written while the loop was busy is read, however late", "[child]") {
+    const Scratch scratch;
+    const auto gate_at = [&scratch](const char* name) {
+        REQUIRE(::mkfifo(scratch.path(name).c_str(), 0600) == 0);
+        return Descriptor(::open(scratch.path(name).c_str(), O_RDWR | O_CLOEXEC));
+    };
+    const Descriptor gate = gate_at("gate");
+    const Descriptor told = gate_at("told");
+    const auto open_gate = [&gate] { CHECK(::write(gate.get(), "\n", 1) == 1); };
+    for (int attempt = 0; attempt < 50; ++attempt) {
+        Loop loop;
+        Watched watched(loop, "cd " + scratch.path() +
+                                  "; echo begun; (read x <gate; echo late; echo x >told; read x <gate) & exit 3");
+        const Pipe call;
+        bool in_time = false;
+        std::chrono::steady_clock::time_point written;
+        Watch busy;
+        auto watch = Watch::start(loop, call.read_end.get(), Readiness::readable, [&] {
+            busy.stop();
+            in_time = watched.outcomes.empty();
+            open_gate();
+            char word[2];
+            CHECK(::read(told.get(), word, sizeof word) == 2);
+            written = std::chrono::steady_clock::now();
+            while (std::chrono::steady_clock::now() < written + 300ms) {
+            }
+        });
+        busy = std::move(*watch);
+        Timer in_the_silence(loop);
+        watched.on_first_output = [&] { in_the_silence.start(100ms, [&] { call.write("x"); }); };
+        loop.run();
+        open_gate();
+        CHECK(watched.outcomes == std::vector{Outcome::exited(3)});
+        if (!in_time) continue;
+        CHECK(watched.out == "begun\nlate\n");
+        CHECK(std::chrono::steady_clock::now() - written >= 500ms);  // the silence began anew
+        return;
+    }
+    FAIL("the silence was always over before");
 }
 
 TEST_CASE("F8: without memory to watch the pipes, what a grandchild writes after the exit is read whole", "[child]") {

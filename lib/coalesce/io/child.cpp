@@ -210,14 +210,15 @@ void Child::read(Stream stream) {
 }
 
 // What a process that is over has left on its way, at most what there is room for: a terminal gives it out in small
-// pieces.
-void Child::read_rest() {
+// pieces. Whether there was anything.
+bool Child::read_rest() {
+    bool news = false;
     for (const Stream stream : {Stream::out, Stream::err}) {
         const std::uint64_t all = pipes_[index_of(stream)].read_bytes + pseudo_terminal_bytes_max;
-        while (pipes_[index_of(stream)].read_bytes < all && take(stream)) {
-        }
+        while (pipes_[index_of(stream)].read_bytes < all && take(stream)) news = true;
     }
     watch_pipes();
+    return news;
 }
 
 void Child::on_exit() {
@@ -268,10 +269,14 @@ void Child::settle() {
     if (paused_ || (terminating_ && !killed_)) return;
     if (killed_ && std::exchange(draining_killed_, true)) return;
     if (!silence_) silence_.emplace(loop_);
-    silence_->start(drain_after_exit, [this] {
-        for (Pipe& pipe : pipes_) pipe.close();
-        land();
-    });
+    silence_->start(drain_after_exit, [this] { after_silence(); });
+}
+
+// A loop that was busy meanwhile has not looked at the pipes: what is there already is nothing to be cut.
+void Child::after_silence() {
+    if (read_rest() && !killed_) return settle();
+    for (Pipe& pipe : pipes_) pipe.close();
+    land();
 }
 
 void Child::land() {

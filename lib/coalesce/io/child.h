@@ -93,11 +93,12 @@ class Child {
     void watch_pipes();
     bool take(Stream stream);
     void read(Stream stream);
-    void read_rest();
+    bool read_rest();
     void watch_exit();
     void on_exit();
     [[nodiscard]] std::optional<Outcome> outcome_now(bool keep);
     void settle();
+    void after_silence();
     void land();
     [[nodiscard]] bool pipes_open() const noexcept;
 
