@@ -138,6 +138,18 @@ SCENARIO("R3: a reader that goes away ends the wrapper quietly, as SIGPIPE would
         CHECK(ended.signal == SIGPIPE);
         CHECK(ended.err.empty());
     }
+    WHEN("the command has written to its standard error alone") {  // whose reader is still there
+        Gate gate(box, "gate");
+        Pipe pipe;
+        auto process = box.request({"-c", "echo starting >&2; cat gate; echo >done"}, {.standard_output = pipe.writer});
+        pipe.close_writer();
+        pipe.close_reader();
+        gate.wait_for_command();
+        while (process.err().empty()) (void)box.flights();
+        gate.open();
+        CHECK(process.wait().status == 0);
+        CHECK(box.read("done") == "\n");
+    }
     WHEN("others still want it") {
         Gate gate(box, "gate");
         Pipe pipe;

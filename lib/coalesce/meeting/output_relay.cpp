@@ -46,7 +46,7 @@ OutputRelay::End OutputRelay::pass_all(int to, std::uint64_t& left, Move move) {
             refused_by_ = to;
             return End::refused;
         }
-        passed_ += static_cast<std::uint64_t>(moved);
+        passed_[static_cast<std::size_t>(to)] += static_cast<std::uint64_t>(moved);
         left -= static_cast<std::uint64_t>(moved);
     }
     return End::done;

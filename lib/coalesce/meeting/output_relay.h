@@ -32,7 +32,9 @@ class OutputRelay {
     /// Says it on stderr; what cannot be said there is lost.
     void say(std::string_view text);
 
-    [[nodiscard]] std::uint64_t passed() const noexcept { return passed_; }
+    /// How much has been moved, to both or to one of them.
+    [[nodiscard]] std::uint64_t passed() const noexcept { return passed(STDOUT_FILENO) + passed(STDERR_FILENO); }
+    [[nodiscard]] std::uint64_t passed(int to) const noexcept { return passed_[static_cast<std::size_t>(to)]; }
     /// After End::refused: "cannot write to standard output: No space left on device".
     [[nodiscard]] std::string refusal() const;
 
@@ -44,7 +46,7 @@ class OutputRelay {
 
     std::array<bool, 3> can_send_file_{false, takes_sendfile(STDOUT_FILENO), takes_sendfile(STDERR_FILENO)};
     std::array<bool, 3> widened_{};
-    std::uint64_t passed_ = 0;
+    std::array<std::uint64_t, 3> passed_{};
     int error_ = 0;  // errno, of a write to refused_by_
     int refused_by_ = -1;
 

@@ -265,8 +265,8 @@ RunRequester::Next RunRequester::converse(Connection& connection) {
         }
         if (Attention::called() && on_call(connection)) return Next::ended;
         // A pipe without a reader shows as an error; the command may not write for long.
-        // Before it has written it knows nothing of that, and neither do we.
-        const bool watch_reader = relay_.passed() > 0 && !output_hung_up_;
+        // Before it has written there it knows nothing of that, and neither do we.
+        const bool watch_reader = relay_.passed(STDOUT_FILENO) > 0 && !output_hung_up_;
         const short wanted = static_cast<short>(POLLIN | (connection.unsent() ? POLLOUT : 0));
         std::array<pollfd, 2> watched{{{.fd = connection.fd(), .events = wanted, .revents = 0},
                                        {.fd = watch_reader ? STDOUT_FILENO : -1, .events = 0, .revents = 0}}};
