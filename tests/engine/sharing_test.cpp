@@ -127,16 +127,19 @@ class FakeTurnstile final : public Turnstile {
   public:
     struct Place {
         UniqueFunction<void()> on_come;
+        std::vector<pid_t> askers;
         bool come = false;
         bool gone = false;
     };
-    Result<std::unique_ptr<Turn>> ask(Loop&, const RunClass&, unsigned, const std::vector<pid_t>&, Turns::Time,
+    Result<std::unique_ptr<Turn>> ask(Loop&, const RunClass&, unsigned, const std::vector<pid_t>& askers, Turns::Time,
                                       UniqueFunction<void()> on_come) override {
         if (refuses) return Error{std::make_error_code(std::errc::too_many_files_open), "take a turn"};
         places.push_back(std::make_shared<Place>());
         places.back()->on_come = std::move(on_come);
+        places.back()->askers = askers;
         return std::unique_ptr<Turn>(std::make_unique<FakeTurn>(places.back()));
     }
+    [[nodiscard]] bool shares_turn(const RunClass&, const std::vector<pid_t>&) override { return false; }
     void let_in(std::size_t number) {
         const auto place = places.at(number);
         place->come = true;
@@ -465,6 +468,30 @@ TEST_CASE("C2, M25: what waits for a run elsewhere takes neither place nor turn,
         loop.run();
         CHECK(one.results.at(0)->outcome.kind == Outcome::Kind::refused);
     }
+}
+
+TEST_CASE("C3, M25: a turn is asked for on behalf of all, also of who joined while nothing waited for one",
+          "[sharing]") {
+    Loop loop;
+    FakeTurnstile turnstile;
+    World world(loop, {.jobs = 1, .turnstile = &turnstile});
+    const auto in_class = [](Job& job) {
+        job.run_class = RunClass{.name = "heavy"};
+        job.asker = 1;
+    };
+    Asked& one = world.ask("echo here", in_class);
+    CHECK(turnstile.places.at(0)->askers == std::vector<pid_t>{1});
+    turnstile.let_in(0);
+    world.part().answers.waits();
+    for (const pid_t asker : {2, 1, 3, 2}) world.executor->joined_by(world.ask("echo here").ticket, asker);
+    world.part().answers.run_here();
+    REQUIRE(turnstile.places.size() == 2);
+    CHECK(turnstile.places[1]->askers == std::vector<pid_t>{1, 2, 3});
+    turnstile.let_in(1);
+    loop.run();
+    world.part().conclude();
+    loop.run();
+    CHECK(text_of(*one.results.at(0)) == "here\n");
 }
 
 TEST_CASE("C3, M30: a turn that is waited for goes with the flight, also while its end is told elsewhere",

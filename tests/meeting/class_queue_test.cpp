@@ -38,18 +38,28 @@ class Marked {
   public:
     explicit Marked(const char* entry) {
         std::array<int, 2> input{};
+        std::array<int, 2> output{};
         REQUIRE(::pipe2(input.data(), O_CLOEXEC) == 0);
+        REQUIRE(::pipe2(output.data(), O_CLOEXEC) == 0);
         end_ = Descriptor(input[1]);
-        const Descriptor held(input[0]);
-        posix_spawn_file_actions_t actions;
-        ::posix_spawn_file_actions_init(&actions);
-        ::posix_spawn_file_actions_adddup2(&actions, held.get(), STDIN_FILENO);
-        const std::array<const char*, 2> argv{"cat", nullptr};
-        const std::array<const char*, 2> env{entry, nullptr};
-        const int failed = ::posix_spawn(&pid, "/bin/cat", &actions, nullptr, const_cast<char* const*>(argv.data()),
-                                         const_cast<char* const*>(env.data()));
-        ::posix_spawn_file_actions_destroy(&actions);
-        REQUIRE(failed == 0);
+        const Descriptor told(output[0]);
+        {
+            const Descriptor its_input(input[0]);
+            const Descriptor its_output(output[1]);
+            posix_spawn_file_actions_t actions;
+            ::posix_spawn_file_actions_init(&actions);
+            ::posix_spawn_file_actions_adddup2(&actions, its_input.get(), STDIN_FILENO);
+            ::posix_spawn_file_actions_adddup2(&actions, its_output.get(), STDOUT_FILENO);
+            const std::array<const char*, 2> argv{"cat", nullptr};
+            const std::array<const char*, 2> env{entry, nullptr};
+            const int failed = ::posix_spawn(&pid, "/bin/cat", &actions, nullptr, const_cast<char* const*>(argv.data()),
+                                             const_cast<char* const*>(env.data()));
+            ::posix_spawn_file_actions_destroy(&actions);
+            REQUIRE(failed == 0);
+        }
+        char back = 'x';  // its environment can be read when it runs, which is later than when it was started
+        REQUIRE(::write(end_.get(), &back, 1) == 1);
+        REQUIRE(::read(told.get(), &back, 1) == 1);
     }
     ~Marked() {
         end_.reset();

@@ -74,8 +74,10 @@ void CommandExecutor::admit(RunCompleter completer, Job job, system_clock::time_
         run.askers.insert(run.askers.begin(), flight->job.asker);
     }
     if (queue_.lets_pass(*flight)) return void(launch(std::move(flight)));
+    const bool in_class = flight->job.run_class.has_value();
     flight->completer.queue();
     queue_.push(std::move(flight));
+    if (in_class) start_queued();  // it may not have to wait for others of a class after all
 }
 
 // Also while nothing waits: it may have to, when what it follows elsewhere is lost, or when it is admitted.
@@ -87,6 +89,7 @@ void CommandExecutor::joined_by(const RunTicket& ticket, pid_t asker) {
     if (std::find(askers.begin(), askers.end(), asker) != askers.end()) return;
     askers.push_back(asker);
     queue_.joined_by(ticket.id(), asker);
+    start_queued();
 }
 
 void CommandExecutor::start_queued() {

@@ -74,7 +74,7 @@ class CommandExecutor {
     }
 
     /// Told of each that joins, if flights have classes: what waits for the run that this process is part of no longer
-    /// does (C3).
+    /// does (C3). It may start at once.
     void joined_by(const RunTicket& ticket, pid_t asker);
 
     /// Ends every run: TERM, KILL after `grace`. Requesters get what it came to.

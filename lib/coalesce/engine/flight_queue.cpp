@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include <coalesce/engine/flight_queue.h>
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
@@ -16,8 +18,10 @@ bool FlightQueue::may_start(bool in_class) const noexcept {
     return place_free() && (!in_class || places_.free(waiting_for_turn_.size()));
 }
 
-FlightQueue::Queue& FlightQueue::queue_of(const CommandFlight& flight) noexcept {
-    return flight.job.run_class ? queue_of_classes_ : queue_;
+// Not what this process asks for itself: that is one request to those above, which all of it waits for.
+bool FlightQueue::shares_turn(const CommandFlight& flight, const std::vector<pid_t>& askers) const {
+    return options_.turnstile != nullptr && flight.job.asker != ::getpid() &&
+           options_.turnstile->shares_turn(*flight.job.run_class, askers);
 }
 
 bool FlightQueue::lets_pass(const CommandFlight& flight) const noexcept {
@@ -27,7 +31,8 @@ bool FlightQueue::lets_pass(const CommandFlight& flight) const noexcept {
 
 void FlightQueue::push(Flight flight) {
     const FlightId id = flight->id();
-    queue_of(*flight).emplace(id, std::move(flight));
+    const bool waits_for_turn = flight->job.run_class && !shares_turn(*flight, flight->run().askers);
+    (waits_for_turn ? queue_of_classes_ : queue_).emplace(id, std::move(flight));
 }
 
 FlightQueue::Flight FlightQueue::take_first() {
@@ -82,7 +87,10 @@ FlightQueue::Flight FlightQueue::take_with_turn(FlightId id) {
 
 void FlightQueue::joined_by(FlightId id, pid_t asker) {
     if (const auto found = waiting_for_turn_.find(id); found != waiting_for_turn_.end())
-        found->second->turn->joined_by(asker);
+        return found->second->turn->joined_by(asker);
+    const auto queued = queue_of_classes_.find(id);
+    if (queued != queue_of_classes_.end() && shares_turn(*queued->second, {asker}))
+        queue_.insert(queue_of_classes_.extract(queued));
 }
 
 Turns::Time FlightQueue::turn_in_class(FlightId id) const {

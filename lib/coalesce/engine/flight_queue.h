@@ -4,7 +4,8 @@
 // A flight of a class may have to wait for more than a place, so those queue by themselves and
 // hold up no other. Who waits for a turn of its class has no place meanwhile, or what it waits for might
 // wait for that place; but no more wait so than there are places, since each of them costs
-// something. Starting them is the executor's. Internal.
+// something. Who asks from a run of the class is not held up by those: they may wait for that run. Starting them is the
+// executor's. Internal.
 #pragma once
 
 #include <coalesce/command/outcome.h>
@@ -15,6 +16,7 @@
 #include <memory>
 #include <optional>
 #include <unordered_map>
+#include <vector>
 
 #include <coalesce/engine/command_flight.h>
 #include <coalesce/engine/executor_options.h>
@@ -49,7 +51,7 @@ class FlightQueue {
     /// Null: there is no place any more. It waits for that, and then for another turn: meanwhile others have this one.
     [[nodiscard]] Flight take_with_turn(FlightId id);
 
-    /// One more process asks for that flight.
+    /// One more process asks for that flight, which may start now.
     void joined_by(FlightId id, pid_t asker);
 
     /// Null: it does not wait here.
@@ -73,13 +75,13 @@ class FlightQueue {
     [[nodiscard]] bool held_back(const CommandFlight& flight) const noexcept { return held_ && flight.attempts == 0; }
     [[nodiscard]] bool may_start(bool in_class) const noexcept;
     [[nodiscard]] Queue::iterator first_of(Queue& queue) const;
-    [[nodiscard]] Queue& queue_of(const CommandFlight& flight) noexcept;
+    [[nodiscard]] bool shares_turn(const CommandFlight& flight, const std::vector<pid_t>& askers) const;
 
     Loop& loop_;
     const ExecutorOptions& options_;
     const Places& places_;
     UniqueFunction<void(FlightId)> on_turn_;
-    Queue queue_;
+    Queue queue_;  // of those that need no more than a place, or a turn that somebody shares with them
     Queue queue_of_classes_;
     std::unordered_map<FlightId, Flight> waiting_for_turn_;
     bool held_ = false;

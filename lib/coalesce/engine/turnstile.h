@@ -51,6 +51,9 @@ class Turnstile {
 
     virtual ~Turnstile() = default;
 
+    /// Whether one of them is part of a run of that class, so that what they ask for shares its turn.
+    [[nodiscard]] virtual bool shares_turn(const RunClass& run_class, const std::vector<pid_t>& askers) = 0;
+
     /// A turn for a run of that class, of which `jobs` may be under way at a time. `askers` are the processes that ask:
     /// a run that one of them is part of shares its turn. `takes`: how long it may be under way. `on_come` is called on
     /// a later turn of the loop, unless it has come already; the turn may be destroyed from there.

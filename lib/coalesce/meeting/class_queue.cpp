@@ -177,6 +177,19 @@ ClassQueue::Ticket::Path ClassQueue::run_above(const std::vector<Found>& tickets
     return {};
 }
 
+ClassQueue::Ticket::Path ClassQueue::run_above(const std::vector<Found>& tickets,
+                                               const std::vector<pid_t>& askers) const {
+    Ticket::Path path;
+    for (auto asker = askers.rbegin(); asker != askers.rend(); ++asker)
+        if (auto above = run_above(tickets, *asker); is_below(above, path)) path = std::move(above);
+    return path;
+}
+
+bool ClassQueue::has_run_of(const std::vector<pid_t>& askers) const {
+    auto standing_there = tickets();
+    return standing_there && !run_above(*standing_there, askers).empty();
+}
+
 // Made and held by us. Only with the lock. It has its name when it is held: others look without the lock, and take away
 // what nobody holds.
 Result<Descriptor> ClassQueue::hold(const std::string& file) const {
@@ -205,9 +218,7 @@ Result<std::unique_ptr<ClassQueue::Ticket>> ClassQueue::take(unsigned jobs, cons
     const std::vector<Found>& before = *standing_there;
     auto number = static_cast<std::uint64_t>(since_boot_us());  // so that none is ever given twice
     for (const Found& ticket : before) number = std::max(number, ticket.path.back() + 1);
-    Ticket::Path path;
-    for (auto asker = askers.rbegin(); asker != askers.rend(); ++asker)
-        if (auto above = run_above(before, *asker); is_below(above, path)) path = std::move(above);
+    Ticket::Path path = run_above(before, askers);
     path.push_back(number);
     std::unique_ptr<Ticket> ticket(new Ticket(shared_from_this(), std::move(path), jobs));
     auto held = hold(ticket->name_);

@@ -100,12 +100,15 @@ class ClassQueue : public std::enable_shared_from_this<ClassQueue> {
     /// moment. `takes`: how long its run usually does.
     Result<std::unique_ptr<Ticket>> take(unsigned jobs, const std::vector<pid_t>& askers, Turns::Time takes,
                                          Standing& standing);
+    /// Whether there is such a run.
+    [[nodiscard]] bool has_run_of(const std::vector<pid_t>& askers) const;
 
   private:
     struct Found;
     ClassQueue(Descriptor directory, std::string name) : directory_(std::move(directory)), name_(std::move(name)) {}
     [[nodiscard]] Result<std::vector<Found>> tickets() const;
     [[nodiscard]] Ticket::Path run_above(const std::vector<Found>& tickets, pid_t asker) const;
+    [[nodiscard]] Ticket::Path run_above(const std::vector<Found>& tickets, const std::vector<pid_t>& askers) const;
     [[nodiscard]] Result<Descriptor> hold(const std::string& file) const;
     [[nodiscard]] Descriptor watch(const std::string& file) const noexcept;
     [[nodiscard]] Turns::Time left_by(const std::string& ticket) const;

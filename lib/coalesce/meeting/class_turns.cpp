@@ -128,6 +128,11 @@ Result<std::shared_ptr<ClassQueue>> ClassTurns::queue_of(const std::string& name
     return opened;
 }
 
+bool ClassTurns::shares_turn(const RunClass& run_class, const std::vector<pid_t>& askers) {
+    const auto queue = queue_of(run_class.name);
+    return queue && queue.value()->has_run_of(askers);
+}
+
 Result<std::unique_ptr<Turnstile::Turn>> ClassTurns::ask(Loop& loop, const RunClass& run_class, unsigned jobs,
                                                          const std::vector<pid_t>& askers, Turns::Time takes,
                                                          UniqueFunction<void()> on_come) {

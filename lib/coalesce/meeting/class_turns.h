@@ -23,6 +23,7 @@ class ClassTurns final : public Turnstile {
     /// (MeetingPlaces::for_classes).
     explicit ClassTurns(std::function<Result<MeetingPlace>()> place) : place_(std::move(place)) {}
 
+    [[nodiscard]] bool shares_turn(const RunClass& run_class, const std::vector<pid_t>& askers) override;
     [[nodiscard]] Result<std::unique_ptr<Turn>> ask(Loop& loop, const RunClass& run_class, unsigned jobs,
                                                     const std::vector<pid_t>& askers, Turns::Time takes,
                                                     UniqueFunction<void()> on_come) override;

@@ -248,12 +248,12 @@ RunTicket Supervisor::submit(const Wrapper& wrapper, bool fresh) {
                                             return job;
                                         },
                                         {.fresh = fresh});
-    if (!ticket.leader()) executor_.joined_by(ticket, wrapper.pid);
     std::shared_ptr<Retention>& retention = ticket.state().retention;
     if (retention && !ticket.leader())
         static_cast<Keeping&>(*retention).add(kept);
     else if (!retention && kept)
         retention = new_keeping(kept, looked);
+    if (!ticket.leader()) executor_.joined_by(ticket, wrapper.pid);
     return ticket;
 }
 

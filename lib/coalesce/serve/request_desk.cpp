@@ -191,9 +191,9 @@ RunTicket RequestDesk::submit(Asked& asked) {
                                               {.fresh = fresh, .on_behalf_of = asked.asking});
     if (ticket.leader()) asked.terms.hash = key_hash(asked.key());
     if (ticket.landed()) return ticket;
-    if (!ticket.leader()) rooms_.executor.joined_by(ticket, asked.resolved.job.asker);
     KeptDesk::share(ticket.state().retention, keeper);
     if (asked.asking) asked.terms.loan = rooms_.executor.lend_place_of(asked.asking.id());
+    if (!ticket.leader()) rooms_.executor.joined_by(ticket, asked.resolved.job.asker);
     return ticket;
 }
 
