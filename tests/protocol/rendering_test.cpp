@@ -5,10 +5,13 @@
 #include <coalesce/io/spool.h>
 #include <coalesce/protocol/rendering.h>
 
+#include <unistd.h>
+
 #include <memory>
 #include <string>
 
 #include "../catch.h"
+#include "../scratch.h"
 
 namespace coalesce {
 namespace {
@@ -57,6 +60,27 @@ TEST_CASE("S4: a message that was begun is sent to its end", "[protocol]") {
         CHECK(first + followed.take(1000) == message);
         CHECK(followed.rendering.finished());
     }
+}
+
+TEST_CASE("S5: of a message that was begun, what somebody cut off its file is waited for by nobody", "[protocol]") {
+    const Scratch scratch;
+    const SpoolLimits in_a_file{.store = {.heap_bytes = 0, .directory = scratch.path()}};
+    constexpr std::uint64_t readable = 100'000;
+    auto spool = std::make_shared<Spool>(in_a_file);
+    REQUIRE(spool->append(Stream::out, std::string(200'000, 'x')));
+    REQUIRE(spool->file() >= 0);
+    StreamRendering rendering(spool, "7", [] {});
+    rendering.advance(rendering.next()->extent.length);  // the line that announces all of it
+    rendering.advance(50'000);
+    REQUIRE(::ftruncate(spool->file(), readable) == 0);
+    rendering.stop();
+    const Extent rest = rendering.next()->extent;
+    CHECK(rest.bytes == std::string(readable - 50'000, 'x'));
+    rendering.advance(rest.length);
+    // The connection finds that nothing can be sent of what is there, and closes: an end, never a gap.
+    REQUIRE(rendering.next());
+    CHECK(rendering.next()->extent.length == 0);
+    CHECK_FALSE(rendering.finished());
 }
 
 TEST_CASE("S4: a last line is sent once, and ends it", "[protocol]") {

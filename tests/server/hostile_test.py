@@ -6,6 +6,7 @@ gets an error that says what is wrong."""
 import json
 import os
 import socket
+import tempfile
 
 from harness import Client, ServerTest, main, release
 
@@ -271,6 +272,22 @@ class BadManners(ServerTest):
         slow.half_close()
         slow.line()
         self.assertLess(server.cpu_ticks() - before, 1000)
+
+    def test_s5_who_goes_from_a_stream_whose_file_somebody_cut_off_stops_nobody(self):
+        server = self.serve("--spool-dir", tempfile.gettempdir())
+        client, other = server.client(), server.client()
+        gate = server.gate("gate")
+        client.send({"id": 1, "line": f"head -c 8000000 /dev/zero; {gate.wait}", "output": "stream"})
+        while sum(flight["output"] for flight in server.status()) < 8000000:
+            pass  # it is all there, and more than the connection takes
+        fds = f"/proc/{server.process.pid}/fd"
+        for fd in os.listdir(fds):
+            path = os.path.join(fds, fd)
+            if os.readlink(path).startswith(tempfile.gettempdir()) and os.stat(path).st_size >= 8000000:
+                os.truncate(path, 1)
+        client.close()
+        while other.ask({"op": "stats"})["clients"] > 1:
+            pass
 
     def test_a_disconnect_at_every_point_of_an_exchange(self):
         server = self.serve()

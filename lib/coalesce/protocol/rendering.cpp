@@ -298,9 +298,12 @@ void StreamRendering::stop() {
         Extent extent = reader_->next()->extent;
         extent.length = std::min(extent.length, payload_ - rest_.size());
         extent.bytes = extent.bytes.substr(0, static_cast<std::size_t>(extent.length));
-        reader_->advance(copy_front(extent, piece));
+        const std::size_t length = copy_front(extent, piece);
+        if (length == 0) break;
+        reader_->advance(length);
         rest_ += piece;
     }
+    missing_ = payload_ - rest_.size();
     reader_.reset();
 }
 
@@ -309,7 +312,7 @@ void StreamRendering::end(std::string line) { end_ = std::move(line); }
 std::optional<Rendering::Piece> StreamRendering::next() {
     if (line_sent_ < line_.size()) return in_memory(Stream::out, std::string_view(line_).substr(line_sent_));
     if (!reader_ && payload_ > 0)
-        return in_memory(Stream::out, std::string_view(rest_).substr(rest_.size() - payload_));
+        return in_memory(Stream::out, std::string_view(rest_).substr(rest_.size() + missing_ - payload_));
     auto piece = reader_ ? reader_->next() : std::nullopt;
     if (payload_ > 0) {
         piece->extent.length = std::min(piece->extent.length, payload_);

@@ -78,7 +78,8 @@ class StreamRendering final : public Rendering {
   private:
     std::shared_ptr<Spool> spool_;       // declared first: the reader points into it
     std::optional<SpoolReader> reader_;  // until it is stopped
-    std::string rest_;                   // of the message that was on its way then
+    std::string rest_;                   // of the message that was on its way then,
+    std::uint64_t missing_ = 0;          // but for what could not be read of it: a piece without bytes says so
     std::string id_;
     std::string line_;
     std::size_t line_sent_ = 0;
