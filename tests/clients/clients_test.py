@@ -501,6 +501,26 @@ else:
             self.await_requesters(server, 0)
 
 
+if LANGUAGE == "cpp":
+
+    class Queue(ClientTest):
+        def test_who_found_the_servers_queue_full_asks_later_and_leaves_nothing_behind(self):
+            path = os.path.join(self.serve().directory, "busy")
+            with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as first:
+                listener.bind(path)
+                listener.listen(0)  # one waits, and no other
+                first.connect(path)
+                client = Driver(self, path, "/", dict(os.environ))
+                client.run("later", ["true"])
+                client.do("cancel", "nobody")
+                client.told("nobody")  # so it has tried before
+                listener.accept()[0].close()
+                with listener.accept()[0] as connection, connection.makefile("rb") as requests:
+                    number = json.loads(requests.readline())["id"]
+                    connection.sendall(b'{"id":%d,"event":"exit","exit":0,"joined":false,"requesters":1,"duration":0.5}\n' % number)
+                    self.assertEqual(client.told("later")["returncode"], 0)
+
+
 if __name__ == "__main__":
     if shutil.which(DRIVERS[LANGUAGE][0][0]) is None:
         sys.exit(subprocess.run([NOT_TRIED, f"the client for {LANGUAGE}", f"no {DRIVERS[LANGUAGE][0][0]}"], check=False).returncode)

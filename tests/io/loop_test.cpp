@@ -168,6 +168,36 @@ TEST_CASE("timer: repeats until it is stopped, and may be dropped from inside", 
     CHECK(calls == 3);
 }
 
+TEST_CASE("timer: what it was to call goes when it was called for the last time, or was stopped", "[loop]") {
+    Loop loop;
+    Timer once(loop);
+    Timer repeated(loop);
+    Timer never(loop);
+    const auto held = std::make_shared<int>();
+    once.start(1ms, [held] {});
+    repeated.start(1ms, 1ms, [held, &repeated] { repeated.stop(); });
+    never.start(1h, [held] {});
+    never.stop();
+    loop.run();
+    CHECK(held.use_count() == 1);
+}
+
+TEST_CASE("timer: its owner may be what it was to call holds", "[loop]") {
+    struct Owner {
+        Timer timer;
+    };
+    Loop loop;
+    for (const bool stopped : {false, true}) {
+        auto owner = std::make_shared<Owner>(Owner{Timer(loop)});
+        const std::weak_ptr<Owner> gone = owner;
+        owner->timer.start(1ms, [owner] {});
+        if (stopped) owner->timer.stop();
+        owner.reset();
+        loop.run();
+        CHECK(gone.expired());
+    }
+}
+
 TEST_CASE("timer: in the background it keeps no loop running", "[loop]") {
     Loop loop;
     Timer timer(loop);

@@ -66,12 +66,16 @@ void Timer::start(std::chrono::milliseconds delay, std::chrono::milliseconds rep
             // Held aside while it runs: it may start this timer anew, with another function.
             auto due = std::move(state->on_due);
             due();
-            if (timer->data != nullptr && !state->on_due) state->on_due = std::move(due);
+            const bool again = timer->data != nullptr && uv_is_active(reinterpret_cast<uv_handle_t*>(timer)) != 0;
+            if (again && !state->on_due) state->on_due = std::move(due);
         },
         static_cast<std::uint64_t>(whole), static_cast<std::uint64_t>(repeat.count()));
 }
 
-void Timer::stop() noexcept { uv_timer_stop(state_.get()); }
+void Timer::stop() noexcept {
+    uv_timer_stop(state_.get());
+    const auto dropped = std::move(state_->on_due);  // which may own this timer
+}
 
 void Timer::in_background() noexcept { uv_unref(reinterpret_cast<uv_handle_t*>(state_.get())); }
 

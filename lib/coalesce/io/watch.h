@@ -52,6 +52,8 @@ class Watch {
     std::unique_ptr<ReadySet::Interest, Discard> interest_;
 };
 
+/// What it is to call is kept until it has been called for the last time, or is stopped or replaced, and no longer: it
+/// may own the timer's owner.
 class Timer {
   public:
     explicit Timer(Loop& loop);
