@@ -485,6 +485,20 @@ else:
             self.assertEqual(server.runs(), 1)
             self.assertEqual(text(client.done("next", ["echo", "next"])), b"next\n")  # the connection is as good as before
 
+        def test_a_server_that_is_ending_hears_who_is_cancelled(self):
+            server = self.serve("--drain", "1h")
+            gate = server.gate("gate")
+            client = self.driver(server)
+            client.run("held", ["sh", "-c", gate.wait])
+            self.await_requesters(server, 1)
+            server.process.terminate()
+            while os.path.exists(server.path):
+                pass
+            self.assertEqual(client.done("refused", ["echo", "refused"])["error"], "shutting_down")
+            client.do("cancel", "held")
+            self.assertTrue(client.told("held")["cancelled"])
+            self.assertEqual(server.process.wait(), 0)
+
         def test_when_all_are_cancelled_the_run_ends(self):
             server = self.serve()
             alive = server.fifo("alive")

@@ -207,7 +207,7 @@ class Client(contextlib.AbstractAsyncContextManager["Client"]):
             async for name, data in stream:
                 taken[name].append(data)
         finally:
-            if stream.connection.waiting.pop(stream.number, None) and not stream.connection.closing:
+            if stream.connection.waiting.pop(stream.number, None) and not stream.connection.writer.is_closing():
                 stream.connection.writer.write(b'{"id":%d,"op":"leave"}\n' % stream.number)
             if completed := vars(stream).get("completed"):
                 completed.stdout, completed.stderr = (b"".join(pieces) for pieces in taken.values())
