@@ -76,6 +76,25 @@ class Watch(ServerTest):
             self.assertGreater(message["events"], 0)
             self.assertLessEqual(heard + message["events"], 2 * runs)
 
+    def test_s9_a_client_has_a_few_watches_and_is_told_of_one_too_many(self):
+        server = self.serve()
+        with server.client() as asking, server.client() as watcher:
+            for number in range(16):
+                self.assertEqual(watcher.ask({"id": number % 8, "op": "watch"})["event"], "watching")
+            self.assertEqual(watcher.ask({"id": "more", "op": "watch"})["error"]["code"], "too_many_requesters")
+            self.assertEqual(watcher.ask({"id": "more", "op": "leave"})["error"]["code"], "no_such_request")
+            self.assertEqual(asking.ask({"op": "watch"})["event"], "watching")  # nobody else's count
+            asking.ask({"op": "leave"})
+            self.assertEqual(watcher.ask({"id": 3, "op": "leave"}), {"id": 3, "event": "left"})
+            self.assertEqual(watcher.ask({"id": "more", "op": "watch"})["event"], "watching")
+            asking.ask({"line": "true"})
+            heard = [watcher.message() for _ in range(32)]
+            expected = sorted([*range(8), *range(8), "more"], key=str)
+            expected.remove(3)
+            for event in ("started", "ended"):
+                self.assertEqual(sorted((one["id"] for one in heard if one["event"] == event), key=str), expected)
+            watcher.settled()
+
     def test_a_user_hears_of_its_own_flights_only(self):
         if os.geteuid() != 0:
             self.skipTest("not root")

@@ -10,53 +10,52 @@
 namespace coalesce {
 
 void FlightWatchers::add(Client& client, std::string id) {
+    constexpr std::size_t watches_max = 16;  // of a client
+    if (const auto found = watchers_.find(&client); found != watchers_.end() && found->second.size() >= watches_max)
+        return reception_.refuse(client, id, "too_many_requesters",
+                                 "a connection has at most " + std::to_string(watches_max) + " watches");
     client.session->send(
         message_to(id).text("event", "watching").raw("flights", flights_seen_by(reception_, client)).line());
-    watchers_.push_back({&client, std::move(id)});
+    watchers_[&client].push_back({.id = std::move(id)});
 }
 
 bool FlightWatchers::remove(const Client& client, std::string_view id) {
-    const auto found = std::find_if(watchers_.begin(), watchers_.end(), [&](const Watcher& watcher) {
-        return watcher.client == &client && watcher.id == id;
-    });
+    const auto found = watchers_.find(&client);
     if (found == watchers_.end()) return false;
-    watchers_.erase(found);
+    auto& watches = found->second;
+    const auto one =
+        std::find_if(watches.begin(), watches.end(), [id](const Watcher& watcher) { return watcher.id == id; });
+    if (one == watches.end()) return false;
+    watches.erase(one);
+    if (watches.empty()) watchers_.erase(found);
     return true;
 }
 
-void FlightWatchers::remove(const Client& client) {
-    std::erase_if(watchers_, [&](const Watcher& watcher) { return watcher.client == &client; });
-}
-
-bool FlightWatchers::watches(const Client& client) const noexcept {
-    return std::any_of(watchers_.begin(), watchers_.end(),
-                       [&](const Watcher& watcher) { return watcher.client == &client; });
-}
-
 void FlightWatchers::tell(std::string_view event, LiveFlight& flight, const RunResult* result) {
-    if (watchers_.empty()) return;
     std::string about;
-    for (Watcher& watcher : watchers_) {
-        if (!may_see(*watcher.client, flight.uid)) continue;
-        Session& session = *watcher.client->session;
-        if (session.blocked()) {
-            ++watcher.missed;
-            continue;
-        }
-        if (watcher.missed > 0)
-            session.send(message_to(watcher.id)
-                             .text("event", "missed")
-                             .number("events", std::exchange(watcher.missed, 0))
-                             .line());
+    for (auto& [client, watches] : watchers_) {
+        if (!may_see(*client, flight.uid)) continue;
         if (about.empty()) about = object_of(reception_, flight);
-        Message message = message_to(watcher.id);
-        message.text("event", event).raw("flight", about);
-        if (result != nullptr) {
-            add_end(message, *result, result->title);
-            message.seconds("duration", result->duration);
-        }
-        session.send(message.line());
+        for (Watcher& watcher : watches) tell(watcher, *client->session, event, about, result);
     }
+}
+
+void FlightWatchers::tell(Watcher& watcher, Session& session, std::string_view event, std::string_view about,
+                          const RunResult* result) {
+    if (session.blocked()) {
+        ++watcher.missed;
+        return;
+    }
+    if (watcher.missed > 0)
+        session.send(
+            message_to(watcher.id).text("event", "missed").number("events", std::exchange(watcher.missed, 0)).line());
+    Message message = message_to(watcher.id);
+    message.text("event", event).raw("flight", about);
+    if (result != nullptr) {
+        add_end(message, *result, result->title);
+        message.seconds("duration", result->duration);
+    }
+    session.send(message.line());
 }
 
 }  // namespace coalesce
