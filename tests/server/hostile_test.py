@@ -273,6 +273,30 @@ class BadManners(ServerTest):
         slow.line()
         self.assertLess(server.cpu_ticks() - before, 1000)
 
+    def test_s5_to_cancel_what_is_not_there_takes_no_longer_with_thousands_of_flights(self):
+        server = self.serve("-j", "1")
+        gate = server.gate("gate")
+        flights, client = server.client(), server.client()
+
+        def ticks():
+            before = server.cpu_ticks()
+            for _ in range(20):
+                client.send(b'{"id":1,"op":"cancel","flight":"z"}\n' * 250)
+                for _ in range(250):
+                    self.assertEqual(client.message()["error"]["code"], "no_such_flight")
+            return server.cpu_ticks() - before
+
+        flights.send({"line": gate.wait, "output": "none"})
+        with_one = ticks()
+        flights.send(*({"line": gate.wait, "scope": str(i), "output": "none"} for i in range(3000))).settled()
+        client.ask({"op": "cancel", "flight": "z"})  # from now on they have names
+        self.assertLess(ticks(), 3 * with_one + 20)
+        name = server.status()[-1]["id"]
+        self.assertEqual(client.ask({"op": "cancel", "flight": name[:1]})["error"]["code"], "ambiguous")
+        self.assertEqual(client.ask({"op": "cancel", "flight": name})["event"], "cancelled")
+        self.assertEqual(client.ask({"op": "cancel", "flight": name})["error"]["code"], "no_such_flight")
+        self.assertEqual(len(server.status()), 3000)
+
     def test_s5_who_goes_from_a_stream_whose_file_somebody_cut_off_stops_nobody(self):
         server = self.serve("--spool-dir", tempfile.gettempdir())
         client, other = server.client(), server.client()

@@ -44,9 +44,11 @@ void tell_status(Reception& reception, Client& client, std::string_view id) {
 
 std::string cancel_flight(Reception& reception, Client& client, std::string_view id, std::string_view name) {
     LiveFlight* chosen = nullptr;
-    for (auto& [number, flight] : reception.flights()) {
-        if (name.empty() || flight.over || !may_see(client, flight.uid) || !reception.name_of(flight).starts_with(name))
-            continue;
+    const auto& flights = reception.flights_by_name();
+    auto next = name.empty() ? flights.end() : flights.lower_bound(name);
+    for (; next != flights.end() && next->first.starts_with(name); ++next) {
+        LiveFlight& flight = *next->second;
+        if (flight.over || !may_see(client, flight.uid)) continue;
         if (chosen != nullptr) {
             reception.refuse(client, id, "ambiguous", "more than one flight's id begins with " + std::string(name));
             return {};

@@ -154,6 +154,7 @@ void Reception::attach(Requester& requester, RequestTerms& terms) {
     flight.uid = requester.client != nullptr ? requester.client->uid : requester.extras->uid;
     flight.ref = requester.ticket.ref();
     flight.run = &run;
+    if (by_name_) by_name_->emplace(name_of(flight), &flight);
     if (run.phase == Run::Phase::running && events_.on_started) events_.on_started(flight);
 }
 
@@ -161,7 +162,7 @@ void Reception::detach(Requester& requester) {
     LiveFlight* const flight = std::exchange(requester.flight, nullptr);
     if (flight == nullptr) return;
     requester.unlink();
-    if (flight->over && flight->requesters.empty()) flights_.erase(flight->id);
+    if (flight->over && flight->requesters.empty()) erase(*flight);
 }
 
 void Reception::refuse(Client& client, std::string_view id, std::string_view code, const std::string& why) {
@@ -350,6 +351,14 @@ const std::string& Reception::name_of(LiveFlight& flight) const {
     return flight.name;
 }
 
+const std::map<std::string_view, LiveFlight*>& Reception::flights_by_name() {
+    if (!by_name_) {
+        by_name_.emplace();
+        for (auto& [id, flight] : flights_) by_name_->emplace(name_of(flight), &flight);
+    }
+    return *by_name_;
+}
+
 const std::optional<Usually>& Reception::usually(LiveFlight& flight) const {
     if (!flight.usually) flight.usually = executor_.usually(flight.ref);
     return *flight.usually;
@@ -393,7 +402,12 @@ void Reception::forget(FlightId id) {
         flight->progress.reset();
     }
     if (events_.on_over) events_.on_over(id);
-    if (flight != nullptr && flight->requesters.empty()) flights_.erase(id);
+    if (flight != nullptr && flight->requesters.empty()) erase(*flight);
+}
+
+void Reception::erase(LiveFlight& flight) {
+    if (by_name_) by_name_->erase(flight.name);
+    flights_.erase(FlightId(flight.id));
 }
 
 // One that waited behind another run, and that nobody is left to start it for, lands

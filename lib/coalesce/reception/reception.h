@@ -17,6 +17,7 @@
 #include <chrono>
 #include <cstddef>
 #include <list>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -119,6 +120,8 @@ class Reception {
     [[nodiscard]] LiveFlight* find(FlightId id);
     /// What people know the flight by.
     [[nodiscard]] const std::string& name_of(LiveFlight& flight) const;
+    /// All of them by their names, in order. Looked up, since a client may ask for ten thousand of them one by one.
+    [[nodiscard]] const std::map<std::string_view, LiveFlight*>& flights_by_name();
     /// How long earlier runs of its command took, where somebody remembers.
     [[nodiscard]] const std::optional<Usually>& usually(LiveFlight& flight) const;
     /// Says a sentence about its run to those who are told of that as it goes.
@@ -139,6 +142,7 @@ class Reception {
     void begin_output(Requester& requester, const std::shared_ptr<Spool>& spool);
     void forget(FlightId id);
     void forget_unstarted(FlightId id);
+    void erase(LiveFlight& flight);
     void landed(Requester& requester, const Landing<RunResult>& landing);
     void end(Requester& requester, const Landing<RunResult>& landing);
     void give_up(Requester& requester);
@@ -157,6 +161,7 @@ class Reception {
     FinalMessages final_messages_;
     SlowReaders slow_readers_;
     std::unordered_map<FlightId, LiveFlight> flights_;
+    std::optional<std::map<std::string_view, LiveFlight*>> by_name_;  // once somebody has asked
     std::list<std::unique_ptr<Client>> clients_;
     std::list<Requester> kept_;  // whoever asked is gone, and wanted the run to go on
     std::size_t waiting_ = 0;
