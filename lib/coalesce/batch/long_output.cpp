@@ -38,7 +38,8 @@ void LongOutput::drain(FlightId run) {
         const auto read_on = [reader = &found->second] {
             while (const auto piece = (*reader)->next()) (*reader)->advance(piece->extent.length);
         };
-        found->second = std::make_unique<SpoolReader>(*spool, read_on);
+        found->second = std::make_unique<SpoolReader>(*spool, SpoolReader::AtTheEnd{},
+                                                      read_on);  // others may have let its beginning go
         read_on();
     });
 }
