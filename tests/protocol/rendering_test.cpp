@@ -90,6 +90,30 @@ TEST_CASE("S4: a last line is sent once, and ends it", "[protocol]") {
     CHECK(followed.rendering.finished());
 }
 
+TEST_CASE("S5: whether output is text is found out once for all who ask for the whole", "[protocol]") {
+    const Scratch scratch;
+    const SpoolLimits in_a_file{.store = {.heap_bytes = 0, .directory = scratch.path()}};
+    auto result = std::make_shared<RunResult>();
+    result->spool = std::make_shared<Spool>(in_a_file);
+    REQUIRE(result->spool->append(Stream::out, std::string(100'000, 'x') + '\xff'));
+    REQUIRE(result->spool->append(Stream::err, std::string("text")));
+    result->spool->close();
+    const auto rendered = [&result] {
+        std::string answer;
+        const auto rendering = render(Format::json, result, {.id = "1", .with_output = true});
+        while (const auto piece = rendering->next()) {
+            answer += piece->extent.bytes;
+            rendering->advance(piece->extent.length);
+        }
+        return answer;
+    };
+    const std::string first = rendered();
+    CHECK(first.find("\"stdout_base64\":") != std::string::npos);
+    CHECK(first.find("\"stderr\":\"text\"") != std::string::npos);
+    REQUIRE(::pwrite(result->spool->file(), "x", 1, 100'000) == 1);  // which nobody looks for again
+    CHECK(rendered().find("\"stdout_base64\":") != std::string::npos);
+}
+
 TEST_CASE("S4, F9: an answer that waits for its connection keeps the output it is of", "[protocol]") {
     const SpoolLimits few{.replay_bytes = 64 * 1024};
     auto spool = std::make_shared<Spool>(few);

@@ -80,6 +80,9 @@ class Spool {
     Result<Descriptor> hand_over() { return bytes_.hand_over(); }
     /// The same of a closed spool that is whole, for a reader on another thread, whatever becomes of this one.
     [[nodiscard]] Result<std::shared_ptr<Spool>> twin() const;
+    /// Whether a stream of this closed spool is UTF-8: whoever has read all of it says so, and spares that to the
+    /// others.
+    [[nodiscard]] std::optional<bool>& is_text(Stream stream) noexcept { return is_text_[index_of(stream)]; }
     /// The file that holds the bytes, or -1 while they are on the heap.
     [[nodiscard]] int file() const noexcept { return bytes_.file(); }
 
@@ -103,6 +106,7 @@ class Spool {
     Store order_;
     std::optional<Segment> last_;  // still growing, so not in order_ yet
     std::array<std::uint64_t, 2> sizes_{};
+    std::array<std::optional<bool>, 2> is_text_{};
     detail::LinkedList<SpoolReader> readers_;  // thousands may leave, one by one
     std::uint64_t released_ = 0;
     UniqueFunction<void()> on_room_;

@@ -105,17 +105,8 @@ class TaggedRendering final : public ChunkRendering {
 class JsonOutput {
   public:
     JsonOutput(const std::shared_ptr<Spool>& spool, Stream stream) : spool_(spool), stream_(stream) {
-        Utf8Check check;
-        SpoolReader reader(*spool_);
-        std::string raw;
-        while (const auto piece = reader.next()) {
-            const std::size_t length = piece->stream == stream ? copy_front(piece->extent, raw)
-                                                               : static_cast<std::size_t>(piece->extent.length);
-            if (length == 0) break;  // it will show again
-            if (piece->stream == stream) check.add(raw);
-            reader.advance(length);
-        }
-        is_text_ = check.valid();
+        const std::optional<bool> known = spool_->is_text(stream);
+        is_text_ = known ? *known : look_through();
         reader_.emplace(*spool_);
     }
 
@@ -153,6 +144,20 @@ class JsonOutput {
     }
 
   private:
+    bool look_through() {
+        Utf8Check check;
+        SpoolReader reader(*spool_);
+        std::string raw;
+        while (const auto piece = reader.next()) {
+            const std::size_t length = piece->stream == stream_ ? copy_front(piece->extent, raw)
+                                                                : static_cast<std::size_t>(piece->extent.length);
+            if (length == 0) return check.valid();  // it will show again
+            if (piece->stream == stream_) check.add(raw);
+            reader.advance(length);
+        }
+        return *(spool_->is_text(stream_) = check.valid());
+    }
+
     std::shared_ptr<Spool> spool_;
     Stream stream_;
     std::optional<SpoolReader> reader_;
