@@ -24,7 +24,8 @@ class Asking(Test):
         self.box.run("--ttl", "1h", "-c", COUNTED)
         self.box.run("-c", COUNTED)
         self.assertEqual(self.box.runs(), 4)
-        self.assertFalse(os.path.exists(self.box.path("home/.local")))
+        # Of a run that took a second, as any may on a busy machine, the duration is remembered (H1).
+        self.assertIn(sum((names for _, _, names in os.walk(self.box.path("home/.local"))), []), ([], ["history"]))
 
     def test_T1_without_it_no_file_of_the_store_is_opened(self):
         os.makedirs(self.box.path("home/.cache"))
