@@ -214,17 +214,21 @@ void compare_with_dash(const std::string& line, const World& world, const Words&
     REQUIRE_FALSE(shell_may_interfere(env));
     const auto child_env = env_as_shell_would(Surroundings{world.cwd(), env, 022});
     REQUIRE(child_env.has_value());
-    auto direct = run_directly(line, *child_env, world.cwd(), tally);
-    if (!direct) return;
-    const auto shell = run("/bin/sh", {"sh", "-c", line}, env, world.cwd());
-    REQUIRE(shell.has_value());
-    const Seen shown = as_under_dash(*std::move(direct));
-    if (shown == *shell) {
-        ++tally.direct;
+    for (bool again = false;; again = true) {
+        auto direct = run_directly(line, *child_env, world.cwd(), tally);
+        if (!direct) return;
+        const auto shell = run("/bin/sh", {"sh", "-c", line}, env, world.cwd());
+        REQUIRE(shell.has_value());
+        const Seen shown = as_under_dash(*std::move(direct));
+        if (shown == *shell) {
+            ++tally.direct;
+            return;
+        }
+        if (!again) continue;  // of some the clock is a part: w
+        INFO("line [" << line << "]");
+        CHECK(shown == *shell);
         return;
     }
-    INFO("line [" << line << "]");
-    CHECK(shown == *shell);
 }
 
 unsigned seed_of_this_run() {
