@@ -85,9 +85,11 @@ ClusterMembership::~ClusterMembership() {
 // --- asking
 
 void ClusterMembership::ask() {
+    // Who waits goes on listening: to subscribe is a reason to ask, and would be one again each time.
+    if (state_ != State::waiting && state_ != State::asking) words_.reset();
     state_ = State::asking;
+    heard_ = false;
     next_.stop();
-    words_.reset();
     elsewhere_.reset();
     if (!engine_.up()) {
         if (engine_.trouble()) on_engine_down(*engine_.trouble());
@@ -329,8 +331,8 @@ void ClusterMembership::wait_for(const RespValue& answer) {
     know_of(answer);
     if (elsewhere_->dead_here()) return bury();
     const bool waited = std::exchange(state_, State::waiting) == State::waiting;
-    listen(keys_.to_waiters());
-    ask_again(std::min(RunElsewhere::heartbeat_max, elsewhere_->lease_passes_in()));
+    if (!words_) listen(keys_.to_waiters());
+    ask_again(heard_ ? 0ms : std::min(RunElsewhere::heartbeat_max, elsewhere_->lease_passes_in()));
     if (!waited) answers_.waits();
 }
 
@@ -389,6 +391,7 @@ void ClusterMembership::on_word(const std::string& word) {
     if (state_ == State::running && word == "j") leased_->joined_elsewhere();
     if (state_ == State::following && word == "d") return elsewhere_->look();
     if (state_ == State::waiting && word == "d") return;
+    heard_ = heard_ || (state_ == State::asking && word != "d");  // the answer on its way may be older
     look_now();
 }
 

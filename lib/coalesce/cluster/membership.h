@@ -103,6 +103,7 @@ class ClusterMembership final : public Sharing::Membership {
     std::optional<RunElsewhere> elsewhere_;  // what we follow or wait for
     bool broken_before_ = false;
     bool ended_there_ = false;  // what we follow
+    bool heard_ = false;        // something, since we asked
 
     Engine::Listener listener_;
     std::optional<Engine::Subscription> words_;
