@@ -169,7 +169,7 @@ class Batch(machines.ThreeHosts):
 
     def test_M7_an_engine_that_refuses_is_not_waited_for_without_end(self):
         lines = self.box.gate("lines")
-        process = self.start(self.hosts[0], "-k", lines="lines")
+        process = self.start(self.hosts[0], "-k", lines="lines", parameters="&lease=2s")
         with open(lines, "w") as file:
             print("echo x", file=file, flush=True)
             self.assertEqual(self.hear(process, 2), b"x\n")
