@@ -149,12 +149,10 @@ class Batch(machines.ThreeHosts):
         for host, name in zip(self.hosts[1:], "ab"):
             self.list([taken[name]])
             others.append(self.start(host, "-j1", "-k", parameters="&lease=2s"))
-            with open(begun[name]) as file:
-                file.read()
+            self.begun(begun[name])
         self.list([taken["a"], taken["b"], f"{alone}; {held['c']}"])
         process = self.start(self.hosts[0], "-j1", "-k", parameters="&lease=2s")
-        with open(begun["c"]) as file:
-            file.read()
+        self.begun(begun["c"])
         fences = lambda: [self.server.ask("HGET", key, "f") for key in sorted(self.server.ask("KEYS", "coalesce:1:*:m"))]
         before = fences()
         for other in others:
@@ -162,8 +160,7 @@ class Batch(machines.ThreeHosts):
             other.wait()
         machines.until(lambda: sum(now != then for now, then in zip(fences(), before)) == 2)  # both are to run here
         for name in "cab":
-            with open(gates[name], "w") as file:
-                file.write("go\n")
+            self.open(gates[name])
         self.assertEqual(self.end(process), (0, "a\nb\nc\n", ""))
         self.assertEqual(self.box.overlaps(), 0)
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // EngineLine: a connection to the engine that is kept up.
 //
-// It greets (AUTH, SELECT, CLIENT SETNAME), matches answers to requests, and takes silence
+// It greets (AUTH, SELECT, PING, CLIENT SETNAME), matches answers to requests, and takes silence
 // of two seconds for a loss (of ten, before a connection has brought its first byte). A lost connection is made anew
 // after 0.1 to 2 seconds, each time longer, never at the same moment as the other machines. Nothing is repeated by
 // itself: everything that was asked and not answered is told so, and who asked knows whether it may be asked again. An

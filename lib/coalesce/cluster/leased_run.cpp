@@ -187,12 +187,10 @@ void LeasedRun::conclude(const RunResult& result, UniqueFunction<void()> done) {
     const std::uint64_t size = record.sizes[0] + record.sizes[1];
     const bool short_enough = size <= engine_.url().keep_bytes && (size == 0 || result.spool->whole());
     // What is to run once is over, though it be too long to be kept: who asks later is told so.
-    const auto kept = !tells_of_the_command(result.outcome) ? Publisher::Kept::nothing
-                      : job_.once                           ? Publisher::Kept::at_least_end
-                      : short_enough                        ? Publisher::Kept::output_and_end
-                                                            : Publisher::Kept::nothing;
-    if (size > 0 && ((kept != Publisher::Kept::nothing && short_enough) || flight_.elsewhere > 0) &&
-        result.spool->whole())
+    const bool tells = tells_of_the_command(result.outcome);
+    auto kept = tells && short_enough ? Publisher::Kept::output_and_end : Publisher::Kept::nothing;
+    if (tells && job_.once) kept = Publisher::Kept::at_least_end;
+    if (size > 0 && ((tells && short_enough) || flight_.elsewhere > 0) && result.spool->whole())
         publisher().begin(result.spool);
     // Then nobody will have heard of it.
     runs_out_.start(engine_.url().down == EngineUrl::Down::run && !engine_.up() ? told_within : lease_,

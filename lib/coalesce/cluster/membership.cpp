@@ -330,10 +330,10 @@ void ClusterMembership::follow(const RespValue& answer) {
 void ClusterMembership::wait_for(const RespValue& answer) {
     know_of(answer);
     if (elsewhere_->dead_here()) return bury();
-    const bool waited = std::exchange(state_, State::waiting) == State::waiting;
+    state_ = State::waiting;
     if (!words_) listen(keys_.to_waiters());
     ask_again(heard_ ? 0ms : std::min(RunElsewhere::heartbeat_max, elsewhere_->lease_passes_in()));
-    if (!waited) answers_.waits();
+    answers_.waits();
 }
 
 void ClusterMembership::bury() {

@@ -192,14 +192,13 @@ void Publisher::finish_when_done() {
     if (!record_ || finishing_) return;
     if ((!broken_ && !all_is_sent()) || !line().up()) return;
     finishing_ = true;
-    const bool kept = kept_ == Kept::at_least_end || (kept_ == Kept::output_and_end && !partial_);
-    const char* const in_which_case = !kept ? "0" : kept_ == Kept::at_least_end ? "2" : "1";
+    const Kept kept = partial_ && kept_ == Kept::output_and_end ? Kept::nothing : kept_;
     const std::uint64_t number = number_ + 1;
-    const auto linger = kept ? std::max(kept_for_, linger_min) : linger_min;
+    const auto linger = kept != Kept::nothing ? std::max(kept_for_, linger_min) : linger_min;
     const auto words =
         call_of(Script::finish, std::array{keys_.state, keys_.waiters, keys_.stream(run_)},
                 std::array{run_, std::to_string(number), seal_.seal(Seal::Kind::end, number, record_->text()),
-                           std::to_string(linger.count()), std::string(in_which_case)});
+                           std::to_string(linger.count()), std::to_string(static_cast<int>(kept))});
     line().ask(words, [this, alive = alive_](const Result<RespValue>& answer) {
         if (!*alive) return;
         if (answer && !answer.value().is_error()) return on_told_(answer.value().words());

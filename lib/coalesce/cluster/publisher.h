@@ -38,7 +38,7 @@ class Publisher {
     /// Nobody joins any more, as the engine has been told: what is past `cap` may go.
     void shut() noexcept { shut_ = true; }
 
-    /// What who asks after the end may still have.
+    /// What who asks after the end may still have; the numbers are the script's.
     enum class Kept { nothing, output_and_end, at_least_end };
     /// The run is over, and its spool closed. What has been begun is published to its end; then `on_told` is
     /// called with what the engine says to the record, "OK", "LATE" or "FENCED". Tries until there is an answer.

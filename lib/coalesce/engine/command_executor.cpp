@@ -218,8 +218,7 @@ bool CommandExecutor::start(Flight flight, std::unique_ptr<RunSource> source) {
 void CommandExecutor::start_later(Flight flight) {
     flight->start_later();
     queue_.push(std::move(flight));
-    if (!put_off_) put_off_.emplace(loop_);
-    put_off_->in_background();
+    if (!put_off_) put_off_.emplace(loop_).in_background();
     put_off_->start(until_there_is_room, [this] { start_queued(); });
 }
 

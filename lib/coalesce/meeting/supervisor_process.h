@@ -25,7 +25,7 @@ namespace coalesce {
 class OwnSupervisor {
   public:
     /// Forks one that supervises the flight whose listener that is; the connection of its first requester, which is
-    /// us. In the child neither `orders` nor `places` is left.
+    /// us. In the child nothing is left of them; here the listener stays open.
     [[nodiscard]] Result<Descriptor> start(FlightOrders& orders, MeetingPlaces& places, Descriptor& listener);
     /// Waits for its end, if there is one, but not longer than that, nor when called (attention.h). Where nobody else
     /// reaps orphans, as under many a container's first process, it would stay a zombie for ever.
