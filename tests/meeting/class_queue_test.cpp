@@ -91,20 +91,25 @@ class NoDescriptors {
     rlimit before_{};
 };
 
-}  // namespace
-
-TEST_CASE("C1, F14: who cannot read the queue for want of a descriptor does not take it for empty", "[classes]") {
-    const Scratch scratch;
+std::shared_ptr<ClassQueue> queue_in(const Scratch& scratch) {
     auto place = MeetingPlace::open_named(scratch.path("place"));
     REQUIRE(place);
     auto queue = ClassQueue::open(*place, "heavy");
     REQUIRE(queue);
+    return *queue;
+}
+
+}  // namespace
+
+TEST_CASE("C1, F14: who cannot read the queue for want of a descriptor does not take it for empty", "[classes]") {
+    const Scratch scratch;
+    const auto queue = queue_in(scratch);
     ClassQueue::Standing standing;
-    auto running = queue.value()->take(1, {}, {}, standing);
+    auto running = queue->take(1, {}, {}, standing);
     REQUIRE(running);
     REQUIRE(standing.may_start);
     running.value()->start();
-    auto waiting = queue.value()->take(1, {}, {}, standing);
+    auto waiting = queue->take(1, {}, {}, standing);
     REQUIRE(waiting);
     REQUIRE_FALSE(standing.may_start);
     {
@@ -120,19 +125,16 @@ TEST_CASE("C1, F14: who cannot read the queue for want of a descriptor does not 
 
 TEST_CASE("C3: a ticket behind that of a run is not taken for one that nobody holds while it is made", "[classes]") {
     const Scratch scratch;
-    auto place = MeetingPlace::open_named(scratch.path("place"));
-    REQUIRE(place);
-    auto queue = ClassQueue::open(*place, "heavy");
-    REQUIRE(queue);
+    const auto queue = queue_in(scratch);
     ClassQueue::Standing standing;
-    auto running = queue.value()->take(1, {}, {}, standing);
+    auto running = queue->take(1, {}, {}, standing);
     REQUIRE(running);
     running.value()->start();
-    auto waiting = queue.value()->take(1, {}, {}, standing);
+    auto waiting = queue->take(1, {}, {}, standing);
     REQUIRE(waiting);
     const Marked asker(running.value()->mark().environment);
     when_a_fifo_is_made = [&] { CHECK_FALSE(waiting.value()->look().may_start); };
-    auto below = queue.value()->take(1, {asker.pid}, {}, standing);
+    auto below = queue->take(1, {asker.pid}, {}, standing);
     REQUIRE(below);
     CHECK(standing.may_start);
     CHECK_FALSE(when_a_fifo_is_made);
@@ -145,13 +147,10 @@ TEST_CASE("C3: a ticket behind that of a run is not taken for one that nobody ho
 TEST_CASE("C3: a ticket goes to the run of who joined last, and never to one above a run that waits for it",
           "[classes]") {
     const Scratch scratch;
-    auto place = MeetingPlace::open_named(scratch.path("place"));
-    REQUIRE(place);
-    auto queue = ClassQueue::open(*place, "heavy");
-    REQUIRE(queue);
+    const auto queue = queue_in(scratch);
     ClassQueue::Standing standing;
     const auto run_of = [&](std::vector<pid_t> askers) {
-        auto ticket = queue.value()->take(2, askers, {}, standing);
+        auto ticket = queue->take(2, askers, {}, standing);
         REQUIRE(ticket);
         REQUIRE(standing.may_start);
         ticket.value()->start();
@@ -163,12 +162,12 @@ TEST_CASE("C3: a ticket goes to the run of who joined last, and never to one abo
     const Marked in_below(below->mark().environment);
     const auto another = run_of({});
     const Marked in_another(another->mark().environment);
-    auto waiting = queue.value()->take(2, {::getpid()}, {}, standing);
+    auto waiting = queue->take(2, {::getpid()}, {}, standing);
     REQUIRE(waiting);
     REQUIRE_FALSE(standing.may_start);
     CHECK_FALSE(waiting.value()->stands_apart_from(::getpid()));
     CHECK(waiting.value()->stands_apart_from(in_one.pid));
-    waiting = queue.value()->take(2, {::getpid(), in_one.pid}, {}, standing);
+    waiting = queue->take(2, {::getpid(), in_one.pid}, {}, standing);
     REQUIRE(waiting);
     CHECK_FALSE(standing.may_start);  // one at a time
     CHECK_FALSE(waiting.value()->stands_apart_from(in_one.pid));
@@ -177,7 +176,7 @@ TEST_CASE("C3: a ticket goes to the run of who joined last, and never to one abo
     for (const std::vector<pid_t>& askers : {std::vector{in_below.pid, in_one.pid},
                                              {in_below.pid, in_another.pid, in_one.pid},
                                              {in_another.pid, in_one.pid, in_below.pid}}) {
-        const auto lowest = queue.value()->take(2, askers, {}, standing);
+        const auto lowest = queue->take(2, askers, {}, standing);
         REQUIRE(lowest);
         CHECK(standing.may_start);
         CHECK_FALSE(lowest.value()->stands_apart_from(in_one.pid));
