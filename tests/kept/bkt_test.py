@@ -126,6 +126,28 @@ class Row(Test):
         self.assertEqual(self.ask(line), (0, "early\nlate\n", ""))
         self.assertEqual(self.box.runs(), 1)
 
+    def test_truncated_output_whose_rest_comes_first_apart(self):
+        # The supervisor looks at output that nobody takes any more before it hears why.
+        gate = self.box.gate()
+        line = f"echo run >>runs; echo early; read x <{gate}; echo late; echo late >>said; read x <{gate}; echo last"
+        process = self.box.start("run", "--ttl", "1h", "-c", line)
+        self.assertEqual(process.stdout.readline(), b"early\n")
+        supervisor = self.box.status()[0]["supervisor"]
+        os.kill(supervisor, signal.SIGSTOP)
+        try:
+            self.release(gate)
+            while not self.box.read("said"):
+                pass
+            process.stdout.close()
+            self.assertEqual((process.wait(), process.stderr.read()), (-signal.SIGPIPE, b""))
+        finally:
+            os.kill(supervisor, signal.SIGCONT)
+        with open(gate, "r+b", buffering=0) as held:  # a second run would not wait, but show
+            held.write(b"\n" * 3)
+            self.box.nothing_in_flight()
+            self.assertEqual(self.ask(line), (0, "early\nlate\nlast\n", ""))
+        self.assertEqual(self.box.runs(), 1)
+
     def test_no_debug_output_and_debug_output_same(self):
         self.assertEqual(self.ask("true"), (0, "", ""))
         self.assertEqual(self.ask("true"), (0, "", ""))

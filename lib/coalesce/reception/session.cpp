@@ -37,11 +37,12 @@ void Session::ready() {
     if (blocked_) {
         blocked_ = false;
         flush();
-        if (!gone_ && !blocked_ && events_.on_room) events_.on_room();
+        if (!gone() && !blocked_ && events_.on_room) events_.on_room();
     }
-    if (!gone_ && !incoming_.looked_through() && !congested()) take_lines();  // what had to wait
-    if (!gone_ && !input_ended_ && !congested()) read();
-    if (gone_) return;
+    if (gone()) return;
+    if (!incoming_.looked_through() && !congested()) take_lines();  // what had to wait
+    if (!gone() && !input_ended_ && !congested()) read();
+    if (gone()) return;
     if (input_ended_) {  // half-closed: only a full close shows from here on
         pollfd state{.fd = connection_.get(), .events = 0, .revents = 0};
         if (::poll(&state, 1, 0) == 1 && (state.revents & (POLLHUP | POLLERR)) != 0) return go();
@@ -58,7 +59,8 @@ bool Session::congested() const noexcept {
 void Session::read() {
     const auto block = loop_.read_buffer();
     const ssize_t got = ::recv(connection_.get(), block.data(), block.size(), MSG_DONTWAIT);
-    if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
+    if (got < 0 && errno == EINTR) return;
+    if (got < 0 && errno == EAGAIN && !unread_) return;
     if (got < 0) return go();
     if (got > 0 && finishing_) return;  // nobody looks at it any more
     if (got > 0) {
@@ -78,6 +80,28 @@ void Session::take_lines() {
     }
 }
 
+// It reads no more. What it had said before that is in the socket, and may be that its run is to go on without it
+// (SPEC F5, T8): who hears that only if no output came in between hears it by chance.
+void Session::stop_sending() {
+    if (gone_ || unread_) return;
+    if (finishing_ || input_ended_) return go();
+    unread_ = true;
+    blocked_ = false;
+    hear_the_rest();
+}
+
+// A read a turn, until there is nothing more.
+void Session::hear_the_rest() {
+    watch_.reset();
+    loop_.post([this, alive = alive_] {
+        if (!*alive || gone_) return;
+        take_lines();
+        if (!gone_) read();
+        if (input_ended_) go();
+        if (!gone_) hear_the_rest();
+    });
+}
+
 // Readiness that nothing is done about would be reported for ever.
 void Session::watch_again() {
     Readiness wanted = input_ended_ ? Readiness::hangup : Readiness::readable;
@@ -88,11 +112,11 @@ void Session::watch_again() {
 // Thousands may get the same answer at once: what the connection takes at once is
 // copied nowhere.
 void Session::send(std::string_view line, Descriptor file) {
-    if (gone_) return;
+    if (gone()) return;
     const bool next = !file && lines_.empty() && out_.empty() && handovers_.empty() && !inside_message_;
     if (next && !flushing_ && !blocked_) {
         push(line);
-        if (gone_) return;
+        if (gone()) return;
         out_ = line;
         if (blocked_) return watch_again();
     } else {
@@ -103,18 +127,18 @@ void Session::send(std::string_view line, Descriptor file) {
 }
 
 void Session::send(std::unique_ptr<Rendering> rendering) {
-    if (gone_) return;
+    if (gone()) return;
     renderings_.push_back(std::move(rendering));
     flush();
 }
 
 // Each of a thousand renderings of one run has its news at once: one look at all of them will do.
 void Session::wake() {
-    if (gone_ || std::exchange(woken_, true)) return;
+    if (gone() || std::exchange(woken_, true)) return;
     loop_.post([this, alive = alive_] {
         if (!*alive) return;
         woken_ = false;
-        if (!gone_) flush();
+        flush();
     });
 }
 
@@ -142,7 +166,7 @@ bool Session::hand_over() {
         return false;
     }
     if (sent <= 0) {
-        go();
+        stop_sending();
         return false;
     }
     out_ = text.substr(static_cast<std::size_t>(sent));
@@ -151,11 +175,11 @@ bool Session::hand_over() {
 }
 
 void Session::flush() {
-    if (flushing_ || blocked_ || gone_) return;  // a rendering's own news come here again
+    if (flushing_ || blocked_ || gone()) return;  // a rendering's own news come here again
     flushing_ = true;
     const bool all = flush_text() && flush_renderings();
     flushing_ = false;
-    if (gone_) return;
+    if (gone()) return;
     if (finishing_ && all && idle()) return go();
     watch_again();
 }
@@ -170,7 +194,7 @@ void Session::push(std::string_view& rest) {
             blocked_ = true;
             return;
         } else if (errno != EINTR) {
-            return go();
+            return stop_sending();
         }
     }
 }
@@ -181,7 +205,7 @@ bool Session::flush_text() {
         if (!out_.empty()) {
             std::string_view rest = out_;
             push(rest);
-            if (gone_) return false;
+            if (gone()) return false;
             out_.erase(0, out_.size() - rest.size());
             if (blocked_) return false;
         }
@@ -224,7 +248,7 @@ bool Session::flush_renderings() {
         if (sent < 0 && errno == EINTR) continue;
         // Nothing of a file is what is no longer there: an end, never a gap.
         if (sent == 0 || (sent < 0 && errno != EAGAIN)) {
-            go();
+            stop_sending();
             return false;
         }
         if (sent < 0) {
@@ -266,6 +290,7 @@ ssize_t Session::send_piece(const Extent& extent) {
 
 void Session::finish() {
     if (gone_) return;
+    if (unread_) return go();
     finishing_ = true;
     flush();
 }

@@ -60,7 +60,8 @@ class Session {
     /// Closes now, whatever is left to send; on_gone follows.
     void drop() { go(); }
 
-    [[nodiscard]] bool gone() const noexcept { return gone_; }
+    /// Whatever is sent reaches nobody. on_gone follows, behind what had come by then.
+    [[nodiscard]] bool gone() const noexcept { return gone_ || unread_; }
     [[nodiscard]] bool input_ended() const noexcept { return input_ended_; }
     /// The other side takes no more now: whoever can waits until on_room.
     [[nodiscard]] bool blocked() const noexcept { return blocked_; }
@@ -78,6 +79,8 @@ class Session {
     bool flush_renderings();
     void pass_the_turn();
     bool hand_over();
+    void stop_sending();
+    void hear_the_rest();
     void go();
     void watch_again();
     [[nodiscard]] bool congested() const noexcept;
@@ -99,6 +102,7 @@ class Session {
     bool can_send_file_ = true;
     bool input_ended_ = false;
     bool finishing_ = false;
+    bool unread_ = false;  // the other side has gone, as a write has shown
     bool gone_ = false;
     std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };

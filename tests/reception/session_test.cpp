@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: MIT
+#include <coalesce/reception/session.h>
+
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <coalesce/io/loop.h>
+#include <coalesce/io/unix_socket.h>
+
+#include "../catch.h"
+
+namespace coalesce {
+namespace {
+
+struct OneSession {
+    Loop loop;
+    Descriptor other_side;
+    std::unique_ptr<Session> session;
+    std::vector<std::string> heard;
+
+    OneSession() {
+        auto ends = connected_pair();
+        REQUIRE(ends);
+        other_side = std::move(ends->other);
+        session = std::make_unique<Session>(
+            loop, std::move(ends->one),
+            Session::Events{.on_line = [this](std::string_view line, bool) { heard.emplace_back(line); },
+                            .on_input_end = [this] { heard.emplace_back("(end)"); },
+                            .on_gone =
+                                [this] {
+                                    heard.emplace_back("(gone)");
+                                    session.reset();
+                                }});
+    }
+
+    void says(std::string_view text) const {
+        REQUIRE(::write(other_side.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size()));
+    }
+};
+
+using Heard = std::vector<std::string>;
+
+TEST_CASE("F5, T8: what was said before the connection closed is heard, though writing there has failed") {
+    OneSession one;
+    one.says("the run is to go on\nand this, too\n");
+    one.other_side.reset();
+    one.session->send("output\n");  // before the loop has looked at what came
+    CHECK(one.session->gone());
+    CHECK(one.heard.empty());
+    one.session->send("more\n");
+    one.loop.run();
+    CHECK(one.heard == Heard{"the run is to go on", "and this, too", "(end)", "(gone)"});
+}
+
+TEST_CASE("F5, T8: … whatever was to be handed over") {
+    OneSession one;
+    one.says("the run is to go on\n");
+    one.other_side.reset();
+    one.session->send("a file\n", Descriptor(::dup(STDERR_FILENO)));
+    one.loop.run();
+    CHECK(one.heard == Heard{"the run is to go on", "(end)", "(gone)"});
+}
+
+TEST_CASE("F9: who reads no more and says no more is gone, though the connection stays") {
+    OneSession one;
+    one.says("the last\n");
+    REQUIRE(::shutdown(one.other_side.get(), SHUT_RD) == 0);
+    one.session->send("output\n");
+    one.loop.run();
+    CHECK(one.heard == Heard{"the last", "(gone)"});
+}
+
+TEST_CASE("F9: of whom its owner is done with nothing is heard any more") {
+    OneSession one;
+    one.says("too late\n");
+    one.other_side.reset();
+    one.session->send("output\n");
+    one.session->finish();
+    one.loop.run();
+    CHECK(one.heard == Heard{"(gone)"});
+}
+
+}  // namespace
+}  // namespace coalesce
