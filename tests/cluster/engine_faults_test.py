@@ -5,6 +5,7 @@ An engine that is not fit (one that evicts, a replica, an old one) is in check_t
 """
 
 import os
+import re
 import signal
 import socket
 import threading
@@ -116,6 +117,29 @@ class Falls(machines.ThreeHosts):
         self.open(more)
         self.assertEqual(self.end(second)[:2], (3, "last\n"))
         self.assertEqual(self.end(first)[:2], (3, "first\n" + numbers + "last\n"))
+
+    def test_A6_full_for_a_moment_it_delays_output(self):
+        """Room for a chunk, and none for the one before it, is a gap that must be closed."""
+        numbers = "".join(f"{number}\n" for number in range(1, 100_001))  # nine chunks at least
+        for refused in ({3}, {3, 4}, {4, 6}, {3, 5, 7, 9}):
+            name = "".join(map(str, sorted(refused)))
+            with NoRoom(self.box.path("proxy" + name), self.server.socket, refused) as proxy, self.subTest(refused):
+                runs, more = self.runs(), self.box.gate("more" + name)
+                self.server, engine = proxy, self.server
+                try:
+                    first, command, gate = self.held(self.one, f"seq 100000; read x <{more}; echo last; exit 3")
+                    second = self.joined(self.two, command)
+                    self.assertEqual(self.hear(second, 6), b"first\n")
+                    self.open(gate)
+                    self.assertTrue(self.hear(second, len(numbers)).decode() == numbers)
+                    self.open(more)
+                    for process, rest in ((second, "last\n"), (first, f"first\n{numbers}last\n")):
+                        status, out, err = self.end(process)
+                        self.assertEqual(status, 3, err)
+                        self.assertTrue(out == rest, (len(out), err))
+                finally:
+                    self.server = engine
+                self.assertEqual((proxy.refused, self.runs()), (set(), runs + 1))
 
     def test_A6_full_to_the_end_it_gives_nobody_a_part_for_the_whole(self):
         first, second, command, again = self.long()
@@ -258,6 +282,38 @@ class Proxy(machines.Listening):
                 pass
             hang_up(member)
             hang_up(engine)
+
+
+class NoRoom(Proxy):
+    """Has an engine say once, of each chunk with one of these numbers, that it has no room, and sends nothing on from there
+    to the chunk behind it, so that it has that before anybody knows."""
+
+    NO_ROOM = b"OOM command not allowed when used memory > 'maxmemory'."
+    REFUSE = b'return redis.error_reply("' + NO_ROOM + b'")'
+    INSTEAD = b"*3\r\n$4\r\nEVAL\r\n$%d\r\n%b\r\n$1\r\n0\r\n" % (len(REFUSE), REFUSE)
+    CHUNK = re.compile(rb"\*\d+\r\n\$4\r\nXADD\r\n.{,400}?\r\n(\d+)-0\r\n\$1\r\nd\r\n", re.DOTALL)
+
+    def __init__(self, path, engine, refused):
+        super().__init__(path, engine, lambda _count, _connection, reply: reply)
+        self.socket = path
+        self.refused = set(refused)
+
+    def requests(self, member, engine):
+        held = b""
+        try:
+            with member.makefile("rb") as file:
+                while request := one_reply(file):
+                    chunk = self.CHUNK.match(request)
+                    number = int(chunk[1]) if chunk else 0
+                    refuse = number in self.refused
+                    self.refused.discard(number)
+                    held += self.INSTEAD if refuse else request
+                    if not refuse and (chunk or self.INSTEAD not in held):
+                        engine.sendall(held)
+                        held = b""
+        except OSError:
+            pass
+        hang_up(engine)
 
 
 def hang_up(connection):

@@ -13,6 +13,9 @@ namespace {
 // A reply may have 8 MiB, and a chunk has up to 65,000 bytes.
 constexpr const char* entries_at_once = "64";
 
+// For so long a chunk that there was no room for may come behind others (Publisher).
+constexpr std::chrono::seconds missing_for_max{5};
+
 // Of "12-0".
 std::uint64_t number_of(std::string_view id) {
     std::uint64_t number = 0;
@@ -29,7 +32,8 @@ Follower::Follower(Engine& engine, const EngineKeys& keys, const std::string& ru
       seal_(std::move(seal)),
       wanted_(wanted),
       findings_(std::move(findings)),
-      listener_(engine, {.on_up = {}, .on_down = {}, .on_data = [this] { look(); }}) {}
+      listener_(engine, {.on_up = {}, .on_down = {}, .on_data = [this] { look(); }}),
+      patience_(engine.loop()) {}
 
 Follower::~Follower() {
     *alive_ = false;
@@ -84,15 +88,12 @@ bool Follower::take(const RespValue& entry) {
     const std::string& field = entry.at(1).at(0).text;
     const std::string& value = entry.at(1).at(1).text;
     if (number <= last_) return broken("its output is repeated");
-    if (number != last_ + 1)
-        return broken(
-            field == "x"
-                ? "its output is not whole"
-                : "a part of its output is not there: it was read too slowly, or the engine had no room for it");
-    last_ = number;
+    const bool missing = std::exchange(last_, number) + 1 != number;
     if (field == "b") return true;
     if (field == "d") {
+        if (missing && !std::exchange(missing_, true)) wait_for_missing();
         const auto text = seal_.open(Seal::Kind::chunk, number, value);
+        if (text && missing_ && begin_of_chunk(*text) > received()) return true;  // it will come again
         const std::shared_ptr<bool> alive = alive_;
         const auto length =
             !text ? std::nullopt : read_chunk(*text, received(), [&](Stream stream, std::string_view bytes) {
@@ -101,9 +102,17 @@ bool Follower::take(const RespValue& entry) {
                 events_.on_output(stream, bytes);
             });
         if (!*alive) return false;
+        if (std::exchange(missing_, false)) patience_.stop();
         return length ? true : broken("its output was tampered with");
     }
     return take_end(number, entry.at(1));
+}
+
+void Follower::wait_for_missing() {
+    patience_.start(missing_for_max, [this] {
+        if (paused_ || !engine_.data().up()) return wait_for_missing();
+        broken("a part of its output is not there: it was read too slowly, or the engine had no room for it");
+    });
 }
 
 bool Follower::take_end(std::uint64_t number, const RespValue& fields) {

@@ -2,8 +2,8 @@
 // Follower: a run that happens elsewhere, as a source of output here.
 //
 // It reads the run's stream, opens what is sealed and hands out the bytes, each once and in
-// their order. A number that is missing, a chunk that does not open or does not continue where the last
-// one ended, an end that tells of more or less than came: it is broken, and no byte of it
+// their order. A chunk that does not open or does not continue where the last one ended, one that is missing and does
+// not come behind the others, an end that tells of more or less than came: it is broken, and no byte of it
 // is handed out. What becomes of an end or a break is the member's to decide, since it may ask
 // anew: it tells the source to end, or drops it. A loss of the line is a pause. Where nobody wants
 // the output, only the end is read.
@@ -56,6 +56,7 @@ class Follower final : public RunSource {
     void on_entries(const Result<RespValue>& answer);
     bool take(const RespValue& entry);
     bool take_end(std::uint64_t number, const RespValue& fields);
+    void wait_for_missing();
     bool broken(std::string why);
 
     Engine& engine_;
@@ -64,9 +65,11 @@ class Follower final : public RunSource {
     const Wanted wanted_;
     Findings findings_;
     Engine::Listener listener_;
+    Timer patience_;  // with what is missing
     Events events_;
     std::array<std::uint64_t, 2> sizes_{};
     std::uint64_t last_ = 0;  // number of an entry
+    bool missing_ = false;    // a chunk before that one
     bool asking_ = false;
     bool look_again_ = false;
     bool paused_ = false;

@@ -156,13 +156,32 @@ void Publisher::on_answer(std::uint64_t number, const Result<RespValue>& answer)
         if (!record_ && spool_->replayable()) return again_.start(again_sent_after, [this] { on_line(); });
     }
     // That it has a later one already says that it has this, unless it had no room for it.
-    const bool there = said.kind == RespValue::Kind::bytes ||
-                       (!chunk->refused && said.text.find("equal or smaller") != std::string::npos);
-    // What comes behind one that was not taken would leave a gap.
-    if (!there) give_up();
-    bytes_on_their_way_ -= chunk->sealed.size();
-    on_their_way_.erase(chunk);
+    const bool has_later = said.text.find("equal or smaller") != std::string::npos;
+    chunk->there = said.kind == RespValue::Kind::bytes || (has_later && !chunk->refused);
+    if (chunk->there || (has_later && !finishing_)) {
+        close_gap(*chunk);
+        for (; !on_their_way_.empty() && on_their_way_.front().there; on_their_way_.pop_front())
+            bytes_on_their_way_ -= on_their_way_.front().sealed.size();
+    } else {
+        give_up();  // what comes behind it would leave a gap
+        bytes_on_their_way_ -= chunk->sealed.size();
+        on_their_way_.erase(chunk);
+    }
     pump();
+}
+
+// What the engine had no room for, when it had for this or a later one, can only go behind that; and so does what came
+// behind it, which followers leave out for as long as they miss something.
+void Publisher::close_gap(const Chunk& answered) {
+    const auto missing =
+        std::find_if(on_their_way_.begin(), on_their_way_.end(), [](const Chunk& one) { return !one.there; });
+    if (missing == on_their_way_.end() || (answered.there && missing->number > answered.number) || finishing_) return;
+    for (auto chunk = missing; chunk != on_their_way_.end(); ++chunk) {
+        const auto text = seal_.open(Seal::Kind::chunk, chunk->number, chunk->sealed);
+        const std::uint64_t number = ++number_;
+        const std::uint64_t keep_from = count(chunk->sealed.size());
+        *chunk = {.number = number, .sealed = seal_.seal(Seal::Kind::chunk, number, *text), .keep_from = keep_from};
+    }
 }
 
 void Publisher::give_up() {
@@ -185,7 +204,8 @@ void Publisher::finish(const EndRecord& record, Kept kept, milliseconds kept_for
 
 bool Publisher::all_is_sent() const {
     return (!begun() || reader_->finished()) &&
-           std::all_of(on_their_way_.begin(), on_their_way_.end(), [](const Chunk& chunk) { return chunk.sent; });
+           std::all_of(on_their_way_.begin(), on_their_way_.end(),
+                       [](const Chunk& chunk) { return chunk.there || (chunk.sent && !chunk.refused); });
 }
 
 void Publisher::finish_when_done() {

@@ -4,10 +4,10 @@
 // It reads the spool like any other requester and writes chunks into the run's stream,
 // numbered without a gap. What the engine has not acknowledged is sent again when the line
 // comes back, as it was built; the number tells the engine that it has it already. So is, after a while, what an
-// engine without memory refuses; when the run is over it is waited for no longer. What is on
-// its way is bounded, so a slow engine slows nobody else here, unless the run is past its
-// replay limit. Past `cap` bytes, as they are sent, nobody else is to join, and once nobody does the oldest chunks
-// are dropped from the stream. It is over with the end record behind the last chunk, on the same line.
+// engine without memory refuses, under a new number where it has taken something behind that; when the run is over it
+// is waited for no longer. What is on its way is bounded, so a slow engine slows nobody else here, unless the run is
+// past its replay limit. Past `cap` bytes, as they are sent, nobody else is to join, and once nobody does the oldest
+// chunks are dropped from the stream. It is over with the end record behind the last chunk, on the same line.
 #pragma once
 
 #include <coalesce/flight/unique_function.h>
@@ -52,6 +52,7 @@ class Publisher {
         std::uint64_t keep_from;  // the first of those that the stream still needs with it
         bool sent = false;
         bool refused = false;  // it was there and had no room
+        bool there = false;    // and one before it is not
     };
     struct Mark {
         std::uint64_t number;
@@ -64,6 +65,7 @@ class Publisher {
     void send_all();
     void send(const Chunk& chunk);
     void on_answer(std::uint64_t number, const Result<RespValue>& answer);
+    void close_gap(const Chunk& answered);
     std::uint64_t count(std::size_t bytes);
     void give_up();
     void become_partial();
@@ -80,7 +82,7 @@ class Publisher {
     Timer again_;
     std::shared_ptr<Spool> spool_;
     std::unique_ptr<SpoolReader> reader_;  // none once it is broken: nobody is to wait for it
-    std::deque<Chunk> on_their_way_;       // not acknowledged
+    std::deque<Chunk> on_their_way_;       // the first is not acknowledged
     std::size_t bytes_on_their_way_ = 0;
     std::deque<Mark> marks_;   // in what the stream has: at least a full chunk apart, however short they are
     std::uint64_t bytes_ = 0;  // of all chunks

@@ -60,9 +60,13 @@ std::size_t ChunkText::add(Stream stream, std::string_view bytes) {
     return bytes.size();
 }
 
+std::uint64_t begin_of_chunk(std::string_view text) {
+    return text.size() < offset_bytes ? 0 : number_at<std::uint64_t>(text, 0);
+}
+
 std::optional<std::uint64_t> read_chunk(std::string_view text, std::uint64_t offset,
                                         const std::function<void(Stream, std::string_view)>& on_piece) {
-    if (text.size() <= offset_bytes || number_at<std::uint64_t>(text, 0) != offset) return std::nullopt;
+    if (text.size() <= offset_bytes || begin_of_chunk(text) != offset) return std::nullopt;
     std::vector<Piece> pieces;
     std::uint64_t length = 0;
     for (std::size_t at = offset_bytes; at < text.size();) {

@@ -40,6 +40,9 @@ class ChunkText {
     std::string text_;
 };
 
+/// The offset of its first byte in the output; 0 where it tells none.
+[[nodiscard]] std::uint64_t begin_of_chunk(std::string_view text);
+
 /// Hands out the pieces of a chunk that begins at that offset, if all of it is right; its length.
 std::optional<std::uint64_t> read_chunk(std::string_view text, std::uint64_t offset,
                                         const std::function<void(Stream, std::string_view)>& on_piece);
