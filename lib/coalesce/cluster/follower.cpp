@@ -14,7 +14,7 @@ namespace {
 constexpr const char* entries_at_once = "64";
 
 // For so long a chunk that there was no room for may come behind others (Publisher).
-constexpr std::chrono::seconds missing_for_max{5};
+constexpr std::chrono::seconds missing_for_max{10};
 
 // Of "12-0".
 std::uint64_t number_of(std::string_view id) {
@@ -56,6 +56,7 @@ void Follower::look() {
     if (!line.up()) return;  // and we hear of it when it is
     asking_ = true;
     look_again_ = false;
+    last_look_ = impatient_;
     using Words = std::vector<std::string>;
     const Words words = wanted_ == Wanted::end_only ? Words{"XREVRANGE", stream_, "+", "-", "COUNT", "1"}
                                                     : Words{"XREAD",   "COUNT", entries_at_once,
@@ -78,6 +79,9 @@ void Follower::on_entries(const Result<RespValue>& answer) {
     }
     const std::shared_ptr<bool> alive = alive_;
     const auto& entries = answer.value().at(0).at(1).elements;
+    if (entries.empty() && last_look_)
+        return (void)broken(
+            "a part of its output is not there: it was read too slowly, or the engine had no room for it");
     for (const RespValue& entry : entries)
         if (!take(entry) || !*alive || over_) return;
     if (!entries.empty() || look_again_) look();
@@ -93,7 +97,8 @@ bool Follower::take(const RespValue& entry) {
     if (field == "d") {
         if (missing && !std::exchange(missing_, true)) wait_for_missing();
         const auto text = seal_.open(Seal::Kind::chunk, number, value);
-        if (text && missing_ && begin_of_chunk(*text) > received()) return true;  // it will come again
+        const std::uint64_t begin = text ? begin_of_chunk(*text) : received();
+        if (begin < received() || (begin > received() && missing_)) return true;  // it has come, or will come again
         const std::shared_ptr<bool> alive = alive_;
         const auto length =
             !text ? std::nullopt : read_chunk(*text, received(), [&](Stream stream, std::string_view bytes) {
@@ -103,6 +108,7 @@ bool Follower::take(const RespValue& entry) {
             });
         if (!*alive) return false;
         if (std::exchange(missing_, false)) patience_.stop();
+        impatient_ = false;
         return length ? true : broken("its output was tampered with");
     }
     return take_end(number, entry.at(1));
@@ -110,8 +116,8 @@ bool Follower::take(const RespValue& entry) {
 
 void Follower::wait_for_missing() {
     patience_.start(missing_for_max, [this] {
-        if (paused_ || !engine_.data().up()) return wait_for_missing();
-        broken("a part of its output is not there: it was read too slowly, or the engine had no room for it");
+        impatient_ = true;  // but it may have come, and not been looked for
+        look();
     });
 }
 

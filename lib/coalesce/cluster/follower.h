@@ -70,6 +70,8 @@ class Follower final : public RunSource {
     std::array<std::uint64_t, 2> sizes_{};
     std::uint64_t last_ = 0;  // number of an entry
     bool missing_ = false;    // a chunk before that one
+    bool impatient_ = false;  // for long
+    bool last_look_ = false;  // is on its way
     bool asking_ = false;
     bool look_again_ = false;
     bool paused_ = false;

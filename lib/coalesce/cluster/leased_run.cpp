@@ -66,6 +66,20 @@ milliseconds LeasedRun::kept_for(const EngineUrl& url, const Job& job) {
     return job.once ? std::max<milliseconds>(url.keep, once_for) : url.keep;
 }
 
+void LeasedRun::give_back(Engine& engine, const EngineKeys& keys, const Seal& seal, const std::string& name) {
+    const EndRecord record{.outcome = Outcome::cancelled()};
+    engine.call(Script::finish, std::array{keys.state, keys.waiters, keys.stream(name)},
+                std::array<std::string, 5>{name, "2", seal.seal(Seal::Kind::end, 2, record.text()), "15000", "0"},
+                [](const auto&) {});
+}
+
+void LeasedRun::give_back() {
+    let_go();
+    process_over();
+    job_.guard_deadline = 0;
+    give_back(engine_, keys_, seal_, name_);
+}
+
 // The lease is counted from the sending of what was answered.
 void LeasedRun::hold_until(milliseconds base) {
     base_ = std::max(base_, base);

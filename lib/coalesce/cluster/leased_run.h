@@ -59,6 +59,10 @@ class LeasedRun {
     /// For how long the engine keeps the end of such a job.
     [[nodiscard]] static Milliseconds kept_for(const EngineUrl& url, const Job& job);
 
+    /// Nothing has begun under what was granted to the run with that name: somebody else may have it.
+    static void give_back(Engine& engine, const EngineKeys& keys, const Seal& seal, const std::string& name);
+    void give_back();
+
     void renew();
     /// Nobody here waits; who does elsewhere? The answer is on_somebody_else, or on_cancelled.
     void ask_who_waits();

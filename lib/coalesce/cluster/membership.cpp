@@ -48,11 +48,7 @@ void give_back(Engine& engine, const EngineKeys& keys, const Seal& seal, const s
     if (word == "JOIN")
         engine.call(Script::leave, std::array{keys.state, keys.waiters}, std::array{answer.value().at(1).text, client},
                     [](const auto&) {});
-    if (word != "RUN") return;
-    const EndRecord record{.outcome = Outcome::cancelled()};
-    engine.call(Script::finish, std::array{keys.state, keys.waiters, keys.stream(run)},
-                std::array<std::string, 5>{run, "2", seal.seal(Seal::Kind::end, 2, record.text()), "15000", "0"},
-                [](const auto&) {});
+    if (word == "RUN") LeasedRun::give_back(engine, keys, seal, run);
 }
 
 }  // namespace
@@ -80,6 +76,7 @@ ClusterMembership::~ClusterMembership() {
     *alive_ = false;
     cluster_.no_more(key_);
     if (state_ == State::following) elsewhere_->leave();
+    if (state_ == State::running && flight_.phase == Run::Phase::queued) leased_->give_back();
 }
 
 // --- asking

@@ -34,7 +34,7 @@ Publisher::Publisher(Loop& loop, Engine& engine, const EngineKeys& keys, const s
       keys_(keys),
       run_(run),
       seal_(seal),
-      listener_(engine, {.on_up = [this] { on_line(); }, .on_down = {}, .on_data = [this] { on_line(); }}),
+      listener_(engine, {.on_up = [this] { on_line_up(); }, .on_down = {}, .on_data = [this] { on_line_up(); }}),
       gather_(loop),
       again_(loop),
       on_partial_(std::move(on_partial)) {}
@@ -64,9 +64,14 @@ void Publisher::gather() {
 
 EngineLine& Publisher::line() { return by_control_ || !begun() ? engine_.control() : engine_.data(); }
 
+void Publisher::on_line_up() {
+    no_room_ = false;
+    on_line();
+}
+
 void Publisher::on_line() {
     if (!line().up()) return;
-    send_all();
+    if (!no_room_) send_next(on_their_way_.size());
     finish_when_done();
 }
 
@@ -122,10 +127,11 @@ std::optional<std::string> Publisher::next_chunk() {
     return std::move(chunk).take();
 }
 
-void Publisher::send_all() {
+void Publisher::send_next(std::size_t at_most) {
     bool any = false;
     for (Chunk& chunk : on_their_way_) {
         if (chunk.sent) continue;
+        if (at_most-- == 0) break;
         chunk.sent = any = true;
         send(chunk);
     }
@@ -153,11 +159,13 @@ void Publisher::on_answer(std::uint64_t number, const Result<RespValue>& answer)
     if (said.is_error() && is_passing(said)) {
         chunk->sent = false;
         chunk->refused = true;
-        if (!record_ && spool_->replayable()) return again_.start(again_sent_after, [this] { on_line(); });
+        if (!record_ && spool_->replayable()) return wait_for_room();
     }
-    // That it has a later one already says that it has this, unless it had no room for it.
+    no_room_ = false;
+    // It has this one or a later one. Of this one it is certain only by an answer, and by then it may be too late to
+    // send it again.
     const bool has_later = said.text.find("equal or smaller") != std::string::npos;
-    chunk->there = said.kind == RespValue::Kind::bytes || (has_later && !chunk->refused);
+    chunk->there = said.kind == RespValue::Kind::bytes || (has_later && finishing_ && !chunk->refused);
     if (chunk->there || (has_later && !finishing_)) {
         close_gap(*chunk);
         for (; !on_their_way_.empty() && on_their_way_.front().there; on_their_way_.pop_front())
@@ -170,8 +178,16 @@ void Publisher::on_answer(std::uint64_t number, const Result<RespValue>& answer)
     pump();
 }
 
+// One of them tries, and not until a while has passed: that all come at once is what it has no room for.
+void Publisher::wait_for_room() {
+    no_room_ = true;
+    again_.start(again_sent_after, [this] {
+        if (line().up()) send_next(1);
+    });
+}
+
 // What the engine had no room for, when it had for this or a later one, can only go behind that; and so does what came
-// behind it, which followers leave out for as long as they miss something.
+// behind it. Followers leave out what comes before it is its turn, and what they have.
 void Publisher::close_gap(const Chunk& answered) {
     const auto missing =
         std::find_if(on_their_way_.begin(), on_their_way_.end(), [](const Chunk& one) { return !one.there; });
@@ -196,16 +212,18 @@ void Publisher::finish(const EndRecord& record, Kept kept, milliseconds kept_for
     kept_for_ = kept_for;
     kept_ = kept;
     on_told_ = std::move(on_told);
+    no_room_ = false;
     if (begun())
         pump();
     else
         finish_when_done();
 }
 
+// The last chunk may be on its way: whether that has come is looked at with the end.
 bool Publisher::all_is_sent() const {
-    return (!begun() || reader_->finished()) &&
-           std::all_of(on_their_way_.begin(), on_their_way_.end(),
-                       [](const Chunk& chunk) { return chunk.there || (chunk.sent && !chunk.refused); });
+    if (begun() && !reader_->finished()) return false;
+    return on_their_way_.empty() ||
+           (on_their_way_.size() == 1 && on_their_way_.front().sent && !on_their_way_.front().refused);
 }
 
 void Publisher::finish_when_done() {

@@ -59,11 +59,13 @@ class Publisher {
         std::uint64_t before;  // bytes of all chunks before that one
     };
     void gather();
+    void on_line_up();
     void on_line();
     void pump();
     std::optional<std::string> next_chunk();
-    void send_all();
+    void send_next(std::size_t at_most);
     void send(const Chunk& chunk);
+    void wait_for_room();
     void on_answer(std::uint64_t number, const Result<RespValue>& answer);
     void close_gap(const Chunk& answered);
     std::uint64_t count(std::size_t bytes);
@@ -90,6 +92,7 @@ class Publisher {
     std::uint64_t number_ = 1;  // of the last chunk; the first entry tells of the begin
     bool by_control_ = false;   // all of it is one chunk: no line of its own
     bool broken_ = false;       // the engine took a part of it not
+    bool no_room_ = false;      // so the last answer said
     bool partial_ = false;
     bool shut_ = false;
     UniqueFunction<void()> on_partial_;

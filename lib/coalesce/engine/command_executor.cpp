@@ -137,19 +137,7 @@ void CommandExecutor::ask(Flight flight) {
     places_.take(id);
     asking.membership = options_.sharing->ask(
         id, asking.job, asking.run(),
-        {.run_here =
-             [this, id] {
-                 if (auto asked = take_asked(id)) {
-                     asked->elsewhere = false;
-                     asked->run().phase = Run::Phase::queued;
-                     if (queue_.closed()) return land(std::move(asked), Outcome::cancelled());
-                     if (!places_.free()) {  // it had followed another, or waited for it, and others run meanwhile
-                         asked->completer.queue();
-                         return queue_.push(std::move(asked));
-                     }
-                     launch(std::move(asked));  // without its turn, if it has followed another or waited for it
-                 }
-             },
+        {.run_here = [this, id] { run_here(id); },
          .waits =
              [this, id] {
                  CommandFlight* const asked = live(id);
@@ -174,6 +162,22 @@ void CommandExecutor::ask(Flight flight) {
                  if (CommandFlight* const shared = going_on(id)) shared->open_to_joiners();
              },
          .over = [this, id](Outcome outcome, milliseconds grace) { over(id, std::move(outcome), grace); }});
+}
+
+void CommandExecutor::run_here(FlightId id) {
+    auto asked = take_asked(id);
+    if (!asked) return;
+    asked->elsewhere = false;
+    asked->run().phase = Run::Phase::queued;
+    if (queue_.closed()) return land(std::move(asked), Outcome::cancelled());
+    // Without its turn, if it has followed another or waited for it.
+    if (places_.free()) return void(launch(std::move(asked)));
+    // Others run meanwhile, and may wait for it wherever it is run: what waits for a place holds nothing, and asks
+    // when it has one (SPEC M14).
+    asked->membership.reset();
+    asked->completer.queue();
+    queue_.push(std::move(asked));
+    nobody_else(id);  // that had been asked and will not be answered
 }
 
 CommandExecutor::Flight CommandExecutor::take_asked(FlightId id) {
@@ -232,6 +236,7 @@ CommandFlight* CommandExecutor::going_on(FlightId id) const {
 void CommandExecutor::alone(FlightId id) {
     CommandFlight* const flight = going_on(id);
     if (flight == nullptr) return;
+    if (!flight->membership) return flight->completer.let_go();  // it has been elsewhere, and is to ask anew
     flight->completer.close_to_joiners();
     flight->membership->alone();
 }

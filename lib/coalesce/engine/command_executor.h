@@ -163,6 +163,7 @@ class CommandExecutor {
     bool begin(Flight flight);
     void turn_has_come(FlightId id);
     void ask(Flight flight);
+    void run_here(FlightId id);
     [[nodiscard]] Flight take_asked(FlightId id);
     bool start(Flight flight, std::unique_ptr<RunSource> source);
     void start_later(Flight flight);

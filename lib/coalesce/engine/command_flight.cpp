@@ -115,6 +115,7 @@ bool CommandFlight::begin_anew() {
     spool_is_new = untouched;
     state.spool->on_room({});
     if (!untouched) state.spool.reset();
+    --attempts;  // it was none of ours
     state.phase = Run::Phase::asking;
     state.host.clear();
     state.end_elsewhere.reset();
