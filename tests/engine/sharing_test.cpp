@@ -454,9 +454,12 @@ TEST_CASE("C2, M25: what waits for a run elsewhere takes neither place nor turn,
     SECTION("it is run here after all") {
         world.part().answers.run_here();
         REQUIRE(turnstile.places.size() == 2);
+        CHECK(world.part().withdrawn);
+        CHECK(world.sharing.parts.size() == 2);
         turnstile.let_in(1);
+        world.part(2).answers.run_here();
         loop.run();
-        world.part().conclude();
+        world.part(2).conclude();
         loop.run();
         CHECK(text_of(*one.results.at(0)) == "here\n");
     }
@@ -488,14 +491,14 @@ TEST_CASE("C3, M25: a turn is asked for on behalf of all, also of who joined whi
     REQUIRE(turnstile.places.size() == 2);
     CHECK(turnstile.places[1]->askers == std::vector<pid_t>{1, 2, 3});
     turnstile.let_in(1);
+    world.part(1).answers.run_here();
     loop.run();
-    world.part().conclude();
+    world.part(1).conclude();
     loop.run();
     CHECK(text_of(*one.results.at(0)) == "here\n");
 }
 
-TEST_CASE("C3, M30: a turn that is waited for goes with the flight, also while its end is told elsewhere",
-          "[sharing]") {
+TEST_CASE("C3, M30: a turn that is waited for goes with the flight, and the lease before that", "[sharing]") {
     Loop loop;
     FakeTurnstile turnstile;
     World world(loop, {.jobs = 1, .turnstile = &turnstile});
@@ -505,13 +508,71 @@ TEST_CASE("C3, M30: a turn that is waited for goes with the flight, also while i
     CHECK(world.part().answers.again());
     world.part().answers.run_here();
     REQUIRE(turnstile.places.size() == 2);
+    CHECK(world.part().withdrawn);
     world.executor->cancel(one.flight, 0ms);
-    REQUIRE(world.part().concluded);
     CHECK(turnstile.places[1]->gone);
     turnstile.places[1]->on_come();  // it was on its way
-    world.part().conclude();
     loop.run();
+    CHECK(world.sharing.parts.size() == 1);
     CHECK(one.results.at(0)->outcome.kind == Outcome::Kind::cancelled);
+}
+
+TEST_CASE("F12, M14, M35: what is to be run here after all holds no lease while it waits for a place", "[sharing]") {
+    Loop loop;
+    World world(loop);
+    Asked& one = world.ask("echo here", [](Job& job) { job.retries = 1; });
+    world.part().follow();
+    Asked& other = world.ask("read x");
+    world.part(1).answers.run_here();
+    REQUIRE(other.ticket.state().phase == Run::Phase::running);
+    const auto ends_other = [&] {
+        world.executor->cancel(other.flight, 0ms);
+        loop.run();
+        REQUIRE(world.part(1).concluded);
+        world.part(1).conclude();
+        loop.run();
+    };
+    SECTION("it asks when it has one, and has all its retries") {
+        CHECK(world.part().answers.again());
+        world.part().answers.run_here();
+        CHECK(world.part().withdrawn);
+        CHECK(one.ticket.state().phase == Run::Phase::queued);
+        CHECK(world.sharing.parts.size() == 2);
+        ends_other();
+        REQUIRE(world.sharing.parts.size() == 3);
+        SECTION("it runs") {
+            world.part(2).answers.run_here();
+            loop.run();
+            CHECK(world.part(2).concluded->attempts == 1);
+            world.part(2).conclude();
+            loop.run();
+            CHECK(text_of(*one.results.at(0)) == "here\n");
+        }
+        SECTION("another was quicker") {
+            world.part(2).follow();
+            world.part(2).wire->say("there\n");
+            world.part(2).wire->end(Outcome::exited(0));
+            world.part(2).conclude();
+            loop.run();
+            CHECK(text_of(*one.results.at(0)) == "there\n");
+        }
+    }
+    SECTION("who leaves meanwhile leaves nothing behind") {
+        CHECK(world.part().answers.again());
+        world.part().answers.run_here();
+        World::leave(one);
+        ends_other();
+        CHECK(world.sharing.parts.size() == 2);
+    }
+    SECTION("who had left before it came has been told of nobody, and waits for no answer") {
+        CHECK(world.part().answers.again());
+        World::leave(one);
+        CHECK(world.part().alone == 1);
+        world.part().answers.run_here();
+        ends_other();
+        CHECK(world.sharing.parts.size() == 2);
+    }
+    CHECK(world.executor->flights().empty());
 }
 
 TEST_CASE("M19: a lease that comes when nothing starts any more is given back", "[sharing]") {

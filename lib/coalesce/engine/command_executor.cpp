@@ -170,13 +170,17 @@ void CommandExecutor::run_here(FlightId id) {
     asked->elsewhere = false;
     asked->run().phase = Run::Phase::queued;
     if (queue_.closed()) return land(std::move(asked), Outcome::cancelled());
-    // Without its turn, if it has followed another or waited for it.
-    if (places_.free()) return void(launch(std::move(asked)));
-    // Others run meanwhile, and may wait for it wherever it is run: what waits for a place holds nothing, and asks
-    // when it has one (SPEC M14).
-    asked->membership.reset();
-    asked->completer.queue();
-    queue_.push(std::move(asked));
+    if (places_.free()) {
+        launch(std::move(asked));  // without its turn, if it has followed another or waited for it
+    } else {
+        asked->completer.queue();
+        queue_.push(std::move(asked));
+    }
+    // Others run meanwhile, and may wait for it wherever it is run: what is queued holds nothing, and asks when it has
+    // its place and its turn (SPEC M14).
+    CommandFlight* const queued = queue_.find(id);
+    if (queued == nullptr) return;
+    queued->membership.reset();
     nobody_else(id);  // that had been asked and will not be answered
 }
 
