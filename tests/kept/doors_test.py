@@ -476,6 +476,24 @@ class ServerTable(Table, Test):
         self.assertEqual(self.ask(line, ttl="1h")[1], "out\n")
         self.assertEqual(self.box.runs(), 1)
 
+    def test_T8_F12_for_the_store_alone_nothing_is_begun(self):
+        self.door.close()
+        self.door = Server(self.box, "-j1")
+        gate = self.box.gate()
+        held = self.door.begin(f"read x <{gate}; echo held")
+        while [flight["state"] for flight in self.flights()] != ["running"]:
+            pass
+        with self.door.begin("echo run >>runs", ttl="1h"):
+            while len(self.flights()) != 2:
+                pass
+        while len([flight for flight in self.flights() if flight["requesters"]]) != 1:
+            pass
+        self.release(gate)
+        self.assertEqual(self.door.answer(held)["stdout"], "held\n")
+        while self.flights():
+            pass
+        self.assertEqual(self.box.runs(), 0)
+
     def test_T8_who_leaves_or_gives_up_ends_it(self):
         gate = self.box.gate()
         line = f"echo run >>runs; echo out; read x <{gate}"

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // One kept result as a file: exact, or not there at all (SPEC T14, T17, T22).
+#include <coalesce/io/memory_budget.h>
 #include <coalesce/kept/entry.h>
 
 #include "../catch.h"
@@ -101,6 +102,20 @@ std::vector<Said> replayed(const Entry& entry) {
 }
 
 }  // namespace
+
+TEST_CASE("T14, T15: what was kept is whole, however short memory is", "[kept]") {
+    const std::vector<Said> much{{Stream::out, std::string(3 << 20, 'x')}};
+    const EntryFile file(much);
+    const auto entry = file.read();
+    REQUIRE(entry);
+    MemoryBudget budget(1);
+    budget.take(1);
+    const SpoolLimits limits{.store = {.heap_bytes = 1000, .budget = &budget}};
+    auto spool = entry->replay(limits);
+    REQUIRE(spool);
+    CHECK((*spool)->whole());
+    CHECK((*spool)->replayable());
+}
 
 TEST_CASE("T14: bytes, streams, read order and facts come back as they were", "[kept]") {
     const EntryFile file(mixed);

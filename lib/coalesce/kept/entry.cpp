@@ -332,6 +332,7 @@ bool Entry::take_pieces(std::string_view order, bool in_head) {
 Result<std::shared_ptr<Spool>> Entry::replay(const SpoolLimits& limits) const {
     SpoolLimits own = limits;
     own.replay_bytes = std::max(own.replay_bytes, output_bytes_);
+    own.always_kept_bytes = std::max(own.always_kept_bytes, output_bytes_);  // it is the whole, or no result
     auto spool = std::make_shared<Spool>(own);
     std::string block;
     for (const Piece& piece : pieces_) {

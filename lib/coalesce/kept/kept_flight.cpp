@@ -117,7 +117,8 @@ void KeptFlight::keep(const std::shared_ptr<const RunResult>& result) noexcept {
         publish(result);
         // Whatever kept it from being one: what is stale stays so, and is not tried again at each hit. But what never
         // began has not been tried.
-        if (refresh_ && !never_began_for_want(result->outcome) &&
+        const bool began = result->spool && result->spool->size() > 0;
+        if (refresh_ && (began || !never_began_for_want(result->outcome)) &&
             (!result->outcome.success() || (words_.starts_with(not_kept_words) && !failed_)) && (store_ || open(false)))
             store_->note_failed_refresh(key_, now());
     } catch (const std::exception&) {  // no memory: it counts as not kept

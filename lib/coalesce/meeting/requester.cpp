@@ -82,7 +82,7 @@ class RunRequester {
     bool on_call(Connection& connection);
     void give_up();
     void leave_server(Connection& connection);
-    void leave_unheard(const Connection& connection);
+    void leave_unheard(Connection& connection);
     bool asks_for_itself(const Connection& connection);
     [[nodiscard]] bool knows_ancestry() const { return looked_above_ || !options_.orders.ancestry.empty(); }
     void refuse_to_wait();
@@ -418,8 +418,10 @@ bool RunRequester::on_call(Connection& connection) {
 }
 
 // A supervisor or server that was stopped passes nothing on.
-void RunRequester::leave_unheard(const Connection& connection) {
-    if (interruptions_.unheard(connection)) end_of_signal(Attention::last_signal());
+void RunRequester::leave_unheard(Connection& connection) {
+    if (!interruptions_.unheard(connection)) return;
+    leave_server(connection);
+    end_of_signal(Attention::last_signal());
 }
 
 // What it joins is what it runs under (SPEC F11). Where the environment does not say, the

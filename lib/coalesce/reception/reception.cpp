@@ -255,8 +255,10 @@ void Reception::part(Requester& requester) {
     if (requester.over || requester.client == nullptr) return;
     const bool expected = !requester.ticket;
     // For the store alone nothing is begun.
-    const bool keeps_it = requester.keep_running && requester.waiting &&
-                          (expected ? !requester.for_the_store : !requester.ticket.landed());
+    const bool keeps_it =
+        requester.keep_running && requester.waiting &&
+        (expected ? !requester.for_the_store
+                  : !requester.ticket.landed() && (!requester.for_the_store || requester.ticket.state().spool));
     stop_waiting(requester);
     if (keeps_it && keep(requester)) return;
     const FlightId id = expected ? FlightId() : requester.ticket.id();

@@ -79,6 +79,7 @@ RequestDesk::RequestDesk(const ServerOptions& options, const Rooms& rooms, Surro
 }
 
 void RequestDesk::take(Peer& peer, Request& request) {
+    if (peer.session->gone() && !request.keep_running) return;  // nobody is to have it
     ++requests_;
     Reception& reception = rooms_.reception;
     if (closed_) return reception.refuse(peer, request.id, "shutting_down", "the server is about to end");
@@ -165,9 +166,11 @@ void RequestDesk::looked(const Reception::Expected& expected, Asked& asked, std:
         });
         return rooms_.reception.admit(*requester, std::move(asked.terms), std::move(ticket));
     }
-    if (closed_ && requester->client != nullptr)  // else there is nobody to tell, and what is submitted lands at once
+    if (closed_ && requester->client != nullptr) {  // else there is nobody to tell, and what is submitted lands at once
+        requester->keep_running = false;
         return rooms_.reception.dismiss(*requester,
                                         error_line(requester->id, "shutting_down", "the server is about to end"));
+    }
     RunTicket ticket = submit(asked);
     rooms_.reception.admit(*requester, std::move(asked.terms), std::move(ticket));
     if (*expected != nullptr && requester->client != nullptr)
