@@ -309,8 +309,8 @@ class BatchTable(Table, Test):
         ask(max_age=3600)
         ask(max_age=0.001)
         ask(max_age=0.001)
-        # Taken in order: when this has answered, those before it have been asked for.
-        process.stdin.write(json.dumps({"line": "echo asked"}).encode() + b"\n")
+        # The store is asked in order: when this has been, those before it have.
+        process.stdin.write(json.dumps({"line": "echo asked", "max_age": 3600}).encode() + b"\n")
         process.stdin.flush()
         self.assertEqual(process.stdout.readline(), b"asked\n")
         self.release(gate)
