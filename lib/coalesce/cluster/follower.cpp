@@ -92,26 +92,29 @@ bool Follower::take(const RespValue& entry) {
     const std::string& field = entry.at(1).at(0).text;
     const std::string& value = entry.at(1).at(1).text;
     if (number <= last_) return broken("its output is repeated");
-    const bool missing = std::exchange(last_, number) + 1 != number;
+    const bool gap = std::exchange(last_, number) + 1 != number;
     if (field == "b") return true;
-    if (field == "d") {
-        if (missing && !std::exchange(missing_, true)) wait_for_missing();
-        const auto text = seal_.open(Seal::Kind::chunk, number, value);
-        const std::uint64_t begin = text ? begin_of_chunk(*text) : received();
-        if (begin < received() || (begin > received() && missing_)) return true;  // it has come, or will come again
-        const std::shared_ptr<bool> alive = alive_;
-        const auto length =
-            !text ? std::nullopt : read_chunk(*text, received(), [&](Stream stream, std::string_view bytes) {
-                if (!*alive || over_) return;
-                sizes_[index_of(stream)] += bytes.size();
-                events_.on_output(stream, bytes);
-            });
-        if (!*alive) return false;
-        if (std::exchange(missing_, false)) patience_.stop();
-        impatient_ = false;
-        return length ? true : broken("its output was tampered with");
-    }
-    return take_end(number, entry.at(1));
+    if (field != "d") return take_end(number, entry.at(1));
+    if (gap && !std::exchange(missing_, true)) wait_for_missing();
+    return take_chunk(number, value);
+}
+
+bool Follower::take_chunk(std::uint64_t number, std::string_view sealed) {
+    const auto text = seal_.open(Seal::Kind::chunk, number, sealed);
+    if (!text) return broken("its output was tampered with");
+    const std::uint64_t begin = begin_of_chunk(*text);
+    if (begin < received() || (begin > received() && missing_)) return true;  // it has come, or will come again
+    const std::shared_ptr<bool> alive = alive_;
+    const auto length = read_chunk(*text, received(), [&](Stream stream, std::string_view bytes) {
+        if (!*alive || over_) return;
+        sizes_[index_of(stream)] += bytes.size();
+        events_.on_output(stream, bytes);
+    });
+    if (!*alive) return false;
+    if (!length) return broken("its output was tampered with");
+    if (std::exchange(missing_, false)) patience_.stop();
+    impatient_ = false;
+    return true;
 }
 
 void Follower::wait_for_missing() {

@@ -55,6 +55,7 @@ class Follower final : public RunSource {
   private:
     void on_entries(const Result<RespValue>& answer);
     bool take(const RespValue& entry);
+    bool take_chunk(std::uint64_t number, std::string_view sealed);
     bool take_end(std::uint64_t number, const RespValue& fields);
     void wait_for_missing();
     bool broken(std::string why);
@@ -70,8 +71,8 @@ class Follower final : public RunSource {
     std::array<std::uint64_t, 2> sizes_{};
     std::uint64_t last_ = 0;  // number of an entry
     bool missing_ = false;    // a chunk before that one
-    bool impatient_ = false;  // for long
-    bool last_look_ = false;  // is on its way
+    bool impatient_ = false;  // it has been missing for too long: one more look
+    bool last_look_ = false;  // that is on its way
     bool asking_ = false;
     bool look_again_ = false;
     bool paused_ = false;

@@ -61,6 +61,7 @@ class LeasedRun {
 
     /// Nothing has begun under what was granted to the run with that name: somebody else may have it.
     static void give_back(Engine& engine, const EngineKeys& keys, const Seal& seal, const std::string& name);
+    /// The same of this one, which is over.
     void give_back();
 
     void renew();

@@ -2,12 +2,12 @@
 // Publisher: a run's output on its way to whoever follows it elsewhere (SPEC M24).
 //
 // It reads the spool like any other requester and writes chunks into the run's stream,
-// numbered without a gap. What the engine has not acknowledged is sent again when the line
-// comes back, as it was built; the number tells the engine that it has it already. So is, after a while, what an
-// engine without memory refuses, under a new number where it has taken something behind that; when the run is over it
-// is waited for no longer. What is on its way is bounded, so a slow engine slows nobody else here, unless the run is
-// past its replay limit. Past `cap` bytes, as they are sent, nobody else is to join, and once nobody does the oldest
-// chunks are dropped from the stream. It is over with the end record behind the last chunk, on the same line.
+// numbered. What the engine has not acknowledged is sent again when the line comes back; so is, after a while, what an
+// engine without memory refuses, until the run is over. Where the engine has something with that number or a later one,
+// it goes under a new number, behind that: a follower may find a chunk late, or twice, never not at all. What is on its
+// way is bounded, so a slow engine slows nobody else here, unless the run is past its replay limit. Past `cap` bytes,
+// as they are sent, nobody else is to join, and once nobody does the oldest chunks are dropped from the stream. It is
+// over with the end record behind the last chunk, on the same line.
 #pragma once
 
 #include <coalesce/flight/unique_function.h>

@@ -5,8 +5,6 @@
 // about that, and who can wait asks again.
 #pragma once
 
-#include <coalesce/command/outcome.h>
-
 #include <cerrno>
 
 namespace coalesce {
@@ -15,13 +13,6 @@ namespace coalesce {
 [[nodiscard]] constexpr bool is_want(int errno_value) noexcept {
     return errno_value == EAGAIN || errno_value == ENOMEM || errno_value == EMFILE || errno_value == ENFILE ||
            errno_value == ENOBUFS || errno_value == ENOSPC;
-}
-
-/// The run never began, and its command is not why: there was no room, or nobody could say who is to run it.
-[[nodiscard]] inline bool never_began_for_want(const Outcome& outcome) noexcept {
-    using Kind = Outcome::Kind;
-    return outcome.kind == Kind::engine_down ||
-           ((outcome.kind == Kind::not_started || outcome.kind == Kind::refused) && is_want(outcome.code));
 }
 
 }  // namespace coalesce

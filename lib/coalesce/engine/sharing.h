@@ -43,7 +43,8 @@ class Sharing {
         UniqueFunction<void(Outcome, std::chrono::milliseconds grace)> over;
     };
 
-    /// One flight's part in it. Its destruction withdraws: no answer follows.
+    /// One flight's part in it. Its destruction withdraws: no answer follows, and what is ours to run and is
+    /// queued may be had by others.
     class Membership {
       public:
         Membership() = default;

@@ -25,6 +25,15 @@ Moment earlier(Moment moment, nanoseconds by) {
     return moment;
 }
 
+// And its command is not why: there was no room, or nobody could say who is to run it.
+bool never_began(const RunResult& result) {
+    using Kind = Outcome::Kind;
+    const Outcome& outcome = result.outcome;
+    if (result.spool && result.spool->size() > 0) return false;  // it was its output that there was no room for
+    return outcome.kind == Kind::engine_down ||
+           ((outcome.kind == Kind::not_started || outcome.kind == Kind::refused) && is_want(outcome.code));
+}
+
 std::string reason_of(const Error& error, const KeptStore& store) {
     return "cannot write " + store.place().path() + ": " + error.code.message();
 }
@@ -117,8 +126,7 @@ void KeptFlight::keep(const std::shared_ptr<const RunResult>& result) noexcept {
         publish(result);
         // Whatever kept it from being one: what is stale stays so, and is not tried again at each hit. But what never
         // began has not been tried.
-        const bool began = result->spool && result->spool->size() > 0;
-        if (refresh_ && (began || !never_began_for_want(result->outcome)) &&
+        if (refresh_ && !never_began(*result) &&
             (!result->outcome.success() || (words_.starts_with(not_kept_words) && !failed_)) && (store_ || open(false)))
             store_->note_failed_refresh(key_, now());
     } catch (const std::exception&) {  // no memory: it counts as not kept

@@ -59,8 +59,7 @@ bool Session::congested() const noexcept {
 void Session::read() {
     const auto block = loop_.read_buffer();
     const ssize_t got = ::recv(connection_.get(), block.data(), block.size(), MSG_DONTWAIT);
-    if (got < 0 && errno == EINTR) return;
-    if (got < 0 && errno == EAGAIN && !unread_) return;
+    if (got < 0 && (errno == EINTR || (errno == EAGAIN && !unread_))) return;
     if (got < 0) return go();
     if (got > 0 && finishing_) return;  // nobody looks at it any more
     if (got > 0) {
@@ -83,16 +82,16 @@ void Session::take_lines() {
 // It reads no more. What it had said before that is in the socket, and may be that its run is to go on without it
 // (SPEC F5, T8): who hears that only if no output came in between hears it by chance.
 void Session::stop_sending() {
-    if (gone_ || unread_) return;
+    if (gone()) return;
     if (finishing_ || input_ended_) return go();
     unread_ = true;
     blocked_ = false;
+    watch_.reset();
     hear_the_rest();
 }
 
 // A read a turn, until there is nothing more.
 void Session::hear_the_rest() {
-    watch_.reset();
     loop_.post([this, alive = alive_] {
         if (!*alive || gone_) return;
         take_lines();
