@@ -393,27 +393,34 @@ class Nested(harness.ServerTest):
     def test_joining_what_waits_for_it_in_a_server(self):
         self.joined_from_below("--class", "c", door=("--socket", self.server.path))
 
-    def beside_what_waits_for_it(self, *asked):
+    def beside_what_waits_for_it(self, *asked, run_class="c"):
         """A run asks a server whose only place is for what waits for that run; the requests in `asked` wait there before."""
         server = self.serve("-j1", env={"XDG_RUNTIME_DIR": self.server.directory})
-        door = ("--socket", server.path, "--class", "c", "-c")
+        door = ("--socket", server.path, "--class")
         gate = self.server.gate("gate")
-        started = [self.start("run", "--class", "c", "-c", f"{gate.wait}; {COALESCE} run {shlex.join(door)} 'echo inner >>runs'")]
+        inner = f"{COALESCE} run {shlex.join(door)} {run_class} -c 'echo inner >>runs'"
+        started = [self.start("run", "--class", "c", "-c", f"{gate.wait}; {inner}")]
         self.until("running")
         for count, name in enumerate(asked, 1):
-            started.append(self.start("run", *door, f"echo {name} >>runs"))
+            started.append(self.start("run", *door, "c", "-c", f"echo {name} >>runs"))
             while [flight["state"] for flight in server.status()] != ["queued"] * count:
                 pass
         gate.let()
         self.assertEqual([process.wait() for process in started], [0] * len(started))
         with open(self.server.file("runs")) as runs:
-            self.assertEqual(runs.read(), "inner\nouter\n")
+            self.assertEqual(runs.read().split(), ["inner", *(name for name in asked if name != "inner")])
 
     def test_a_server_whose_only_place_is_for_what_waits_for_it(self):
         self.beside_what_waits_for_it("outer")
 
     def test_joining_what_a_server_has_no_place_for(self):
         self.beside_what_waits_for_it("outer", "inner")
+
+    def test_another_class_in_a_server_whose_only_place_is_for_what_waits_for_it(self):
+        self.beside_what_waits_for_it("outer", run_class="d")
+
+    def test_another_class_where_others_wait_for_a_place_too(self):
+        self.beside_what_waits_for_it("outer", "more", run_class="d")
 
     def test_the_turn_is_held_by_what_goes_on_in_it(self):
         """The outer run is over, what it asked for in the background is not: the next waits for that."""

@@ -41,7 +41,6 @@ void CommandFlight::begin_attempt(const std::shared_ptr<const SpoolLimits>& limi
 void CommandFlight::start_later() {
     run().phase = Run::Phase::queued;
     run().spool.reset();  // the next start has its own
-    turn.reset();
     completer.queue();
 }
 

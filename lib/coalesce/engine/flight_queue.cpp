@@ -14,8 +14,8 @@ FlightQueue::FlightQueue(Loop& loop, const ExecutorOptions& options, const Place
                          UniqueFunction<void(FlightId)> on_turn)
     : loop_(loop), options_(options), places_(places), on_turn_(std::move(on_turn)) {}
 
-bool FlightQueue::may_start(bool in_class) const noexcept {
-    return place_free() && (!in_class || places_.free(waiting_for_turn_.size()));
+bool FlightQueue::may_start(const OfClass& of_class) const noexcept {
+    return place_free() && places_.free(of_class.waiting_for_turn.size());
 }
 
 // Not what this process asks for itself: that is one request to those above, which all of it waits for.
@@ -25,27 +25,31 @@ bool FlightQueue::shares_turn(const CommandFlight& flight, const std::vector<pid
 }
 
 bool FlightQueue::lets_pass(const CommandFlight& flight) const noexcept {
-    const bool in_class = flight.job.run_class.has_value();
-    return (in_class ? queue_of_classes_ : queue_).empty() && may_start(in_class) && !held_back(flight);
+    if (!place_free() || held_back(flight)) return false;
+    if (!flight.job.run_class) return queue_.empty();
+    const auto own = classes_.find(flight.job.run_class->name);
+    return own == classes_.end() || (own->second.queue.empty() && may_start(own->second));
 }
 
 void FlightQueue::push(Flight flight) {
     const FlightId id = flight->id();
+    flight->turn.reset();
     const bool waits_for_turn = flight->job.run_class && !shares_turn(*flight, flight->run().askers);
-    (waits_for_turn ? queue_of_classes_ : queue_).emplace(id, std::move(flight));
+    Queue& queue = waits_for_turn ? classes_[flight->job.run_class->name].queue : queue_;
+    queue.emplace(id, std::move(flight));
 }
 
 FlightQueue::Flight FlightQueue::take_first() {
-    Queue* from = nullptr;
-    Queue::iterator first;
-    for (Queue* const queue : {&queue_, &queue_of_classes_}) {
-        if (queue->empty() || !may_start(queue == &queue_of_classes_)) continue;
-        const auto own = first_of(*queue);
-        if (own == queue->end() || (from != nullptr && first->first < own->first)) continue;
-        from = queue;
-        first = own;
-    }
-    return from != nullptr ? std::move(from->extract(first).mapped()) : nullptr;
+    if (!place_free()) return nullptr;
+    std::optional<FlightId> first;
+    const auto look_at = [&](Queue& queue) {
+        const auto own = first_of(queue);
+        if (own != queue.end() && (!first || own->first < *first)) first = own->first;
+    };
+    look_at(queue_);
+    for (auto& [name, of_class] : classes_)
+        if (may_start(of_class)) look_at(of_class.queue);
+    return first ? take(*first) : nullptr;
 }
 
 FlightQueue::Queue::iterator FlightQueue::first_of(Queue& queue) const {
@@ -68,58 +72,70 @@ std::optional<Outcome> FlightQueue::wait_for_turn(Flight& flight, RunTimes* time
     run.phase = Run::Phase::queued;
     run.others = flight->turn->others();
     flight->completer.queue();
-    waiting_for_turn_.emplace(id, std::move(flight));
+    classes_[run_class.name].waiting_for_turn.emplace(id, std::move(flight));
     return std::nullopt;
 }
 
 FlightQueue::Flight FlightQueue::take_with_turn(FlightId id) {
-    auto waiting = waiting_for_turn_.extract(id);
-    if (!waiting) return nullptr;
-    Flight flight = std::move(waiting.mapped());
+    Flight flight = take(id);
+    if (!flight) return nullptr;
     if (place_free() && !held_back(*flight)) {
         flight->completer.begin();
         return flight;
     }
-    flight->turn.reset();
     push(std::move(flight));
     return nullptr;
 }
 
 void FlightQueue::joined_by(FlightId id, pid_t asker) {
-    if (const auto found = waiting_for_turn_.find(id); found != waiting_for_turn_.end())
-        return found->second->turn->joined_by(asker);
-    const auto queued = queue_of_classes_.find(id);
-    if (queued != queue_of_classes_.end() && shares_turn(*queued->second, {asker}))
-        queue_.insert(queue_of_classes_.extract(queued));
+    CommandFlight* const flight = find(id);
+    if (flight == nullptr || !flight->job.run_class) return;
+    if (flight->turn) return flight->turn->joined_by(asker);
+    if (!queue_.contains(id) && shares_turn(*flight, {asker})) queue_.emplace(id, take(id));
 }
 
 Turns::Time FlightQueue::turn_in_class(FlightId id) const {
-    const auto found = waiting_for_turn_.find(id);
-    return found == waiting_for_turn_.end() ? std::chrono::milliseconds(0) : found->second->turn->expected();
+    const CommandFlight* const flight = find(id);
+    return flight != nullptr && flight->turn ? flight->turn->expected() : std::chrono::milliseconds(0);
 }
 
 CommandFlight* FlightQueue::find(FlightId id) const {
-    for (const Queue* const queue : {&queue_, &queue_of_classes_})
-        if (const auto found = queue->find(id); found != queue->end()) return found->second.get();
-    const auto found = waiting_for_turn_.find(id);
-    return found != waiting_for_turn_.end() ? found->second.get() : nullptr;
+    if (const auto found = queue_.find(id); found != queue_.end()) return found->second.get();
+    for (const auto& [name, of_class] : classes_) {
+        if (const auto found = of_class.queue.find(id); found != of_class.queue.end()) return found->second.get();
+        const auto waiting = of_class.waiting_for_turn.find(id);
+        if (waiting != of_class.waiting_for_turn.end()) return waiting->second.get();
+    }
+    return nullptr;
 }
 
 FlightQueue::Flight FlightQueue::take(FlightId id) {
-    for (Queue* const queue : {&queue_, &queue_of_classes_})
-        if (auto found = queue->extract(id)) return std::move(found.mapped());
-    if (auto found = waiting_for_turn_.extract(id)) return std::move(found.mapped());
+    if (auto found = queue_.extract(id)) return std::move(found.mapped());
+    for (auto own = classes_.begin(); own != classes_.end(); ++own) {
+        auto& [queue, waiting] = own->second;
+        Flight flight;
+        if (auto queued = queue.extract(id))
+            flight = std::move(queued.mapped());
+        else if (auto found = waiting.extract(id))
+            flight = std::move(found.mapped());
+        if (!flight) continue;
+        if (queue.empty() && waiting.empty()) classes_.erase(own);
+        return flight;
+    }
     return nullptr;
 }
 
 FlightQueue::Flight FlightQueue::take_any() {
-    for (Queue* const queue : {&queue_, &queue_of_classes_})
-        if (!queue->empty()) return take(queue->begin()->first);
-    return waiting_for_turn_.empty() ? nullptr : take(waiting_for_turn_.begin()->first);
+    if (!queue_.empty()) return take(queue_.begin()->first);
+    if (classes_.empty()) return nullptr;
+    const OfClass& of_class = classes_.begin()->second;
+    return take(of_class.queue.empty() ? of_class.waiting_for_turn.begin()->first : of_class.queue.begin()->first);
 }
 
 std::size_t FlightQueue::size() const noexcept {
-    return queue_.size() + queue_of_classes_.size() + waiting_for_turn_.size();
+    std::size_t size = queue_.size();
+    for (const auto& [name, of_class] : classes_) size += of_class.queue.size() + of_class.waiting_for_turn.size();
+    return size;
 }
 
 bool FlightQueue::hold(bool held) noexcept { return std::exchange(held_, held) != held; }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 // FlightQueue: the flights that have yet to run, in the order of their first requests (SPEC F12).
 //
-// A flight of a class may have to wait for more than a place, so those queue by themselves and
-// hold up no other. Who waits for a turn of its class has no place meanwhile, or what it waits for might
-// wait for that place; but no more wait so than there are places, since each of them costs
-// something. Who asks from a run of the class is not held up by those: they may wait for that run. Starting them is the
-// executor's. Internal.
+// A flight of a class may have to wait for more than a place, so each class queues by itself and
+// holds up no other: what it waits for may ask for something of another class. Who waits for a turn of its class has no
+// place meanwhile, or what it waits for might wait for that place; but no more of a class wait so than there are
+// places, since each of them costs something. Who asks from a run of the class is not held up by those: they may wait
+// for that run. Starting them is the executor's. Internal.
 #pragma once
 
 #include <coalesce/command/outcome.h>
@@ -15,6 +15,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <string>
 #include <unordered_map>
 #include <vector>
 
@@ -38,7 +39,7 @@ class FlightQueue {
 
     /// One that comes now may run at once: nobody is before it.
     [[nodiscard]] bool lets_pass(const CommandFlight& flight) const noexcept;
-    /// Its number is its place: a flight that comes back is before all that came later.
+    /// Its number is its place: a flight that comes back is before all that came later. It has no turn here.
     void push(Flight flight);
     /// The first that may start, out of the queue; null: none may.
     [[nodiscard]] Flight take_first();
@@ -73,7 +74,13 @@ class FlightQueue {
 
     [[nodiscard]] bool place_free() const noexcept { return !closed_ && places_.free(); }
     [[nodiscard]] bool held_back(const CommandFlight& flight) const noexcept { return held_ && flight.attempts == 0; }
-    [[nodiscard]] bool may_start(bool in_class) const noexcept;
+    struct OfClass {
+        Queue queue;
+        std::unordered_map<FlightId, Flight> waiting_for_turn;
+    };
+    using Classes = std::map<std::string, OfClass>;  // by name; none is empty
+
+    [[nodiscard]] bool may_start(const OfClass& of_class) const noexcept;
     [[nodiscard]] Queue::iterator first_of(Queue& queue) const;
     [[nodiscard]] bool shares_turn(const CommandFlight& flight, const std::vector<pid_t>& askers) const;
 
@@ -82,8 +89,7 @@ class FlightQueue {
     const Places& places_;
     UniqueFunction<void(FlightId)> on_turn_;
     Queue queue_;  // of those that need no more than a place, or a turn that somebody shares with them
-    Queue queue_of_classes_;
-    std::unordered_map<FlightId, Flight> waiting_for_turn_;
+    Classes classes_;
     bool held_ = false;
     bool closed_ = false;
 };
