@@ -115,6 +115,14 @@ TEST_CASE("T14, T15: what was kept is whole, however short memory is", "[kept]")
     REQUIRE(spool);
     CHECK((*spool)->whole());
     CHECK((*spool)->replayable());
+    CHECK(budget.used() == 1);  // F9: many may hold it, each as slow a reader as the others
+    CHECK(same(said_by(**spool), much));
+    auto twin = (*spool)->twin();
+    REQUIRE(twin);
+    CHECK(same(said_by(**twin), much));
+    auto handed_over = (*spool)->hand_over();
+    REQUIRE(handed_over);
+    CHECK(::pwrite(handed_over->get(), "y", 1, 0) < 0);
 }
 
 TEST_CASE("T14: bytes, streams, read order and facts come back as they were", "[kept]") {

@@ -378,11 +378,13 @@ void Batch::forget(FlightId run) {
 // Reads on while there is room for what is read, and lets commands start while
 // their results find a way out.
 void Batch::throttle() {
+    const bool much = results_.backlog_bytes() > backlog_bytes_max;
     const bool full = executor_.counts().queued + lookups_.count() >= options_.read_ahead ||
-                      waiting_bytes_ >= waiting_bytes_max || results_.waiting() >= undelivered_max;
+                      waiting_bytes_ >= waiting_bytes_max || results_.waiting() >= undelivered_max ||
+                      (much && lookups_.any());  // what is kept comes without a run that could be held
     if (!intake_.reading() || full) knows_enough_ = true;
     // Never when nothing runs: the result that all others wait for may be yet to start.
-    executor_.hold(!knows_enough_ || (results_.backlog_bytes() > backlog_bytes_max && executor_.counts().running > 0));
+    executor_.hold(!knows_enough_ || (much && executor_.counts().running > 0));
     if (!intake_.reading()) return;
     if (full)
         intake_.pause();

@@ -11,6 +11,7 @@ KeptQuestion question_of(const Intake::Asking& asking) {
 }
 
 void Lookups::look(Intake::Asking&& asking, Requester requester) {
+    any_ = true;
     const std::uint64_t sequence = asking.sequence;
     desk_.look(question_of(asking),
                [this, sequence](std::shared_ptr<const RunResult> result) { answered(sequence, std::move(result)); });

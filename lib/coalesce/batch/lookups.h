@@ -29,6 +29,8 @@ class Lookups {
     /// The asking has its job.
     void look(Intake::Asking&& asking, Requester requester);
     [[nodiscard]] std::size_t count() const noexcept { return waiting_.size(); }
+    /// Whether the store has been asked at all.
+    [[nodiscard]] bool any() const noexcept { return any_; }
     /// Nobody waits any more; whoever did and is remembered is handed over.
     void abandon(UniqueFunction<void(const BatchRequester&)> take);
 
@@ -44,6 +46,7 @@ class Lookups {
     KeptDesk& desk_;
     Answered on_answered_;
     std::map<std::uint64_t, Waiting> waiting_;  // by the line's number
+    bool any_ = false;
 };
 
 /// What a request asks of the store, for the desk.

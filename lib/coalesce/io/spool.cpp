@@ -33,26 +33,40 @@ Spool::~Spool() {
 
 Result<> Spool::append(Stream stream, std::span<const char> bytes) {
     if (bytes.empty()) return {};
-    const bool grows_last = last_ && last_->stream == stream && bytes.size() <= longest_segment - last_->length;
-    if (last_ && !grows_last) {  // first of all, so that a refusal leaves bytes and order in step
-        const std::uint32_t word = last_->length | (last_->stream == Stream::err ? error_bit : 0);
-        char raw[sizeof word];
-        std::memcpy(raw, &word, sizeof word);
-        auto ordered = order_.append(raw);
-        if (!ordered) return ordered;
-        last_.reset();
-    }
-    auto kept = bytes_.append(bytes);
-    if (!kept) return kept;
-    sizes_[index_of(stream)] += bytes.size();
-    if (grows_last)
-        last_->length += static_cast<std::uint32_t>(bytes.size());
-    else
-        last_ = Segment{stream, static_cast<std::uint32_t>(bytes.size())};
+    // First of all, so that a refusal leaves bytes and order in step.
+    if (auto ordered = end_segment_unless_grows(stream, bytes.size()); !ordered) return ordered;
+    if (auto kept = bytes_.append(bytes); !kept) return kept;
+    grow(stream, bytes.size());
     if (!short_of_memory_ && kept_bytes() > limits_->always_kept_bytes && limits_->store.budget->exhausted())
         short_of_memory_ = true;
     tell_of_more();
     return {};
+}
+
+Result<> Spool::lie_in(Descriptor file, std::uint64_t offset, std::span<const Segment> segments) {
+    for (const auto& [stream, length] : segments) {
+        if (auto ordered = end_segment_unless_grows(stream, length); !ordered) return ordered;
+        grow(stream, length);
+    }
+    bytes_.lie_in(std::move(file), offset, size(Stream::out) + size(Stream::err));
+    close();
+    return {};
+}
+
+Result<> Spool::end_segment_unless_grows(Stream stream, std::uint64_t by) {
+    if (!last_ || (last_->stream == stream && by <= longest_segment - last_->length)) return {};
+    const std::uint32_t word = last_->length | (last_->stream == Stream::err ? error_bit : 0);
+    char raw[sizeof word];
+    std::memcpy(raw, &word, sizeof word);
+    auto ordered = order_.append(raw);
+    if (ordered) last_.reset();
+    return ordered;
+}
+
+void Spool::grow(Stream stream, std::uint64_t by) noexcept {
+    sizes_[index_of(stream)] += by;
+    if (!last_) last_ = Segment{stream, 0};
+    last_->length += static_cast<std::uint32_t>(by);
 }
 
 void Spool::close() {

@@ -54,6 +54,14 @@ class Spool {
     /// Records bytes just read. After a refusal the spool takes no more; what it
     /// has recorded stays readable.
     Result<> append(Stream stream, std::span<const char> bytes);
+    /// A stretch of one stream, shorter than 2 GiB.
+    struct Segment {
+        Stream stream;
+        std::uint32_t length;
+    };
+    /// Is, being empty, what lies in that file from `offset` on, and closed. Somebody else wrote it, and nobody changes
+    /// it any more: nothing is copied, or counted as memory. Refused where there is no room for the order.
+    Result<> lie_in(Descriptor file, std::uint64_t offset, std::span<const Segment> segments);
     /// No more will come: readers learn it through finished().
     void close();
 
@@ -88,13 +96,11 @@ class Spool {
 
   private:
     friend class SpoolReader;
-    struct Segment {
-        Stream stream;
-        std::uint32_t length;
-    };
     [[nodiscard]] std::uint64_t kept_bytes() const noexcept { return bytes_.size() - released_; }
     [[nodiscard]] std::uint64_t segment_count() const noexcept;
     [[nodiscard]] Segment segment(std::uint64_t number) const;
+    Result<> end_segment_unless_grows(Stream stream, std::uint64_t by);
+    void grow(Stream stream, std::uint64_t by) noexcept;
     [[nodiscard]] bool has_room() const;
     void tell_of_more();
     void release_what_all_have_read();

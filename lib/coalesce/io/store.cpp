@@ -55,9 +55,17 @@ Result<> Store::share(const Store& other) {
         append_to_heap({block.bytes.get(), block.used});
         size_ += block.used;
     }
+    begins_at_ = other.begins_at_;
     size_ = other.size_;
     released_ = size_;  // it is counted there
     return {};
+}
+
+void Store::lie_in(Descriptor file, std::uint64_t offset, std::uint64_t size) noexcept {
+    file_ = std::move(file);
+    begins_at_ = offset;
+    size_ = size;
+    released_ = size_;
 }
 
 // Blocks double from small to 64 KiB: most commands print a line or nothing.
@@ -115,7 +123,11 @@ Result<> Store::write_at(int file, std::uint64_t at, std::span<const char> bytes
 }
 
 Extent Store::extent(std::uint64_t offset, std::uint64_t length) const noexcept {
-    if (file_) return {.bytes = {}, .file = file_.get(), .offset = offset, .length = std::min(length, size_ - offset)};
+    if (file_)
+        return {.bytes = {},
+                .file = file_.get(),
+                .offset = begins_at_ + offset,
+                .length = std::min(length, size_ - offset)};
     // The last block that starts at or before the offset.
     const auto after = std::upper_bound(blocks_.begin(), blocks_.end(), offset,
                                         [](std::uint64_t wanted, const Block& block) { return wanted < block.start; });
@@ -132,7 +144,7 @@ Result<> Store::read(std::uint64_t offset, std::span<char> into) const {
         if (part.file < 0) {
             std::memcpy(into.data(), part.bytes.data(), got);
         } else {
-            const ssize_t read = ::pread(part.file, into.data(), into.size(), static_cast<off_t>(offset));
+            const ssize_t read = ::pread(part.file, into.data(), into.size(), static_cast<off_t>(part.offset));
             if (read < 0 && errno == EINTR) continue;
             if (read == 0) errno = EIO;  // shorter than it was: somebody else's doing, or the disk's
             if (read <= 0) return system_error_now("read the kept output back");
@@ -167,9 +179,10 @@ Result<Descriptor> Store::hand_over() {
         auto opened = open_for_reading(file_.get());
         if (opened) handed_over_ = true;
         if (opened || opened.error().code != std::errc::no_such_file_or_directory) return opened;
-        if (auto moved = move_to_file_and_reader(); !moved) return moved.error();
+        if (begins_at_ == 0)  // else it is read only
+            if (auto moved = move_to_file_and_reader(); !moved) return moved.error();
     }
-    Descriptor copy(::fcntl(reader_.get(), F_DUPFD_CLOEXEC, 0));
+    Descriptor copy(::fcntl((reader_ ? reader_ : file_).get(), F_DUPFD_CLOEXEC, 0));
     if (!copy) return system_error_now("hand the kept output over");
     return copy;
 }

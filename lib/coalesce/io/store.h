@@ -69,6 +69,9 @@ class Store {
     /// Becomes, being empty, the same bytes for another thread: a copy of what is on the heap, the same file
     /// otherwise. Nothing more comes to either.
     Result<> share(const Store& other);
+    /// Lies, being empty, in a file that somebody else wrote and nobody changes any more: `size` bytes from `offset`
+    /// on. It takes no memory, and nothing of it is released. Nothing more comes.
+    void lie_in(Descriptor file, std::uint64_t offset, std::uint64_t size) noexcept;
     /// Moves what is on the heap, and all that comes, to the file.
     Result<> move_to_file();
     /// A descriptor for another process that may read it: it cannot write, nor open the
@@ -100,7 +103,8 @@ class Store {
     std::uint64_t left_ = 0;      // of that, bytes that are still in the file
     std::vector<Block> blocks_;
     Descriptor file_;
-    Descriptor reader_;  // only where there is no /proc
+    std::uint64_t begins_at_ = 0;  // in file_
+    Descriptor reader_;            // only where there is no /proc
     bool refused_ = false;
     bool handed_over_ = false;
 };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <coalesce/kept/entry.h>
 
+#include <fcntl.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -329,25 +330,23 @@ bool Entry::take_pieces(std::string_view order, bool in_head) {
     return offset == output_bytes_;
 }
 
+// What has been read already is copied, which spares a descriptor; a thousand who read slowly take no more than that.
 Result<std::shared_ptr<Spool>> Entry::replay(const SpoolLimits& limits) const {
     SpoolLimits own = limits;
     own.replay_bytes = std::max(own.replay_bytes, output_bytes_);
     own.always_kept_bytes = std::max(own.always_kept_bytes, output_bytes_);  // it is the whole, or no result
     auto spool = std::make_shared<Spool>(own);
-    std::string block;
-    for (const Piece& piece : pieces_) {
-        for (std::uint64_t done = 0; done < piece.length;) {
-            std::string_view bytes = piece.bytes;
-            if (bytes.empty()) {
-                block.resize(std::min<std::uint64_t>(piece.length - done, 1 << 16));
-                if (!read_fully(file(), piece.offset + done, block.data(), block.size()))
-                    return system_error_now("read a kept result");
-                bytes = block;
-            }
-            if (auto kept = spool->append(piece.stream, bytes); !kept) return kept.error();
-            done += bytes.size();
-        }
+    if (output_bytes_ > checked_always_bytes) {
+        Descriptor file(::fcntl(file_.get(), F_DUPFD_CLOEXEC, 0));
+        if (!file) return system_error_now("read a kept result");
+        std::vector<Spool::Segment> segments;
+        segments.reserve(pieces_.size());
+        for (const Piece& piece : pieces_) segments.push_back({piece.stream, static_cast<std::uint32_t>(piece.length)});
+        if (auto lies = spool->lie_in(std::move(file), header_bytes, segments); !lies) return lies.error();
+        return spool;
     }
+    for (const Piece& piece : pieces_)
+        if (auto kept = spool->append(piece.stream, piece.bytes); !kept) return kept.error();
     spool->close();
     return spool;
 }

@@ -96,7 +96,7 @@ class Entry {
     /// By the wall clock; it is the file's time of modification.
     [[nodiscard]] std::int64_t kept_until_ns() const noexcept { return kept_until_ns_; }
 
-    /// The whole output as a closed spool, which many may read, however long it is.
+    /// The whole output as a closed spool, which many may read, however long it is: long output is not copied.
     [[nodiscard]] Result<std::shared_ptr<Spool>> replay(const SpoolLimits& limits) const;
 
   private:

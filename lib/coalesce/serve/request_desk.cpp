@@ -124,14 +124,23 @@ std::shared_ptr<const CanonicalSurroundings> RequestDesk::canonical_of(ResolvedR
     return canonical;
 }
 
+// It would have to wait with the others, and joins nobody.
+bool RequestDesk::finds_the_queue_full(const Asked& asked) const {
+    return rooms_.executor.counts().queued >= options_.queue_max &&
+           rooms_.executor.flights().find_state(KeyView(asked.key())) == nullptr;
+}
+
+std::string RequestDesk::queue_full_words() const {
+    return std::to_string(options_.queue_max) + " flights wait already";
+}
+
 void RequestDesk::admit(Peer& peer, Request& request, Asked& asked) {
     asked.canonical = canonical_of(asked.resolved, peer.uid);
-    if (rooms_.executor.counts().queued >= options_.queue_max &&
-        rooms_.executor.flights().find_state(KeyView(asked.key())) == nullptr)
-        return rooms_.reception.refuse(peer, request.id, "queue_full",
-                                       std::to_string(options_.queue_max) + " flights wait already");
     asked.wish.fresh = request.fresh;
     if (request.no_share) asked.wish = {.fresh = request.fresh};  // nor with who comes later
+    const bool looks = asked.wish.reads() || asked.wish.warm;
+    if (!looks && finds_the_queue_full(asked))
+        return rooms_.reception.refuse(peer, request.id, "queue_full", queue_full_words());
     asked.terms = {.id = std::move(request.id),
                    .title = asked.resolved.job.title,
                    .output = request.output,
@@ -142,7 +151,7 @@ void RequestDesk::admit(Peer& peer, Request& request, Asked& asked) {
     const auto& surroundings = asked.resolved.job.command.surroundings;
     asked.asking = running_.above(peer, surroundings == surroundings_ ? own_ancestry_ : ancestry_in(surroundings->env),
                                   peer.sessions);
-    if (asked.wish.reads() || asked.wish.warm) {
+    if (looks) {
         auto expected = rooms_.reception.expect(peer, asked.terms);
         const auto owned = std::make_shared<Asked>(std::move(asked));
         return desk_.look(owned->question(),
@@ -166,10 +175,14 @@ void RequestDesk::looked(const Reception::Expected& expected, Asked& asked, std:
         });
         return rooms_.reception.admit(*requester, std::move(asked.terms), std::move(ticket));
     }
-    if (closed_ && requester->client != nullptr) {  // else there is nobody to tell, and what is submitted lands at once
+    const auto refuse = [&](std::string_view code, const std::string& why) {
         requester->keep_running = false;
-        return rooms_.reception.dismiss(*requester,
-                                        error_line(requester->id, "shutting_down", "the server is about to end"));
+        rooms_.reception.dismiss(*requester, error_line(requester->id, code, why));
+    };
+    if (requester->client !=
+        nullptr) {  // else there is nobody to tell; of a closed one what is submitted lands at once
+        if (closed_) return refuse("shutting_down", "the server is about to end");
+        if (finds_the_queue_full(asked)) return refuse("queue_full", queue_full_words());
     }
     RunTicket ticket = submit(asked);
     rooms_.reception.admit(*requester, std::move(asked.terms), std::move(ticket));

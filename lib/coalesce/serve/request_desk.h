@@ -79,6 +79,8 @@ class RequestDesk {
     [[nodiscard]] KeyRules rules_for(uid_t uid) const;
     [[nodiscard]] bool meant_for_no_circle(const Peer& peer, const Request& request) const;
     [[nodiscard]] std::shared_ptr<const CanonicalSurroundings> canonical_of(ResolvedRequest& resolved, uid_t uid);
+    [[nodiscard]] bool finds_the_queue_full(const Asked& asked) const;
+    [[nodiscard]] std::string queue_full_words() const;
     void admit(Peer& peer, Request& request, Asked& asked);
     void looked(const Reception::Expected& expected, Asked& asked, std::shared_ptr<const RunResult> result);
     RunTicket submit(Asked& asked);
