@@ -120,13 +120,23 @@ class Promises(ClientTest):
         server = self.serve()
         alive = server.fifo("alive")
         client = self.driver(server)
-        client.do("stream", "s", command=["sh", "-c", "echo begun; exec sleep 1000 >alive"])
-        client.do("take", "s", bytes=6)
-        self.assertEqual(client.told("s")["taken"], 6)
+        for options in {}, {"ttl": 3600}:  # what is to be kept ends, too
+            client.do("stream", "s", command=["sh", "-c", "echo begun; exec sleep 1000 >alive"], options=options)
+            client.do("take", "s", bytes=6)
+            self.assertEqual(client.told("s")["taken"], 6)
+            with open(alive) as held_by_command:
+                client.do("drop", "s")
+                self.assertEqual(held_by_command.read(), "")
+            self.assertTrue(client.told("s")["dropped"])
+
+    def test_a_client_that_is_closed_leaves_what_is_to_be_kept(self):
+        server = self.serve()
+        alive = server.fifo("alive")
+        client = self.driver(server)
+        client.run("held", ["sh", "-c", "exec sleep 1000 >alive"], ttl=3600)
         with open(alive) as held_by_command:
-            client.do("drop", "s")
+            client.do("close", "")
             self.assertEqual(held_by_command.read(), "")
-        self.assertTrue(client.told("s")["dropped"])
 
     def test_output_comes_while_the_command_runs_and_both_streams_are_told_apart(self):
         server = self.serve()

@@ -146,15 +146,21 @@ class Connection {
     if (!waiter) return;
     this.waiting.delete(number);
     if (final) waiter.end(final);
-    else this.socket.write(`{"id":${number},"op":"leave"}\n`);
+    else this.#leave(number);
     if (this.waiting.size === 0) this.socket.unref();
   }
 
+  /** All who wait are told. */
   fail(code, message) {
     this.closing = true;
     this.#lost ??= { code, message };
+    for (const number of this.waiting.keys()) this.#leave(number); // who only goes away leaves a run that is to be kept to its end
     this.socket.destroy();
     for (const number of [...this.waiting.keys()]) this.finish(number, this.#lost);
+  }
+
+  #leave(number) {
+    if (this.socket.writable) this.socket.write(`{"id":${number},"op":"leave"}\n`);
   }
 
   #read(bytes) {

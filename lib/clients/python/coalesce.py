@@ -111,9 +111,15 @@ class _Connection:
         self.writer.write(line + b"\n")
         return number
 
+    def leave(self, number: int) -> None:
+        if not self.writer.is_closing():
+            self.writer.write(b'{"id":%d,"op":"leave"}\n' % number)
+
     def close(self) -> None:
         self.closing = True
         self.reading.cancel()
+        for number in () if self.lost else self.waiting:  # who only goes away leaves a run that is to be kept to its end
+            self.leave(number)
         self.writer.transport.abort()
 
     async def read(self) -> None:
@@ -126,8 +132,8 @@ class _Connection:
         except Error as refused:
             lost = {"code": refused.code, "message": refused.message}
         finally:
-            self.close()
             self.lost = lost
+            self.close()
             for waiter in self.waiting.values():
                 waiter.finish(lost)
 
@@ -207,8 +213,8 @@ class Client(contextlib.AbstractAsyncContextManager["Client"]):
             async for name, data in stream:
                 taken[name].append(data)
         finally:
-            if stream.connection.waiting.pop(stream.number, None) and not stream.connection.writer.is_closing():
-                stream.connection.writer.write(b'{"id":%d,"op":"leave"}\n' % stream.number)
+            if stream.connection.waiting.pop(stream.number, None):
+                stream.connection.leave(stream.number)
             if completed := vars(stream).get("completed"):
                 completed.stdout, completed.stderr = (b"".join(pieces) for pieces in taken.values())
         if check:

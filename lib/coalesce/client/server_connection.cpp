@@ -65,6 +65,8 @@ Answered answered_of(const Fields& end) {
     return answered;
 }
 
+std::string leave_line(std::uint64_t number) { return "{\"id\":" + std::to_string(number) + ",\"op\":\"leave\"}\n"; }
+
 }  // namespace
 
 void ServerConnection::connect() {
@@ -111,7 +113,7 @@ std::uint64_t ServerConnection::send(Request request, Waiter waiter) {
 
 void ServerConnection::leave(std::uint64_t number) {
     if (waiting_.erase(number) == 0 || !socket_) return;
-    out_ += "{\"id\":" + std::to_string(number) + ",\"op\":\"leave\"}\n";
+    out_ += leave_line(number);
     flush();
     watch_again();
 }
@@ -224,6 +226,9 @@ void ServerConnection::close(const std::exception_ptr& why) {
     const auto self = shared_from_this();
     closing_ = true;
     again_.stop();
+    // Who only goes away leaves a run that is to be kept to its end (SPEC T8).
+    for (const auto& waiting : waiting_) out_ += leave_line(waiting.first);
+    flush();
     watch_.reset();
     socket_.reset();
     while (!waiting_.empty()) end(waiting_.begin()->first, {}, why);

@@ -43,7 +43,7 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
     [[nodiscard]] bool usable() const noexcept;
     void pause();
     void resume();
-    /// All who wait are told `why`.
+    /// Leaves all that is waited for, as far as the server can still be told; all who wait are told `why`.
     void close(const std::exception_ptr& why);
 
   private:
