@@ -686,11 +686,14 @@ class Steering(ServerTest):
 
     def test_r5_a_signal_after_the_end_of_the_command_is_ignored_while_its_output_is_read(self):
         server = self.serve("--replay-limit", "64K")
-        client = server.client().send({"id": 1, "line": "head -c 70000 /dev/zero", "output": "fd", "quiet": True})
+        gate = server.gate("gate")
+        line = f"head -c 66000 /dev/zero; {gate.wait}; head -c 4000 /dev/zero"
+        client = server.client().send({"id": 1, "line": line, "output": "fd", "quiet": True})
         dealt_with = 0
-        while dealt_with < 70000:  # the last of them is not acknowledged
-            message = client.message()
-            dealt_with += message["bytes"]
+        while dealt_with < 70000:  # the last of them is not acknowledged, and is too little to hold up the run
+            dealt_with += client.message()["bytes"]
+            if dealt_with == 66000:
+                gate.let()
             if dealt_with < 70000:
                 client.send(b"\n")
         while server.status():
