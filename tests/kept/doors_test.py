@@ -626,7 +626,7 @@ class ServerTable(Table, Test):
         self.assertEqual(self.box.runs(), 2)
 
     def test_T27_a_stream_begins_with_what_was_kept(self):
-        line = "head -c 200000 /dev/zero; echo err >&2"
+        line = "head -c 2000000 /dev/zero; echo err >&2"
         _, first = self.streamed(line, ttl="1h")
         for output in ("stream", "fd"):
             events, came = self.streamed(line, output, ttl="1h")

@@ -120,9 +120,36 @@ TEST_CASE("T14, T15: what was kept is whole, however short memory is", "[kept]")
     auto twin = (*spool)->twin();
     REQUIRE(twin);
     CHECK(same(said_by(**twin), much));
+}
+
+TEST_CASE("S4: whoever is handed a kept output over has a copy, if there is room for one", "[kept]") {
+    const std::string bytes(3 << 20, 'x');
+    const EntryFile file({{Stream::out, bytes}});
+    const auto entry = file.read();
+    REQUIRE(entry);
+    MemoryBudget budget(1);
+    const SpoolLimits limits{.store = {.heap_bytes = 1000, .budget = &budget}};
+    auto spool = entry->replay(limits);
+    REQUIRE(spool);
+    budget.take(1);
+    CHECK_FALSE((*spool)->hand_over());
+    budget.give_back(1);
     auto handed_over = (*spool)->hand_over();
     REQUIRE(handed_over);
-    CHECK(::pwrite(handed_over->get(), "y", 1, 0) < 0);
+    CHECK(budget.used() == bytes.size());
+    struct stat ours {};
+    struct stat theirs {};
+    REQUIRE((::fstat(entry->file(), &ours) == 0 && ::fstat(handed_over->get(), &theirs) == 0));
+    CHECK((ours.st_dev != theirs.st_dev || ours.st_ino != theirs.st_ino));
+    const SpoolReader reader(**spool);
+    const auto piece = reader.next();
+    REQUIRE(piece);
+    std::string came(bytes.size(), '\0');
+    CHECK(::pread(handed_over->get(), came.data(), came.size(), static_cast<off_t>(piece->extent.offset)) ==
+          static_cast<ssize_t>(came.size()));
+    CHECK(came == bytes);
+    spool->reset();
+    CHECK(budget.used() == 0);
 }
 
 TEST_CASE("T14: bytes, streams, read order and facts come back as they were", "[kept]") {

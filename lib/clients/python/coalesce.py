@@ -118,7 +118,7 @@ class _Connection:
     def close(self) -> None:
         self.closing = True
         self.reading.cancel()
-        for number in () if self.lost else self.waiting:  # who only goes away leaves a run that is to be kept to its end
+        for number in self.waiting:  # who only goes away leaves a run that is to be kept to its end
             self.leave(number)
         self.writer.transport.abort()
 
@@ -132,8 +132,8 @@ class _Connection:
         except Error as refused:
             lost = {"code": refused.code, "message": refused.message}
         finally:
-            self.lost = lost
             self.close()
+            self.lost = lost
             for waiter in self.waiting.values():
                 waiter.finish(lost)
 

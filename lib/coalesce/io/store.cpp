@@ -174,30 +174,48 @@ void Store::leave_before(std::uint64_t offset) noexcept {
 }
 
 Result<Descriptor> Store::hand_over() {
-    if (auto moved = move_to_file(); !moved) return moved.error();
+    if (auto moved = begins_at_ > 0 ? move_to_own_file() : move_to_file(); !moved) return moved.error();
     if (!reader_) {
         auto opened = open_for_reading(file_.get());
         if (opened) handed_over_ = true;
         if (opened || opened.error().code != std::errc::no_such_file_or_directory) return opened;
-        if (begins_at_ == 0)  // else it is read only
-            if (auto moved = move_to_file_and_reader(); !moved) return moved.error();
+        if (auto moved = move_to_file_and_reader(); !moved) return moved.error();
     }
-    Descriptor copy(::fcntl((reader_ ? reader_ : file_).get(), F_DUPFD_CLOEXEC, 0));
+    Descriptor copy(::fcntl(reader_.get(), F_DUPFD_CLOEXEC, 0));
     if (!copy) return system_error_now("hand the kept output over");
     return copy;
+}
+
+// All that has not been released.
+Result<> Store::copy_to(int file) const {
+    char block[65536];
+    for (std::uint64_t at = begins_at_ > 0 ? 0 : released_; at < size_;) {
+        const std::size_t length = static_cast<std::size_t>(std::min<std::uint64_t>(sizeof block, size_ - at));
+        if (auto got = read(at, {block, length}); !got) return got;
+        if (auto written = write_at(file, at, {block, length}); !written) return written;
+        at += length;
+    }
+    return {};
+}
+
+// Who has a descriptor of somebody else's file might open that anew, and change it for all.
+Result<> Store::move_to_own_file() {
+    if (in_memory() && limits_->budget->exhausted()) return system_error_of(ENOMEM, "keep the output in memory");
+    auto own = make_unnamed_file("the output", limits_->directory);
+    if (!own) return own.error();
+    if (auto copied = copy_to(own->get()); !copied) return copied;
+    file_ = std::move(*own);
+    begins_at_ = 0;
+    released_ = 0;
+    if (in_memory()) limits_->budget->take(size_);
+    return {};
 }
 
 // Where there is no /proc to open the file anew by. Nobody else has it yet.
 Result<> Store::move_to_file_and_reader() {
     auto made = make_file_and_reader("the output", limits_->directory);
     if (!made) return made.error();
-    char block[65536];
-    for (std::uint64_t at = released_; at < size_;) {
-        const std::size_t length = static_cast<std::size_t>(std::min<std::uint64_t>(sizeof block, size_ - at));
-        if (auto got = read(at, {block, length}); !got) return got;
-        if (auto written = write_at(made->file.get(), at, {block, length}); !written) return written;
-        at += length;
-    }
+    if (auto copied = copy_to(made->file.get()); !copied) return copied;
     file_ = std::move(made->file);
     reader_ = std::move(made->reader);
     return {};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Store: bytes that are only ever appended, on the heap while few, in a file once many.
+// Store: bytes that are only ever appended, on the heap while few, in a file once many; or that lie in somebody else's.
 //
 // Up to a limit they lie in heap blocks; past it all of them move to one file
 // (a memfd, or an unlinked file in a directory of the user's choice) and the heap
@@ -70,12 +70,12 @@ class Store {
     /// otherwise. Nothing more comes to either.
     Result<> share(const Store& other);
     /// Lies, being empty, in a file that somebody else wrote and nobody changes any more: `size` bytes from `offset`
-    /// on. It takes no memory, and nothing of it is released. Nothing more comes.
+    /// on, not its beginning. It takes no memory until it is handed over. Nothing more comes.
     void lie_in(Descriptor file, std::uint64_t offset, std::uint64_t size) noexcept;
     /// Moves what is on the heap, and all that comes, to the file.
     Result<> move_to_file();
     /// A descriptor for another process that may read it: it cannot write, nor open the
-    /// file anew for writing, if it is another user's.
+    /// file anew for writing, if it is another user's. Of somebody else's file that gets a copy.
     Result<Descriptor> hand_over();
     /// Nothing more will come, nor be released: what was handed over cannot be changed from here on.
     void seal() noexcept;
@@ -93,6 +93,8 @@ class Store {
     void append_to_heap(std::span<const char> bytes);
     Result<> write_to_file(std::span<const char> bytes);
     Result<> write_at(int file, std::uint64_t at, std::span<const char> bytes) const;
+    Result<> copy_to(int file) const;
+    Result<> move_to_own_file();
     Result<> move_to_file_and_reader();
 
     [[nodiscard]] bool in_memory() const noexcept { return limits_->directory.empty(); }
@@ -103,7 +105,7 @@ class Store {
     std::uint64_t left_ = 0;      // of that, bytes that are still in the file
     std::vector<Block> blocks_;
     Descriptor file_;
-    std::uint64_t begins_at_ = 0;  // in file_
+    std::uint64_t begins_at_ = 0;  // in file_, if that is somebody else's
     Descriptor reader_;            // only where there is no /proc
     bool refused_ = false;
     bool handed_over_ = false;

@@ -193,16 +193,23 @@ bool read_fully(int file, std::uint64_t offset, char* into, std::size_t length) 
     return true;
 }
 
-bool output_is(const Checksum& expected, int file, std::uint64_t length) {
-    Digester<sizeof(Checksum)> digester;
+// `look` is shown all of the output, piece by piece.
+template <class Look>
+bool read_output(int file, std::uint64_t length, const Look& look) {
     std::string block(std::min<std::uint64_t>(length, 1 << 20), '\0');
     for (std::uint64_t done = 0; done < length;) {
         const std::size_t piece = static_cast<std::size_t>(std::min<std::uint64_t>(block.size(), length - done));
         if (!read_fully(file, header_bytes + done, block.data(), piece)) return false;
-        digester.add({block.data(), piece});
+        look(std::string_view(block.data(), piece));
         done += piece;
     }
-    return digester.end() == expected;
+    return true;
+}
+
+bool output_is(const Checksum& expected, int file, std::uint64_t length) {
+    Digester<sizeof(Checksum)> digester;
+    return read_output(file, length, [&](std::string_view piece) { digester.add(piece); }) &&
+           digester.end() == expected;
 }
 
 // Appends to a file at its end.
@@ -330,23 +337,35 @@ bool Entry::take_pieces(std::string_view order, bool in_head) {
     return offset == output_bytes_;
 }
 
-// What has been read already is copied, which spares a descriptor; a thousand who read slowly take no more than that.
+// What is long is not copied: a thousand may be slow to read it. But it is read once, here, where a disk may take its
+// time and a failure is no more than a miss (SPEC T15); what passes it on finds it in the page cache.
 Result<std::shared_ptr<Spool>> Entry::replay(const SpoolLimits& limits) const {
     SpoolLimits own = limits;
     own.replay_bytes = std::max(own.replay_bytes, output_bytes_);
     own.always_kept_bytes = std::max(own.always_kept_bytes, output_bytes_);  // it is the whole, or no result
     auto spool = std::make_shared<Spool>(own);
-    if (output_bytes_ > checked_always_bytes) {
+    if (output_bytes_ > checked_always_bytes &&
+        (output_bytes_ > limits.store.heap_bytes || limits.store.budget->exhausted())) {
         Descriptor file(::fcntl(file_.get(), F_DUPFD_CLOEXEC, 0));
-        if (!file) return system_error_now("read a kept result");
+        if (!file || !read_output(file_.get(), output_bytes_, [](std::string_view /*piece*/) {}))
+            return system_error_now("read a kept result");
         std::vector<Spool::Segment> segments;
         segments.reserve(pieces_.size());
         for (const Piece& piece : pieces_) segments.push_back({piece.stream, static_cast<std::uint32_t>(piece.length)});
         if (auto lies = spool->lie_in(std::move(file), header_bytes, segments); !lies) return lies.error();
         return spool;
     }
-    for (const Piece& piece : pieces_)
-        if (auto kept = spool->append(piece.stream, piece.bytes); !kept) return kept.error();
+    std::string block;
+    for (const Piece& piece : pieces_) {
+        std::string_view bytes = piece.bytes;
+        if (bytes.empty()) {
+            block.resize(piece.length);
+            if (!read_fully(file(), piece.offset, block.data(), block.size()))
+                return system_error_now("read a kept result");
+            bytes = block;
+        }
+        if (auto kept = spool->append(piece.stream, bytes); !kept) return kept.error();
+    }
     spool->close();
     return spool;
 }

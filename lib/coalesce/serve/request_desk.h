@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // RequestDesk: from a request for a command to a requester that waits.
 //
-// It puts the request into its surroundings and under its key, sees whether there is room for one
-// more, asks the store where that is wished, and submits it: from there on it is the
+// It puts the request into its surroundings and under its key, asks the store where that is wished,
+// sees whether there is room for one more that has to run, and submits it: from there on it is the
 // reception's. What one user asks for is never another's (SPEC K3), and what asks on behalf of a
 // run that is under way here is known by that (F11, F12). Only what our own user asks for under a
 // cluster scope is shared with other machines (M11, M36).
