@@ -11,6 +11,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import unittest
 
 import machines
@@ -19,6 +20,21 @@ import machines
 WAITS = "epoll_wait,epoll_pwait,poll,ppoll,futex,restart_syscall,wait4,waitid,mmap,munmap,mprotect,madvise,brk,sched_yield,kill"
 
 MAPS = r'open\("/proc/self/maps"[^\n]*\n(?:read\([^\n]*\n)*close\([^\n]*\n'  # the sanitizers' look at where they are
+
+# Runs a command as a first process that reaps nothing would have it run, and says how many were left to it.
+FIRST_PROCESS = """
+import ctypes, os, subprocess, sys
+assert ctypes.CDLL(None).prctl(36, 1, 0, 0, 0) == 0  # PR_SET_CHILD_SUBREAPER
+subprocess.run(sys.argv[1:], check=True)
+left = 0
+while True:
+    try:
+        os.wait()
+    except ChildProcessError:
+        break
+    left += 1
+print(left)
+"""
 
 
 class Run(machines.ThreeHosts):
@@ -41,6 +57,14 @@ class Run(machines.ThreeHosts):
         for number in (1, 2, 3):
             self.assertEqual(self.one.call(*self.words("-c", command)), (0, f"{number}\n", ""))
         self.assertEqual(self.two.call(*self.words("-c", command)), (0, "4\n", ""))
+
+    def test_F13_nothing_is_left_to_a_first_process(self):
+        command = [sys.executable, "-c", FIRST_PROCESS, machines.COALESCE, *self.words("true")]
+        for _ in range(10):  # who leads waits for the supervisor but a second, which a busy machine may outlast
+            left = subprocess.run(command, env=self.one.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=True).stdout
+            if left == b"0\n":
+                break
+        self.assertEqual(left, b"0\n")
 
     def test_F3_bytes_are_bytes(self):
         payload = os.urandom(3_000_000) + b"\0no newline"

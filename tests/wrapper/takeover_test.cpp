@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <vector>
@@ -91,6 +92,25 @@ SCENARIO("R6: when the supervisor is killed those who wait run the command once 
         CHECK(ended.err.empty());
     }
     CHECK(box.lines_of("runs") == 2);
+}
+
+// As when everything is told to end at once: by a service manager, or killall.
+SCENARIO("R5, R6: who has been told to end begins nothing anew when the supervisor is gone", "[wrapper]") {
+    Sandbox box;
+    Gate gate(box, "gate");
+    auto requester = box.request({"-c", "echo run >>runs; cat gate"});
+    gate.wait_for_command();
+    const Flight flight = box.until_requesters(1);
+    requester.kill(SIGSTOP);
+    siginfo_t stopped{};
+    REQUIRE(::waitid(P_PID, static_cast<id_t>(requester.pid()), &stopped, WSTOPPED) == 0);
+    requester.kill(SIGTERM);
+    ::kill(flight.supervisor, SIGKILL);
+    requester.kill(SIGCONT);
+    const Ended ended = requester.wait();
+    CHECK(ended.signal == SIGTERM);
+    CHECK(ended.err.empty());
+    CHECK(box.lines_of("runs") == 1);
 }
 
 // Those who wait have heard nothing yet, and must not take it for a flight that was over

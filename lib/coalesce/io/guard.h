@@ -101,6 +101,8 @@ class Guard {
     /// What the environment of every guarded process has: "COALESCE_GUARD=…".
     [[nodiscard]] const char* mark() const noexcept { return mark_.c_str(); }
 
+    /// Ends the guard, and nothing else: of whoever is about to end without being destroyed.
+    void dismiss() noexcept;
     /// The guard's own process.
     [[nodiscard]] pid_t pid() const noexcept { return pid_; }
 
@@ -127,7 +129,6 @@ class Guard {
     void end_groups(bool overdue_only) const;
     [[nodiscard]] std::int64_t next_deadline() const noexcept;
     void wake() const noexcept;
-    void dismiss() noexcept;
 
     Page* page_;
     std::string mark_;

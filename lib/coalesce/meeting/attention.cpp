@@ -87,6 +87,7 @@ void Attention::begin() {
 void Attention::forget() noexcept {
     for (const int number : ending_signals) ::signal(number, SIG_DFL);
     for (const int number : user_signals) ::signal(number, SIG_DFL);
+    arm({});  // a handler may have run here
     ::signal(SIGALRM, SIG_DFL);
 }
 

@@ -70,7 +70,7 @@ class RunRequester {
     Result<Descriptor> get_connection();
     bool rest(milliseconds pause);
     Result<Descriptor> lead(Descriptor listener);
-    bool serve_kept();
+    bool serve_kept(Descriptor& listener);
     void keep_without_us(Connection& connection);
     Next converse(Connection& connection);
     std::optional<std::string> next_line(Connection& connection);
@@ -140,7 +140,12 @@ Result<RunEnd> RunRequester::run() {
         if (!led_)
             connection.send(places_ ? joining_line(options_, {.quiet = quiet_, .knows_ancestry = knows_ancestry()})
                                     : for_a_server);  // ready, so that it is there when we are accepted
-        switch (converse(connection)) {
+        const Next next = converse(connection);
+        if (next != Next::ended && (interruptions_.passed_on() || Attention::take_signal())) {
+            end_of_signal(Attention::last_signal());  // told to end, we begin nothing anew
+            break;
+        }
+        switch (next) {
             case Next::ended:
                 break;
             case Next::again:
@@ -196,8 +201,11 @@ Result<Descriptor> RunRequester::get_connection() {
             auto way = places_->join_or_lead(options_.orders.key, leftovers.over());
             if (!way) return way.error();
             led_ = std::holds_alternative<MeetingPlaces::Leading>(*way);
-            if (led_ && serve_kept()) break;  // it was made since we looked (SPEC T13)
-            if (led_) return lead(std::move(std::get<MeetingPlaces::Leading>(*way).listener));
+            if (led_) {
+                Descriptor& listener = std::get<MeetingPlaces::Leading>(*way).listener;
+                if (serve_kept(listener)) break;  // it was made since we looked (SPEC T13)
+                return lead(std::move(listener));
+            }
             if (auto* joined = std::get_if<MeetingPlaces::Joined>(&*way)) return std::move(joined->connection);
             if (std::get<Busy>(*way) == Busy::leftovers && leftovers.ends_now())
                 say("what an earlier run of " + options_.orders.title +
@@ -215,12 +223,14 @@ Result<Descriptor> RunRequester::lead(Descriptor listener) {
     return connected;
 }
 
-// True: we have ended with what was kept. Our place is given back before we tell anybody.
-bool RunRequester::serve_kept() {
+// True: we have ended with what was kept. Our place is given back before we tell anybody, and those who wait there look
+// for another: our reader may be slow.
+bool RunRequester::serve_kept(Descriptor& listener) {
     if (!options_.orders.kept) return false;
     auto found = find_kept(options_.orders);
     if (!found) return false;
     places_->own().leave(options_.orders.key);
+    listener.reset();
     end_ = pass_on_kept(options_, *found, relay_);
     if (found->hit.verdict.refresh)
         static_cast<void>(

@@ -185,6 +185,8 @@ void Supervisor::run(Descriptor leader, pid_t leader_pid) {
     loop_.run();
     for (const auto& keeping : keepings_) keeping->after_delivery();
     places_.sweep();  // when nobody waits for it, but perhaps who led
+    guarded_.reset();
+    if (guard_) guard_->dismiss();  // left to a first process that reaps nothing, it would be a zombie (SPEC F13)
 }
 
 Wrapper& Supervisor::receive(Descriptor connection, uid_t uid, pid_t pid) {
