@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "obeyed_rules.h"
 
+#include <coalesce/command/run_class.h>
 #include <coalesce/rules/rules_file.h>
 
 #include <limits.h>
@@ -111,12 +112,18 @@ Result<> check_rules(const Rules& rules, CommandLine& every_option) {
         return given ? Result<>() : given.error();
     });
     if (!checked) return checked;
-    unsigned jobs = 0;
-    for (const auto& [name, table] : rules.classes)
-        if (checked = check_table(table, names_of_class,
-                                  [&](const Setting& setting) { return check_one(setting, number(jobs)); });
-            !checked)
-            return checked;
+    for (const auto& [name, table] : rules.classes) {
+        checked = check_table(table, names_of_class, [&, &name = name](const Setting& setting) -> Result<> {
+            // As --class would have it: a class that nobody can name, or with no runs, would be silently without
+            // effect.
+            if (const auto named = parse_run_class(name); !named || named.value().name != name)
+                return wrong(setting, "[class." + name + "]: no --class has that name");
+            unsigned jobs = 0;
+            auto given = check_one(setting, number(jobs));
+            return given && jobs == 0 ? Result<>(wrong(setting, "jobs is at least 1")) : given;
+        });
+        if (!checked) return checked;
+    }
     return {};
 }
 
@@ -126,7 +133,7 @@ RuleSubject subject_here(std::vector<std::string> words) {
 }
 
 void find_applying(ObeyedRules& ruled, std::vector<std::string> words, const CommandLine& every_option) {
-    if (ruled.rules.commands.empty() || words.empty()) return;
+    if (ruled.rules.commands.empty()) return;
     const auto rules = concerning(ruled.rules, subject_here(std::move(words)));
     ruled.concerned = !rules.empty();
     ruled.applying = settings_of(rules, [&](std::string_view name) { return every_option.may_be_repeated(name); });

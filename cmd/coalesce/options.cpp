@@ -485,7 +485,8 @@ CommandText text_of(Definition<Typed> define) {
 }
 
 // Before any of it is obeyed all of it is looked at, by options of their own.
-Result<> obey_rules(CommandLine& line, ObeyedRules& ruled, std::vector<std::string> words) {
+// Without `words` there is no command that rules could concern; with none of them nobody knows which it is.
+Result<> obey_rules(CommandLine& line, ObeyedRules& ruled, std::optional<std::vector<std::string>> words) {
     if (ruled.off) return {};
     auto rules = own_rules();
     if (!rules) return rules.error();
@@ -498,7 +499,7 @@ Result<> obey_rules(CommandLine& line, ObeyedRules& ruled, std::vector<std::stri
     if (const Setting* const directory = last(ruled.rules.cache, "directory"))
         if (auto supplied = line.supply("cache-dir", directory->values, directory->origin.text()); !supplied)
             return supplied;
-    find_applying(ruled, std::move(words), every_option);
+    if (words) find_applying(ruled, std::move(*words), every_option);
     auto shared = supply_settings(ruled.applying, line);
     if (!shared) return shared.error();
     ruled.apart = !*shared;
@@ -514,6 +515,7 @@ void give_way_to_ttl(const CommandLine& line, Wish& wish) {
 
 template <class Typed>
 Result<> obey_for_command(CommandLine& line, Typed& typed) {
+    if (!typed.line && typed.words.empty()) return obey_rules(line, typed.ruled, {});
     return obey_rules(line, typed.ruled, typed.line ? words_of_line(*typed.line) : typed.words);
 }
 Result<> obey(CommandLine& line, TypedCommand& typed) {

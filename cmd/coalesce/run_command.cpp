@@ -6,6 +6,7 @@
 #include <coalesce/io/own_program.h>
 #include <coalesce/meeting/requester.h>
 
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <array>
@@ -72,11 +73,22 @@ bool masquerades(const char* called_as) {
     return length > 0 && last_component({path.data(), static_cast<std::size_t>(length)}) != name;
 }
 
+// What executed us is this program, too: a run whose command is a link to us wants what is behind that, whatever the
+// options were that made its key another one than ours would be.
+bool is_command_of_a_run() {
+    struct stat own {};
+    struct stat parents {};
+    const std::string parent = "/proc/" + std::to_string(::getppid()) + "/exe";
+    return ::stat("/proc/self/exe", &own) == 0 && ::stat(parent.c_str(), &parents) == 0 &&
+           own.st_dev == parents.st_dev && own.st_ino == parents.st_ino;
+}
+
 bool is_other_program(const char* called_as) { return find_other_program(last_component(called_as)).has_value(); }
 
 int masquerade(int argc, char** argv) {
     std::vector<std::string> words(argv, argv + argc);
     words.front() = last_component(words.front());
+    if (is_command_of_a_run()) return become(words);
     std::vector<std::string> line{"run", "--"};
     line.insert(line.end(), words.begin(), words.end());
     std::vector<char*> arguments;

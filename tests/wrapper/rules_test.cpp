@@ -178,6 +178,24 @@ SCENARIO("Y2, Y3: rules hold for the lines of a batch that they concern", "[wrap
     }
 }
 
+SCENARIO("B2, Y3: a line that shares by a rule's key is tagged with its own command", "[wrapper]") {
+    Ruled box("[[command]]\nmatch = 'echo'\nkey = 'k'\n");
+    box.write("lines", "echo one\necho two\n");
+    const Ended ended =
+        box.start({tested_program(), "--tag", "--once", "-j1"}, {.standard_input = box.path("lines")}).wait();
+    CHECK(ended.out == "echo one\tone\necho two\tone\n");
+}
+
+SCENARIO("Y2, Y4: a rule for every command holds for a line of which no word is known", "[wrapper]") {
+    Ruled box("[[command]]\nshare = false\n");
+    box.write("in", "typed\n");
+    for (const std::string line : {"(cat)", "{ cat; }", "$CAT", "\"cat\"", "cat"}) {
+        INFO(line);
+        box.env["CAT"] = "cat";
+        CHECK(box.run({"-c", line}, {.standard_input = box.path("in")}).out == "typed\n");
+    }
+}
+
 SCENARIO("Y4: share = false becomes the command, with its own standard input", "[wrapper]") {
     Ruled box("[[command]]\nmatch = 'sh'\nshare = false\n");
     box.write("in", "typed\n");
@@ -217,6 +235,9 @@ SCENARIO("Y5: a wrong rule stops every command, with file and line", "[wrapper]"
     CHECK(refused("[cache]\nsize = '1G'\n").starts_with(at + ":2: there is no setting 'size'"));
     CHECK(refused("[history]\nkeep = 3\n") == at + ":2: keep is true or false");
     CHECK(refused("[class.x]\njobs = 'x'\n").starts_with(at + ":2: jobs: "));
+    CHECK(refused("[class.x]\njobs = 0\n") == at + ":2: jobs is at least 1");
+    CHECK(refused("[class.'a b']\njobs = 1\n") == at + ":2: [class.a b]: no --class has that name");
+    CHECK(refused("[class.'a:2']\njobs = 1\n") == at + ":2: [class.a:2]: no --class has that name");
     CHECK(refused("= 3\n").starts_with(at + ":1: "));
     box.configure("");
     ::chmod(box.file().c_str(), 0620);
@@ -376,6 +397,16 @@ SCENARIO("A2: a link by another program's name runs it where a rule concerns it"
         // `run` of it is the same command.
         CHECK(box.run({"tool", "shared"}).out == "shared\n");
         CHECK(box.lines_of("ran-shared") == 1);
+        // And with a key of its own it is run, and not answered by what the rule keeps.
+        int runs = 1;
+        using Words = std::vector<std::string>;
+        for (const Words& options :
+             {Words{"--fresh", "--no-share"}, {"--fresh", "--scope", "s"}, {"--no-config"}, {"--only-env", "PATH"}}) {
+            Words words = options;
+            words.insert(words.end(), {"tool", "shared"});
+            CHECK(box.run(words).out == "shared\n");
+            CHECK(box.lines_of("ran-shared") == ++runs);
+        }
     }
     GIVEN("none") {
         const Ended ended = tool("plain");
@@ -385,6 +416,23 @@ SCENARIO("A2: a link by another program's name runs it where a rule concerns it"
         CHECK(tool("nested").out.starts_with("nested\nshared\n"));
     }
     CHECK(box.start({"/usr/bin/env", "lost"}).wait().status == 127);
+}
+
+SCENARIO("A2, F11: a link that asks a server is run by it as the program itself", "[wrapper]") {
+    Ruled box("[[command]]\nmatch = 'tool'\nwait = '1h'\n");
+    ::mkdir(box.path("links").c_str(), 0700);
+    ::mkdir(box.path("bin").c_str(), 0700);
+    REQUIRE(::symlink(tested_program().c_str(), box.path("links/tool").c_str()) == 0);
+    box.write("bin/tool", "#!/bin/sh\necho ran >>runs\necho $1\n");
+    ::chmod(box.path("bin/tool").c_str(), 0700);
+    box.env["PATH"] = box.path("links") + ":" + box.path("bin") + ":/usr/bin:/bin";
+    const Ended ended = box.script(
+        "$C serve --socket $PWD/socket --log-level off & server=$!; "
+        "until $C stats --socket $PWD/socket >/dev/null 2>&1; do :; done; "
+        "COALESCE_SOCKET=$PWD/socket tool word; echo $?; kill $server; wait");
+    CHECK(ended.out == "word\n0\n");
+    CHECK(ended.err.empty());
+    CHECK(box.lines_of("runs") == 1);
 }
 
 SCENARIO("T11, A2: behind a link it is the program itself whose change is seen", "[wrapper]") {
