@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -322,6 +323,26 @@ TEST_CASE("F9: -k holds back what is past the replay limit until its turn", "[ba
     const Ended ended = batch.wait();
     CHECK_THAT(ended.out, StartsWith("first\n1\n2\n"));
     CHECK(std::count(ended.out.begin(), ended.out.end(), '\n') == 100'002);
+}
+
+// Line 2 cannot join, and comes after what line 3 has begun meanwhile.
+TEST_CASE("F9, F12: -k does not wait for ever for a line whose place is held by one that waits for its turn",
+          "[batch][flights]") {
+    Sandbox box;
+    Running batch = box.start({.args = {"-k", "-j1", "--replay-limit", "64K"}});
+    const std::string line = "seq 1 100000; echo x >>past; until [ -e go ]; do :; done\n";
+    batch.send(line);
+    batch.read_bytes(500'000);  // so it cannot be joined any more
+    batch.send(line + "seq 1 100001\n");
+    wait_until([&] {
+        int unread = 1;
+        return ::ioctl(batch.input_fd(), FIONREAD, &unread) == 0 && unread == 0;
+    });
+    box.write("go", "");
+    const Ended ended = batch.wait();
+    CHECK(ended.exit == 0);
+    CHECK(box.lines("past") == 2);
+    CHECK_THAT(ended.out, EndsWith("\n100001\n"));
 }
 
 // Its output was held back, and so all there when it ended. Passed to the first, it was gone for the second.

@@ -209,17 +209,33 @@ TEST_CASE("B5: --resume refuses another input, before more is started", "[batch]
 
 TEST_CASE("B5: a joblog that was cut is gone on with, and the request that was cut runs again", "[batch][joblog]") {
     Sandbox box;
-    const std::string cut = head + row(1, 0, 0, "echo 1 >>ran") + "2\t:\t1700000000.123\t     0.0";
-    box.write("log", cut);
+    const std::string whole = head + row(1, 0, 0, "echo 1 >>ran");
+    box.write("log", whole + "2\t:\t1700000000.123\t     0.0");
     const std::string lines = "echo 1 >>ran\necho 2 >>ran\n";
     CHECK(box.batch({"--resume", "--joblog", "log"}, lines).exit == 0);
     CHECK(box.read("ran") == "2\n");
-    CHECK(box.read("log").starts_with(cut + "\n2\t:\t"));
-    CHECK(box.batch({"--resume", "--joblog", "log"}, lines).exit == 0);  // the cut line in its middle is no row
-    CHECK(box.read("ran") == "2\n");
-    box.write("log", head + "1\t:\t1700000000.123\t     0.001\t0\t0\t0\t0\techo 1 >>");  // inside the command
+    CHECK(box.read("log").starts_with(whole + "2\t:\t"));
     CHECK(box.batch({"--resume", "--joblog", "log"}, lines).exit == 0);
-    CHECK(box.read("ran") == "2\n1\n2\n");
+    CHECK(box.read("ran") == "2\n");
+    box.write("log", whole + "2\t:\t1700\n" + row(2, 0, 0, "echo 2 >>ran"));  // in its middle it is no row either
+    CHECK(box.batch({"--resume", "--joblog", "log"}, lines).exit == 0);
+    CHECK(box.read("ran") == "2\n");
+}
+
+// Else the next row would end it, and the next --resume read it as another command's.
+TEST_CASE("B5: of a joblog that was cut inside a command nothing of that row is left", "[batch][joblog]") {
+    Sandbox box;
+    const std::string lines = "echo 1 >>ran\necho 2 >>ran\n";
+    box.write("log", head + "1\t:\t1700000000.123\t     0.001\t0\t0\t0\t0\techo 1 >>");
+    for (const int turn : {1, 2}) {
+        INFO(turn);
+        CHECK(box.batch({"--resume", "--joblog", "log"}, lines).exit == 0);
+        CHECK(box.read("ran") == "1\n2\n");
+    }
+    CHECK_THAT(box.read("log"), StartsWith(head + "1\t:\t") && !Contains("echo 1 >>\n"));
+    box.write("notes", "no joblog");
+    CHECK(box.batch({"--joblog", "+notes"}, "true\n").exit == 0);
+    CHECK_THAT(box.read("notes"), StartsWith("no joblog\n1\t:\t"));
 }
 
 TEST_CASE("B5: commands of any bytes are found again in the joblog, and their rows steer no terminal",

@@ -272,6 +272,11 @@ TEST_CASE("B2: --unique prints a shared result once", "[batch][output]") {
     gate.open();
     CHECK(box.batch({"--unique", "-j1"}, shared + shared + "echo other\n" + shared).out == "shared\nother\n");
     CHECK(box.batch({"--unique", "--once", "-j1"}, "echo a\necho b\necho a\n").out == "a\nb\n");
+    const std::string wants_it = R"({"line":"echo a"})";
+    const std::string wants_no_output = R"({"line":"echo a","output":"none"})";
+    CHECK(box.batch({"--unique", "--once", "-j1", "--json"},
+                    wants_no_output + "\n" + wants_it + "\n" + wants_no_output + "\n" + wants_it + "\n")
+              .out == "a\n");
     const Ended json = box.batch({"--unique", "--once", "-j1", "--format", "json"}, "echo a\necho a\n");
     CHECK(sorted_lines(json.out).size() == 1);
 }

@@ -4,6 +4,7 @@
 
 #include <signal.h>
 #include <sys/ioctl.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -61,6 +62,20 @@ TEST_CASE("B5: the bar follows the width of the terminal", "[batch][progress]") 
     next_line(terminal);
     CHECK(widest(next_line(terminal)) >= full);
     gate.open();
+    CHECK(batch.wait().exit == 0);
+}
+
+TEST_CASE("B6, F9: a terminal that is stopped holds up only the bar", "[batch][progress]") {
+    Sandbox box;
+    Gate gate = box.gate("gate");
+    Terminal terminal = open_terminal(100);
+    Running batch = box.start(
+        {.args = {"--progress"}, .input = "read x <gate; sleep 0.5; echo end\n", .stderr_fd = terminal.slave.get()});
+    read_all(terminal.master.get(), "1 running");
+    REQUIRE(::tcflow(terminal.slave.get(), TCOOFF) == 0);
+    gate.open();
+    CHECK(batch.read_line() == "end");  // drawn several times meanwhile
+    REQUIRE(::tcflow(terminal.slave.get(), TCOON) == 0);
     CHECK(batch.wait().exit == 0);
 }
 

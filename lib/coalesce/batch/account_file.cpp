@@ -5,6 +5,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <initializer_list>
 
@@ -29,6 +31,26 @@ int descriptor_named(std::string_view path) {
 bool ends_inside_a_line(int file, off_t size) {
     char last = '\n';
     return size > 0 && ::pread(file, &last, 1, size - 1) == 1 && last != '\n';
+}
+
+bool begins_with(int file, std::string_view head) {
+    std::string there(head.size(), '\0');
+    return !head.empty() && ::pread(file, there.data(), there.size(), 0) == static_cast<ssize_t>(head.size()) &&
+           there == head;
+}
+
+// Where the last line begins, of what is so long.
+off_t last_line_of(int file, off_t size) {
+    std::array<char, 4096> block{};
+    while (size > 0) {
+        const off_t from = std::max<off_t>(size - static_cast<off_t>(block.size()), 0);
+        const ssize_t got = ::pread(file, block.data(), static_cast<std::size_t>(size - from), from);
+        if (got < size - from) return -1;
+        const std::size_t newline = std::string_view(block.data(), static_cast<std::size_t>(got)).rfind('\n');
+        if (newline != std::string_view::npos) return from + static_cast<off_t>(newline) + 1;
+        size = from;
+    }
+    return 0;
 }
 
 }  // namespace
@@ -64,6 +86,10 @@ Result<> AccountFile::begin(Begin how, std::string_view head) {
     if (regular && how == Begin::behind && info.st_size > 0) {
         const Descriptor reader(::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY));
         in_line_ = reader && ends_inside_a_line(reader.get(), info.st_size);
+        // Ended, a line of ours that was cut in its last column would be read as another one.
+        if (in_line_ && begins_with(reader.get(), head))
+            if (const off_t line = last_line_of(reader.get(), info.st_size); line > 0)
+                in_line_ = ::ftruncate(file_.get(), line) != 0;
         return {};
     }
     if (regular && ::ftruncate(file_.get(), 0) != 0) return system_error_now("write " + path_);
@@ -78,14 +104,27 @@ Result<> AccountFile::add(std::string_view lines) {
 }
 
 Result<> AccountFile::write(std::string_view text) {
-    while (!text.empty()) {
-        const ssize_t wrote = ::write(file_.get(), text.data(), text.size());
+    const bool in_line_before = in_line_;
+    for (std::size_t done = 0; done < text.size();) {
+        const ssize_t wrote = ::write(file_.get(), text.data() + done, text.size() - done);
         if (wrote < 0 && errno == EINTR) continue;
-        if (wrote < 0) return system_error_now("write " + path_);
-        text.remove_prefix(static_cast<std::size_t>(wrote));
-        in_line_ = !text.empty();
+        if (wrote < 0) {
+            auto refused = system_error_now("write " + path_);
+            if (done > 0 && borrowed_ < 0 && take_back(done)) in_line_ = in_line_before;
+            return refused;
+        }
+        done += static_cast<std::size_t>(wrote);
+        in_line_ = done < text.size();
     }
     return {};
+}
+
+// Unless others have written behind it.
+bool AccountFile::take_back(std::size_t bytes) const noexcept {
+    struct stat info {};
+    const off_t end = ::lseek(file_.get(), 0, SEEK_CUR);  // where the last write, which appends, has ended
+    return ::fstat(file_.get(), &info) == 0 && S_ISREG(info.st_mode) && info.st_size == end &&
+           ::ftruncate(file_.get(), end - static_cast<off_t>(bytes)) == 0;
 }
 
 Result<> AccountFile::close() {

@@ -4,7 +4,7 @@
 // Opening it touches nothing that is in it: whoever opens several asks first whether
 // two are one file, by whatever names, and only then lets them begin. Each line is
 // there when add() returns, so that what has ended survives whatever comes. A disk may
-// get room again: a line that was cut is ended before the next. A path that names a
+// get room again: what was cut of a line goes, or is ended before the next. A path that names a
 // descriptor of ours, such as /dev/stderr, is that descriptor: opened anew it would
 // overwrite from its beginning what a shell had opened to append to.
 #pragma once
@@ -32,7 +32,7 @@ class AccountFile {
     [[nodiscard]] const std::string& path() const noexcept { return path_; }
     explicit operator bool() const noexcept { return static_cast<bool>(file_); }
 
-    /// Writes `head`, unless something stands before it.
+    /// Writes `head`, unless something stands before it. Of what begins with it a last line that was cut goes.
     Result<> begin(Begin how, std::string_view head);
     /// Writes whole lines. After an error the next are still taken.
     Result<> add(std::string_view lines);
@@ -41,6 +41,7 @@ class AccountFile {
 
   private:
     Result<> write(std::string_view text);
+    [[nodiscard]] bool take_back(std::size_t bytes) const noexcept;
 
     Descriptor file_;
     std::string path_;

@@ -162,7 +162,10 @@ Batch::Batch(BatchOptions options, Surroundings own, StorePlace store, Ledger le
       intake_(loop_, options_, std::move(own), std::move(earlier),
               {[this](Intake::Asking&& asking) { asked(std::move(asking)); },
                [this](const Intake::Refused& line) { refused(line); },
-               [this](std::uint64_t sequence) { results_.skip(sequence); },
+               [this](std::uint64_t sequence) {
+                   results_.skip(sequence);
+                   throttle();
+               },
                [this](const std::string& sentence) {
                    fail(sentence);
                    executor_.start_no_more();
@@ -383,8 +386,8 @@ void Batch::throttle() {
                       waiting_bytes_ >= waiting_bytes_max || results_.waiting() >= undelivered_max ||
                       (much && lookups_.any());  // what is kept comes without a run that could be held
     if (!intake_.reading() || full) knows_enough_ = true;
-    // Never when nothing runs: the result that all others wait for may be yet to start.
-    executor_.hold(!knows_enough_ || (much && executor_.counts().running > 0));
+    // Never when nothing works: the result that all others wait for may be yet to start.
+    executor_.hold(!knows_enough_ || (much && executor_.counts().working > 0));
     if (!intake_.reading()) return;
     if (full)
         intake_.pause();

@@ -39,15 +39,16 @@ void Delivery::skip(std::uint64_t sequence) {
     if (options_.keep_order) place(sequence, {.result = {}, .delivered = {}, .live = {}, .silent = true});
 }
 
-void Delivery::add_live(std::uint64_t sequence, std::shared_ptr<Spool> spool) {
+void Delivery::add_live(std::uint64_t sequence, std::shared_ptr<Spool> spool, std::shared_ptr<void> until_turn) {
     place(sequence, {.result = {},
                      .delivered = {},
-                     .live = std::make_unique<TextRendering>(std::move(spool), std::string(), [this] { schedule(); })});
+                     .live = std::make_unique<TextRendering>(std::move(spool), std::string(), [this] { schedule(); }),
+                     .until_turn = std::move(until_turn)});
 }
 
 // In keep_order an entry waits in the window until all before it are there.
 void Delivery::place(std::uint64_t sequence, Entry entry) {
-    if (!options_.keep_order || (sequence == next_ && window_.empty())) {
+    if (is_next(sequence)) {
         ++next_;
         return queue(std::move(entry));
     }
@@ -79,6 +80,7 @@ void Delivery::count_in_window(const Entry& entry, int change) {
 }
 
 void Delivery::queue(Entry entry) {
+    entry.until_turn.reset();
     if (entry.silent || refused_) return;
     const bool plain = entry.result && !entry.delivered;
     if (plain && gather(*entry.result)) return;

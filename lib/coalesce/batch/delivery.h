@@ -43,9 +43,13 @@ class Delivery {
     /// `delivered` may be null when the plain result says everything.
     void add(std::uint64_t sequence, std::shared_ptr<const RunResult> result, std::unique_ptr<Delivered> delivered);
     void skip(std::uint64_t sequence);
+    /// Whether nothing that was added or skipped later would be printed before it.
+    [[nodiscard]] bool is_next(std::uint64_t sequence) const noexcept {
+        return !options_.keep_order || (sequence == next_ && window_.empty());
+    }
     /// A run that is still writing is printed as it goes, alone, from its turn on.
-    /// The spool's close ends it.
-    void add_live(std::uint64_t sequence, std::shared_ptr<Spool> spool);
+    /// The spool's close ends it. `until_turn` is let go of when all before it are known.
+    void add_live(std::uint64_t sequence, std::shared_ptr<Spool> spool, std::shared_ptr<void> until_turn);
 
     /// Requests that wait to be written.
     [[nodiscard]] std::uint64_t waiting() const noexcept { return waiting_; }
@@ -57,6 +61,7 @@ class Delivery {
         std::shared_ptr<const RunResult> result;
         std::unique_ptr<Delivered> delivered;
         std::unique_ptr<Rendering> live;
+        std::shared_ptr<void> until_turn;
         std::uint32_t count = 1;  // consecutive requests for the same plain result
         bool present = false;     // in the window: known already
         bool silent = false;      // prints nothing

@@ -18,7 +18,10 @@ void LongOutput::begin(FlightId run, const std::optional<Leader>& leader) {
     if (!leader->with_output) return drain(run);
     if (!as_text_) return executor_.refuse(run, refusal());
     live_.emplace(run, leader->sequence);
-    delivery_.add_live(leader->sequence, executor_.spool_of(run));
+    std::shared_ptr<CommandExecutor::Loan> loan;
+    if (!delivery_.is_next(leader->sequence))  // it is paused, and one whose turn is before may wait for its place
+        loan = std::make_shared<CommandExecutor::Loan>(executor_.lend_place_of(run));
+    delivery_.add_live(leader->sequence, executor_.spool_of(run), std::move(loan));
 }
 
 bool LongOutput::shown_to(FlightId run, std::uint64_t sequence) const {

@@ -4,6 +4,7 @@
 #include <coalesce/command/duration.h>
 #include <coalesce/command/text.h>
 
+#include <poll.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -26,6 +27,12 @@ void put(std::string_view text) {
         if (wrote <= 0) return;  // nobody reads it: nothing is lost
         text.remove_prefix(static_cast<std::size_t>(wrote));
     }
+}
+
+// A terminal may be stopped, and whoever reads a pipe may be: what only shows how far we are must not wait for them.
+bool would_wait() {
+    pollfd state{.fd = STDERR_FILENO, .events = POLLOUT, .revents = 0};
+    return ::poll(&state, 1, 0) == 0;
 }
 
 }  // namespace
@@ -61,6 +68,7 @@ Progress::Progress(Loop& loop, bool shown, UniqueFunction<ProgressFacts()> facts
 Progress::~Progress() { clear(); }
 
 void Progress::draw() {
+    if (would_wait()) return;
     const auto elapsed = steady_clock::now() - begun_;
     if (!terminal_) return put("coalesce: " + progress_line(facts_(), elapsed, 1000) + "\n");
     const int columns = static_cast<int>(terminal_columns(STDERR_FILENO).value_or(80));
@@ -69,7 +77,8 @@ void Progress::draw() {
 }
 
 void Progress::clear() noexcept {
-    if (std::exchange(drawn_, false)) put("\r\x1b[K");
+    if (drawn_ && !would_wait()) put("\r\x1b[K");
+    drawn_ = false;
 }
 
 void Progress::say(const std::string& text) {

@@ -30,7 +30,7 @@ Results::Results(Loop& loop, CommandExecutor& executor, const BatchOptions& opti
 std::unique_ptr<BatchRequester> Results::remember(std::uint64_t sequence, const KeyView& key,
                                                   std::string_view command) const {
     if (!ledger_.wanted() && options_.format != Format::json && options_.input != BatchOptions::Input::json &&
-        !(options_.format == Format::tagged && options_.rules.key))
+        !(options_.format == Format::tagged && (options_.rules.key || options_.options_for)))
         return nullptr;
     auto requester = std::make_unique<BatchRequester>();
     requester->sequence = sequence;
@@ -76,7 +76,7 @@ void Results::print(End end) {
         long_output_.shown(run);
         return;
     }
-    if (options_.unique && shared) return delivery_.skip(end.sequence);
+    if (options_.unique && is_printed_elsewhere(end, with_output)) return delivery_.skip(end.sequence);
     std::unique_ptr<Delivered> delivered;
     if (requester != nullptr && (options_.format != Format::text || !with_output || end.gave_up))
         delivered = std::make_unique<Delivered>(Delivered{.id = std::move(end.requester->id),
@@ -86,6 +86,15 @@ void Results::print(End end) {
                                                           .with_output = with_output,
                                                           .gave_up = end.gave_up});
     delivery_.add(end.sequence, std::move(end.result), std::move(delivered));
+}
+
+// By the machine that runs it, or to another requester here: its leader, unless that wanted no output, or no longer.
+bool Results::is_printed_elsewhere(const End& end, bool with_output) {
+    if (!end.result->host.empty()) return true;
+    const bool prints_it = with_output && !end.gave_up;
+    if (end.joined) return !prints_it || unprinted_.erase(end.result->run) == 0;
+    if (!prints_it) unprinted_.insert(end.result->run);
+    return false;
 }
 
 // A result whose output is past the replay limit is a refusal, though all of it be there still: the first to whom it

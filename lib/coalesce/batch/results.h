@@ -15,6 +15,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <unordered_set>
 
 #include <coalesce/batch/batch.h>
 #include <coalesce/batch/delivery.h>
@@ -86,6 +87,7 @@ class Results {
 
   private:
     void print(End end);
+    [[nodiscard]] bool is_printed_elsewhere(const End& end, bool with_output);
     [[nodiscard]] std::shared_ptr<const RunResult> within_limits(std::shared_ptr<const RunResult> result) const;
     void account(const RunResult& result, const BatchRequester& requester, bool joined, std::size_t requesters,
                  bool gave_up);
@@ -97,6 +99,7 @@ class Results {
     Delivery delivery_;
     LongOutput long_output_;
     BatchSummary sums_;
+    std::unordered_set<FlightId> unprinted_;  // of unique results: their leaders had no output
     std::chrono::steady_clock::time_point begun_ = std::chrono::steady_clock::now();
 };
 

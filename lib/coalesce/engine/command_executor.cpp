@@ -363,7 +363,9 @@ std::optional<Usually> CommandExecutor::usually(const FlightRef& flight) const {
 
 Turns::Time CommandExecutor::turn_in_class(FlightId id) const { return queue_.turn_in_class(id); }
 
-CommandExecutor::Counts CommandExecutor::counts() const { return {queue_.size(), running_.size(), runs_}; }
+CommandExecutor::Counts CommandExecutor::counts() const {
+    return {.queued = queue_.size(), .running = running_.size(), .working = places_.working(), .runs = runs_};
+}
 
 bool CommandExecutor::is_own(pid_t pid) const noexcept {
     if (options_.guard != nullptr && options_.guard->pid() == pid) return true;

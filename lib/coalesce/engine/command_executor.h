@@ -46,7 +46,8 @@ class CommandExecutor {
     struct Counts {
         std::size_t queued = 0;
         std::size_t running = 0;
-        std::uint64_t runs = 0;  ///< processes started
+        std::size_t working = 0;  ///< of them, what has its place for itself
+        std::uint64_t runs = 0;   ///< processes started
     };
 
     CommandExecutor(Loop& loop, Options options);
