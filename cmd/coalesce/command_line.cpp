@@ -157,6 +157,7 @@ void CommandLine::make_options_typed() {
     for (Defined& defined : defined_) {
         const bool typed = std::any_of(typed_.begin(), typed_.begin() + static_cast<std::ptrdiff_t>(end),
                                        [&](const std::string& word) { return may_name(word, defined.names); });
+        defined.typed = typed;
         if (typed || (defined.variable != nullptr && std::getenv(defined.variable) != nullptr)) make_option(defined);
     }
 }
@@ -206,9 +207,9 @@ CommandLine::Read CommandLine::take_given(const Defined& defined) const {
         defined.take_switch(given.back() == given_alone);
         return Read::done;
     }
+    const std::string culprit = defined.typed || defined.variable == nullptr ? option.get_name() : defined.variable;
     for (auto value = defined.kind == Kind::list ? given.begin() : given.end() - 1; value != given.end(); ++value)
-        if (auto taken = defined.take(option.get_name(), unmarked(*value)); !taken)
-            return refuse(taken.error().message());
+        if (auto taken = defined.take(culprit, unmarked(*value)); !taken) return refuse(taken.error().message());
     return Read::done;
 }
 

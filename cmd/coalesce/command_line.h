@@ -107,6 +107,7 @@ class CommandLine {
         std::function<void(bool)> take_switch;
         Take take;
         CLI::Option* option = nullptr;  // for as long as nobody needs CLI11 to have it
+        bool typed = false;             // else it may come from its variable
     };
     void define(Defined defined, const char* argument, const char* words);
     void make_option(Defined& defined);

@@ -277,7 +277,13 @@ std::string cancel_flight(const TypedQuestion& orders, const std::string& id) {
                     if (const auto fields = Fields::parse(flight); fields && fields->text("id").starts_with(id))
                         found.push_back({place, key, fields->text("id")});
             }
-        if (found.size() > 1) return "more than one flight's id begins with '" + id + "'";
+        std::size_t with_server = found.size();
+        if (found.size() == 1)
+            if (const auto answer = ask_some_server(orders, Message().text("op", "status").line()))
+                for (const std::string_view flight : flights_of(Fields::parse(answer.value())))
+                    if (const auto fields = Fields::parse(flight); fields && fields->text("id").starts_with(id))
+                        ++with_server;
+        if (with_server > 1) return "more than one flight's id begins with '" + id + "'";
         if (found.size() == 1) {
             const Found& flight = found.front();
             const auto answer = ask_flight(flight.place->connect(flight.key), cancelling(flight.id));

@@ -826,6 +826,31 @@ class Program(ServerTest):
         self.assertEqual(client.message()["error"]["code"], "cancelled")
         self.assertNotEqual(server.run("cancel", flight).returncode, 0)
 
+    def test_cancel_of_an_id_that_may_be_a_wrappers_or_the_servers_is_refused(self):
+        server = self.serve(socket_path="")
+        server.path = server.directory + "/coalesce/server.sock"
+        gate = server.gate("gate")
+        wrapper = subprocess.Popen([COALESCE, "run", "-c", gate.wait], env=server.env, cwd=server.directory)
+        client = server.client()
+        fifo = server.fifo("hold")
+
+        def ask(*words):
+            return subprocess.run([COALESCE, *words], env=server.env, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+
+        def flights():
+            return [json.loads(line) for line in ask("status", "--json").stdout.splitlines()]
+
+        while not flights():
+            pass
+        [of_wrapper] = flights()
+        while not any(flight["id"][0] == of_wrapper["id"][0] for flight in server.status()):
+            client.send({"argv": ["cat", fifo], "no_share": True, "quiet": True}).settled()
+        refused = ask("cancel", of_wrapper["id"][0])
+        self.assertEqual((refused.returncode, refused.stderr),
+                         (125, b"coalesce: more than one flight's id begins with '%s'\n" % of_wrapper["id"][0].encode()))
+        gate.let()
+        self.assertEqual(wrapper.wait(), 0)
+
     def test_status_lists_the_flights_of_a_server_and_of_wrappers_together(self):
         server = self.serve(socket_path="")
         server.path = server.directory + "/coalesce/server.sock"

@@ -209,6 +209,14 @@ TEST_CASE("U2: lists add", "[wrapper]") {
         CHECK(part_of_key(box, "environment: " + name, options) == "none");
 }
 
+TEST_CASE("U2: a wrong value is told under the name by which it came", "[wrapper]") {
+    Sandbox box;
+    box.env["COALESCE_TTL"] = "1x";
+    CHECK(coalesce(box, {"run", "true"}).err.starts_with("coalesce: COALESCE_TTL: 1x is "));
+    CHECK(coalesce(box, {"run", "--ttl", "2x", "true"}).err.starts_with("coalesce: --ttl: 2x is "));
+    CHECK(coalesce(box, {"run", "--ttl", "1h", "true"}).status == 0);
+}
+
 TEST_CASE("U2: asked for help, a subcommand prints nothing else and runs nothing", "[wrapper]") {
     Sandbox box;
     for (const std::string name : {"run", "batch", "key", "status", "cancel", "stats", "serve"}) {
