@@ -362,6 +362,11 @@ class Nested(harness.ServerTest):
                  f"{COALESCE} run --socket {self.server.path} --class c -c '{COALESCE} run --class c -c \"echo deep >>runs\"'")
         self.assertEqual(self.server.runs(), 5)
 
+    def test_through_a_server_in_another_class(self):
+        deep = f"{COALESCE} run --class c -c \"echo deep >>runs\""
+        self.ask("run", "--class", "c", "-c", f"{COALESCE} run --socket {self.server.path} --class d -c '{deep}'")
+        self.assertEqual(self.server.runs(), 1)
+
     def test_with_a_terminal(self):
         self.ask("run", "--pty", "--class", "c", "-c", f"{COALESCE} run --pty --class c -c 'echo deep >>runs'")
         self.assertEqual(self.server.runs(), 1)

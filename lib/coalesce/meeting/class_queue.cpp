@@ -19,6 +19,7 @@
 #include <coalesce/io/directory.h>
 #include <coalesce/io/process_facts.h>
 #include <coalesce/meeting/leftovers.h>
+#include <coalesce/protocol/format.h>
 
 namespace coalesce {
 namespace {
@@ -154,7 +155,13 @@ Result<std::vector<ClassQueue::Found>> ClassQueue::tickets() const {
     return found;
 }
 
-std::string ClassQueue::mark_of(const std::string& ticket) const { return "COALESCE_TURN=" + name_ + "/" + ticket; }
+// A variable for each class: a run in one may ask a server for another in a second one, which asks for one in the
+// first. In hexadecimal, since shells drop names that they could not set.
+std::string ClassQueue::mark_of(const std::string& ticket) const {
+    std::string mark = "COALESCE_TURN_";
+    for (const char byte : name_) mark += formatted("{:02x}", static_cast<unsigned char>(byte));
+    return mark + "=" + ticket;
+}
 
 // That run is known by its mark in the environment, or where it got lost by the processes above (as in SPEC F11).
 ClassQueue::Ticket::Path ClassQueue::run_above(const std::vector<Found>& tickets, pid_t asker) const {
