@@ -123,11 +123,11 @@ TEST_CASE("T9: what is missing is a state; what cannot be read is an error that 
     CHECK(missing.find("depends: a ") == 0);
     tree.file("a", "");
     CHECK(content("a") != missing);
-    CHECK(content("/dev/null").find("/dev/null is neither") != std::string::npos);
+    CHECK(content("/dev/null").find("look at /dev/null: it is neither") != std::string::npos);
     const Descriptor socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
     const sockaddr_un address{.sun_family = AF_UNIX, .sun_path = "s"};
     REQUIRE(::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
-    CHECK(content("s").find("s is neither") != std::string::npos);
+    CHECK(content("s").find("look at s: it is neither") != std::string::npos);
     CHECK(content(".").find("error") == std::string::npos);  // below a directory it is something without content
     if (::geteuid() == 0) {
         const uid_t nobody = 65534;

@@ -93,7 +93,7 @@ bool Results::is_printed_elsewhere(const End& end, bool with_output) {
     if (!end.result->host.empty()) return true;
     const bool prints_it = with_output && !end.gave_up;
     if (end.joined) return !prints_it || unprinted_.erase(end.result->run) == 0;
-    if (!prints_it) unprinted_.insert(end.result->run);
+    if (!prints_it && !end.result->kept) unprinted_.insert(end.result->run);
     return false;
 }
 

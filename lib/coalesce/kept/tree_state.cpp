@@ -51,7 +51,7 @@ class Walk {
         }
         if (S_ISDIR(info.st_mode)) return directory(AT_FDCWD, path.c_str(), path);
         if (S_ISREG(info.st_mode)) return file(AT_FDCWD, path.c_str(), path, info);
-        return Error{{}, path + " is neither a file nor a directory"};
+        return Error{{}, "look at " + path + ": it is neither a file nor a directory"};
     }
 
   private:
