@@ -207,10 +207,11 @@ class Stands(hosts.Test):
         again = self.box.gate("again")
         first, command, gate = self.held(self.hosts[0], f"echo between; read x <'{again}'; echo last; exit 3", before=ALONE)
         second = self.joined(self.hosts[1], command)
+        before = {host: host.established() for host in self.hosts}
         self.server.process.send_signal(signal.SIGSTOP)
         self.open(gate)
-        for host in self.hosts:
-            host.gives_up_a_connection()
+        # Both at once: it must not stand for as long as presence lasts.
+        until(lambda: all(connections - host.established() for host, connections in before.items()))
         self.server.process.send_signal(signal.SIGCONT)
         self.open(again)
         for process in (first, second):

@@ -162,12 +162,9 @@ class Host(machines.Host):
     def guards(self):
         return [pid for pid, name in self.namespace.processes().items() if name == "coalesce-guard"]
 
-    def gives_up_a_connection(self):
-        """Waits until one that it has now has been given up: that on which it asks and hears nothing."""
-        def established():
-            return {port for port, state in self.namespace.connections().items() if state == "established"}
-        before = established()
-        until(lambda: before - established())
+    def established(self):
+        """Its connections, by their ports."""
+        return {port for port, state in self.namespace.connections().items() if state == "established"}
 
 
 class Sandbox(machines.Sandbox):

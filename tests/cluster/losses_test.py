@@ -127,9 +127,10 @@ class Loss(hosts.Test):
             first, command, gate = self.held(self.hosts[0], f"seq 100000; read x <'{again}'; seq 100000; echo last; exit 3", before=ALONE)
             second = self.joined(self.hosts[1], command)
             self.open(gate)
+            before = cut.established()
             cut.unplug()
             self.open(again)
-            cut.gives_up_a_connection()
+            until(lambda: before - cut.established())
             cut.plug()
             numbers = "".join(f"{number}\n" for number in range(1, 100_001))
             for process in (first, second):
