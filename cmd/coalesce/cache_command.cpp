@@ -112,12 +112,6 @@ int show(const KeptStore& store, const std::string& name, bool output, bool json
     return not_there("nothing is kept under " + name);
 }
 
-int print(const KeptLimits& limits) {
-    std::printf("all results  %s\na result     %s\nresults      %llu\n", format_size(limits.total_bytes).c_str(),
-                format_size(limits.entry_bytes).c_str(), static_cast<unsigned long long>(limits.results));
-    return flush_output();
-}
-
 int set_limits(const KeptStore& store, const TypedCache& typed) {
     KeptLimits limits = store.limits();
     const KeptLimits before = limits;
@@ -127,7 +121,9 @@ int set_limits(const KeptStore& store, const TypedCache& typed) {
     if (limits.total_bytes != before.total_bytes || limits.entry_bytes != before.entry_bytes ||
         limits.results != before.results)
         if (auto set = store.set_limits(limits); !set) return fail("cannot " + set.error().message());
-    return print(limits);
+    std::printf("all results  %s\na result     %s\nresults      %llu\n", format_size(limits.total_bytes).c_str(),
+                format_size(limits.entry_bytes).c_str(), static_cast<unsigned long long>(limits.results));
+    return flush_output();
 }
 
 int clean(const KeptStore& store) {
@@ -190,7 +186,7 @@ int cache_command(int argc, char** argv) {
     if (!opened) return fail("cannot " + opened.error().message());
     if (!opened.value()) {
         if (takes_words) return not_there("nothing is kept in " + place.path());
-        return operation == "limits" ? print(within(place.bounds)) : 0;
+        return 0;
     }
     const KeptStore& store = *opened.value();
     if (operation == "list") return list(store, typed.json);

@@ -179,12 +179,6 @@ std::vector<KeptStore::Listed> KeptStore::list(const Moment& now) const {
     return found;
 }
 
-KeptLimits within(const StoreBounds& bounds, KeptLimits limits) {
-    limits.total_bytes = bounds.total_bytes.value_or(limits.total_bytes);
-    limits.entry_bytes = bounds.entry_bytes.value_or(limits.entry_bytes);
-    return limits;
-}
-
 KeptLimits KeptStore::limits() const {
     const std::string text = files_.read_small(StoreDirectory::limits);
     unsigned long long total = 0;
@@ -193,7 +187,9 @@ KeptLimits KeptStore::limits() const {
     KeptLimits limits;
     if (std::sscanf(text.c_str(), "%llu %llu %llu", &total, &entry, &results) == 3)
         limits = {.total_bytes = total, .entry_bytes = entry, .results = results};
-    return within(place_.bounds, limits);
+    limits.total_bytes = place_.bounds.total_bytes.value_or(limits.total_bytes);
+    limits.entry_bytes = place_.bounds.entry_bytes.value_or(limits.entry_bytes);
+    return limits;
 }
 
 Result<> KeptStore::set_limits(const KeptLimits& limits) const {

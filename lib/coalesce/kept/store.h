@@ -52,9 +52,6 @@ struct KeptLimits {
     std::uint64_t results = 100'000;
 };
 
-/// Of what was set, or by default, what the bounds from outside leave.
-[[nodiscard]] KeptLimits within(const StoreBounds& bounds, KeptLimits limits = {});
-
 class KeptStore {
   public:
     /// Opens the store there, or makes it. No value: there is none and `make` is not set.
