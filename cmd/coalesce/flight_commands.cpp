@@ -151,6 +151,14 @@ std::vector<std::string_view> flights_of(const std::optional<Fields>& status) {
     return status ? json_elements(status->raw("flights")) : std::vector<std::string_view>();
 }
 
+std::vector<std::string> ids_beginning_with(const std::string& id, const std::string& status) {
+    std::vector<std::string> ids;
+    for (const std::string_view flight : flights_of(Fields::parse(status)))
+        if (const auto fields = Fields::parse(flight); fields && fields->text("id").starts_with(id))
+            ids.push_back(fields->text("id"));
+    return ids;
+}
+
 std::string as_duration(double seconds) {
     return format_duration(std::chrono::milliseconds(static_cast<std::int64_t>(seconds * 1000)));
 }
@@ -263,6 +271,7 @@ std::string cancel_flight(const TypedQuestion& orders, const std::string& id) {
         std::string key;  // whose supervisor is to be told
         std::string id;
     };
+    const std::string question = Message().text("op", "status").line();
     const auto cancelling = [](const std::string& whole) {
         return Message().text("op", "cancel").text("flight", whole).line();
     };
@@ -272,18 +281,14 @@ std::string cancel_flight(const TypedQuestion& orders, const std::string& id) {
         std::vector<Found> found;
         for (const MeetingPlace* place : places.value().all())
             for (const std::string& key : id.empty() ? std::vector<std::string>() : place->keys()) {
-                const auto answer = ask_flight(place->connect(key), Message().text("op", "status").line());
-                for (const std::string_view flight : flights_of(answer ? Fields::parse(*answer) : std::nullopt))
-                    if (const auto fields = Fields::parse(flight); fields && fields->text("id").starts_with(id))
-                        found.push_back({place, key, fields->text("id")});
+                const auto answer = ask_flight(place->connect(key), question);
+                if (!answer) continue;
+                for (std::string& whole : ids_beginning_with(id, *answer))
+                    found.push_back({place, key, std::move(whole)});
             }
-        std::size_t with_server = found.size();
-        if (found.size() == 1)
-            if (const auto answer = ask_some_server(orders, Message().text("op", "status").line()))
-                for (const std::string_view flight : flights_of(Fields::parse(answer.value())))
-                    if (const auto fields = Fields::parse(flight); fields && fields->text("id").starts_with(id))
-                        ++with_server;
-        if (with_server > 1) return "more than one flight's id begins with '" + id + "'";
+        const auto of_server = found.size() == 1 ? ask_some_server(orders, question) : Result<std::string>("");
+        if (found.size() > 1 || (of_server && !ids_beginning_with(id, of_server.value()).empty()))
+            return "more than one flight's id begins with '" + id + "'";
         if (found.size() == 1) {
             const Found& flight = found.front();
             const auto answer = ask_flight(flight.place->connect(flight.key), cancelling(flight.id));

@@ -6,7 +6,6 @@
 #include <coalesce/io/own_program.h>
 #include <coalesce/meeting/requester.h>
 
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <array>
@@ -75,13 +74,7 @@ bool masquerades(const char* called_as) {
 
 // What executed us is this program, too: a run whose command is a link to us wants what is behind that, whatever the
 // options were that made its key another one than ours would be.
-bool is_command_of_a_run() {
-    struct stat own {};
-    struct stat parents {};
-    const std::string parent = "/proc/" + std::to_string(::getppid()) + "/exe";
-    return ::stat("/proc/self/exe", &own) == 0 && ::stat(parent.c_str(), &parents) == 0 &&
-           own.st_dev == parents.st_dev && own.st_ino == parents.st_ino;
-}
+bool is_command_of_a_run() { return is_own_program("/proc/" + std::to_string(::getppid()) + "/exe"); }
 
 bool is_other_program(const char* called_as) { return find_other_program(last_component(called_as)).has_value(); }
 

@@ -27,20 +27,14 @@ int descriptor_named(std::string_view path) {
     return -1;
 }
 
-// A line of another batch may have been cut: by a crash, or a full disk.
-bool ends_inside_a_line(int file, off_t size) {
-    char last = '\n';
-    return size > 0 && ::pread(file, &last, 1, size - 1) == 1 && last != '\n';
-}
-
 bool begins_with(int file, std::string_view head) {
     std::string there(head.size(), '\0');
     return !head.empty() && ::pread(file, there.data(), there.size(), 0) == static_cast<ssize_t>(head.size()) &&
            there == head;
 }
 
-// Where the last line begins, of what is so long.
-off_t last_line_of(int file, off_t size) {
+// Where the lines that have ended end, of what is so long. Less than zero: it cannot be read.
+off_t end_of_whole_lines(int file, off_t size) {
     std::array<char, 4096> block{};
     while (size > 0) {
         const off_t from = std::max<off_t>(size - static_cast<off_t>(block.size()), 0);
@@ -85,11 +79,10 @@ Result<> AccountFile::begin(Begin how, std::string_view head) {
     const bool regular = ::fstat(file_.get(), &info) == 0 && S_ISREG(info.st_mode) && borrowed_ < 0;
     if (regular && how == Begin::behind && info.st_size > 0) {
         const Descriptor reader(::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY));
-        in_line_ = reader && ends_inside_a_line(reader.get(), info.st_size);
+        const off_t whole = reader ? end_of_whole_lines(reader.get(), info.st_size) : -1;
+        in_line_ = whole >= 0 && whole < info.st_size;  // of another batch: cut by a crash, or a full disk
         // Ended, a line of ours that was cut in its last column would be read as another one.
-        if (in_line_ && begins_with(reader.get(), head))
-            if (const off_t line = last_line_of(reader.get(), info.st_size); line > 0)
-                in_line_ = ::ftruncate(file_.get(), line) != 0;
+        if (in_line_ && begins_with(reader.get(), head)) in_line_ = ::ftruncate(file_.get(), whole) != 0;
         return {};
     }
     if (regular && ::ftruncate(file_.get(), 0) != 0) return system_error_now("write " + path_);

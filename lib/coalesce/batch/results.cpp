@@ -76,7 +76,7 @@ void Results::print(End end) {
         long_output_.shown(run);
         return;
     }
-    if (options_.unique && is_printed_elsewhere(end, with_output)) return delivery_.skip(end.sequence);
+    if (options_.unique && leaves_printing_to_another(end, with_output)) return delivery_.skip(end.sequence);
     std::unique_ptr<Delivered> delivered;
     if (requester != nullptr && (options_.format != Format::text || !with_output || end.gave_up))
         delivered = std::make_unique<Delivered>(Delivered{.id = std::move(end.requester->id),
@@ -89,7 +89,7 @@ void Results::print(End end) {
 }
 
 // By the machine that runs it, or to another requester here: its leader, unless that wanted no output, or no longer.
-bool Results::is_printed_elsewhere(const End& end, bool with_output) {
+bool Results::leaves_printing_to_another(const End& end, bool with_output) {
     if (!end.result->host.empty()) return true;
     const bool prints_it = with_output && !end.gave_up;
     if (end.joined) return !prints_it || unprinted_.erase(end.result->run) == 0;

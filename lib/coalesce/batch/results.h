@@ -87,7 +87,7 @@ class Results {
 
   private:
     void print(End end);
-    [[nodiscard]] bool is_printed_elsewhere(const End& end, bool with_output);
+    [[nodiscard]] bool leaves_printing_to_another(const End& end, bool with_output);
     [[nodiscard]] std::shared_ptr<const RunResult> within_limits(std::shared_ptr<const RunResult> result) const;
     void account(const RunResult& result, const BatchRequester& requester, bool joined, std::size_t requesters,
                  bool gave_up);

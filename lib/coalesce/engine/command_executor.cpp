@@ -294,7 +294,6 @@ void CommandExecutor::end(FlightId id, Ending ending, milliseconds grace, Outcom
 void CommandExecutor::on_ended(FlightId id, Outcome outcome) {
     Flight flight = take_running(id);
     if (flight->timeout) flight->timeout->stop();
-    flight->turn.reset();
     flight->run().spool->on_room({});  // the spool may outlive what it would resume
     outcome = flight->came_to(std::move(outcome));
     if (queue_.closed() || !flight->may_try_again(outcome)) return land(std::move(flight), std::move(outcome));

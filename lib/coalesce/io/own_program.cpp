@@ -8,6 +8,19 @@
 #include <cstdlib>
 
 namespace coalesce {
+namespace {
+
+bool is_same_file(const struct stat& one, const struct stat& other) {
+    return one.st_dev == other.st_dev && one.st_ino == other.st_ino;
+}
+
+}  // namespace
+
+bool is_own_program(const std::string& file) {
+    struct stat self {};
+    struct stat info {};
+    return ::stat("/proc/self/exe", &self) == 0 && ::stat(file.c_str(), &info) == 0 && is_same_file(self, info);
+}
 
 std::optional<std::string> find_other_program(std::string_view word) {
     const char* const path = std::getenv("PATH");
@@ -27,7 +40,7 @@ std::optional<std::string> find_other_program(std::string_view word, std::option
         file.append("/").append(word);
         struct stat info {};
         if (::stat(file.c_str(), &info) == 0 && S_ISREG(info.st_mode) && ::access(file.c_str(), X_OK) == 0 &&
-            !(known && info.st_dev == self.st_dev && info.st_ino == self.st_ino))
+            !(known && is_same_file(info, self)))
             return file;
         if (end == path.size()) return std::nullopt;
         path.remove_prefix(end + 1);

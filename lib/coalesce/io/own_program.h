@@ -17,4 +17,7 @@ namespace coalesce {
 /// By this process's own PATH.
 [[nodiscard]] std::optional<std::string> find_other_program(std::string_view word);
 
+/// Whether that file, by whatever name, is the program that this process executes.
+[[nodiscard]] bool is_own_program(const std::string& file);
+
 }  // namespace coalesce

@@ -179,8 +179,8 @@ void RequestDesk::looked(const Reception::Expected& expected, Asked& asked, std:
         requester->keep_running = false;
         rooms_.reception.dismiss(*requester, error_line(requester->id, code, why));
     };
-    if (requester->client !=
-        nullptr) {  // else there is nobody to tell; of a closed one what is submitted lands at once
+    // Else there is nobody to tell; of a closed one what is submitted lands at once.
+    if (requester->client != nullptr) {
         if (closed_) return refuse("shutting_down", "the server is about to end");
         if (finds_the_queue_full(asked)) return refuse("queue_full", queue_full_words());
     }
