@@ -87,6 +87,15 @@ std::vector<std::string> own_directories() {
     return names;
 }
 
+// As it is spelled, and as the system would name it.
+std::vector<std::string> own_homes() {
+    const char* const spelled = std::getenv("HOME");
+    std::vector<std::string> homes{spelled == nullptr ? "" : spelled};
+    char path[PATH_MAX];
+    if (::realpath(homes.front().c_str(), path) != nullptr && homes.front() != path) homes.emplace_back(path);
+    return homes;
+}
+
 }  // namespace
 
 Result<Rules> own_rules() {
@@ -127,10 +136,7 @@ Result<> check_rules(const Rules& rules, CommandLine& every_option) {
     return {};
 }
 
-RuleSubject subject_here(std::vector<std::string> words) {
-    const char* const home = std::getenv("HOME");
-    return {std::move(words), own_directories(), home == nullptr ? "" : home};
-}
+RuleSubject subject_here(std::vector<std::string> words) { return {std::move(words), own_directories(), own_homes()}; }
 
 void find_applying(ObeyedRules& ruled, std::vector<std::string> words, const CommandLine& every_option) {
     if (ruled.rules.commands.empty()) return;

@@ -513,15 +513,27 @@ void give_way_to_ttl(const CommandLine& line, Wish& wish) {
     if (!line.given("keep-failures") && !wish.ttl) wish.keep_failures.reset();
 }
 
+// Each value is one; together they may still contradict one another, or what was typed. Where no rule has a part in
+// that, who reads the wish says so.
+Result<> fit_wish(const CommandLine& line, const std::vector<Setting>& settings, Wish& wish) {
+    give_way_to_ttl(line, wish);
+    Wish together = wish;
+    const auto checked = check(together);
+    if (checked) return {};
+    for (const char* const name : {"stale", "ttl", "keep-failures"})
+        if (const Setting* const setting = last(settings, name); setting != nullptr && !line.given(name))
+            return Error{{}, setting->origin.text() + ": " + checked.error().message()};
+    return {};
+}
+
 template <class Typed>
 Result<> obey_for_command(CommandLine& line, Typed& typed) {
     if (!typed.line && typed.words.empty()) return obey_rules(line, typed.ruled, {});
     return obey_rules(line, typed.ruled, typed.line ? words_of_line(*typed.line) : typed.words);
 }
 Result<> obey(CommandLine& line, TypedCommand& typed) {
-    auto obeyed = obey_for_command(line, typed);
-    give_way_to_ttl(line, typed.wish);
-    return obeyed;
+    if (auto obeyed = obey_for_command(line, typed); !obeyed) return obeyed;
+    return fit_wish(line, typed.ruled.applying, typed.wish);
 }
 Result<> obey(CommandLine& line, TypedCache& typed) { return obey(line, typed.command); }
 Result<> obey(CommandLine& line, TypedRules& typed) { return obey_for_command(line, typed); }
@@ -607,9 +619,8 @@ Result<> read_batch_with(const std::vector<const CommandRule*>& rules, int argc,
     }
     auto shared = supply_settings(possible, line);
     if (!shared) return shared.error();
-    give_way_to_ttl(line, typed.options.wish);
     if (!*shared) typed.options.rules.no_share = true;
-    return {};
+    return fit_wish(line, possible, typed.options.wish);
 }
 std::optional<int> read_serve(int argc, char** argv, TypedServe& typed) {
     return read(define_serve, argc, argv, typed);

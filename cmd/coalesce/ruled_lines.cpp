@@ -27,8 +27,7 @@ const BatchOptions* RuledLines::options_for(const std::string* line, const std::
         if (said_.insert(why).second) fail(why);
     });
     if (read) read = check(typed.options.wish);
-    if (!read && said_.insert(read.error().message()).second)
-        fail(rules.back()->origin.text() + ": " + read.error().message());
+    if (!read && said_.insert(read.error().message()).second) fail(read.error().message());
     if (!read || typed.options.rules.no_share) typed.options.wish = {};
     typed.options.rules.cluster = cluster_;
     typed.options.terminal = terminal_of(typed.terminal);

@@ -324,6 +324,17 @@ TEST_CASE("F12: flights wait in the order of their first request; joining takes 
     CHECK(room.read("order") == wanted);
 }
 
+TEST_CASE("F12: who waits for the end of a run of its key is before those that came later", "[executor]") {
+    Room room({.jobs = 1});
+    room.ask("echo same >>order; read x <gate");
+    room.ask("echo same >>order; read x <gate", {.fresh = true});
+    room.ask("echo later >>order");
+    CHECK(room.executor.counts().queued == 1);  // the fresh one has yet to be admitted
+    room.open_gate(2);
+    room.run();
+    CHECK(room.read("order") == "same\nsame\nlater\n");
+}
+
 TEST_CASE("F12: a queued flight that everybody left never starts", "[executor]") {
     Room room({.jobs = 1});
     room.ask("read x <gate");

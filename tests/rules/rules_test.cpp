@@ -21,7 +21,7 @@ CommandRule rule(std::vector<std::string> match, std::optional<std::string> dire
 }
 
 RuleSubject subject(std::vector<std::string> words, std::string directory = "/srv/x") {
-    return {.words = std::move(words), .directories = {std::move(directory)}, .home = "/home/u"};
+    return {.words = std::move(words), .directories = {std::move(directory)}, .homes = {"/home/u", "/data/u"}};
 }
 
 Rules rules_of(std::string_view text) {
@@ -83,6 +83,7 @@ TEST_CASE("Y2: a directory's pattern narrows a rule", "[rules]") {
     CHECK_FALSE(concerns(rule({"make"}, "/srv/*"), subject({"make"}, "/srv/x/y")));
     CHECK(concerns(rule({"make"}, "/**/y/**/z"), subject({"make"}, "/a/y/b/y/c/z")));
     CHECK(concerns(rule({"make"}, "~/src/**"), subject({"make"}, "/home/u/src/a")));
+    CHECK(concerns(rule({"make"}, "~/src/**"), subject({"make"}, "/data/u/src/a")));
     CHECK_FALSE(concerns(rule({"make"}, "~/src/**"), subject({"make"}, "/home/v/src/a")));
     RuleSubject two = subject({"make"}, "/real/x");
     two.directories.push_back("/by/link");

@@ -186,6 +186,16 @@ SCENARIO("B2, Y3: a line that shares by a rule's key is tagged with its own comm
     CHECK(ended.out == "echo one\tone\necho two\tone\n");
 }
 
+SCENARIO("Y2: a home that is a symbolic link is meant by either of its names", "[wrapper]") {
+    Ruled box("[[command]]\nmatch = 'true'\ndirectory = '~/src'\nscope = 'here'\n");
+    const std::string made = "mkdir -p data/src other/src && ln -s data home && ";
+    CHECK(box.script(made + "cd data/src && HOME=$OLDPWD/home PWD= $C rules -- true").out.find("scope = here") !=
+          std::string::npos);
+    CHECK(box.script("cd home/src && HOME=$OLDPWD/home $C rules -- true").out.find("scope = here") !=
+          std::string::npos);
+    CHECK(box.script("cd other/src && HOME=$OLDPWD/home $C rules -- true").out.empty());
+}
+
 SCENARIO("Y2, Y4: a rule for every command holds for a line of which no word is known", "[wrapper]") {
     Ruled box("[[command]]\nshare = false\n");
     box.write("in", "typed\n");
@@ -239,6 +249,15 @@ SCENARIO("Y5: a wrong rule stops every command, with file and line", "[wrapper]"
     CHECK(refused("[class.'a b']\njobs = 1\n") == at + ":2: [class.a b]: no --class has that name");
     CHECK(refused("[class.'a:2']\njobs = 1\n") == at + ":2: [class.a:2]: no --class has that name");
     CHECK(refused("= 3\n").starts_with(at + ":1: "));
+    // Right by themselves, wrong together.
+    CHECK(refused("[[command]]\nmatch = 'sh'\nkeep-failures = '1m'\n") == at + ":3: --keep-failures needs --ttl");
+    const std::string longer =
+        "[[command]]\nmatch = 'sh'\nttl = '1h'\n[[command]]\nmatch = 'sh'\nstale = '2h'\n"
+        "[[command]]\nmatch = 'sh'\nscope = 's'\n";
+    const std::string why = at + ":6: --stale must be shorter than --ttl";
+    CHECK(refused(longer) == why);
+    box.write("lines", "sh -c :\n");
+    CHECK(box.start({tested_program()}, {.standard_input = box.path("lines")}).wait().err == why + "\n");
     box.configure("");
     ::chmod(box.file().c_str(), 0620);
     CHECK(box.run({"true"}).err.starts_with(at + ":1: others may write this file"));

@@ -28,11 +28,12 @@ CommandExecutor::CommandExecutor(Loop& loop, Options options)
       queue_(loop, options_, places_, [this](FlightId id) { turn_has_come(id); }),
       landings_(places_),
       flights_(loop) {
-    landings_.events().on_later = [this] { start_queued(); };
+    landings_.events().on_later = [this] { start_next(); };
 }
 
 // Whoever listened may be gone already, and the end of one run starts no other.
 CommandExecutor::~CommandExecutor() {
+    *alive_ = false;
     queue_.close();
     landings_.events() = {};
     on_started_ = {};
@@ -66,7 +67,7 @@ void CommandExecutor::admit(RunCompleter completer, Job job, system_clock::time_
     if (run.retention) {
         if (const auto kept = run.retention->find()) {
             landings_.deliver(std::move(flight), kept);
-            return start_queued();
+            return start_next();
         }
     }
     if (flight->job.run_class) {
@@ -93,11 +94,20 @@ void CommandExecutor::joined_by(const RunTicket& ticket, pid_t asker) {
 }
 
 void CommandExecutor::start_queued() {
-    if (starting_) return;  // a launch that fails at once lands, and landing calls here
+    if (starting_) return;  // who is told of a start may ask for more
     starting_ = true;
     while (auto first = queue_.take_first())
         if (!launch(std::move(first))) break;
     starting_ = false;
+}
+
+// After a landing. Who waited for that key is admitted by what the landing has posted, and may be before those that
+// are queued (SPEC F12).
+void CommandExecutor::start_next() {
+    if (queue_.size() == 0) return;
+    loop_.post([this, alive = alive_] {
+        if (*alive) start_queued();
+    });
 }
 
 // False: for want of resources it went back to the queue.
@@ -304,7 +314,7 @@ void CommandExecutor::on_ended(FlightId id, Outcome outcome) {
 
 void CommandExecutor::land(Flight flight, Outcome outcome) {
     landings_.land(std::move(flight), std::move(outcome));
-    start_queued();
+    start_next();
 }
 
 bool CommandExecutor::cancel(FlightId id, milliseconds grace) { return call_off(id, grace, true); }

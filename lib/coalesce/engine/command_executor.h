@@ -160,6 +160,7 @@ class CommandExecutor {
     void note_join(RunTicket& ticket, bool fresh);
     void admit(RunCompleter completer, Job job, std::chrono::system_clock::time_point requested);
     void start_queued();
+    void start_next();
     bool launch(Flight flight);
     bool begin(Flight flight);
     void turn_has_come(FlightId id);
@@ -192,6 +193,7 @@ class CommandExecutor {
     Landings landings_;
     std::uint64_t runs_ = 0;
     bool starting_ = false;
+    std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
     std::optional<Timer> put_off_;  // while something could not be started for want of resources
     UniqueFunction<void(FlightId)> on_started_;
     UniqueFunction<void(FlightId)> on_stalled_;

@@ -84,9 +84,12 @@ bool concerns(const CommandRule& rule, const RuleSubject& subject) {
         if (!matches(rule.match[i], word)) return false;
     }
     if (!rule.directory) return true;
-    const std::string pattern = with_home(*rule.directory, subject.home);
-    return std::any_of(subject.directories.begin(), subject.directories.end(),
-                       [&](const std::string& directory) { return matches_path(pattern, directory); });
+    return std::any_of(subject.homes.begin(), subject.homes.end(), [&](const std::string& home) {
+        return std::any_of(subject.directories.begin(), subject.directories.end(),
+                           [pattern = with_home(*rule.directory, home)](const std::string& directory) {
+                               return matches_path(pattern, directory);
+                           });
+    });
 }
 
 }  // namespace coalesce

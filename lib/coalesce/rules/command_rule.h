@@ -40,8 +40,8 @@ struct CommandRule {
 /// Which command it is, as far as a rule can tell.
 struct RuleSubject {
     std::vector<std::string> words;        ///< of argv, or those that a line begins with
-    std::vector<std::string> directories;  ///< the names that the directory goes by; `~` of a pattern is `home`
-    std::string home;
+    std::vector<std::string> directories;  ///< the names that the directory goes by
+    std::vector<std::string> homes;        ///< what `~` of a pattern stands for; at least one
 };
 
 /// The words that a shell line is matched by: all of them where it is a plain command, and those
