@@ -17,7 +17,7 @@ import unittest
 TESTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
 sys.path[:0] = [os.path.join(TESTS, "server"), os.path.join(TESTS, "kept")]
 import harness  # noqa: E402
-from sandbox import COALESCE, Sandbox  # noqa: E402
+from sandbox import COALESCE, Sandbox, a_moment  # noqa: E402
 
 # Held by the group until all of it has gone; says so if another has it.
 ALONE = "exec 9>>lock; flock -n 9 || echo overlap >>overlaps; "
@@ -43,6 +43,7 @@ class Classes(unittest.TestCase):
             flights = sorted(self.box.status(), key=lambda flight: flight["started"])
             if sorted(flight["state"] for flight in flights) == sorted(states):
                 return flights
+            a_moment()
 
     def held(self, name, *options):
         """A run that says its name when it has started, and then is held."""
@@ -232,7 +233,7 @@ class Waits(Classes):
         line = f"echo first >>runs; cat {self.gate}"
         joiners = [self.box.start("run", *options, "-c", line) for options in ([], ["--class", "heavy"], ["--class", "other:3"])]
         while [flight["requesters"] for flight in self.box.status()] != [4]:
-            pass
+            a_moment()
         key = self.box.call("key", "-c", line)[1]
         self.assertNotIn("heavy", key)
         harness.release(self.gate)
@@ -282,7 +283,7 @@ class Doors(harness.ServerTest):
         client = self.server.client()
         client.send({"id": 1, "line": gate.wait, "class": "c", "output": "none"})
         while [flight["state"] for flight in self.server.status()] != ["running"]:
-            pass
+            a_moment()
         client.send({"id": 2, "line": "echo said", "class": "c", "output": "stream"})
         self.assertEqual(client.message(), {"id": 2, "event": "waiting", "class": "c", "others": 1})
         self.assertEqual({(flight["state"], flight["class"]) for flight in self.server.status()}, {("running", "c"), ("queued", "c")})
@@ -309,11 +310,11 @@ class Doors(harness.ServerTest):
         gate = self.server.gate("gate")
         holder = self.call("run", "--class", "c", "-c", f"{gate.wait}; {COALESCE} run --socket {server.path} echo inner")
         while not self.server_flights():
-            pass
+            a_moment()
         client = server.client()
         client.send({"id": 1, "line": "echo outer", "class": "c"})
         while [flight["state"] for flight in server.status()] != ["queued"]:
-            pass
+            a_moment()
         gate.let()
         self.assertEqual(holder.communicate()[0], b"inner\n")
         self.assertEqual(client.message()["stdout"], "outer\n")
@@ -343,6 +344,7 @@ class Nested(harness.ServerTest):
         while flights != sorted(states):
             wrappers = subprocess.run([COALESCE, "status", "--json"], env=self.server.env, stdout=subprocess.PIPE, check=True).stdout
             flights = sorted(flight["state"] for flight in [*map(json.loads, wrappers.splitlines()), *self.server.status()])
+            a_moment()
 
     def test_wrappers(self):
         self.ask("run", "--class", "c", "-c", f"{COALESCE} run --class c -c '{COALESCE} run --class c -c \"echo deep >>runs\"'")
@@ -409,7 +411,7 @@ class Nested(harness.ServerTest):
         for count, name in enumerate(asked, 1):
             started.append(self.start("run", *door, "c", "-c", f"echo {name} >>runs"))
             while [flight["state"] for flight in server.status()] != ["queued"] * count:
-                pass
+                a_moment()
         gate.let()
         self.assertEqual([process.wait() for process in started], [0] * len(started))
         with open(self.server.file("runs")) as runs:

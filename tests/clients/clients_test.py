@@ -22,7 +22,7 @@ import sys
 
 SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../..")
 sys.path.insert(0, os.path.join(SOURCE, "tests/server"))
-from harness import COALESCE, NOT_TRIED, Server, ServerTest, main, release  # noqa: E402
+from harness import COALESCE, NOT_TRIED, Server, ServerTest, a_moment, main, release  # noqa: E402
 
 MIB = 1 << 20
 LANGUAGE = sys.argv.pop(1)
@@ -97,7 +97,7 @@ class ClientTest(ServerTest):
 
     def await_requesters(self, server, count):
         while sum(flight["requesters"] for flight in server.status()) != count:
-            pass
+            a_moment()
 
 
 class Promises(ClientTest):
@@ -108,7 +108,7 @@ class Promises(ClientTest):
         client.run("log", ["sh", "-c", f"echo run >>runs; {gate.wait}; echo history; echo warning >&2; exit 3"], times=200)
         self.await_requesters(server, 200)
         while server.stats()["clients"] != 2:  # and who asks this
-            pass
+            a_moment()
         gate.let()
         told = [client.told("log") for _ in range(200)]
         self.assertEqual({(text(one), text(one, "stderr"), one["returncode"], one["requesters"]) for one in told},
@@ -162,7 +162,7 @@ class Promises(ClientTest):
         client.do("take", "s", bytes=1)
         self.assertLess(client.told("s")["taken"], MIB)
         while server.runs() == 0:  # the command does not wait for the reader
-            pass
+            a_moment()
         for i in range(50):  # a client that read on would have read it by now
             self.assertEqual(text(client.done("meanwhile", ["echo", str(i)])), b"%d\n" % i)
         self.assertLess(client.resident() - before, 16 * MIB)
@@ -250,7 +250,7 @@ class Promises(ClientTest):
         self.assertEqual(server.runs(), 3)
         self.assertTrue(client.done("stale", command, ttl=3600, stale=0.000001)["kept"]["refreshing"])
         while server.runs() < 4:
-            pass
+            a_moment()
 
     def test_T27_failures_and_what_is_only_to_be_made(self):
         server = self.serve()
@@ -262,7 +262,7 @@ class Promises(ClientTest):
         told = client.done("warm", ["sh", "-c", "echo run >>runs; echo out"], ttl=3600, warm=True)
         self.assertEqual((told["returncode"], text(told)), (0, b""))
         while server.runs() < 2:
-            pass
+            a_moment()
         told = client.done("wrong", ["true"], ttl=5, stale=5)
         self.assertEqual((told["error"], '"stale"' in told["message"]), ("bad_request", True))
 
@@ -283,7 +283,7 @@ class Promises(ClientTest):
         held = ["sh", "-c", f"echo run >>runs; {gate.wait}"]
         client.run("held", held, ttl=3600)
         while server.runs() < 4:
-            pass
+            a_moment()
         client.do("forget", "held too", command=held)
         self.assertTrue(client.told("held too")["forgotten"])
         gate.let(2)
@@ -322,7 +322,7 @@ class Promises(ClientTest):
         client.told("stream")
         client.do("take", "stream", bytes=None)
         while server.runs() == 0:
-            pass
+            a_moment()
         server.stop(signal.SIGKILL)
         self.assertEqual({client.told("lost")["error"] for _ in range(3)}, {"disconnected"})
         self.assertEqual(client.told("stream")["error"], "disconnected")
@@ -351,7 +351,7 @@ class Promises(ClientTest):
         self.await_requesters(server, 1)
         server.process.terminate()
         while os.path.exists(server.path):
-            pass
+            a_moment()
         self.assertEqual(client.done("refused", ["echo", "refused"])["error"], "shutting_down")
         another = Server(self, socket_path=server.path)
         self.assertEqual(text(client.done("next", ["echo", "next"])), b"next\n")
@@ -503,7 +503,7 @@ else:
             self.await_requesters(server, 1)
             server.process.terminate()
             while os.path.exists(server.path):
-                pass
+                a_moment()
             self.assertEqual(client.done("refused", ["echo", "refused"])["error"], "shutting_down")
             client.do("cancel", "held")
             self.assertTrue(client.told("held")["cancelled"])

@@ -33,7 +33,7 @@ class Ends(machines.ThreeHosts):
         """Returns when the batch has taken it: then it is a request."""
         pipe.write(line.encode() + b"\n")
         while struct.unpack("i", fcntl.ioctl(pipe.fileno(), termios.FIONREAD, b"\0" * 4))[0] > 0:
-            pass
+            machines.a_moment()
 
     def finish(self, queued):
         process, gate, pipe = queued

@@ -69,7 +69,7 @@ class Look(machines.ThreeHosts):
         self.box.file("list", "echo ran >>runs; read x <gate-a\necho ran >>runs; read x <gate-b\n")
         processes = [host.start("--cluster", self.url, "--cluster-scope", "tonight", "-j2", "-a", "list") for host in (self.one, self.two)]
         while [run["machines"] for run in self.listed()] != [2, 2]:
-            pass
+            machines.a_moment()
         chosen = next(run["id"] for run in self.listed() if "gate-a" in run["command"])
         self.assertEqual(self.three.call("cancel", "--cluster", self.url, chosen)[0], 0)
         self.open(gates[1])

@@ -22,6 +22,7 @@ for room in ("kept", "server"):
     sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", room))
 import harness  # noqa: E402
 import sandbox  # noqa: E402
+from harness import a_moment  # noqa: E402
 from sandbox import COALESCE, main  # noqa: E402,F401 for the tests
 
 
@@ -38,7 +39,7 @@ ALONE = "exec 9>lock; flock -n 9 || echo overlap >>overlaps;"
 def until(holds):
     """Looks until it holds, and what it then is. The test's own time limit bounds it."""
     while not (value := holds()):
-        time.sleep(0.01)
+        a_moment()
     return value
 
 
@@ -306,6 +307,7 @@ class Test(unittest.TestCase):
                 os.close(os.open(gate, os.O_WRONLY | os.O_NONBLOCK))
             except OSError:
                 return
+            a_moment()
 
     def status(self, host):
         _, out, _ = host.call("status", "--json")

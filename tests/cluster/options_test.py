@@ -51,7 +51,7 @@ class Options(machines.ThreeHosts):
                 file.read()
         self.open(os.path.join(self.box.work, "gate-a"))
         while '"machines":2' not in self.three.call("status", "--cluster", self.box.url(self.server), "--json")[1]:
-            pass
+            machines.a_moment()
         self.open(os.path.join(self.box.work, "gate-b"))
         self.assertEqual(self.end(there)[0], 75)
         self.assertEqual(self.end(here)[0], 75)
@@ -63,7 +63,7 @@ class Options(machines.ThreeHosts):
         batches = [host.start("--cluster", self.box.url(self.server), "--cluster-scope", "tonight", "-j1", "-k", "--once", "-a", "list")
                    for host in (self.one, self.two)]
         while self.runs() < 2:  # one each, at the same time
-            pass
+            machines.a_moment()
         for gate in gates:
             self.open(gate)
         for batch in batches:

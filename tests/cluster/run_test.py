@@ -247,14 +247,14 @@ class Run(machines.ThreeHosts):
         gate = self.box.gate("gate")
         first = self.one.start(*self.words("-c", command, parameters="&lease=2s"))
         while not self.box.read("pid").strip():
-            pass
+            machines.a_moment()
         [flight] = self.status(self.one)
         second = self.two.start(*self.words("-v", "-c", command, parameters="&lease=2s"))
         self.assertIn(b"which runs on", second.stderr.readline())
         os.kill(flight["supervisor"], signal.SIGSTOP)
         # It runs again elsewhere, and nothing of it here.
         while self.runs() < 2:
-            pass
+            machines.a_moment()
         self.assertEqual(self.box.overlaps(), 0)
         self.open(gate)
         self.assertEqual(self.end(second)[0], 0)
@@ -267,14 +267,14 @@ class Run(machines.ThreeHosts):
         gate = self.box.gate("gate")
         first = self.one.start(*self.words("-c", command, parameters=f"&lease={lease}"))
         while not self.box.read("pid").strip():
-            pass
+            machines.a_moment()
         [flight] = self.status(self.one)
         second = self.two.start(*self.words("-v", "-c", command, parameters=f"&lease={lease}"))
         self.assertIn(b"which runs on", second.stderr.readline())
         first.kill()
         os.kill(flight["supervisor"], signal.SIGKILL)
         while self.runs() < 2:
-            pass
+            machines.a_moment()
         self.open(gate)
         self.assertEqual(self.end(second)[:2], (0, "done\n"))
 

@@ -42,12 +42,13 @@ class Serve(machines.Test):
                 [flight] = client.ask({"op": "status"})["flights"]
                 if flight.get("machines") == count:
                     return flight
+                machines.a_moment()
 
     def await_waiting(self, server, count):
         """So many requesters wait here for the one flight."""
         with machines.harness.Client(server.path) as client:
             while client.ask({"op": "status"})["flights"][0]["requesters"] < count:
-                pass
+                machines.a_moment()
 
     def test_M36_servers_and_wrappers_of_several_machines_share_one_run(self):
         line, gate, begun = self.held_line("echo last; echo err >&2; exit 3")
@@ -191,7 +192,7 @@ class Serve(machines.Test):
         for host in ("a", "b"):
             self.ask(client, line, host, env={"HOST": host})
         while self.runs() < 2:
-            pass
+            machines.a_moment()
         for gate in gates:
             self.open(gate)
         ends = {answer["id"]: answer["stdout"].split() for answer in (client.message(), client.message())}
@@ -284,7 +285,7 @@ class Serve(machines.Test):
             os.kill(flight["supervisor"], signal.SIGKILL)
             if output == "whole":
                 while self.runs() < runs + 2:
-                    pass
+                    machines.a_moment()
                 self.open(gate)
                 answer = waiting.message()
                 self.assertEqual((answer["exit"], answer["stdout"]), (0, "first\nlast\n"))
@@ -296,7 +297,7 @@ class Serve(machines.Test):
     def await_output(self, server):
         with machines.harness.Client(server.path) as client:
             while not client.ask({"op": "status"})["flights"][0]["output"]:
-                pass
+                machines.a_moment()
 
     def test_M19_a_connection_that_closes_leaves_and_the_last_ends_the_run(self):
         line, gate, begun = self.held_line("echo no")
@@ -333,7 +334,7 @@ class Serve(machines.Test):
         self.assertEqual(server.stop(), 0)
         self.assertEqual(first.message()["error"]["code"], "cancelled")
         while self.runs() < 2:  # it runs where somebody waits
-            pass
+            machines.a_moment()
         self.open(gate)
         self.assertEqual(other.message()["stdout"], "first\nlast\n")
 

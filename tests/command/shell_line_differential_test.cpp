@@ -3,8 +3,8 @@
 // the shell. Here both are done, thousands of times, with programs that print all they
 // can see of how they were started, and status, stdout and stderr are compared.
 //
-// The seed is printed; COALESCE_TEST_SEED repeats a run. A line that plain_words() leaves
-// to the shell is not run: there is nothing to compare.
+// The seed is printed; COALESCE_TEST_SEED repeats a run, COALESCE_LONG makes three times as many lines. A line that
+// plain_words() leaves to the shell is not run: there is nothing to compare.
 #include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
@@ -236,6 +236,9 @@ unsigned seed_of_this_run() {
     return given != nullptr ? static_cast<unsigned>(std::strtoul(given, nullptr, 10)) : std::random_device{}();
 }
 
+// What is generated is other lines each time.
+int as_many_as(int full) { return std::getenv("COALESCE_LONG") != nullptr ? full : full / 3; }
+
 void report(const char* what, unsigned seed, const Tally& tally) {
     std::cout << what << ": seed " << seed << ", " << tally.direct << " ran both ways alike, " << tally.doubt
               << " left to the shell by their syntax, " << tally.not_found << " not plainly on the path, "
@@ -420,10 +423,10 @@ TEST_CASE("B1: generated lines behave the same directly as in the shell", "[diff
     const unsigned seed = seed_of_this_run();
     LineWriter writer(seed);
     Tally tally;
-    for (int i = 0; i < 4'000; ++i)
+    for (int i = 0; i < as_many_as(4'000); ++i)
         compare_with_dash(writer.line(), world, environments[writer.below(environments.size())], tally);
     report("generated lines", seed, tally);
-    CHECK(tally.direct >= 1'000);
+    CHECK(tally.direct >= as_many_as(1'000));
 }
 
 TEST_CASE("B1: a program sees the same environment, in the same order, as under the shell", "[differential]") {
@@ -432,14 +435,14 @@ TEST_CASE("B1: a program sees the same environment, in the same order, as under 
     const unsigned seed = seed_of_this_run();
     LineWriter writer(seed);
     Tally tally;
-    for (int i = 0; i < 800; ++i) {
+    for (int i = 0; i < as_many_as(800); ++i) {
         Words env;
         for (unsigned n = writer.below(40); n > 0; --n) env.push_back(writer.variable());
         env.insert(env.begin() + writer.below(env.size() + 1), "PATH=" + world.path());
         compare_with_dash("show", world, env, tally);
     }
     report("generated environments", seed, tally);
-    CHECK(tally.direct == 800);
+    CHECK(tally.direct == as_many_as(800));
 }
 
 TEST_CASE("B1: every signal ends a line the same way directly as in the shell", "[differential]") {
@@ -481,7 +484,7 @@ TEST_CASE("B1: plain lines mean the same to bash started as sh", "[differential]
     Tally tally;
     Words lines;
     for (const auto& nasty : coalesce_test::kNastyLines) lines.emplace_back(nasty.line);
-    for (int i = 0; i < 1'500; ++i) lines.push_back(writer.line());
+    for (int i = 0; i < as_many_as(1'500); ++i) lines.push_back(writer.line());
     for (const std::string& line : lines) {
         auto direct = run_directly(line, *child_env, world.cwd(), tally);
         if (!direct) continue;
@@ -495,7 +498,7 @@ TEST_CASE("B1: plain lines mean the same to bash started as sh", "[differential]
         CHECK(*direct == *shell);
     }
     report("lines against bash as sh", seed, tally);
-    CHECK(tally.direct >= 500);
+    CHECK(tally.direct >= as_many_as(500));
 }
 
 TEST_CASE("B1: no name that the shell runs itself is executed directly", "[differential]") {
@@ -543,7 +546,7 @@ TEST_CASE("O1: a command that is shown can be pasted into a shell", "[differenti
     const Words env = world.environments().front();
     const unsigned seed = seed_of_this_run();
     LineWriter writer(seed);
-    for (int i = 0; i < 300; ++i) {
+    for (int i = 0; i < as_many_as(300); ++i) {
         Words argv = {"./show"};
         for (unsigned words = writer.below(5); words > 0; --words) {
             std::string word;

@@ -40,6 +40,7 @@ def guard_of(pid):
             with contextlib.suppress(OSError):
                 if name_of(child) == "coalesce-guard" and len(os.listdir(f"/proc/{child}/fd")) == 1:
                     return child
+        harness.a_moment()
 
 
 class Guard(harness.ServerTest):
@@ -119,7 +120,7 @@ class Guard(harness.ServerTest):
         first = guard_of(process.pid)
         os.kill(first, signal.SIGKILL)
         while (second := guard_of(process.pid)) == first:
-            pass
+            harness.a_moment()
         self.kill(process)
         self.assert_gone(handles)
 

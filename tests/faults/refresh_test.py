@@ -13,7 +13,7 @@ import sys
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "kept"))
-from sandbox import COALESCE, Test, main  # noqa: E402
+from sandbox import COALESCE, Test, a_moment, main  # noqa: E402
 
 COUNTED = "echo run >>runs; echo out"
 FORKS = "clone,clone3,fork,vfork"
@@ -52,7 +52,7 @@ class Refused(Test):
         with open(self.box.path("trace")) as trace:
             self.assertRegex(trace.read(), r"INJECTED\)\n.*= \d+\n")  # which runs on its own from here
         while not self.box.entries():
-            pass
+            a_moment()
         self.assertEqual(self.box.runs(), 1)
 
     def test_F14_a_descriptor_that_can_be_had_a_moment_later_will_do(self):

@@ -11,7 +11,7 @@ purpose, which the manual says.
 import os
 import signal
 
-from sandbox import HOUR, Test, main, mode_of
+from sandbox import HOUR, Test, a_moment, main, mode_of
 
 COUNTED = "echo run >>runs; wc -l <runs; echo err >&2"
 
@@ -28,7 +28,7 @@ class Row(Test):
     def refreshed(self, runs):
         """Waits until the run of that number was made in the background and is over."""
         while self.box.runs() < runs:
-            pass
+            a_moment()
         self.box.nothing_in_flight()
 
     # Serving
@@ -137,7 +137,7 @@ class Row(Test):
         try:
             self.release(gate)
             while not self.box.read("said"):
-                pass
+                a_moment()
             process.stdout.close()
             self.assertEqual((process.wait(), process.stderr.read()), (-signal.SIGPIPE, b""))
         finally:
@@ -292,7 +292,7 @@ class Row(Test):
         def ask():
             answer = self.ask(more=("--modtime", "watched"))[1]
             while len(self.box.entries()) < int(answer):  # kept later than told, if looking at the file again takes long
-                pass
+                a_moment()
             return answer
 
         self.assertEqual([ask(), ask()], ["1\n", "1\n"])

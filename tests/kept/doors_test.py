@@ -11,7 +11,7 @@ import os
 import subprocess
 
 from doors import Batch, Server
-from sandbox import HOUR, Test, main
+from sandbox import HOUR, Test, a_moment, main
 
 COUNTED = "echo run >>runs; echo out; echo err >&2"
 STALE = {"ttl": "2d", "stale": "1h"}  # which a result of two hours is past, and one of a test never
@@ -57,10 +57,10 @@ class Table:
 
     def test_T2_the_readers_time_decides(self):
         self.ask(COUNTED, ttl="1h")
-        self.box.age(10)
-        self.ask(COUNTED, ttl="11s")
+        self.box.age(HOUR / 2)
+        self.ask(COUNTED, ttl="45m")
         self.assertEqual(self.box.runs(), 1)
-        self.ask(COUNTED, ttl="9s")
+        self.ask(COUNTED, ttl="15m")
         self.assertEqual(self.box.runs(), 2)
 
     def test_T2_zero_is_none(self):
@@ -71,10 +71,10 @@ class Table:
         self.ask(COUNTED, max_age="1h")
         self.assertEqual(self.box.entries(), [])
         self.ask(COUNTED, ttl="1h")
-        self.box.age(10, also_started=100)
-        self.ask(COUNTED, max_age="2m")
+        self.box.age(10, also_started=HOUR)
+        self.ask(COUNTED, max_age="2h")
         self.assertEqual(self.box.runs(), 2)
-        self.ask(COUNTED, max_age="1m")
+        self.ask(COUNTED, max_age="1h")
         self.assertEqual(self.box.runs(), 3)
 
     def test_F7_fresh_with_ttl_reads_nothing_and_keeps(self):
@@ -104,7 +104,7 @@ class Table:
 
     def in_flight(self):
         while not self.box.status():
-            pass
+            a_moment()
 
     def test_T4_the_refresh_of_one_door_is_joined_and_cancelled_by_others(self):
         gate = self.box.gate()
@@ -127,7 +127,7 @@ class Table:
         self.box.age(2 * HOUR)
         self.assertEqual(stale(), (0, "terminal\n", ""))
         while self.box.runs() < 2:
-            pass
+            a_moment()
         self.box.nothing_in_flight()
         self.assertEqual(stale(), (0, "again\nterminal\n", ""))
 
@@ -154,7 +154,7 @@ class Table:
         self.box.age(2 * HOUR)
         self.assertEqual(stale(), (0, "good\n", ""))
         while self.box.runs() < 2:
-            pass
+            a_moment()
         self.box.nothing_in_flight()
         for _ in range(3):
             self.assertEqual(stale(), (0, "good\n", ""))
@@ -180,12 +180,12 @@ class Table:
             self.assertEqual(self.ask(line, ttl="1h")[0], 3)
             self.assertEqual(self.box.runs(), expected)
         for _ in range(2):
-            self.assertEqual(self.ask(line, ttl="1h", keep_failures="1m"), (3, "no\n", ""))
+            self.assertEqual(self.ask(line, ttl="1h", keep_failures="30m"), (3, "no\n", ""))
         self.assertEqual(self.box.runs(), 3)
         self.ask(line, ttl="1h")
         self.assertEqual(self.box.runs(), 4)
-        self.box.age(61)
-        self.ask(line, ttl="1h", keep_failures="1m")
+        self.box.age(HOUR / 2)
+        self.ask(line, ttl="1h", keep_failures="30m")
         self.assertEqual(self.box.runs(), 5)
 
     def test_T7_what_did_not_end_by_itself_is_never_kept(self):
@@ -207,7 +207,7 @@ class Table:
         self.ask(line, ttl="1h")
         held = self.door.begin(line)
         while self.box.runs() < 2:
-            pass
+            a_moment()
         self.assertEqual(self.ask(line, ttl="1h")[1], "1\n")
         self.release(gate)
         self.assertEqual(self.door.answer(held)["stdout"], "2\n")
@@ -248,7 +248,7 @@ class Table:
         line = f"echo run >>runs; echo out; read x <{gate}"
         held = self.door.begin(line, ttl="1h")
         while not self.box.runs():
-            pass
+            a_moment()
         self.assertEqual(self.box.call("cache", "forget", "-c", line)[0], 0)
         self.release(gate)
         self.assertEqual(self.door.answer(held)["stdout"], "out\n")
@@ -272,7 +272,7 @@ class Table:
         for _ in range(3):
             self.ask("sleep 0.01; " + COUNTED, ttl="1h")
         while json.loads(self.box.call("stats", "--json")[1]).get("kept", {}).get("hits") != 2:
-            pass
+            a_moment()
 
 
 class BatchTable(Table, Test):
@@ -305,7 +305,7 @@ class BatchTable(Table, Test):
         ask()
         process.stdin.flush()
         while not self.box.runs():
-            pass
+            a_moment()
         ask(max_age=3600)
         ask(max_age=0.001)
         ask(max_age=0.001)
@@ -315,7 +315,7 @@ class BatchTable(Table, Test):
         self.assertEqual(process.stdout.readline(), b"asked\n")
         self.release(gate)
         while self.box.runs() < 2:
-            pass
+            a_moment()
         self.release(gate)
         process.stdin.close()
         process.stdin = None
@@ -433,10 +433,10 @@ class ServerTable(Table, Test):
         line = f"{COUNTED}; read x <{gate}"
         leader = self.door.begin(line)
         while not self.box.runs():
-            pass
+            a_moment()
         joiner = self.door.begin(line, ttl="1h")
         while self.flights()[0]["requesters"] < 2:
-            pass
+            a_moment()
         self.release(gate)
         self.assertNotIn("kept", self.door.answer(leader))
         self.assertTrue(self.door.answer(joiner)["joined"])
@@ -453,14 +453,14 @@ class ServerTable(Table, Test):
         line = f"echo run >>runs; echo out; until read x <{gate}; do :; done"
         leader = self.door.begin(line)
         while not self.box.runs():
-            pass
+            a_moment()
         crowd = [self.door.begin(line, max_age="1h"), self.door.begin(line, max_age="1ms"), self.door.begin(line, max_age="1ms")]
         while sum(flight["requesters"] for flight in self.flights()) < 4:
-            pass
+            a_moment()
         self.release(gate)
         self.door.answer(leader)
         while self.box.runs() < 2:
-            pass
+            a_moment()
         self.release(gate)
         self.assertEqual([self.door.answer(one)["joined"] for one in crowd], [True, False, True])
         self.assertEqual(self.box.runs(), 2)
@@ -470,12 +470,12 @@ class ServerTable(Table, Test):
         line = f"echo run >>runs; echo out; read x <{gate}"
         with self.door.begin(line, ttl="1h"):
             while not self.box.runs():
-                pass
+                a_moment()
         while [flight["requesters"] for flight in self.flights()] != [0]:
-            pass
+            a_moment()
         self.release(gate)
         while self.flights():
-            pass
+            a_moment()
         self.assertEqual(self.ask(line, ttl="1h")[1], "out\n")
         self.assertEqual(self.box.runs(), 1)
 
@@ -485,16 +485,16 @@ class ServerTable(Table, Test):
         gate = self.box.gate()
         held = self.door.begin(f"read x <{gate}; echo held")
         while [flight["state"] for flight in self.flights()] != ["running"]:
-            pass
+            a_moment()
         with self.door.begin("echo run >>runs", ttl="1h"):
             while len(self.flights()) != 2:
-                pass
+                a_moment()
         while len([flight for flight in self.flights() if flight["requesters"]]) != 1:
-            pass
+            a_moment()
         self.release(gate)
         self.assertEqual(self.door.answer(held)["stdout"], "held\n")
         while self.flights():
-            pass
+            a_moment()
         self.assertEqual(self.box.runs(), 0)
 
     def test_T8_who_leaves_or_gives_up_ends_it(self):
@@ -502,14 +502,14 @@ class ServerTable(Table, Test):
         line = f"echo run >>runs; echo out; read x <{gate}"
         connection = self.door.begin(line, ttl="1h")
         while not self.box.runs():
-            pass
+            a_moment()
         connection.send({"op": "leave"})
         self.assertEqual(connection.message()["event"], "left")
         while self.flights():
-            pass
+            a_moment()
         self.assertEqual(self.through("--ttl", "1h", "--wait", "0.05", "-c", line)[0], 75)
         while self.flights():
-            pass
+            a_moment()
         self.assertEqual(self.box.entries(), [])
 
     def ask_and_go(self, *requests):
@@ -524,7 +524,7 @@ class ServerTable(Table, Test):
         line = f"echo run >>runs; read x <{gate}"
         self.ask_and_go(*[self.door.request(line, ttl="1h", keep_running=True)] * 2)
         while not self.box.runs():
-            pass
+            a_moment()
         [flight] = self.flights()
         self.assertEqual((flight["command"], flight["requesters"]), (line, 0))
         # It is cancelled by its name as any other is.
@@ -532,7 +532,7 @@ class ServerTable(Table, Test):
             connection.send({"op": "cancel", "flight": flight["id"]})
             self.assertEqual(connection.message()["event"], "cancelled")
         while self.flights():
-            pass
+            a_moment()
         self.assertEqual(self.box.runs(), 1)
 
     def test_F11_a_command_of_whoever_has_gone_is_told_that_it_would_wait_for_itself(self):
@@ -540,7 +540,7 @@ class ServerTable(Table, Test):
         line = f"{os.environ['COALESCE']} {own} true; echo $? >>told"
         self.ask_and_go({**self.door.request(line, ttl="1h", keep_running=True), "key": "own"})
         while not self.box.read("told"):
-            pass
+            a_moment()
         self.assertEqual(self.box.read("told"), "125\n")
 
     def test_T6_only_what_is_there_and_no_wait(self):
@@ -548,7 +548,7 @@ class ServerTable(Table, Test):
         with self.door.begin(line, ttl="1h", wait=0, keep_running=True) as connection:
             self.assertEqual(connection.message()["error"]["code"], "gave_up")
         while not self.box.entries():
-            pass
+            a_moment()
         self.assertEqual(self.ask(line, ttl="1h", wait=0, keep_running=True), (0, "out\n", ""))
         self.assertEqual(self.box.runs(), 1)
 
@@ -590,7 +590,7 @@ class ServerTable(Table, Test):
         gate = self.box.gate()
         held = self.door.begin(f"read x <{gate}; echo held")
         while not self.flights() or self.flights()[0]["state"] != "running":
-            pass
+            a_moment()
         self.assertEqual(self.ask("echo out", ttl="1h")[1], "out\n")
         self.release(gate)
         self.assertEqual(self.door.answer(held)["stdout"], "held\n")
@@ -602,7 +602,7 @@ class ServerTable(Table, Test):
         gate = self.box.gate()
         held = self.door.begin(f"read x <{gate}; echo held")
         while not self.flights() or self.flights()[0]["state"] != "running":
-            pass
+            a_moment()
         with self.door.connect() as connection:
             connection.send(*({**self.door.request(f"echo {i}", ttl="1h"), "id": i} for i in range(2)))
             refused = connection.message()
@@ -679,7 +679,7 @@ class AllDoors(Test):
             self.box.age(2 * HOUR)
             self.assertEqual(asked(), "1", name)
             while self.box.runs(name) < 2:
-                pass
+                a_moment()
             self.box.nothing_in_flight()
             self.assertEqual(asked(), "2", name)
 
@@ -712,7 +712,7 @@ class AllDoors(Test):
         self.assertEqual([batch.answer(one)["stdout"] for one in batches], ["1\n"] * 17)
         self.assertEqual([server.answer(one)["stdout"] for one in requests], ["1\n"] * 17)
         while not self.box.status():
-            pass
+            a_moment()
         self.release(gate)
         self.box.nothing_in_flight()
         self.assertEqual(self.box.runs(), 2)
@@ -740,7 +740,7 @@ class AllDoors(Test):
         self.box.age(2 * HOUR)
         self.assertEqual(asked(), first)
         while self.box.runs() < 2:
-            pass
+            a_moment()
         self.box.nothing_in_flight()
         self.assertEqual(asked(), first)
         self.assertEqual(self.box.runs(), 2)

@@ -16,7 +16,7 @@ import signal
 import socket
 import subprocess
 
-from sandbox import COALESCE, Test, main, mode_of, seconds
+from sandbox import COALESCE, Test, a_moment, main, mode_of, seconds
 
 REMEMBER = os.environ["REMEMBER"]
 LONG = "COALESCE_LONG" in os.environ
@@ -114,7 +114,7 @@ class History(Test):
         self.box.file("looked-at")
         for line in lines.values():  # what is told to one door was remembered by another
             while (said := self.told(line)) == "":  # it is written when those who waited have been told
-                pass
+                a_moment()
             self.assertGreaterEqual(seconds(said.removeprefix("last time ")), 1)
 
     def test_H1_a_command_is_its_line_directory_scope_and_key_whatever_the_environment(self):
@@ -188,7 +188,7 @@ class History(Test):
         self.assertRegex(said, rf"^coalesce: joined {re.escape(self.held)} \(pid {pid}\), which has run for [^,]*, usually 10h 5m; 2 wait\n$")
         silent = self.box.start("run", "-c", self.held)
         while next(iter(self.box.status()))["requesters"] < 3:
-            pass
+            a_moment()
         self.let_go(leader)
         self.assertEqual([process.communicate()[1] for process in (silent,)], [b""])
         joiner.communicate()
@@ -197,7 +197,7 @@ class History(Test):
         self.remember("1,1", self.held)
         leader, _ = self.lead(self.held)
         while self.flights()[1][self.held]["LEFT"] != "late":
-            pass
+            a_moment()
         joiner, said = self.lead(self.held)
         self.assertIn(", longer than usual (1ms); 2 wait", said)
         self.let_go(leader)
@@ -252,7 +252,7 @@ class History(Test):
         for line in (lines[1], lines[3], lines[2]):  # nobody knows how long the last but one will take
             ask(line)
         while len(flights := {f["command"]: f for f in map(json.loads, self.box.call("status", "--json", "--socket", path)[1].splitlines())}) < 4:
-            pass
+            a_moment()
         first, second = (flights[line]["turn_in"] for line in (lines[1], lines[3]))
         self.assertTrue(0 < first <= HOURS)
         self.assertAlmostEqual(second - first, 10)
@@ -289,7 +289,7 @@ class History(Test):
         self.assertEqual(self.box.run("-c", line, umask=0)[0], 0)
         self.box.file("looked-at")
         while self.told(line) == "":
-            pass
+            a_moment()
         self.assertEqual((mode_of(self.file), mode_of(os.path.dirname(self.file))), (0o600, 0o700))
         with open(self.file, "rb") as file:
             self.assertNotIn(b"secret", file.read())

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import unittest
 
-from sandbox import COALESCE, HOUR, Test, main, mode_of, seconds
+from sandbox import COALESCE, HOUR, Test, a_moment, main, mode_of, seconds
 
 COUNTED = "echo run >>runs; echo out; echo err >&2"
 
@@ -192,7 +192,7 @@ class Refreshing(Test):
                               stdin=subprocess.DEVNULL, capture_output=True, check=True).stdout
         self.assertEqual(said, b"got 1\n")
         while not self.box.status():  # it is under way, and held
-            pass
+            a_moment()
         self.assertEqual(self.box.status()[0]["state"], "refreshing")
         with open(gate, "w") as file:
             file.write("\n")
@@ -206,7 +206,7 @@ class Refreshing(Test):
         self.box.age(2 * HOUR)
         self.ask(line)
         while not self.box.status():
-            pass
+            a_moment()
         self.assertEqual(self.box.status()[0]["state"], "refreshing")
         joiner = self.box.start("run", "-c", line)
         self.assertEqual(joiner.stdout.readline(), b"2\n")
@@ -223,7 +223,7 @@ class Refreshing(Test):
         self.box.age(2 * HOUR)
         self.assertEqual(ask(), first)
         while self.box.runs() < 2:
-            pass
+            a_moment()
         self.box.nothing_in_flight()
         self.assertEqual(ask(), first)
         self.assertEqual(self.box.runs(), 2)
@@ -235,7 +235,7 @@ class Refreshing(Test):
         self.box.age(2 * HOUR)
         ask()
         while self.box.runs() < 2:
-            pass
+            a_moment()
         self.box.nothing_in_flight()
         self.assertEqual(ask(), (0, "77\n", ""))
         slow = "echo run >>slow; echo out; [ $(wc -l <slow) = 1 ] || exec sleep 1000"
@@ -243,7 +243,7 @@ class Refreshing(Test):
         self.box.age(2 * HOUR)
         self.assertEqual(self.ask(slow, "--timeout", "0.05"), (0, "out\n", ""))
         while not self.box.failed_refreshes():  # perhaps before it has said that it runs; it would go on for ever
-            pass
+            a_moment()
         self.box.nothing_in_flight()
 
     def test_T5_a_refresh_that_fails_leaves_the_old_result_and_counts_as_tried(self):
@@ -252,7 +252,7 @@ class Refreshing(Test):
         self.box.age(2 * HOUR)
         self.assertEqual(self.ask(line), (0, "good\n", ""))
         while self.box.runs() < 2:
-            pass
+            a_moment()
         self.box.nothing_in_flight()
         for _ in range(3):
             self.assertEqual(self.ask(line), (0, "good\n", ""))
@@ -261,7 +261,7 @@ class Refreshing(Test):
         self.box.age(2 * HOUR)
         self.assertEqual(self.ask(line), (0, "good\n", ""))
         while self.box.runs() < 3:
-            pass
+            a_moment()
 
     def test_T6_warm_prints_nothing_and_returns_at_once(self):
         gate = self.box.gate()
@@ -289,7 +289,7 @@ class Refreshing(Test):
                 self.box.age(2 * HOUR)
             self.assertEqual(warm(*words), (0, "", ""))
             while self.box.runs() < runs:
-                pass
+                a_moment()
             self.box.nothing_in_flight()
             self.assertEqual(self.box.runs(), runs)
 
@@ -297,7 +297,7 @@ class Refreshing(Test):
         ask = lambda: self.box.run("--wait", "0", "--keep-running", "--ttl", "1h", "-c", COUNTED)
         self.assertEqual(ask()[0], 75)
         while not self.box.entries():
-            pass
+            a_moment()
         self.assertEqual(ask(), (0, "out\n", "err\n"))
         self.assertEqual(self.box.runs(), 1)
 
@@ -547,7 +547,7 @@ class Store(Test):
         caches = self.box.path("home/.cache/coalesce")
         (store,) = os.listdir(caches)
         while not os.path.exists(os.path.join(caches, store, "cleaned")):  # which comes after the sync
-            pass
+            a_moment()
         (kept,) = map(json.loads, self.box.call("cache", "--json")[1].splitlines())
         self.assertEqual(kept["size"], 200000)
         self.assertGreater(kept["left"], 0)
@@ -615,7 +615,7 @@ class Depending(Test):
         """So many have run, and as many are kept: later than they are told, if looking at the files again takes long (T13)."""
         self.assertEqual(self.box.runs(), runs)
         while len(self.box.entries()) < runs:
-            pass
+            a_moment()
 
     def test_T9_files_are_parts_of_the_key(self):
         self.box.file("a", "1")
@@ -783,7 +783,7 @@ class Seeing(Test):
         self.box.file("src/a", "1")
         self.box.run("--ttl", "1d", "--depends", "src", "-c", COUNTED)
         while not self.box.entries():
-            pass
+            a_moment()
         told = self.box.call("key", "--depends", "src", "-c", COUNTED)[1]
         self.assertIn("depends: src", told)
         self.assertIn("kept: ", told)

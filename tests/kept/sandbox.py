@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Kept results, end to end: the real binary with a home, a place and a cache of its own.
 
-Nothing here sleeps, and nothing depends on how fast the machine is. A result grows old by having
+Nothing here sleeps, but for a moment between two looks, and nothing depends on how fast the machine is. A result grows old by having
 its times rewritten on disk, by hours, to hours from any limit that a test names: then it does not
 matter that a process may take half a minute. A command that must be under way is held on a FIFO, and is known to be there by what it wrote first; a run in the
 background is waited for by the lock on the file that it holds, or by `status`.
@@ -20,6 +20,9 @@ import subprocess
 import sys
 import tempfile
 import unittest
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../server"))
+from harness import a_moment  # noqa: E402
 
 COALESCE = os.environ["COALESCE"]
 NOT_TRIED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../not_tried")
@@ -127,7 +130,7 @@ class Sandbox:
         """Makes all that is kept, and the notes of failed refreshes, that much older. It waits until there is `some`."""
         by = int(seconds * 1e9)
         while not (kept := self.entries(below)) and some:  # on a busy machine who asked is answered before (T13)
-            pass
+            a_moment()
         for path in kept:
             info = os.stat(path)
             with open(path, "r+b") as file:
@@ -150,7 +153,7 @@ class Sandbox:
     def clean(self, *where):
         """`cache clean`. One cleans at a time, and a process that has published may be at it."""
         while "another process is cleaning" in (answer := self.call("cache", "clean", *where))[2]:
-            pass
+            a_moment()
         return answer
 
     def gate(self, name="gate"):
@@ -166,7 +169,7 @@ class Sandbox:
     def nothing_in_flight(self):
         """Waits until no wrapper's flight is live."""
         while self.status():
-            pass
+            a_moment()
 
 
 class Test(unittest.TestCase):

@@ -38,7 +38,7 @@ import tempfile
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../server"))
-from harness import COALESCE, Client, Server  # noqa: E402
+from harness import COALESCE, Client, Server, a_moment  # noqa: E402
 
 LONG = 300_000  # more than a socket takes
 HUGE = 3_000_000  # more than a socket, a pipe and the replay limit of a case that has one
@@ -293,7 +293,7 @@ class WrapperDoor(Door):
             return None
         leader = self.wrapper(length)
         while not self.listens():
-            pass
+            a_moment()
         return leader
 
     def ended(self):
@@ -303,7 +303,7 @@ class WrapperDoor(Door):
         waiting = sum(self.waiting())
         requester = self.wrapper(length)
         while sum(self.waiting()) != waiting + 1:
-            pass
+            a_moment()
         requester.terminate()
         self.test.assertEqual(requester.wait(), -signal.SIGTERM)
 
@@ -345,13 +345,13 @@ class Play:
             self.door.drain(max(self.asked.values()))
         elif who == "status":
             while self.door.waiting()[:1] != [int(verb)]:
-                pass
+                a_moment()
         elif who == "output":
             while self.door.flights()[0]["output"] < int(verb):
-                pass
+                a_moment()
         elif who == "runs":
             while len(self.door.runs()) < int(verb):
-                pass
+                a_moment()
         elif who == "command":
             pid = int(self.first_run())
             self.gone(pid)
@@ -373,7 +373,7 @@ class Play:
 
     def first_run(self):
         while not (runs := self.door.runs()):
-            pass
+            a_moment()
         return runs[0]
 
     @staticmethod
@@ -408,12 +408,12 @@ class Play:
         if "unended" in words or "unseen" in words:
             return
         while sum(self.door.waiting()) != before + 1:
-            pass
+            a_moment()
         if leader is not None:
             leader.kill()
             leader.wait()
             while sum(self.door.waiting()) != before:
-                pass
+                a_moment()
         if "fresh" not in words:
             self.first_run()
 

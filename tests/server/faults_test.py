@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 
-from harness import COALESCE, Client, ServerTest, main, release
+from harness import COALESCE, Client, ServerTest, a_moment, main, release
 
 MIB = 1 << 20
 
@@ -56,7 +56,7 @@ class Partings(ServerTest):
         server.client().settled()
         release(fifo)
         while server.status():
-            pass
+            a_moment()
 
     def test_f5_who_has_left_is_not_counted(self):
         server = self.serve("--max-requesters", "2")
@@ -235,7 +235,7 @@ class Descriptors(ServerTest):
         for client in clients:
             client.close()
         while server.try_stats().get("clients") != 1:  # well again
-            pass
+            a_moment()
         self.assertEqual(server.client().ask({"line": "echo fine"})["stdout"], "fine\n")
 
     def test_f14_a_request_that_met_the_limit_is_answered_and_all_is_well_afterwards(self):
@@ -267,7 +267,7 @@ class Descriptors(ServerTest):
         for client in crowd:
             client.close()
         while server.try_stats().get("clients") != 1:
-            pass
+            a_moment()
         self.assertEqual(server.logged().count("refused"), 2, server.logged())
 
 
@@ -280,7 +280,7 @@ class Ends(ServerTest):
         self.assertEqual(holder.stdout.readline(), b"held\n")
         server.process.send_signal(signal.SIGTERM)
         while os.path.exists(server.path):
-            pass
+            a_moment()
         gate.let()
         self.assertEqual(client.message()["stdout"], "end\n")
         self.assertEqual(server.process.wait(), 0)
@@ -295,7 +295,7 @@ class Ends(ServerTest):
         client = server.client().send({"line": f"{gate.wait}; echo end"}).settled()
         server.process.send_signal(signal.SIGHUP)
         while os.path.exists(server.path):
-            pass
+            a_moment()
         gate.let()
         self.assertEqual(client.message()["stdout"], "end\n")
         self.assertEqual(server.process.wait(), 0)
@@ -309,7 +309,7 @@ class Ends(ServerTest):
         client = server.client().send({"line": gate.wait}).settled()
         server.process.send_signal(signal.SIGSTOP)
         while server.state() != "T":
-            pass
+            a_moment()
         late = server.client().send({"id": "late", "line": "true"})
         server.process.send_signal(signal.SIGTERM)
         server.process.send_signal(signal.SIGCONT)
@@ -380,7 +380,7 @@ class Stalls(ServerTest):
                 server = self.serve("--replay-limit", "64K", "--stall", "0.1")
                 silent = server.client().send({"id": "a", "line": self.LINE, "output": mode})
                 while not (flights := server.status()) or flights[0]["output"] < 65536:
-                    pass
+                    a_moment()
                 answer = server.client().ask({"id": "b", "line": self.LINE, "output": "none"})
                 self.assertEqual(answer["exit"], 0)  # of this run, or of the next
                 got = b""
@@ -410,7 +410,7 @@ class Stalls(ServerTest):
                     told = subprocess.run([COALESCE, "status", "--json", "--place", place], capture_output=True, check=True)
                     return [json.loads(line)["output"] for line in told.stdout.splitlines()]
                 while max(output(), default=0) < 65536:
-                    pass
+                    a_moment()
                 other = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
                 self.assertEqual((other.returncode, other.stdout), (0, self.WHOLE))
                 got, said = silent.communicate()
@@ -435,7 +435,7 @@ class Memory(ServerTest):
         for client in clients:
             client.close()
         while server.stats()["clients"] != 1:
-            pass
+            a_moment()
         self.assertLess(server.memory_kb() - before, 20_000)
 
 

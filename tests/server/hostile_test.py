@@ -8,7 +8,7 @@ import os
 import socket
 import tempfile
 
-from harness import Client, ServerTest, main, release
+from harness import Client, ServerTest, a_moment, main, release
 
 MIB = 1 << 20
 
@@ -238,7 +238,7 @@ class BadManners(ServerTest):
         client.send(*({"id": i, "line": line} for i in range(40)))
         other = server.client()
         while other.ask({"op": "stats"})["waiting"] > 0:  # until then they are in the socket, or wait for room
-            pass
+            a_moment()
         self.assertEqual(sorted(message["id"] for message in (client.message() for _ in range(40))), list(range(40)))
         self.assertEqual(len(client.ask({"line": line})["stdout"]), 60000)
 
@@ -311,7 +311,7 @@ class BadManners(ServerTest):
                 os.truncate(path, 1)
         client.close()
         while other.ask({"op": "stats"})["clients"] > 1:
-            pass
+            a_moment()
 
     def test_a_disconnect_at_every_point_of_an_exchange(self):
         server = self.serve()
@@ -364,7 +364,7 @@ class BadManners(ServerTest):
             leaving.close()
         self.assertEqual(server.client().ask({"line": "echo fine"})["stdout"], "fine\n")
         while server.stats()["waiting"] > 0:
-            pass
+            a_moment()
 
     def test_descriptors_for_clients_that_left_are_not_handed_to_others(self):
         server = self.serve()

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 
-from harness import COALESCE, Client, Server, ServerTest, main, release
+from harness import COALESCE, Client, Server, ServerTest, a_moment, main, release
 
 LAUNCH = """
 import os, socket, sys
@@ -143,7 +143,7 @@ class Ends(ServerTest):
         client.send({"id": 2, "fresh": True, **request}).settled()
         server.process.send_signal(signal.SIGTERM)
         while os.path.exists(server.path):
-            pass
+            a_moment()
         release(fifo)
         answers = {}
         while (message := client.message()) is not None:
@@ -174,7 +174,7 @@ class Ends(ServerTest):
         client.message()
         server.process.send_signal(signal.SIGTERM)
         while os.path.exists(server.path):
-            pass
+            a_moment()
         server.process.send_signal(signal.SIGINT)
         self.assertEqual(client.message()["code"], "cancelled")
         self.assertEqual(server.process.wait(), 0)
@@ -198,7 +198,7 @@ class Ends(ServerTest):
         fifo = server.fifo("never")
         asking = subprocess.Popen([COALESCE, "run", "--socket", server.path, "cat", fifo], stderr=subprocess.PIPE)
         while not server.status():
-            pass
+            a_moment()
         server.process.kill()
         server.process.wait()
         _, said = asking.communicate()

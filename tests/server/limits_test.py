@@ -14,7 +14,7 @@ import sys
 import tempfile
 import unittest
 
-from harness import COALESCE, Client, ServerTest, main, release
+from harness import COALESCE, Client, ServerTest, a_moment, main, release
 
 ROOT = os.geteuid() == 0
 OTHER, THIRD = 54321, 54322
@@ -50,7 +50,7 @@ class Limits(ServerTest):
         client = server.client().send({"id": 1, "argv": ["cat", fifo]}).settled()
         server.client().send({"line": f"echo x >>{server.file('runs')}"}).settled().close()
         while len(server.status()) > 1:
-            pass
+            a_moment()
         release(fifo)
         client.message()
         client.ask({"line": "true"})
@@ -99,7 +99,7 @@ class Limits(ServerTest):
         for connection in waiting:
             connection.close()
         while server.try_stats().get("clients") != 2:
-            pass
+            a_moment()
         self.assertEqual(server.client().ask({"line": "echo fine"})["stdout"], "fine\n")
 
     def test_what_was_asked_for_while_no_descriptor_was_left_is_told_from_its_start(self):
@@ -318,7 +318,7 @@ while s.recv(65536):
                 self.assertEqual(forger.stdout.readline(), "tried\n")
             reader = self.start_as(uid, server, json.dumps({"line": line}))
             while not any(flight["requesters"] == 2 for flight in server.status()):
-                pass
+                a_moment()
             gate.let()
             answer = json.loads(reader.communicate()[0])
             self.assertTrue(answer["stdout"] == "y\n" * 1500000 + "end\n", len(answer["stdout"]))
@@ -331,7 +331,7 @@ while s.recv(65536):
         line = f"echo x >>{server.file('runs')}; {gate.wait}"
         askers = [self.start_as(uid, server, line) for uid in (0, OTHER, THIRD)]
         while len(flights := server.status()) < 3:
-            pass
+            a_moment()
         self.assertEqual(len({f["id"] for f in flights}), 3)
         for uid in (OTHER, THIRD):
             self.assertEqual(self.as_user(uid, server, '{"op":"status"}').count('"id"'), 1)
@@ -362,7 +362,7 @@ while s.recv(65536):
         # A refresh is for who was served what was stale.
         self.assertEqual(ask(OTHER, ttl=3600, stale=0.000001)["stdout"], "1\n")
         while ask(OTHER)["stdout"] == "1\n":
-            pass
+            a_moment()
         self.assertEqual([ask(uid)["stdout"] for uid in users], ["4\n", "2\n", "3\n"])
         # One forgets what is his.
         forget = json.dumps({"op": "forget", **request})

@@ -12,7 +12,7 @@ import subprocess
 import time
 import unittest
 
-from harness import COALESCE, Client, ServerTest, main, release
+from harness import COALESCE, Client, ServerTest, a_moment, main, release
 
 
 class Requests(ServerTest):
@@ -201,7 +201,7 @@ class Requests(ServerTest):
         second = subprocess.Popen([*other, *arguments], env=server.env, cwd=server.directory)
         self.addCleanup(second.wait)
         while server.stats()["waiting"] < 2:
-            pass
+            a_moment()
         gate.let(1)
         self.assertEqual((first.wait(), second.wait()), (0, 0))
         self.assertEqual(server.runs(), 1)
@@ -417,7 +417,7 @@ class Output(ServerTest):
         self.assertEqual(client.message()["id"], "a")
         client.send({"id": "b", "line": "seq 100000", "output": "fd", "quiet": True})
         while not any(flight["output"] > 64 << 10 for flight in server.status()):
-            pass
+            a_moment()
         client.send({"id": "settled", "op": "ping"})
         within = []
         while (message := client.message())["id"] != "settled":
@@ -441,7 +441,7 @@ class Output(ServerTest):
         client.send({"line": "i=0; while [ $i -lt 20000 ]; do echo $i; i=$((i+1)); done", "output": "fd", "quiet": True})
         message, output, messages = client.message(), b"", 0
         while server.status():
-            pass
+            a_moment()
         while message["event"] != "exit":
             output += os.pread(client.fds[0], message["bytes"], message["offset"])
             messages += 1
@@ -475,11 +475,11 @@ class Output(ServerTest):
                     other = server.client().send({"line": line}).settled()
                     server.process.send_signal(signal.SIGSTOP)  # so that it finds both at once
                     while server.state() != "T":
-                        pass
+                        a_moment()
                     client.send({"op": "leave", "id": 1})
                     release(fifo)
                     while not os.path.exists(said):
-                        pass
+                        a_moment()
                     server.process.send_signal(signal.SIGCONT)
                     self.assertEqual(client.message()["event"], "left")
                     release(fifo)
@@ -591,7 +591,7 @@ class Steering(ServerTest):
         def go():
             client.close()
             while server.stats()["clients"] > 1:
-                pass
+                a_moment()
 
         def half_close_and_go():
             client.half_close()
@@ -611,7 +611,7 @@ class Steering(ServerTest):
                     self.assertEqual(server.status()[0]["requesters"], 0)
                     gate.let()
                     while server.status():
-                        pass
+                        a_moment()
                     with open(said, encoding="ascii") as file:
                         self.assertEqual(file.read(), "done\n")
                     client.close()
@@ -626,7 +626,7 @@ class Steering(ServerTest):
             pass
         client.close()
         while server.status():  # an hour, if it were the server's
-            pass
+            a_moment()
 
     def test_a_signal_reaches_the_command_of_a_lone_requester(self):
         server = self.serve()
@@ -697,7 +697,7 @@ class Steering(ServerTest):
             if dealt_with < 70000:
                 client.send(b"\n")
         while server.status():
-            pass
+            a_moment()
         for number in (signal.SIGTERM, signal.SIGUSR1):
             self.assertEqual(client.ask({"op": "signal", "id": 1, "signal": number}), {"id": 1, "event": "ignored"})
         self.assertEqual(client.ask({"op": "leave", "id": 1})["error"]["code"], "no_such_request")
@@ -802,13 +802,13 @@ class Program(ServerTest):
         with subprocess.Popen([COALESCE, "run", "--socket", server.path, "--keep-running", "-c", f"{gate.wait}; echo done >{said}"],
                               env=server.env, stdin=subprocess.DEVNULL) as asking:
             while not any(flight["state"] == "running" for flight in server.status()):
-                pass
+                a_moment()
             asking.kill()
         while server.stats()["clients"] > 1:
-            pass
+            a_moment()
         gate.let()
         while server.status():
-            pass
+            a_moment()
         with open(said, encoding="ascii") as file:
             self.assertEqual(file.read(), "done\n")
 
@@ -841,7 +841,7 @@ class Program(ServerTest):
             return [json.loads(line) for line in ask("status", "--json").stdout.splitlines()]
 
         while not flights():
-            pass
+            a_moment()
         [of_wrapper] = flights()
         while not any(flight["id"][0] == of_wrapper["id"][0] for flight in server.status()):
             client.send({"argv": ["cat", fifo], "no_share": True, "quiet": True}).settled()
@@ -860,7 +860,7 @@ class Program(ServerTest):
         with subprocess.Popen([COALESCE, "run", "sh", "-c", f"{gate.wait}; echo of a wrapper"], env=without,
                               cwd=server.directory, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as wrapper:
             while len(flights := server.run("status", "--json").stdout.splitlines()) < 2:
-                pass
+                a_moment()
             flights = [json.loads(line) for line in flights]
             self.assertEqual({f["command"].split("echo ")[1].strip("'") for f in flights}, {"of the server", "of a wrapper"})
             for flight in flights:

@@ -8,7 +8,7 @@ import re
 import select
 import unittest
 
-from harness import ServerTest, main
+from harness import ServerTest, a_moment, main
 
 
 class Watch(ServerTest):
@@ -49,7 +49,7 @@ class Watch(ServerTest):
             watcher.ask({"op": "watch"})
             watcher.half_close()
             while server.stats()["clients"] < 3:
-                pass
+                a_moment()
             asking.ask({"id": 1, "line": "true"})
             self.assertEqual([watcher.message()["event"] for _ in range(2)], ["started", "ended"])
         server.stop()
@@ -124,7 +124,7 @@ class Stats(ServerTest):
             client.until(lambda message: message.get("event") == "started")
             client.ask({"id": "gone", "op": "leave"})
             while (stats := server.stats())["cancelled"] != 1:
-                pass
+                a_moment()
         self.assertEqual((stats["failures"], stats["timeouts"]), (3, 1))
         self.assertGreaterEqual(stats["output"], 7)
         self.assertEqual(sum(stats["durations"].values()), 5)

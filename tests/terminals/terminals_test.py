@@ -23,7 +23,7 @@ import unittest
 TESTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
 sys.path[:0] = [os.path.join(TESTS, "server"), os.path.join(TESTS, "kept")]
 import harness  # noqa: E402
-from sandbox import COALESCE, Sandbox  # noqa: E402
+from sandbox import COALESCE, Sandbox, a_moment  # noqa: E402
 
 PYTHON = sys.executable
 
@@ -241,7 +241,7 @@ class Keys(Terminal):
         plain = self.box.start("run", "-c", line.replace("cat gate", ":"))
         self.assertEqual(plain.communicate(), (b"end\n", b""))
         while [flight["requesters"] for flight in self.box.status()] != [2]:
-            pass
+            a_moment()
         harness.release(gate)
         self.assertEqual(one.communicate(), (b"terminal\nend\n", b""))
         self.assertEqual(other.communicate(), (b"terminal\nend\n", b""))
@@ -266,7 +266,7 @@ class Replay(Terminal):
         begun = b"".join(os.read(first.stdout.fileno(), 1) for _ in range(10))
         late = self.box.start("run", "--pty", "-c", bar)
         while [flight["requesters"] for flight in self.box.status()] != [2]:
-            pass
+            a_moment()
         harness.release(gate)
         whole = b"".join(b"\r\x1b[K%d/3 \x1b[32m##\x1b[0m" % i for i in (1, 2, 3)) + b"\rdone\n"
         self.assertEqual(begun + first.communicate()[0], whole)

@@ -22,6 +22,7 @@ import sandbox  # noqa: E402
 
 COALESCE = sandbox.COALESCE
 main = sandbox.main
+a_moment = sandbox.a_moment
 
 
 def displays(text):

@@ -87,7 +87,7 @@ class Watchers(recipes.Test):
                             for _ in range(2)]
                 self.box.started += watchers
                 while sum(flight["requesters"] for flight in self.box.status()) != 2:
-                    pass
+                    recipes.a_moment()
                 shared = len(self.box.status()) == 1 and self.box.runs() == 1
             if shared:
                 seen = [watcher.stdout.readline() for watcher in watchers]
@@ -116,7 +116,7 @@ class Watchers(recipes.Test):
         self.end(self.box.shell(f"{outer} new -d -x 150 -y 9 '{inner} attach'; {outer} new -d -x 150 -y 9 '{inner} attach'"))
         for window in ("0", "1"):
             while "No commits yet on trunk" not in self.end(self.box.shell(f"{outer} capture-pane -p -t {window}")):
-                pass
+                recipes.a_moment()
         self.assert_ran_once()
 
 

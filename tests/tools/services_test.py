@@ -80,12 +80,12 @@ class Services(recipes.Test):
         first.kill()
         first.wait()
         while [flight["requesters"] for flight in self.box.status("--place", place)] != [1]:
-            pass
+            recipes.a_moment()
         self.assertEqual(self.box.read("ended"), "")
         second.kill()
         second.wait()
         while self.box.status("--place", place):
-            pass
+            recipes.a_moment()
         self.assertEqual(self.box.read("ended"), "ended\n")
         self.assert_ran_once()
         daemon.send_signal(signal.SIGTERM)
