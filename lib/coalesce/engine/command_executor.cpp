@@ -74,11 +74,11 @@ void CommandExecutor::admit(RunCompleter completer, Job job, system_clock::time_
         run.run_class = flight->job.run_class->name;
         run.askers.insert(run.askers.begin(), flight->job.asker);
     }
-    if (queue_.lets_pass(*flight)) return void(launch(std::move(flight)));
+    if (!start_is_due_ && queue_.lets_pass(*flight)) return void(launch(std::move(flight)));
     const bool in_class = flight->job.run_class.has_value();
     flight->completer.queue();
     queue_.push(std::move(flight));
-    if (in_class) start_queued();  // it may not have to wait for others of a class after all
+    if (in_class && !start_is_due_) start_queued();  // it may not have to wait for others of a class after all
 }
 
 // Also while nothing waits: it may have to, when what it follows elsewhere is lost, or when it is admitted.
@@ -102,11 +102,14 @@ void CommandExecutor::start_queued() {
 }
 
 // After a landing. Who waited for that key is admitted by what the landing has posted, and may be before those that
-// are queued (SPEC F12).
+// are queued: until then nobody starts (SPEC F12).
 void CommandExecutor::start_next() {
     if (queue_.size() == 0) return;
+    start_is_due_ = true;
     loop_.post([this, alive = alive_] {
-        if (*alive) start_queued();
+        if (!*alive) return;
+        start_is_due_ = false;
+        start_queued();
     });
 }
 

@@ -193,6 +193,7 @@ class CommandExecutor {
     Landings landings_;
     std::uint64_t runs_ = 0;
     bool starting_ = false;
+    bool start_is_due_ = false;  // a landing has posted it
     std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
     std::optional<Timer> put_off_;  // while something could not be started for want of resources
     UniqueFunction<void(FlightId)> on_started_;
