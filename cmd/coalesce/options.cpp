@@ -517,8 +517,7 @@ void give_way_to_ttl(const CommandLine& line, Wish& wish) {
 // that, who reads the wish says so.
 Result<> fit_wish(const CommandLine& line, const std::vector<Setting>& settings, Wish& wish) {
     give_way_to_ttl(line, wish);
-    Wish together = wish;
-    const auto checked = check(together);
+    const auto checked = check(wish);
     if (checked) return {};
     for (const char* const name : {"stale", "ttl", "keep-failures"})
         if (const Setting* const setting = last(settings, name); setting != nullptr && !line.given(name))

@@ -10,7 +10,11 @@
 namespace coalesce {
 
 RuledLines::RuledLines(Rules rules, std::optional<ClusterRules> cluster, int argc, char** argv)
-    : rules_(std::move(rules)), here_(subject_here({})), cluster_(std::move(cluster)), argc_(argc), argv_(argv) {}
+    : rules_(std::move(rules)),
+      here_(any() ? subject_here({}) : RuleSubject()),
+      cluster_(std::move(cluster)),
+      argc_(argc),
+      argv_(argv) {}
 
 const BatchOptions* RuledLines::options_for(const std::string* line, const std::vector<std::string>& argv,
                                             const std::string* directory) {
@@ -23,10 +27,9 @@ const BatchOptions* RuledLines::options_for(const std::string* line, const std::
     if (made) return made.get();
     TypedBatch typed;
     // Names and values have been checked: what is left is what they come to together.
-    auto read = read_batch_with(rules, argc_, argv_, typed, [this](const std::string& why) {
+    const auto read = read_batch_with(rules, argc_, argv_, typed, [this](const std::string& why) {
         if (said_.insert(why).second) fail(why);
     });
-    if (read) read = check(typed.options.wish);
     if (!read && said_.insert(read.error().message()).second) fail(read.error().message());
     if (!read || typed.options.rules.no_share) typed.options.wish = {};
     typed.options.rules.cluster = cluster_;

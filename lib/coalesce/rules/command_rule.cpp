@@ -84,12 +84,12 @@ bool concerns(const CommandRule& rule, const RuleSubject& subject) {
         if (!matches(rule.match[i], word)) return false;
     }
     if (!rule.directory) return true;
-    return std::any_of(subject.homes.begin(), subject.homes.end(), [&](const std::string& home) {
-        return std::any_of(subject.directories.begin(), subject.directories.end(),
-                           [pattern = with_home(*rule.directory, home)](const std::string& directory) {
-                               return matches_path(pattern, directory);
-                           });
-    });
+    for (const std::string& home : subject.homes) {
+        const std::string pattern = with_home(*rule.directory, home);
+        for (const std::string& directory : subject.directories)
+            if (matches_path(pattern, directory)) return true;
+    }
+    return false;
 }
 
 }  // namespace coalesce
