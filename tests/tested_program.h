@@ -1,22 +1,26 @@
 // SPDX-License-Identifier: MIT
-// The program that end-to-end tests drive: that of this build, or a release of it
-// (COALESCE_RELEASE; see coalesce_release_test in CMakeLists.txt).
+// The program that end-to-end tests drive (COALESCE; see coalesce_program_test in CMakeLists.txt).
 #pragma once
 
 #include <cstdlib>
+#include <stdexcept>
 #include <string>
+#include <string_view>
 
-inline const char* tested_release() {
-    static const char* const release = std::getenv("COALESCE_RELEASE");
-    return release;
-}
-
-[[nodiscard]] inline std::string tested_program() {
-    return tested_release() != nullptr ? tested_release() : COALESCE_PROGRAM;
+[[nodiscard]] inline const std::string& tested_program() {
+    static const std::string program = [] {
+        const char* const given = std::getenv("COALESCE");
+        if (given == nullptr) throw std::runtime_error("COALESCE has to name the program");
+        return std::string(given);
+    }();
+    return program;
 }
 
 /// Whether the program is slowed down and fattened by sanitizers.
-[[nodiscard]] inline bool sanitized() { return COALESCE_SANITIZED != 0 && tested_release() == nullptr; }
+[[nodiscard]] inline bool sanitized() {
+    const char* const told = std::getenv("COALESCE_SANITIZED");
+    return told != nullptr && std::string_view(told) == "1";
+}
 
 /// Whether the full numbers are asked for, which take long (coalesce_long_test).
 [[nodiscard]] inline bool full_numbers() { return std::getenv("COALESCE_LONG") != nullptr; }

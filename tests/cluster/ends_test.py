@@ -114,15 +114,15 @@ class Ends(machines.ThreeHosts):
         self.assertEqual(self.end(second), (0, "result\n", ""))
         self.assertEqual(self.box.read("overlaps"), "")
 
-    def away_too_long(self, script):
+    def away_too_long(self, script="", says=b""):
         """The second machine is stopped until it does not count as waiting, and the first leaves."""
         line = f"echo ran >>runs; {script} echo up >up; read x <gate; echo last"
         gate, up = self.box.gate("gate"), self.box.gate("up")
         first = self.one.start(*self.words("--grace", "0", "-c", line))
         self.begun(up)
         second = self.joined(self.two, line)
-        if script:
-            self.assertEqual(second.stdout.readline(), b"first\n")
+        if says:
+            self.assertEqual(second.stdout.readline(), says)
         [flight] = self.status(self.two)
         os.kill(flight["supervisor"], signal.SIGSTOP)
         [waiters] = self.server.ask("KEYS", "*:w")
@@ -137,14 +137,21 @@ class Ends(machines.ThreeHosts):
         return second, gate
 
     def test_M20_who_was_away_too_long_asks_again(self):
-        second, gate = self.away_too_long("")
+        second, gate = self.away_too_long()
+        while self.runs() < 2:
+            self.assertIsNone(second.poll())
+        self.open(gate)
+        self.assertEqual(self.end(second)[:2], (0, "last\n"))
+
+    def test_M20_M23_who_was_away_does_not_inherit_what_a_signal_has_cut_short(self):
+        second, gate = self.away_too_long("trap 'exit 3' TERM;")
         while self.runs() < 2:
             self.assertIsNone(second.poll())
         self.open(gate)
         self.assertEqual(self.end(second)[:2], (0, "last\n"))
 
     def test_M20_but_not_if_bytes_were_given_away(self):
-        second, gate = self.away_too_long("echo first;")
+        second, gate = self.away_too_long("echo first;", says=b"first\n")
         status, out, err = self.end(second)
         self.assertEqual((status, out), (125, ""))
         self.assertIn("after 6 bytes", err)

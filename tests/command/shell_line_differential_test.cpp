@@ -237,7 +237,7 @@ unsigned seed_of_this_run() {
 }
 
 // What is generated is other lines each time.
-int as_many_as(int full) { return std::getenv("COALESCE_LONG") != nullptr ? full : full / 3; }
+int as_many_as(int full) { return std::getenv("COALESCE_LONG") != nullptr ? full : full / 8; }
 
 void report(const char* what, unsigned seed, const Tally& tally) {
     std::cout << what << ": seed " << seed << ", " << tally.direct << " ran both ways alike, " << tally.doubt

@@ -4,7 +4,7 @@
 A trace of each door tells which calls it makes; then the door is tried again with the
 first of each kind failing, and the second … Whatever is refused, whoever asked hears the
 right answer or an error, in time, and all is well again afterwards. Without
-COALESCE_LONG the tries are spread over as many seconds as COALESCE_SECONDS says (30),
+COALESCE_LONG the tries are spread over as many seconds as COALESCE_SECONDS says (15),
 in an order of chance, whose seed is told.
 """
 
@@ -72,7 +72,7 @@ class Injected(harness.ServerTest):
         if not can_trace():
             raise unittest.SkipTest("no tracing here")
         cls.long = bool(os.environ.get("COALESCE_LONG"))
-        cls.seconds = float(os.environ.get("COALESCE_SECONDS", "30"))
+        cls.seconds = float(os.environ.get("COALESCE_SECONDS", "15"))
         cls.seed = int(os.environ.get("COALESCE_SEED", random.randrange(1 << 32)))
         print("seed", cls.seed, file=sys.stderr)
 

@@ -368,6 +368,18 @@ class What(Test):
             self.box.nothing_in_flight()
             self.assertEqual(self.box.entries(), [])
 
+    def test_T7_what_a_signal_has_cut_short_is_not_kept_whatever_its_status(self):
+        for status, options in ((0, ()), (3, ("--keep-failures", "1h"))):
+            line = f"trap 'echo cut; exit {status}' INT; echo out; while :; do sleep 0.01; done"
+            process = self.box.start("run", "-v", "--ttl", "1h", *options, "-c", line)
+            self.assertEqual(process.stdout.readline(), b"out\n")
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate()
+            self.assertEqual((process.returncode, out), (status, b"cut\n"))
+            self.box.nothing_in_flight()
+            self.assertEqual(self.box.entries(), [])
+            self.assertIn(b"it was sent a signal", err)
+
     def test_T8_a_reader_that_goes_away_leaves_and_the_run_goes_on_for_the_store(self):
         gate = self.box.gate()
         line = f"echo run >>runs; echo out; read x <{gate}; echo more"

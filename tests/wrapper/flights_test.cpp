@@ -163,6 +163,26 @@ SCENARIO("F6: a request during a cancellation waits for the old process and star
     CHECK(box.read("overlaps").empty());
 }
 
+SCENARIO("F6, R5: a request after a signal was passed on waits, too, and does not inherit that end", "[wrapper]") {
+    Sandbox box;
+    Gate gate(box, "gate"), end(box, "end");
+    box.write("command",
+              "echo run >>runs; [ $(wc -l <runs) = 1 ] || { echo second; exit 0; }\n"
+              "trap 'cat end; exit 5' INT; echo x >gate; while :; do sleep 0.01; done\n");
+    auto first = box.request({"sh", "command"});
+    CHECK(read_file(box.path("gate")) == "x\n");
+    first.kill(SIGINT);
+    end.wait_for_command();
+    auto second = box.request({"-v", "sh", "command"});
+    while (second.err().find("waiting for an earlier run") == std::string::npos) (void)box.flights();
+    end.open();
+    CHECK(first.wait().status == 5);
+    const Ended ended = second.wait();
+    CHECK(ended.status == 0);
+    CHECK(ended.out == "second\n");
+    CHECK(box.lines_of("runs") == 2);
+}
+
 SCENARIO("F7: fresh requests made during a run share the next one", "[wrapper]") {
     Sandbox box;
     Gate gate(box, "gate-1"), next(box, "gate-2");

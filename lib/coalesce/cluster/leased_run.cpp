@@ -193,15 +193,17 @@ void LeasedRun::process_over() {
 void LeasedRun::conclude(const RunResult& result, UniqueFunction<void()> done) {
     process_over();
     done_ = std::move(done);
-    EndRecord record{.outcome = result.outcome,
+    // Nobody else waited when it was sent a signal: whoever hears of this end was away, or came later (SPEC M20, M23).
+    const Outcome& outcome = result.cut_short ? Outcome::cancelled() : result.outcome;
+    EndRecord record{.outcome = outcome,
                      .attempts = result.attempts,
                      .duration = duration_cast<milliseconds>(result.duration),
-                     .for_all = for_all_ && result.outcome.kind == Outcome::Kind::cancelled};
+                     .for_all = for_all_ && outcome.kind == Outcome::Kind::cancelled};
     if (result.spool) record.sizes = {result.spool->size(Stream::out), result.spool->size(Stream::err)};
     const std::uint64_t size = record.sizes[0] + record.sizes[1];
     const bool short_enough = size <= engine_.url().keep_bytes && (size == 0 || result.spool->whole());
     // What is to run once is over, though it be too long to be kept: who asks later is told so.
-    const bool tells = tells_of_the_command(result.outcome);
+    const bool tells = tells_of_the_command(outcome);
     auto kept = tells && short_enough ? Publisher::Kept::output_and_end : Publisher::Kept::nothing;
     if (tells && job_.once) kept = Publisher::Kept::at_least_end;
     if (size > 0 && ((tells && short_enough) || flight_.elsewhere > 0) && result.spool->whole())

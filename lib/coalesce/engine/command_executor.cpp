@@ -365,7 +365,10 @@ void CommandExecutor::cancel_all(milliseconds grace) {
 }
 
 void CommandExecutor::signal(FlightId id, int number) {
-    if (CommandFlight* const flight = live(id)) flight->signal(number);
+    CommandFlight* const flight = live(id);
+    if (flight == nullptr) return;
+    flight->signal(number);
+    if (flight->cut_short && flight->membership) flight->membership->called_off(false);
 }
 
 std::optional<Usually> CommandExecutor::usually(const FlightRef& flight) const {

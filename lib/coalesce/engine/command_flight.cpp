@@ -3,6 +3,8 @@
 
 #include <signal.h>
 
+#include <algorithm>
+#include <array>
 #include <utility>
 
 #include <coalesce/io/boot_time.h>
@@ -13,7 +15,12 @@ using namespace std::chrono;
 
 namespace {
 
-bool goes_on_after(int signal) { return signal == SIGUSR1 || signal == SIGUSR2 || signal == 0; }
+// As a rule: 0 only asks, and USR1 and USR2 are told to programs that expect them.
+bool goes_on_after(int signal) {
+    constexpr std::array signals{0,       SIGUSR1, SIGUSR2,  SIGCONT, SIGSTOP, SIGTSTP,
+                                 SIGTTIN, SIGTTOU, SIGWINCH, SIGURG,  SIGCHLD};
+    return std::find(signals.begin(), signals.end(), signal) != signals.end();
+}
 
 }  // namespace
 
@@ -64,9 +71,11 @@ Result<bool> CommandFlight::take(Stream stream, std::span<const char> bytes) {
     return true;
 }
 
+// Who comes now did not ask for that, and waits for a run of its own.
 void CommandFlight::signal(int number) {
     if (!source) return;
     cut_short = cut_short || !goes_on_after(number);
+    if (cut_short) completer.close_to_joiners();
     source->signal(number);
 }
 
@@ -95,8 +104,8 @@ Outcome CommandFlight::came_to(Outcome outcome) {
 
 bool CommandFlight::may_try_again(const Outcome& outcome) const {
     const bool by_itself = ending == Ending::none || ending == Ending::timed_out;
-    return !outcome.success() && outcome.kind != Outcome::Kind::lost && by_itself && run().spool->replayable() &&
-           !elsewhere && attempts <= job.retries;
+    return !outcome.success() && outcome.kind != Outcome::Kind::lost && by_itself && !cut_short &&
+           run().spool->replayable() && !elsewhere && attempts <= job.retries;
 }
 
 void CommandFlight::try_again() {
@@ -122,7 +131,7 @@ bool CommandFlight::begin_anew() {
 }
 
 void CommandFlight::open_to_joiners() {
-    if (ending != Ending::none) return;
+    if (ending != Ending::none || cut_short) return;
     const auto& spool = run().spool;
     if (!spool || spool->replayable()) completer.open_to_joiners();
 }
@@ -140,6 +149,7 @@ std::shared_ptr<const RunResult> CommandFlight::result_of(Outcome outcome) {
                   .started = ended ? system_clock::now() - ended->over_for - ended->took : state.started,
                   .duration = took,
                   .attempts = attempts,
+                  .cut_short = cut_short,
                   .host = elsewhere ? state.host : std::string(),
                   .over_for = ended ? ended->over_for : milliseconds(0),
                   .sizes_elsewhere = ended ? std::optional(ended->sizes) : std::nullopt});
@@ -147,7 +157,7 @@ std::shared_ptr<const RunResult> CommandFlight::result_of(Outcome outcome) {
 
 bool CommandFlight::tells_how_long(const RunResult& of_it) const noexcept {
     const Outcome::Kind kind = of_it.outcome.kind;
-    return attempts > 0 && !elsewhere && !cut_short &&
+    return attempts > 0 && !elsewhere && !of_it.cut_short &&
            (kind == Outcome::Kind::exited || kind == Outcome::Kind::signalled);
 }
 

@@ -92,7 +92,7 @@ struct CommandFlight {
     unsigned attempts = 0;
     bool abandoned = false;     // everybody has left
     bool elsewhere = false;     // it is followed, not run here
-    bool cut_short = false;     // it was sent a signal that as a rule ends it
+    bool cut_short = false;     // as its result will say
     bool shared = false;        // others than ours are to be told its end
     bool spool_is_new = false;  // what was followed is lost, and nothing had come of it
 };

@@ -70,7 +70,8 @@ struct RunResult {
     std::chrono::system_clock::time_point started;
     std::chrono::nanoseconds duration{0};
     unsigned attempts = 0;
-    std::string host;                                             ///< where it ran, if that was elsewhere
+    bool cut_short = false;  ///< its only requester sent it a signal that as a rule ends it: an end for nobody else
+    std::string host;        ///< where it ran, if that was elsewhere
     std::chrono::nanoseconds over_for{0};                         ///< so much longer than its end is known here
     std::optional<std::array<std::uint64_t, 2>> sizes_elsewhere;  ///< of its output, if it ended elsewhere
     std::optional<KeptMark> kept;                                 ///< set if nothing was run for it

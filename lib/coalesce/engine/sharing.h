@@ -57,8 +57,8 @@ class Sharing {
         virtual void alone() = 0;
         /// Somebody has joined here.
         virtual void joined() = 0;
-        /// It is about to be ended, and where it is ours to run nobody elsewhere is to join it any more.
-        /// `for_everyone`: by its name, and so also for those who have.
+        /// It is about to be ended, or told to end, and where it is ours to run nobody elsewhere is to join it any
+        /// more. `for_everyone`: by its name, and so also for those who have.
         virtual void called_off(bool for_everyone) = 0;
         /// A process of ours has ended by itself, with that. What it is to be taken for: it may have
         /// been ended since it was ours no more (lost).

@@ -66,6 +66,7 @@ std::string why_not_kept(const RunResult& result, const Wish& wish) {
     const Outcome& outcome = result.outcome;
     const bool started = outcome.kind == Outcome::Kind::exited && (outcome.code < 125 || outcome.code > 127);
     if (!started || (!outcome.success() && !wish.keep_failures)) return outcome.describe();
+    if (result.cut_short) return "it was sent a signal";
     if (!result.spool->whole() || !result.spool->replayable()) return "its output is past the replay limit";
     return {};
 }
