@@ -114,6 +114,27 @@ class Ends(machines.ThreeHosts):
         self.assertEqual(self.end(second), (0, "result\n", ""))
         self.assertEqual(self.box.read("overlaps"), "")
 
+    def test_M19_M20_who_joins_the_runner_as_the_last_one_elsewhere_leaves_keeps_the_run(self):
+        line = "echo ran >>runs; echo up >up; read x <gate; echo last"
+        gate, up = self.box.gate("gate"), self.box.gate("up")
+        first = self.one.start(*self.words("-c", line))
+        self.begun(up)
+        second = self.joined(self.two, line)
+        self.heard_of_others(self.one)
+        first.send_signal(signal.SIGTERM)
+        first.communicate()
+        machines.until(lambda: self.server.ask("ZCARD", *self.server.ask("KEYS", "*:w")) == 1)
+        # Of what comes meanwhile the engine sees the leaving first.
+        self.server.process.send_signal(signal.SIGSTOP)
+        second.send_signal(signal.SIGTERM)
+        second.communicate()
+        third = self.one.start(*self.words("-c", line))
+        machines.until(lambda: [flight["requesters"] for flight in self.status(self.one)] == [1])
+        self.server.process.send_signal(signal.SIGCONT)
+        self.open(gate)
+        self.assertEqual(self.end(third), (0, "last\n", ""))
+        self.assertEqual(self.runs(), 1)
+
     def away_too_long(self, script="", says=b""):
         """The second machine is stopped until it does not count as waiting, and the first leaves."""
         line = f"echo ran >>runs; {script} echo up >up; read x <gate; echo last"

@@ -133,6 +133,19 @@ TEST_CASE("M19: the last presence gone, the run is cancelled in the same step", 
     CHECK(first(play.acquire("k", "C", {.attempt = 2, .age = 1000})) == "RUN");
 }
 
+TEST_CASE("M19, M20: who came to the runner as the last one elsewhere left keeps the run", "[cluster][scripts]") {
+    const auto server = RedisServer::start();
+    if (!server) return;
+    ScriptPlayer play(*server);
+    play.acquire("k", "A");
+    play.acquire("k", "B");
+    play.renew("k", "A.1", 0);
+    CHECK(play.leave("k", "A.1", "B") == "LAST");
+    CHECK(first(play.acquire("k", "C")) == "WAIT");
+    CHECK(first(play.renew("k", "A.1"), 2) == "run 1");
+    CHECK(first(play.acquire("k", "C", {.attempt = 2})) == "JOIN");
+}
+
 TEST_CASE("M20: who was away too long decides nothing, and is not cancelled by a stranger", "[cluster][scripts]") {
     const auto server = RedisServer::start();
     if (!server) return;

@@ -94,7 +94,7 @@ void LeasedRun::renew() {
     shut_ = shut_ || (flight_.spool && !flight_.spool->replayable());
     // After a silence those who wait elsewhere may be heard of later than we, who are not to end it before.
     if (unanswered_for() > 2 * heartbeat_) counted_until_ = since_boot() + 2 * RunElsewhere::heartbeat_max;
-    const bool uncounted = alone_ && since_boot() >= counted_until_;
+    const bool uncounted = alone_ && (cancelled_ || since_boot() >= counted_until_);
     const std::array<std::string, 5> arguments{name_, client_, std::to_string(lease_.count()),
                                                uncounted ? "0" : std::to_string(RunElsewhere::presence.count()),
                                                shut_ ? "1" : "0"};
@@ -121,9 +121,10 @@ void LeasedRun::on_renewed(milliseconds sent, bool uncounted, const Result<RespV
     if (done_) return;
     publish_if_wanted();
     if (word == "cancel") {
-        if (std::exchange(cancelled_, true)) return;
         for_all_ = for_all_ || answer.value().at(2).integer().value_or(0) != 0;
-        return events_.on_cancelled(for_all_);
+        if (!for_all_ && !alone_) return;  // somebody has joined here since, so that the next renewal takes it back
+        if (!std::exchange(cancelled_, true)) events_.on_cancelled(for_all_);
+        return;
     }
     if (uncounted && alone_ && std::exchange(asks_who_waits_, false)) events_.on_somebody_else();
 }
@@ -151,7 +152,7 @@ void LeasedRun::ask_who_waits() {
 }
 
 void LeasedRun::joined() {
-    alone_ = asks_who_waits_ = false;
+    alone_ = asks_who_waits_ = cancelled_ = false;
     renew();
 }
 

@@ -33,7 +33,7 @@ class LeasedRun {
     /// Each may destroy it.
     struct Events {
         UniqueFunction<void()> on_fenced;                 ///< another machine has the key, and the run is not over
-        UniqueFunction<void(bool for_all)> on_cancelled;  ///< at the engine, once
+        UniqueFunction<void(bool for_all)> on_cancelled;  ///< at the engine; for all, or nobody waits here either
         UniqueFunction<void()> on_somebody_else;          ///< answers ask_who_waits()
         UniqueFunction<void()> on_runs_out;               ///< nothing was answered for 0.6 of the lease
     };

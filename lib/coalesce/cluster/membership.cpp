@@ -244,8 +244,7 @@ void ClusterMembership::on_fenced() {
 
 void ClusterMembership::on_cancelled(bool for_all) {
     if (for_all) return answers_.over(Outcome::cancelled_for_everyone(), job_.grace);
-    if (alone_) return answers_.nobody_else();
-    answers_.over(Outcome::lost(job_.title + ": the engine took everyone who waits for gone"), job_.grace);
+    answers_.nobody_else();
 }
 
 void ClusterMembership::on_lease_runs_out() {

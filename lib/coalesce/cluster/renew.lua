@@ -15,4 +15,5 @@ C('ZREMRANGEBYSCORE',KEYS[2],'-inf',now)
 for i=1,3 do C('PEXPIRE',KEYS[i],4*lease+math.max(pres,lease)) end
 local n=C('ZCARD',KEYS[2])
 if n==0 and st=='run' then st='cancel' C('HSET',KEYS[1],'st',st) end
+if pres>0 and st=='cancel' and not all then st='run' C('HSET',KEYS[1],'st',st) end  -- somebody came to the runner first
 return {st,n,all and 1 or 0}
