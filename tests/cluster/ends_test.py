@@ -137,7 +137,7 @@ class Ends(machines.ThreeHosts):
 
     def away_too_long(self, script="", says=b""):
         """The second machine is stopped until it does not count as waiting, and the first leaves."""
-        line = f"echo ran >>runs; {script} echo up >up; read x <gate; echo last"
+        line = f"{machines.ALONE} echo ran >>runs; {script} echo up >up; read x <gate; echo last"
         gate, up = self.box.gate("gate"), self.box.gate("up")
         first = self.one.start(*self.words("--grace", "0", "-c", line))
         self.begun(up)
@@ -153,7 +153,7 @@ class Ends(machines.ThreeHosts):
         self.server.ask("ZREM", waiters, away)  # as when its time has passed
         first.send_signal(signal.SIGTERM)
         first.communicate()
-        self.gone(gate)
+        self.all_gone()
         os.kill(flight["supervisor"], signal.SIGCONT)
         return second, gate
 

@@ -300,15 +300,6 @@ class Test(unittest.TestCase):
         with open(os.path.join(self.box.work, "lock"), "w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
 
-    def gone(self, gate):
-        """Nobody reads the gate any more: the command has been ended."""
-        while True:
-            try:
-                os.close(os.open(gate, os.O_WRONLY | os.O_NONBLOCK))
-            except OSError:
-                return
-            a_moment()
-
     def status(self, host):
         _, out, _ = host.call("status", "--json")
         return [json.loads(line) for line in out.splitlines()]

@@ -172,7 +172,7 @@ class Run(machines.ThreeHosts):
 
     def test_M19_the_last_who_leaves_ends_the_run_wherever_it_is(self):
         for last_is_elsewhere in (True, False):
-            first, command, gate = self.held(self.one, "echo no", "--grace", "0")
+            first, command, _ = self.held(self.one, "echo no", "--grace", "0", before=machines.ALONE)
             second = self.joined(self.two, command)
             order = (first, second) if last_is_elsewhere else (second, first)
             self.heard_of_others(self.one)
@@ -181,7 +181,7 @@ class Run(machines.ThreeHosts):
             self.assertEqual(order[0].returncode, -signal.SIGTERM)
             order[1].send_signal(signal.SIGTERM)
             order[1].communicate()
-            self.gone(gate)
+            self.all_gone()
 
     def test_M19_the_runners_own_leaving_ends_nothing(self):
         first, command, gate = self.held(self.one, "echo last")

@@ -30,7 +30,7 @@ class Serve(machines.Test):
         """A command that says that it has begun, and waits for the gate."""
         self.count = getattr(self, "count", 0) + 1
         gate, begun = self.box.gate(f"gate{self.count}"), self.box.gate(f"begun{self.count}")
-        return f"echo ran >>runs; echo first; echo up >{begun}; read x <{gate}; {script}", gate, begun
+        return f"{machines.ALONE} echo ran >>runs; echo first; echo up >{begun}; read x <{gate}; {script}", gate, begun
 
     def ask(self, client, line, id, **more):
         return client.send({"id": id, "line": line, "cluster_scope": "tonight", **more})
@@ -300,7 +300,7 @@ class Serve(machines.Test):
                 machines.a_moment()
 
     def test_M19_a_connection_that_closes_leaves_and_the_last_ends_the_run(self):
-        line, gate, begun = self.held_line("echo no")
+        line, _, begun = self.held_line("echo no")
         server = self.serve(self.one)
         first = self.ask(server.client(), line, 1, grace=0)
         self.begun(begun)
@@ -309,7 +309,7 @@ class Serve(machines.Test):
         self.await_machines(server, 2)
         first.close()
         other.close()
-        self.gone(gate)
+        self.all_gone()
         self.assertEqual(self.runs(), 1)
 
     def test_M21_cancel_at_the_runners_server_is_for_everyone(self):
