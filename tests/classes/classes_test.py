@@ -82,7 +82,7 @@ class Turns(Classes):
         harness.release(one)
         harness.release(three)
         self.all_ended([first, second, third])
-        self.have_begun("one", "two", "three")
+        self.assertEqual(self.box.read("runs"), "one\ntwo\nthree\n")
 
     def test_what_is_set_up(self):
         """C1: [class.NAME] jobs, where the request says no number."""
@@ -130,7 +130,7 @@ class Turns(Classes):
             self.until("running", *["queued"] * len(others))
         harness.release(gate)
         self.all_ended([first, *others])
-        self.have_begun("first", "second", "third", "fourth")
+        self.assertEqual(self.box.read("runs"), "first\nsecond\nthird\nfourth\n")
 
     def test_bad_names(self):
         for wrong in ("", ":", "a:", "a:0", "a:x", "a:-1", "a:1x", "a b", "a/b", "../a", ".a", "a:1:2", "x" * 65, "caf\xe9", "a:99999999999"):

@@ -14,6 +14,15 @@
 #include "../time_enough.h"
 #include "sandbox.h"
 
+namespace {
+
+// With -v, behind an earlier run of its key.
+void until_it_waits(Sandbox& box, const Process& process) {
+    while (process.err().find("waiting for an earlier run") == std::string::npos) (void)box.flights();
+}
+
+}  // namespace
+
 SCENARIO("F2: requests made on completion are one second run", "[wrapper]") {
     Sandbox box;
     Gate gate(box, "gate"), second(box, "second");
@@ -153,7 +162,7 @@ SCENARIO("F6: a request during a cancellation waits for the old process and star
     first.wait();
     end.wait_for_command();
     auto second = box.request({"-v", "sh", "command"});
-    while (second.err().find("waiting for an earlier run") == std::string::npos) (void)box.flights();
+    until_it_waits(box, second);
     CHECK(box.lines_of("runs") == 1);
     end.open();
     const Ended ended = second.wait();
@@ -174,7 +183,7 @@ SCENARIO("F6, R5: a request after a signal was passed on waits, too, and does no
     first.kill(SIGINT);
     end.wait_for_command();
     auto second = box.request({"-v", "sh", "command"});
-    while (second.err().find("waiting for an earlier run") == std::string::npos) (void)box.flights();
+    until_it_waits(box, second);
     end.open();
     CHECK(first.wait().status == 5);
     const Ended ended = second.wait();
@@ -226,7 +235,7 @@ SCENARIO("F9: past the replay limit a duplicate waits and runs anew, and nobody 
         auto first = box.request(words);
         gate.wait_for_command();
         auto second = box.request(words);
-        while (second.err().find("waiting for an earlier run") == std::string::npos) (void)box.flights();
+        until_it_waits(box, second);
         gate.open();
         const Ended one = first.wait();
         next.wait_for_command();

@@ -255,9 +255,7 @@ SCENARIO("R5: a signal reaches a stopped command, too", "[wrapper]") {
         Sandbox box;
         Gate gate(box, "gate");
         auto process = box.request({"sh", "-c", "echo $$ >gate; kill -STOP $$"});
-        std::string pid = read_file(box.path("gate"));
-        pid.pop_back();
-        while (read_file("/proc/" + pid + "/stat").find(") T ") == std::string::npos) (void)box.flights();
+        until_stopped(std::stoi(read_file(box.path("gate"))));
         process.kill(number);
         CHECK(process.wait().signal == number);
     }

@@ -33,6 +33,10 @@ std::string read_file(const std::string& path) {
     return text.str();
 }
 
+void until_stopped(pid_t pid) {
+    while (read_file("/proc/" + std::to_string(pid) + "/stat").find(") T ") == std::string::npos) ::poll(nullptr, 0, 1);
+}
+
 void Process::kill(int number) const { ::kill(pid_, number); }
 
 std::string Process::out() const { return read_file(out_); }

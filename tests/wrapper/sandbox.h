@@ -151,3 +151,5 @@ inline constexpr uid_t nobody = 65534;
 /// In a child, before exec.
 void become_nobody();
 [[nodiscard]] std::string read_file(const std::string& path);
+/// Returns when that process is stopped.
+void until_stopped(pid_t pid);

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 // R6: deaths of leaders, joiners and supervisors, and F13, what dies with them.
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -20,8 +19,7 @@ void crash(Sandbox& box, Process& requester) {
     const Flight flight = box.until_requesters(1);
     // It is not to see its requester go.
     ::kill(flight.supervisor, SIGSTOP);
-    while (read_file("/proc/" + std::to_string(flight.supervisor) + "/stat").find(") T ") == std::string::npos)
-        ::poll(nullptr, 0, 1);
+    until_stopped(flight.supervisor);
     requester.kill(SIGKILL);
     ::kill(flight.supervisor, SIGKILL);
     requester.wait();
