@@ -229,7 +229,7 @@ TEST_CASE("B5: of a joblog that was cut inside a command nothing of that row is 
     box.write("log", head + "1\t:\t1700000000.123\t     0.001\t0\t0\t0\t0\techo 1 >>");
     for (const int turn : {1, 2}) {
         INFO(turn);
-        CHECK(box.batch({"--resume", "--joblog", "log"}, lines).exit == 0);
+        CHECK(box.batch({"-j1", "--resume", "--joblog", "log"}, lines).exit == 0);
         CHECK(box.read("ran") == "1\n2\n");
     }
     CHECK_THAT(box.read("log"), StartsWith(head + "1\t:\t") && !Contains("echo 1 >>\n"));
