@@ -163,9 +163,36 @@ class Falls(machines.ThreeHosts):
             refused.append(count)
             return b"-LOADING Redis is loading the dataset in memory\r\n"
         with Proxy(self.box.path("proxy"), self.server.socket, loading) as proxy:
-            url = f"redis+unix://{proxy.path}?secret={self.box.secret}"
-            self.assertEqual(self.one.call("run", "--cluster", url, "--cluster-scope", "tonight", "echo", "x"), (0, "x\n", ""))
+            self.assertEqual(self.one.call("run", "--cluster", self.box.url(proxy), "--cluster-scope", "tonight", "echo", "x"), (0, "x\n", ""))
         self.assertEqual(len(refused), 6)
+
+    def test_M32_who_hears_late_of_a_run_that_has_ended_does_not_take_it_for_lost(self):
+        """That its machine's processes are gone is seen at once, and that they have told of its end comes later."""
+        first, command, gate = self.held(self.one)
+        [flight] = self.status(self.one)
+        heard, answered, late = (threading.Event() for _ in range(3))
+
+        def delayed(_count, _connection, reply):
+            if heard.is_set() and reply.startswith(b"*3\r\n$3\r\nrun\r\n"):  # a heartbeat's
+                answered.set()
+                late.wait()
+            return reply
+        with Proxy(self.box.path("proxy"), self.server.socket, delayed) as proxy:
+            try:
+                self.server, engine = proxy, self.server
+                second = self.joined(self.two, command)
+                self.server = engine
+                self.assertEqual(self.hear(second, 6), b"first\n")
+                heard.set()
+                answered.wait()
+                self.open(gate)
+                self.assertEqual(self.end(first)[:2], (0, "first\n"))
+                until(lambda: not os.path.exists(f"/proc/{flight['supervisor']}"))  # and its guard, for which it waits
+            finally:
+                late.set()
+            status, out, err = self.end(second)
+        self.assertEqual((status, out), (0, ""), err)
+        self.assertEqual(self.runs(), 1)
 
     def test_A6_each_connection_is_lost_after_each_reply_or_instead_of_it(self):
         number = runs = 0
@@ -190,7 +217,7 @@ class Falls(machines.ThreeHosts):
     def lost_once(self, proxy, number):
         begun, gate = self.box.gate(f"begun{number}"), self.box.gate(f"gate{number}")
         command = f"{ALONE} echo ran >>runs; echo first; echo up >{begun}; read x <{gate}; echo last; exit 3"
-        url = f"redis+unix://{proxy.path}?secret={self.box.secret}"
+        url = self.box.url(proxy)
         first, second = (host.start("run", "--cluster", url, "--cluster-scope", "tonight", "-c", command) for host in (self.one, self.two))
         self.begun(begun)
         until(lambda: [self.server.ask("ZCARD", key) for key in self.server.ask("KEYS", "coalesce:1:*:w")] == [2])
@@ -248,6 +275,7 @@ class Proxy(machines.Listening):
 
     def __init__(self, path, engine, judge):
         super().__init__(path)
+        self.socket = path  # as an engine has it
         self.engine = engine
         self.judge = judge
         self.count = 0
@@ -296,7 +324,6 @@ class NoRoom(Proxy):
 
     def __init__(self, path, engine, refused):
         super().__init__(path, engine, lambda _count, _connection, reply: reply)
-        self.socket = path
         self.refused = set(refused)
 
     def requests(self, member, engine):

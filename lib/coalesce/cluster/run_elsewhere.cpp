@@ -42,7 +42,7 @@ RunElsewhere::~RunElsewhere() { *alive_ = false; }
 void RunElsewhere::bury(UniqueFunction<void()> done) {
     engine_.call(Script::bury, std::array{keys_.state}, std::array{name_},
                  [alive = alive_, done = std::move(done)](const Result<RespValue>&) mutable {
-                     if (*alive && done) done();
+                     if (*alive) done();
                  });
 }
 
@@ -91,10 +91,8 @@ void RunElsewhere::on_beaten(const Result<RespValue>& answer) {
     const auto left = milliseconds(answer.value().at(1).integer().value_or(0));
     flight_.elsewhere =
         static_cast<std::size_t>(std::max<std::int64_t>(answer.value().at(2).integer().value_or(1) - 1, 0));
-    if (word != "DONE" && info_->dead_here()) {
-        bury({});
-        return events_.on_lost("was lost");
-    }
+    // What has ended since that was answered has left as little behind as what has died. The engine knows which.
+    if (word != "DONE" && info_->dead_here()) return bury([this] { beat(); });
     beat_in(word == "DONE" ? heartbeat_max : left + after_the_lease);
     if (word == "DONE") return (*follower_)->look();
     look();
