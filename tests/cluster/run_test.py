@@ -301,6 +301,7 @@ class Run(machines.ThreeHosts):
         status, _, err = self.end(second)
         self.assertEqual(status, 125)
         self.assertRegex(err, "was lost after 6 bytes")
+        self.assertEqual(err.count("echo first"), 1, err)  # what was lost is said once
 
     def test_M21_cancel_ends_it_for_all(self):
         first, command, gate = self.held(self.one)

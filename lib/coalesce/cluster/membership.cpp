@@ -239,7 +239,7 @@ void ClusterMembership::run_unleased(const std::string& why) {
 
 void ClusterMembership::on_fenced() {
     state_ = State::over;
-    answers_.over(Outcome::lost(job_.title + ": another machine has taken over"), 0ms);
+    answers_.over(Outcome::lost("another machine has taken over"), 0ms);
 }
 
 void ClusterMembership::on_cancelled(bool for_all) {
@@ -259,7 +259,7 @@ void ClusterMembership::on_lease_runs_out() {
             cluster_.notice(id_, why + "; the command goes on, and others may run it, too");
         return;
     }
-    answers_.over(Outcome::lost(job_.title + ": " + why + ", and others may run it soon"), leased_->until_killed());
+    answers_.over(Outcome::lost(why + ", and others may run it soon"), leased_->until_killed());
 }
 
 void ClusterMembership::alone() {
@@ -282,7 +282,7 @@ void ClusterMembership::called_off(bool for_everyone) {
 // Past that moment it is the guard that has ended it, or may have.
 Outcome ClusterMembership::judge(Outcome outcome) {
     if (state_ != State::running || leased_->ours()) return outcome;
-    return Outcome::lost(job_.title + ": the lease of its run has passed, and others may run it");
+    return Outcome::lost("the lease of its run has passed, and others may run it");
 }
 
 void ClusterMembership::conclude(const RunResult& result, UniqueFunction<void()> done) {
@@ -365,7 +365,7 @@ void ClusterMembership::lose(const std::string& why) {
     if (answers_.again()) return ask();
     state_ = State::over;
     elsewhere_->stop_beating();
-    answers_.over(Outcome::lost(job_.title + ": the run on " + elsewhere_->info()->host + " " + why + " after " +
+    answers_.over(Outcome::lost("the run on " + elsewhere_->info()->host + " " + why + " after " +
                                 std::to_string(elsewhere_->received()) + " bytes"),
                   0ms);
 }
