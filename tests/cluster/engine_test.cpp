@@ -119,6 +119,48 @@ constexpr const char* good =
 
 }  // namespace
 
+// Two lines of a machine that is cut off would each find the other one busy, for ever.
+TEST_CASE("to connect does not keep the loop running", "[cluster]") {
+    Loop loop;
+    const Scratch scratch;
+    FakeEngine silent(loop, scratch.path("s"), [](const std::string&) { return ""; });
+    Engine engine(loop, access_to("redis+unix://" + scratch.path("s")));
+    int downs = 0;
+    const Engine::Listener listener(engine, {.on_up = {}, .on_down = [&](const NoAnswer&) { ++downs; }, .on_data = {}});
+    loop.run();
+    CHECK(downs == 0);  // nobody has waited until that was known
+}
+
+// So that a name that nobody resolves is not looked up again and again: each lookup keeps the loop running.
+TEST_CASE("an engine that nobody needs is not asked again, until somebody does", "[cluster]") {
+    Loop loop;
+    const Scratch scratch;
+    int greetings = 0;
+    std::string greeted = "-WRONGPASS\r\n";
+    FakeEngine fake(loop, scratch.path("s"), [&](const std::string& word) {
+        if (word == "PING") ++greetings;
+        return word == "INFO" ? bulk(good) : greeted;
+    });
+    Engine engine(loop, access_to("redis+unix://" + scratch.path("s")));
+    Timer tick(loop);
+    tick.start(1ms, 1ms, [&] { loop.stop(); });
+    const auto until = [&](const std::function<bool()>& holds) {
+        while (!holds()) loop.run();
+    };
+    {
+        const Engine::Listener somebody(engine, {});
+        until([&] { return engine.trouble().has_value(); });
+    }
+    until([&] { return engine.control().rests(); });
+    CHECK(greetings == 1);
+    CHECK(engine.trouble());
+    greeted = "+OK\r\n";
+    const Engine::Listener somebody(engine, {});
+    CHECK_FALSE(engine.trouble());  // which may be mended
+    until([&] { return engine.up(); });
+    CHECK(greetings == 2);
+}
+
 TEST_CASE("scripts are answered, in order, and error replies are no answers", "[cluster]") {
     const auto server = RedisServer::start();
     if (!server) return;

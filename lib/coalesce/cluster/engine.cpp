@@ -77,10 +77,20 @@ void Engine::tell_all(Tell tell) {
     if (--telling_ == 0) listeners_.remove(nullptr);
 }
 
+// What kept it away may be mended: that is not what who comes now is to hear.
+void Engine::want(bool wanted) {
+    if (control_.want(wanted)) trouble_.reset();
+    if (wake_) wake_->want(wanted);
+    if (data_) data_->want(wanted);
+}
+
 Engine::Listener::Listener(Engine& engine, Events events)
-    : engine_(engine), events_(std::move(events)), place_(engine_.listeners_.insert(engine_.listeners_.end(), this)) {}
+    : engine_(engine), events_(std::move(events)), place_(engine_.listeners_.insert(engine_.listeners_.end(), this)) {
+    if (engine_.listening_++ == 0) engine_.want(true);
+}
 
 Engine::Listener::~Listener() {
+    if (--engine_.listening_ == 0) engine_.want(false);
     if (engine_.telling_ == 0)
         engine_.listeners_.erase(place_);
     else

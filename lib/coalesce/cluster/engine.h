@@ -15,6 +15,7 @@
 #include <coalesce/flight/unique_function.h>
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <list>
 #include <map>
@@ -102,12 +103,14 @@ class Engine {
   private:
     template <class Tell>
     void tell_all(Tell tell);
+    void want(bool wanted);
     void open_wake();
     void on_message(RespValue message);
 
     Loop& loop_;
     const EngineAccess access_;
     std::list<Listener*> listeners_;  // null: gone while they are told
+    std::size_t listening_ = 0;       // of them
     unsigned telling_ = 0;
     std::multimap<std::string, Subscription*> subscriptions_;
     std::optional<NoAnswer> trouble_;

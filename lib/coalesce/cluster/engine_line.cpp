@@ -111,6 +111,14 @@ void EngineLine::greeted(Result<RespValue> answer, bool last) {
     if (events_.on_up) events_.on_up();
 }
 
+// To look a name up does keep the loop running, and a resolver that nobody answers takes its time, each time.
+bool EngineLine::want(bool wanted) {
+    wanted_ = wanted;
+    if (!wanted || !std::exchange(rests_, false)) return false;
+    connect();
+    return true;
+}
+
 void EngineLine::ask(std::span<const std::string> words, Answer answer) {
     if (!up_) {
         loop_.post([alive = alive_, answer = std::move(answer)]() mutable {
@@ -135,6 +143,10 @@ void EngineLine::send(std::span<const std::string> words, Answer answer) {
 // A name is to be looked up first, a proxy logs in somewhere.
 void EngineLine::await_answer() {
     const auto limit = heard_ ? silence_max : connecting_max;
+    if (up_)
+        silence_.in_foreground();
+    else
+        silence_.in_background();
     silence_.start(limit, [this, limit] {
         lost({std::make_error_code(std::errc::timed_out), "reach the engine " + access_.url.address() +
                                                               ": no answer for " + std::to_string(limit / 1s) +
@@ -164,7 +176,10 @@ void EngineLine::lost(NoAnswer why) {
     silence_.stop();
     connection_->close();  // and not destroyed here: we may be inside its events
     loop_.post([old = std::move(connection_)] {});
-    backoff_.start(jittered(next_backoff_), [this] { connect(); });
+    backoff_.start(jittered(next_backoff_), [this] {
+        rests_ = !wanted_;
+        if (wanted_) connect();
+    });
     next_backoff_ = std::min(next_backoff_ * 2, backoff_max);
     auto unanswered = std::exchange(awaited_, {});
     for (Answer& answer : unanswered) {

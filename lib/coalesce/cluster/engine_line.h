@@ -6,6 +6,7 @@
 // after 0.1 to 2 seconds, each time longer, never at the same moment as the other machines. Nothing is repeated by
 // itself: everything that was asked and not answered is told so, and who asked knows whether it may be asked again. An
 // engine that is loading, full or no primary any more has not answered, either. Requests are taken while it is up.
+// Only who has asked something keeps the loop running: a machine that is cut off could go on connecting for ever.
 #pragma once
 
 #include <coalesce/command/result.h>
@@ -60,6 +61,11 @@ class EngineLine {
     EngineLine& operator=(const EngineLine&) = delete;
 
     [[nodiscard]] bool up() const noexcept { return up_; }
+    /// Whether anybody needs it, as is so at first: one that is lost while nobody does is not made anew before somebody
+    /// does. -> whether this has it made anew.
+    bool want(bool wanted);
+    /// It is lost, and nobody wants it.
+    [[nodiscard]] bool rests() const noexcept { return rests_; }
     /// As the greeting found the engine.
     [[nodiscard]] const EngineFacts& facts() const noexcept { return facts_; }
 
@@ -89,6 +95,8 @@ class EngineLine {
     Timer backoff_;
     std::chrono::milliseconds next_backoff_;
     bool up_ = false;
+    bool wanted_ = true;
+    bool rests_ = false;
     bool heard_ = false;                                          // a byte, on this connection
     std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // for what was posted
 };

@@ -78,6 +78,7 @@ void Timer::stop() noexcept {
 }
 
 void Timer::in_background() noexcept { uv_unref(reinterpret_cast<uv_handle_t*>(state_.get())); }
+void Timer::in_foreground() noexcept { uv_ref(reinterpret_cast<uv_handle_t*>(state_.get())); }
 
 SignalWatch::SignalWatch(Loop& loop, int number, UniqueFunction<void()> on_signal) : state_(new State{}) {
     if (const int refused = uv_signal_init(loop.raw(), state_.get()); refused != 0)

@@ -62,8 +62,10 @@ class Timer {
     /// Calls `on_due` after `delay` and then each `repeat`, until stop().
     void start(std::chrono::milliseconds delay, std::chrono::milliseconds repeat, UniqueFunction<void()> on_due);
     void stop() noexcept;
-    /// A timer that does not keep the loop running.
+    /// It does not keep the loop running.
     void in_background() noexcept;
+    /// It does, as each does at first.
+    void in_foreground() noexcept;
 
   private:
     struct State : uv_timer_t {
