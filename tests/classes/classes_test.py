@@ -5,7 +5,6 @@ Runs are held on FIFOs; that one waits is seen in `status`. That two were under 
 which the command takes and whose holder is its whole process group.
 """
 
-import ctypes
 import fcntl
 import json
 import os
@@ -17,19 +16,10 @@ import unittest
 TESTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
 sys.path[:0] = [os.path.join(TESTS, "server"), os.path.join(TESTS, "kept")]
 import harness  # noqa: E402
-from sandbox import COALESCE, Sandbox, a_moment  # noqa: E402
+from sandbox import COALESCE, Sandbox, a_moment, adopt_orphans  # noqa: E402
 
 # Held by the group until all of it has gone; says so if another has it.
 ALONE = "exec 9>>lock; flock -n 9 || echo overlap >>overlaps; "
-
-
-PR_SET_CHILD_SUBREAPER = 36
-
-
-def adopt_orphans(adopted):
-    """The children of this process's descendants become its own when their parents end."""
-    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, int(adopted), 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl")
 
 
 class Classes(unittest.TestCase):
@@ -246,6 +236,22 @@ class Waits(Classes):
         self.all_ended(joiners)
         self.assertEqual(self.box.runs(), 1)
         self.first = self.box.start("run", "--class", "heavy", "cat", self.gate)
+
+    def test_who_leads_the_next_run_waits_in_its_own_class(self):
+        held, holder = self.held("holder", "--class", "c")
+        gate, first = self.held("same")
+        while self.box.runs() < 2:
+            a_moment()
+        second = self.box.start("run", "--fresh", "--class", "c", "-c", f"echo same >>runs; cat {gate}")
+        while len(self.box.status()) < 3:
+            a_moment()
+        harness.release(gate)
+        self.assertEqual(first.wait(), 0)
+        self.until("running", "queued")
+        harness.release(held)
+        harness.release(gate)
+        self.all_ended([holder, second])
+        self.assertEqual(self.box.runs(), 3)
 
     def test_a_hit_takes_no_turn(self):
         self.assertEqual(self.box.out("--ttl", "1h", "echo", "kept"), "kept\n")

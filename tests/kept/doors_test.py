@@ -333,6 +333,22 @@ class BatchTable(Table, Test):
         self.box.nothing_in_flight()
         self.assertEqual(self.box.runs(), 2)
 
+    def test_T11_who_joins_does_not_keep_it_as_another_programs(self):
+        """The gate is opened by the last line, so that by then all have been read."""
+        gate = self.box.gate()
+        tool = self.box.file("tool", f"#!/bin/sh\necho run >>runs; read x <{gate}; echo old\n", 0o755)
+        request = json.dumps({"argv": [tool], "ttl": 3600}) + "\n"
+        process = self.box.start("-j2", "--format", "json", "--json", stdin=subprocess.PIPE)
+        process.stdin.write(json.dumps({"argv": [tool]}).encode() + b"\n")
+        process.stdin.flush()
+        while not self.box.runs():
+            a_moment()
+        os.rename(self.box.file("new", "#!/bin/sh\necho new\n", 0o755), tool)
+        process.stdin.write(request.encode() + json.dumps({"line": f"echo >{gate}"}).encode() + b"\n")
+        out, _ = process.communicate()
+        self.assertEqual(sorted(json.loads(line)["stdout"] for line in out.splitlines()), ["", "old\n", "old\n"])
+        self.assertEqual(json.loads(self.lines("--format", "json", "--json", input=request)[1])["stdout"], "new\n")
+
     def test_T7_retries_ignore_kept_failures(self):
         line = "echo run >>runs; [ $(wc -l <runs) = 3 ]"
         self.ask(line, ttl="1h", keep_failures="1h")
@@ -442,6 +458,23 @@ class ServerTable(Table, Test):
         self.assertTrue(self.door.answer(joiner)["joined"])
         self.assertEqual(self.ask(line, ttl="1h"), (0, "out\n", "err\n"))
         self.assertEqual(self.box.runs(), 1)
+
+    def test_T11_who_joins_does_not_keep_it_as_another_programs(self):
+        gate = self.box.gate()
+        tool = self.box.file("tool", f"#!/bin/sh\necho run >>runs; read x <{gate}; echo old\n", 0o755)
+        request = {"argv": [tool], "cwd": self.box.work}
+        with self.door.connect() as connection:
+            connection.send({"id": 1, **request})
+            while not self.box.runs():
+                a_moment()
+            os.rename(self.box.file("new", "#!/bin/sh\necho new\n", 0o755), tool)
+            connection.send({"id": 2, **request, "ttl": 3600})
+            while self.flights()[0]["requesters"] < 2:
+                a_moment()
+            self.release(gate)
+            self.assertEqual([connection.message()["stdout"] for _ in range(2)], ["old\n"] * 2)
+            connection.send({"id": 3, **request, "ttl": 3600})
+            self.assertEqual(connection.message()["stdout"], "new\n")
 
     def flights(self):
         with self.door.connect() as connection:

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: MIT
 """coalesce run with what is kept: SPEC T1–T22, T24, T28, by side effects."""
 
+import contextlib
+import fcntl
 import json
 import os
 import re
@@ -11,7 +13,7 @@ import signal
 import subprocess
 import unittest
 
-from sandbox import COALESCE, HOUR, Test, a_moment, main, mode_of, seconds
+from sandbox import COALESCE, HOUR, Test, a_moment, adopt_orphans, main, mode_of, seconds
 
 COUNTED = "echo run >>runs; echo out; echo err >&2"
 
@@ -263,6 +265,33 @@ class Refreshing(Test):
         while self.box.runs() < 3:
             a_moment()
 
+    def test_T5_of_many_that_were_due_at_once_one_tries(self):
+        line = "echo run >>runs; echo good; [ $(wc -l <runs) = 1 ]"
+        self.assertEqual(self.ask(line)[0], 0)
+        self.box.age(2 * HOUR)
+        adopt_orphans(True)
+        self.addCleanup(adopt_orphans, False)
+        place = os.open(self.box.path("runtime/coalesce"), os.O_RDONLY)
+        self.addCleanup(os.close, place)
+        fcntl.flock(place, fcntl.LOCK_EX)  # so that all of them are due before one can begin
+        for _ in range(5):
+            self.assertEqual(self.ask(line), (0, "good\n", ""))
+        with open(f"/proc/self/task/{os.getpid()}/children") as file:
+            _, *others = map(int, file.read().split())
+        self.assertEqual(len(others), 4)
+        for pid in others:
+            os.kill(pid, signal.SIGSTOP)
+        fcntl.flock(place, fcntl.LOCK_UN)
+        while not self.box.failed_refreshes():
+            a_moment()
+        self.box.nothing_in_flight()
+        for pid in others:
+            os.kill(pid, signal.SIGCONT)
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                os.wait()
+        self.assertEqual(self.box.runs(), 2)
+
     def test_T6_warm_prints_nothing_and_returns_at_once(self):
         gate = self.box.gate()
         line = f"echo run >>runs; echo out; read x <{gate}"
@@ -415,6 +444,22 @@ class What(Test):
         os.utime(tool, (1000, 1000))
         self.assertEqual(ask(), "one\n")
         self.assertEqual(self.box.runs(), 2)
+
+    def test_T11_who_joins_does_not_keep_it_as_another_programs(self):
+        gate = self.box.gate()
+        self.box.file("tool", f"#!/bin/sh\necho run >>runs; read x <{gate}; echo old\n", 0o755)
+        first = self.box.start("run", "./tool")
+        while self.box.runs() < 1:
+            a_moment()
+        os.rename(self.box.file("new", "#!/bin/sh\necho new\n", 0o755), self.box.path("work/tool"))
+        second = self.box.start("run", "--ttl", "1h", "./tool")
+        while self.box.status()[0]["requesters"] < 2:
+            a_moment()
+        with open(gate, "w") as file:
+            file.write("\n")
+        for process in (first, second):
+            self.assertEqual(process.communicate(), (b"old\n", b""))
+        self.assertEqual(self.box.out("--ttl", "1h", "./tool"), "new\n")
 
     def test_T12_what_is_asked_of_the_store_is_no_part_of_the_key(self):
         self.box.run("--ttl", "1h", "-c", COUNTED)

@@ -8,6 +8,7 @@ background is waited for by the lock on the file that it holds, or by `status`.
 """
 
 import contextlib
+import ctypes
 import faulthandler
 import hashlib
 import json
@@ -26,6 +27,8 @@ from harness import a_moment  # noqa: E402
 
 COALESCE = os.environ["COALESCE"]
 NOT_TRIED = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../not_tried")
+
+PR_SET_CHILD_SUBREAPER = 36
 
 HEADER = 256
 CHECKSUM_AT = 224
@@ -176,6 +179,12 @@ class Test(unittest.TestCase):
     def setUp(self):
         self.box = Sandbox()
         self.addCleanup(self.box.close)
+
+
+def adopt_orphans(adopted):
+    """The children of this process's descendants become its own when their parents end."""
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, int(adopted), 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl")
 
 
 def main():

@@ -217,6 +217,22 @@ SCENARIO("F7: fresh requests made during a run share the next one", "[wrapper]")
     CHECK(box.lines_of("runs") == 2);
 }
 
+SCENARIO("F10: who leads the next run does so within its own limit", "[wrapper]") {
+    Sandbox box;
+    Gate gate(box, "gate");
+    const std::vector<std::string> words{
+        "-c", "echo run >>runs; [ $(wc -l <runs) = 2 ] || exec cat gate; sleep 0.5; echo second"};
+    std::vector<std::string> limited = words;
+    limited.insert(limited.begin(), {"--fresh", "--timeout", "100ms"});
+    auto first = box.request(words);
+    gate.wait_for_command();
+    auto second = box.request(limited);
+    box.until([](const auto& all) { return all.size() == 2; });
+    gate.open();
+    CHECK(first.wait().status == 0);
+    CHECK(second.wait().status == 124);
+}
+
 SCENARIO("F8: a grandchild that holds the output open does not hold the wrapper", "[wrapper]") {
     Sandbox box;
     const Ended ended = box.run({"-c", "sleep 1000 & echo $! >pid; echo done"});

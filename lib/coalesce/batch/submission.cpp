@@ -22,7 +22,7 @@ RunTicket Submission::submit(Intake::Asking& asking) {
     if (!asking.wish.anything()) return submit_job(asking);
     if (!asking.job) asking.job = intake_.job_of_line(std::string(asking.command));
     asking.fresh = !may_join(asking.wish, executor_.flights().find_state(KeyView(asking.key)), now());
-    const auto keeper = desk_.keeper(question_of(asking));
+    const auto keeper = asking.wish.keeps() ? desk_.keeper(question_of(asking)) : nullptr;
     RunTicket ticket = submit_job(asking);
     if (!keeper || ticket.landed()) return ticket;
     std::shared_ptr<Retention>& retention = ticket.state().retention;
@@ -37,8 +37,14 @@ RunTicket Submission::submit_job(Intake::Asking& asking) {
             asking.key, [this, line = std::string(asking.command)]() mutable { return job_of_line(std::move(line)); });
     if (options_.once) asking.job->retention = once_.keeper(Key(asking.key), !asking.fresh);
     share(*asking.job, asking.key);
-    return executor_.submit(asking.key, [job = std::move(*asking.job)]() mutable { return std::move(job); },
-                            {.fresh = asking.fresh});
+    return executor_.submit(
+        asking.key,
+        [this, job = std::move(*asking.job), key = Key(asking.key)]() mutable {
+            auto& retention = options_.once ? OnceMemory::behind(*job.retention) : job.retention;
+            retention = desk_.keeper({.job = job, .surroundings = key.surroundings, .words = key.words, .wish = {}});
+            return std::move(job);
+        },
+        {.fresh = asking.fresh});
 }
 
 Job Submission::job_of_line(std::string line) {

@@ -41,6 +41,7 @@ struct KeptDesk::Look {
     std::string key_name;
     Answer answer;
     bool again = false;  // something was kept under its key since it began
+    bool waits = false;  // for what is being kept under its key
 };
 
 // What becomes of one flight's result. It may outlive the desk, as its flight's.
@@ -54,6 +55,7 @@ class KeptDesk::Keeper final : public Retention, public std::enable_shared_from_
     std::shared_ptr<const RunResult> find() override { return nullptr; }  // it was looked for before
 
     void keep(const std::shared_ptr<const RunResult>& result, UniqueFunction<void()> done) override {
+        if (!wish_.keeps()) return done();
         if (std::string why = why_not_kept(*result, wish_); !why.empty())
             words_ = "not kept: " + why;
         else
@@ -75,10 +77,12 @@ class KeptDesk::Keeper final : public Retention, public std::enable_shared_from_
 
 // What the loop has of a result that is being kept.
 struct KeptDesk::Keep {
+    std::string key_name;
     std::shared_ptr<Keeper> keeper;
     std::shared_ptr<KeptFlight> flight;  // the thread's, until it is done
     std::optional<Timer> patience;
     UniqueFunction<void()> done;
+    bool waited_for = true;
 
     void tell() {
         if (done) std::exchange(done, {})();
@@ -139,7 +143,7 @@ void KeptDesk::look(const KeptQuestion& question, Answer answer) {
                         .wish = question.wish},
              .key_name = store_key({in_store(question.surroundings), question.words}).name,
              .answer = std::move(answer)});
-    looks_.emplace(look->key_name, look.get());
+    looks_.emplace(look->key_name, look);
     give(std::move(look));
 }
 
@@ -155,8 +159,10 @@ void KeptDesk::give(std::shared_ptr<Look> look) {
 void KeptDesk::looked(const std::shared_ptr<Look>& look) {
     std::shared_ptr<const RunResult> result = std::move(look->lookup->result);
     if (!result && std::exchange(look->again, false)) return give(look);
+    look->waits = !result && publishing_.contains(look->key_name);
+    if (look->waits) return;
     auto [one, end] = looks_.equal_range(look->key_name);
-    while (one != end && one->second != look.get()) ++one;
+    while (one != end && one->second != look) ++one;
     looks_.erase(one);
     const bool warm = look->orders.wish.warm;
     const bool stale = result && result->kept->refreshing;
@@ -194,7 +200,6 @@ void KeptDesk::write_count() {
 }
 
 std::shared_ptr<Retention> KeptDesk::keeper(const KeptQuestion& question) {
-    if (!question.wish.keeps()) return nullptr;
     return std::make_shared<Keeper>(*this, subject_of(question), question.wish);
 }
 
@@ -218,9 +223,14 @@ void KeptDesk::keep(const std::shared_ptr<Keeper>& keeper, std::shared_ptr<const
     auto keep = std::make_unique<Keep>();
     keep->keeper = keeper;
     keep->flight = std::make_shared<KeptFlight>(access_, keeper->subject_, keeper->wish_, limits_);
+    keep->key_name = keep->flight->key_name();
+    publishing_.insert(keep->key_name);
     keep->done = std::move(done);
     keep->patience.emplace(loop_);
-    keep->patience->start(publishing_max, [keep = keep.get()] { keep->tell(); });
+    keep->patience->start(publishing_max, [this, keep = keep.get()] {
+        look_again(*keep);
+        keep->tell();
+    });
     auto work = [flight = keep->flight, own = std::shared_ptr<const RunResult>(std::move(own))]() mutable {
         flight->keep(own);
         own.reset();
@@ -234,8 +244,7 @@ void KeptDesk::kept(Keep& keep) {
     keep.keeper->words_ = keep.flight->words();
     keep.keeper->failed_ = keep.flight->failed();
     if (keep.flight->failed()) events_.on_not_written(keep.flight->words());
-    const auto [first, last] = looks_.equal_range(keep.flight->key_name());
-    for (auto look = first; look != last; ++look) look->second->again = true;
+    look_again(keep);
     tidying_.give(
         [flight = std::move(keep.flight), ending = ending_] {
             if (*ending)
@@ -245,6 +254,19 @@ void KeptDesk::kept(Keep& keep) {
         },
         [this] { write_count(); });
     keep.tell();
+}
+
+// What is being kept is there, or takes too long.
+void KeptDesk::look_again(Keep& keep) {
+    if (std::exchange(keep.waited_for, false)) publishing_.erase(publishing_.find(keep.key_name));
+    const auto [first, last] = looks_.equal_range(keep.key_name);
+    for (auto one = first; one != last; ++one) {
+        const std::shared_ptr<Look>& look = one->second;
+        if (std::exchange(look->waits, false))
+            give(look);
+        else
+            look->again = true;
+    }
 }
 
 void KeptDesk::forget(const KeyView& key, UniqueFunction<void(Result<>)> done) {

@@ -4,9 +4,9 @@
 // A wrapper looks into the store itself; a batch and a server answer many at once, and no disk may
 // hold up their loop. So the desk looks, keeps, syncs and cleans on threads of its own (io/worker.h),
 // and all that is decided is decided on the loop. A request that wishes to read is looked up before it
-// joins anything; what was kept here meanwhile makes the look be repeated, so that a request made
-// on completion hits (T13). What is found is handed to that request alone: no flight ever lands with a
-// kept result, so whoever wished nothing is never served one. What is stale has a refresh started (refreshes.h).
+// joins anything; what was kept here meanwhile makes the look be repeated, and what is being kept is waited for, so
+// that a request made on completion hits (T13). What is found is handed to that request alone: no flight ever lands
+// with a kept result, so whoever wished nothing is never served one. What is stale has a refresh started (refreshes.h).
 // A run's result is kept by a keeper, which its flight has as its Retention and to which joiners add
 // their wishes. The store fails no request; what is worth telling is told.
 //
@@ -24,6 +24,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 
 #include <coalesce/engine/job.h>
 #include <coalesce/engine/run.h>
@@ -65,10 +66,11 @@ class KeptDesk {
     using Answer = UniqueFunction<void(std::shared_ptr<const RunResult>)>;
     void look(const KeptQuestion& question, Answer answer);
 
-    /// For the flight of a request that wishes to keep; null for one that does not.
+    /// For the flight of a request that wishes to keep, and for each job that such a request may join: what its
+    /// program is has to be known from before it begins (T11).
     [[nodiscard]] std::shared_ptr<Retention> keeper(const KeptQuestion& question);
-    /// That request leads or has joined a flight whose Retention, if it has one, is a keeper too: all their wishes
-    /// count (T2).
+    /// That request leads or has joined a flight whose Retention is a keeper too, or null while it has not begun: all
+    /// their wishes count (T2). Null: it wishes nothing.
     static void share(std::shared_ptr<Retention>& retention, const std::shared_ptr<Retention>& keeper);
 
     /// Nothing of that key that was made by now is served or kept any more (T21). `done` on a later turn.
@@ -94,6 +96,7 @@ class KeptDesk {
     void keep(const std::shared_ptr<Keeper>& keeper, std::shared_ptr<const RunResult> result,
               UniqueFunction<void()> done);
     void kept(Keep& keep);
+    void look_again(Keep& keep);
     void count(const RunResult& hit);
     void write_count();
 
@@ -102,7 +105,8 @@ class KeptDesk {
     const std::shared_ptr<StoreAccess> access_;
     Events events_;
     Refreshes refreshes_;
-    std::unordered_multimap<std::string, Look*> looks_;  // under way, by the name of their key
+    std::unordered_multimap<std::string, std::shared_ptr<Look>> looks_;  // under way, by the name of their key
+    std::unordered_multiset<std::string> publishing_;  // those names of what is being kept, and waited for
     Savings hits_;
     Savings uncounted_;  // of them, what the store's sum has yet to be told
     mutable std::shared_ptr<const CanonicalSurroundings> last_surroundings_;  // and what they are in the store

@@ -159,9 +159,10 @@ void KeptFlight::publish(const std::shared_ptr<const RunResult>& result) {
 void KeptFlight::write(const RunResult& result) {
     EntryFacts facts;
     facts.ended = earlier(ended_, result.over_for);
-    facts.started = earlier(facts.ended, result.duration);
-    facts.started.wall_ns =
-        std::min<std::int64_t>(facts.started.wall_ns, nanoseconds(result.started.time_since_epoch()).count());
+    // What counts the duration stands still while the machine is suspended, and we may come late: then the wall clock
+    // knows better when it began.
+    const auto since = nanoseconds(facts.ended.wall_ns) - result.started.time_since_epoch();
+    facts.started = earlier(facts.ended, std::max<nanoseconds>(result.duration, since));
     facts.duration = result.duration;
     facts.exit_status = result.outcome.status();
     facts.program = subject_.program;

@@ -16,6 +16,7 @@
 #include <coalesce/io/unix_socket.h>
 #include <coalesce/meeting/ask.h>
 #include <coalesce/meeting/kept_answer.h>
+#include <coalesce/meeting/request_lines.h>
 #include <coalesce/meeting/meeting_places.h>
 #include <coalesce/meeting/supervisor_process.h>
 #include <coalesce/protocol/message.h>
@@ -37,22 +38,23 @@ void rest(milliseconds pause) {
 }
 
 // The run that is under way is to be kept, for as long as this request would keep it.
-bool have_it_kept(Descriptor connection, const KeptOrders& kept) {
+bool have_it_kept(Descriptor connection, const FlightOrders& orders) {
+    const KeptOrders& kept = *orders.kept;
     Message join;
     join.text("op", "join").flag("fresh", kept.wish.fresh).flag("keep_running", true).text("on_behalf_of", "");
     KeptOrders keeping = kept;
     keeping.wish.max_age.reset();  // or it would have a run of its own behind this one
+    add_run_limits(join, orders);
     add_kept_orders(join, keeping);
     const auto answer = ask_flight(std::move(connection), join.line());
     const auto told = answer ? Fields::parse(*answer) : std::nullopt;
     return told && told->text("event") != "again";
 }
 
-// Somebody may have made it anew since it was looked at.
-bool is_young(const FlightOrders& orders) {
-    Wish wish = orders.kept->wish;
-    if (wish.stale) wish.ttl = wish.stale;
-    return find_kept(orders, wish).has_value();
+// Somebody may have made it anew since it was looked at, or tried in vain (T5).
+bool is_not_due(const FlightOrders& orders) {
+    const auto found = find_kept(orders);
+    return found && !found->hit.verdict.refresh;
 }
 
 // How it ends that it was refused; nothing: it is worth another attempt.
@@ -72,9 +74,9 @@ std::optional<int> join_or_supervise(FlightOrders& orders, const std::vector<std
         return std::nullopt;
     }
     if (auto* const joined = std::get_if<MeetingPlaces::Joined>(&*way))
-        return have_it_kept(std::move(joined->connection), *orders.kept) ? std::optional<int>(0) : std::nullopt;
+        return have_it_kept(std::move(joined->connection), orders) ? std::optional<int>(0) : std::nullopt;
     auto& leading = std::get<MeetingPlaces::Leading>(*way);
-    if (is_young(orders)) {
+    if (is_not_due(orders)) {
         places->own().leave(orders.key);
         return 0;
     }

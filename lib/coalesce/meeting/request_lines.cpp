@@ -8,6 +8,12 @@
 
 namespace coalesce {
 
+void add_run_limits(Message& message, const FlightOrders& orders) {
+    if (orders.timeout) message.number("timeout", orders.timeout->count());
+    message.number("grace", orders.grace.count());
+    if (orders.run_class) message.text("class", text_of(*orders.run_class));
+}
+
 std::string joining_line(const RunOptions& options, const JoinTerms& terms) {
     const FlightOrders& orders = options.orders;
     Message message;
@@ -16,6 +22,7 @@ std::string joining_line(const RunOptions& options, const JoinTerms& terms) {
         .flag("keep_running", orders.keep_running)
         .flag("quiet", terms.quiet)
         .flag("heir", orders.heir);
+    add_run_limits(message, orders);
     if (orders.kept) add_kept_orders(message, *orders.kept);
     if (terms.knows_ancestry) message.text("on_behalf_of", std::string(nearest_flight(orders.ancestry)));
     return message.line();

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
 // Request lines: what a requester asks for, in the words of whom it asks.
 //
-// A flight's socket was found by the key, so a join says only how it is joined; a server knows nothing of
-// us and gets the whole request.
+// A flight's socket was found by the key, so a join says only how it is joined, and within which limits the run behind
+// it would be ours; a server knows nothing of us and gets the whole request.
 #pragma once
 
 #include <string>
 
 #include <coalesce/meeting/requester.h>
+#include <coalesce/protocol/message.h>
 
 namespace coalesce {
 
@@ -16,6 +17,8 @@ struct JoinTerms {
     bool quiet = false;
     bool knows_ancestry = false;  ///< also where it has none
 };
+/// The limits of the next run, should the requester be the one to lead it.
+void add_run_limits(Message& message, const FlightOrders& orders);
 [[nodiscard]] std::string joining_line(const RunOptions& options, const JoinTerms& terms);
 [[nodiscard]] std::string server_request(const RunOptions& options, bool quiet);
 

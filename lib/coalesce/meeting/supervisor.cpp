@@ -39,15 +39,40 @@ constexpr hours touched_each{12};
 
 constexpr milliseconds store_looked_at_each{200};
 
+// Of a run, the wishes of who leads it.
+struct RunLimits {
+    std::optional<milliseconds> timeout;
+    milliseconds grace{0};
+    std::optional<RunClass> run_class;
+};
+
 // A wrapper that is connected, or somebody who only looks.
 struct Wrapper final : Client {
     using Client::Client;
     bool asked = false;                       // to join
+    RunLimits limits;                         // of the next run, if it leads that
     std::optional<std::string> on_behalf_of;  // none: it did not say, and nobody has looked
     std::optional<KeptOrders> kept;           // its wish
 };
 
+// As add_run_limits() has written them.
+RunLimits run_limits_in(const Fields& request) {
+    RunLimits limits;
+    if (request.has("timeout")) limits.timeout = milliseconds(request.number("timeout"));
+    limits.grace = milliseconds(request.number("grace"));
+    if (request.has("class")) {
+        if (auto run_class = parse_run_class(request.text("class"))) limits.run_class = std::move(*run_class);
+    }
+    return limits;
+}
+
 Wrapper& wrapper_of(Client& client) { return static_cast<Wrapper&>(client); }
+
+// What its program is has to be known from before it begins: who joins may wish that its result be kept (SPEC T11).
+FlightOrders with_program(FlightOrders orders) {
+    if (!orders.program) orders.program = program_of(orders.command, orders.directory);
+    return orders;
+}
 
 // What a child does before it executes its command: it writes itself down, and
 // takes back the leader's limit, which its supervisor has raised.
@@ -98,7 +123,7 @@ class Supervisor {
     std::unique_ptr<Cluster> cluster_;
     std::shared_ptr<const CanonicalSurroundings> surroundings_;
     RememberedTimes times_{loop_};
-    std::optional<ClassTurns> turns_;
+    ClassTurns turns_{[this] { return places_.for_classes(); }};
     CommandExecutor executor_;
     Reception reception_;
     Entrance entrance_;
@@ -114,7 +139,7 @@ class Supervisor {
 };
 
 Supervisor::Supervisor(FlightOrders orders, MeetingPlaces places, Descriptor listener, std::unique_ptr<Guard> guard)
-    : orders_(std::move(orders)),
+    : orders_(with_program(std::move(orders))),
       places_(std::move(places)),
       listener_(std::move(listener)),
       record_{.recorder =
@@ -123,7 +148,6 @@ Supervisor::Supervisor(FlightOrders orders, MeetingPlaces places, Descriptor lis
       guard_(std::move(guard)),
       cluster_(guard_ ? std::make_unique<Cluster>(loop_, *orders_.circle, *guard_, milliseconds(0)) : nullptr),
       surroundings_(std::make_shared<const CanonicalSurroundings>(orders_.canonical_surroundings)),
-      turns_(orders_.run_class ? std::optional<ClassTurns>([this] { return places_.for_classes(); }) : std::nullopt),
       executor_(loop_, {.jobs = 0,
                         // In a file from the first byte: requesters read it themselves.
                         .spool = {.store = {.heap_bytes = 0, .directory = orders_.spool_directory},
@@ -131,7 +155,7 @@ Supervisor::Supervisor(FlightOrders orders, MeetingPlaces places, Descriptor lis
                         .in_child = record_.hook(),
                         .guard = guard_.get(),
                         .sharing = cluster_.get(),
-                        .turnstile = turns_ ? &*turns_ : nullptr,
+                        .turnstile = &turns_,
                         .class_jobs = orders_.class_jobs}),
       reception_(loop_, executor_, {.stall = orders_.stall, .grace = orders_.grace},
                  {.on_line = [this](Client& client, std::string_view line,
@@ -179,6 +203,7 @@ void Supervisor::run(Descriptor leader, pid_t leader_pid) {
     first.asked = true;
     if (!orders_.ancestry.empty()) first.on_behalf_of = nearest_flight(orders_.ancestry);
     first.kept = orders_.kept;
+    first.limits = {.timeout = orders_.timeout, .grace = orders_.grace, .run_class = orders_.run_class};
     admit(first, {.keep_running = orders_.keep_running, .quiet = !orders_.verbose}, orders_.circle && orders_.fresh);
     stays_young_.in_background();
     stays_young_.start(touched_each, touched_each, [this] { places_.own().touch(orders_.key); });
@@ -220,6 +245,7 @@ void Supervisor::ask(Wrapper& wrapper, const Fields& request) {
     }
     if (request.has("on_behalf_of")) wrapper.on_behalf_of = request.text("on_behalf_of");
     wrapper.kept = kept_orders_in(request);
+    wrapper.limits = run_limits_in(request);
     if (heirs_ && request.flag("heir") && steady_clock::now() - begun_ < heirs_latest)
         heirs_->start(heirs_idle, [this] { executor_.hold(false); });
     admit(wrapper, {.keep_running = request.flag("keep_running"), .quiet = request.flag("quiet")},
@@ -233,13 +259,13 @@ RunTicket Supervisor::submit(const Wrapper& wrapper, bool fresh) {
     const bool looked = std::exchange(looked_, false);
     const auto asked = std::exchange(asked_, milliseconds(0));
     RunTicket ticket = executor_.submit(RequestKey{surroundings_, orders_.canonical_words},
-                                        [this, kept, looked, asked, asker = wrapper.pid] {
+                                        [this, kept, looked, asked, asker = wrapper.pid, limits = wrapper.limits] {
                                             Job job{.command = orders_.command,
                                                     .line = orders_.line,
                                                     .title = orders_.title,
-                                                    .timeout = orders_.timeout,
-                                                    .grace = orders_.grace,
-                                                    .run_class = orders_.run_class,
+                                                    .timeout = limits.timeout,
+                                                    .grace = limits.grace,
+                                                    .run_class = limits.run_class,
                                                     .asker = asker,
                                                     .launched = std::exchange(launched_, std::nullopt),
                                                     .retention = kept ? new_keeping(kept, looked) : nullptr,
@@ -260,7 +286,6 @@ RunTicket Supervisor::submit(const Wrapper& wrapper, bool fresh) {
 }
 
 std::shared_ptr<Keeping> Supervisor::new_keeping(const std::optional<KeptOrders>& kept, bool looked) {
-    if (!orders_.program) orders_.program = program_of(orders_.command, orders_.directory);
     auto keeping = std::make_shared<Keeping>(KeptSubject{.surroundings = surroundings_,
                                                          .words = orders_.canonical_words,
                                                          .program = *orders_.program,

@@ -11,7 +11,7 @@
 // past the replay limit its place is known. The supervisor may be gone while a slow requester still copies.
 //
 // A flight that follows in the same supervisor (a fresh request, a request during
-// a cancellation) runs the same command in the same context.
+// a cancellation) runs the same command in the same context, within the limits of the requester that leads it.
 #pragma once
 
 #include <coalesce/command/command.h>

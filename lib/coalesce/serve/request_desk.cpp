@@ -190,8 +190,9 @@ void RequestDesk::looked(const Reception::Expected& expected, Asked& asked, std:
         started_for(static_cast<Peer&>(*requester->client), *requester);
 }
 
-Job RequestDesk::leading(Job job, const RequestKey& key, bool crosses_machines) const {
+Job RequestDesk::leading(Job job, const RequestKey& key, bool crosses_machines) {
     if (crosses_machines) rooms_.cluster->share(job, key);
+    job.retention = desk_.keeper({.job = job, .surroundings = key.surroundings, .words = key.words, .wish = {}});
     auto own = std::make_shared<Surroundings>(*job.command.surroundings);
     enter_flight(own->env, key_hash(key));
     job.command.surroundings = std::move(own);
@@ -199,7 +200,7 @@ Job RequestDesk::leading(Job job, const RequestKey& key, bool crosses_machines) 
 }
 
 RunTicket RequestDesk::submit(Asked& asked) {
-    const auto keeper = desk_.keeper(asked.question());
+    const auto keeper = asked.wish.keeps() ? desk_.keeper(asked.question()) : nullptr;
     const bool fresh =
         asked.wish.fresh || (asked.wish.max_age &&
                              !may_join(asked.wish, rooms_.executor.flights().find_state(KeyView(asked.key())), now()));

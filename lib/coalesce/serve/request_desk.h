@@ -85,7 +85,7 @@ class RequestDesk {
     void looked(const Reception::Expected& expected, Asked& asked, std::shared_ptr<const RunResult> result);
     RunTicket submit(Asked& asked);
     // What the run of a request that leads is told beside.
-    [[nodiscard]] Job leading(Job job, const RequestKey& key, bool crosses_machines) const;
+    [[nodiscard]] Job leading(Job job, const RequestKey& key, bool crosses_machines);
     void started_for(Peer& peer, const Requester& requester);
     void keep_no_longer_than(std::uint64_t bytes);
 
