@@ -147,7 +147,6 @@ std::variant<std::vector<std::string>, int> keys_of(const KeptStore& store, Type
         if (const int* status = std::get_if<int>(&key)) return *status;
         keys.push_back(std::get<std::string>(key));
     }
-    if (keys.empty()) return misuse("cache", "which result? an id, or -- and a command");
     return keys;
 }
 
@@ -174,6 +173,10 @@ int cache_command(int argc, char** argv) {
     if (!takes_words && (!words.empty() || typed.command.line))
         return misuse("cache", !words.empty() && !named ? "there is no operation '" + words.front() + "'"
                                                         : operation + " takes no command, and no id");
+    // Every key begins with an empty id, which is what a variable that is not set gives.
+    if (takes_words && !command && (words.empty() || std::find(words.begin(), words.end(), "") != words.end()))
+        return misuse("cache",
+                      words.empty() ? "which result? an id, or -- and a command" : "an empty id names no result");
     if (operation == "show" && !command && words.size() > 1) return misuse("cache", "show takes one id");
 
     auto found = own_store_place(typed.command.cache_directory, typed.command.ruled.rules);

@@ -815,6 +815,18 @@ class Seeing(Test):
             self.assertEqual(status, 125, words)
             self.assertIn(said, err)
 
+    def test_T23_an_empty_id_names_no_result(self):
+        # Every key begins with it, and a variable that is not set gives it.
+        self.box.run("--ttl", "1h", "true")
+        while not self.box.entries():
+            a_moment()
+        key = os.path.basename(self.box.entries()[0])
+        for words in (("forget", ""), ("forget", key, ""), ("show", ""), ("show", "--output", "")):
+            status, out, err = self.box.call("cache", *words)
+            self.assertEqual((status, out), (125, ""), words)
+            self.assertIn("an empty id names no result", err)
+        self.assertEqual(len(self.box.entries()), 1)
+
     def test_T19_clean_and_limits(self):
         for number in range(5):
             self.box.run("--ttl", "1h", "-c", f"echo {number}")
