@@ -36,7 +36,7 @@ int not_there(const std::string& sentence) {
 }
 
 Message facts_of(const KeptStore::Listed& kept, const Moment& moment) {
-    const EntryFacts& facts = kept.entry.facts();
+    const EntryFacts& facts = kept.facts;
     Message message;
     message.text("key", kept.name)
         .seconds("age", duration<double>(age_at(facts, moment)).count())
@@ -44,7 +44,7 @@ Message facts_of(const KeptStore::Listed& kept, const Moment& moment) {
         .number("exit", facts.exit_status)
         .seconds("started", static_cast<double>(facts.started.wall_ns) / 1e9)
         .seconds("duration", duration<double>(facts.duration).count())
-        .number("size", static_cast<std::int64_t>(kept.entry.output_bytes()))
+        .number("size", static_cast<std::int64_t>(kept.output_bytes))
         .text("directory", facts.directory)
         .text("command", facts.title);
     return message;
@@ -53,8 +53,9 @@ Message facts_of(const KeptStore::Listed& kept, const Moment& moment) {
 int list(const KeptStore& store, bool json) {
     const Moment moment = now();
     std::string table = json ? "" : "KEY               AGE     LEFT EXIT      RAN       SIZE  COMMAND\n";
-    for (const KeptStore::Listed& kept : store.list(moment)) {
-        const EntryFacts& facts = kept.entry.facts();
+    const auto listing = store.list(moment);
+    for (const KeptStore::Listed& kept : listing.results) {
+        const EntryFacts& facts = kept.facts;
         if (json) {
             table += facts_of(kept, moment).line();
             continue;
@@ -63,22 +64,21 @@ int list(const KeptStore& store, bool json) {
         std::snprintf(columns, sizeof columns, "%-*.*s %8s %8s %4d %8s %10s  ", id_columns, id_columns,
                       kept.name.c_str(), format_duration(age_at(facts, moment)).c_str(),
                       kept.left > nanoseconds(0) ? format_duration(kept.left).c_str() : "-", facts.exit_status,
-                      format_duration(facts.duration).c_str(), format_size(kept.entry.output_bytes()).c_str());
+                      format_duration(facts.duration).c_str(), format_size(kept.output_bytes).c_str());
         table += columns + facts.title + "\n";
     }
     std::fputs(table.c_str(), stdout);
-    return flush_output();
+    const int status = flush_output();
+    return listing.complete ? status : fail("cannot " + listing.complete.error().message());
 }
 
 // Which key an id means: a whole name, or the beginning of one alone.
 std::variant<std::string, int> key_named(const KeptStore& store, const std::string& id) {
-    std::vector<std::string> found;
-    for (const KeptStore::Listed& kept : store.list(now()))
-        if (kept.name.starts_with(id) && std::find(found.begin(), found.end(), kept.name) == found.end())
-            found.push_back(kept.name);
-    if (found.size() == 1) return found.front();
-    if (found.empty()) return not_there("nothing is kept under " + title(id));
-    return not_there(title(id) + " is the beginning of " + std::to_string(found.size()) + " keys");
+    const auto found = store.keys(id);
+    if (!found) return fail("cannot " + found.error().message());
+    if (found.value().size() == 1) return *found.value().begin();
+    if (found.value().empty()) return not_there("nothing is kept under " + title(id));
+    return not_there(title(id) + " is the beginning of " + std::to_string(found.value().size()) + " keys");
 }
 
 int show_output(const Entry& entry) {
@@ -88,28 +88,28 @@ int show_output(const Entry& entry) {
 }
 
 int show(const KeptStore& store, const std::string& name, bool output, bool json) {
+    const auto found = store.look(name, Entry::Check::all_but_output);
+    if (!found) return fail("cannot " + found.error().message());
+    if (!found.value()) return not_there("nothing is kept under " + name);
+    if (output) return show_output(*found.value());
     const Moment moment = now();
-    for (const KeptStore::Listed& kept : store.list(moment)) {
-        if (kept.name != name) continue;
-        if (output) return show_output(kept.entry);
-        const EntryFacts& facts = kept.entry.facts();
-        if (json) {
-            std::fputs(facts_of(kept, moment).line().c_str(), stdout);
-            return flush_output();
-        }
-        std::printf(
-            "key        %s\ncommand    %s\ndirectory  %s\nexit       %d\nage        %s\nleft       %s\nran        %s\n"
-            "output     %s\n",
-            kept.name.c_str(), facts.title.c_str(), title(facts.directory).c_str(), facts.exit_status,
-            format_duration(age_at(facts, moment)).c_str(),
-            kept.left > nanoseconds(0) ? format_duration(kept.left).c_str() : "-",
-            format_duration(facts.duration).c_str(), format_size(kept.entry.output_bytes()).c_str());
-        std::string parts;
-        for (const PartDigest& part : facts.parts) parts += (parts.empty() ? "" : "; ") + part.name;
-        std::printf("made of    %s\n", parts.c_str());
+    const KeptStore::Listed kept(name, *found.value(), moment);
+    const EntryFacts& facts = kept.facts;
+    if (json) {
+        std::fputs(facts_of(kept, moment).line().c_str(), stdout);
         return flush_output();
     }
-    return not_there("nothing is kept under " + name);
+    std::printf(
+        "key        %s\ncommand    %s\ndirectory  %s\nexit       %d\nage        %s\nleft       %s\nran        %s\n"
+        "output     %s\n",
+        kept.name.c_str(), facts.title.c_str(), title(facts.directory).c_str(), facts.exit_status,
+        format_duration(age_at(facts, moment)).c_str(),
+        kept.left > nanoseconds(0) ? format_duration(kept.left).c_str() : "-", format_duration(facts.duration).c_str(),
+        format_size(kept.output_bytes).c_str());
+    std::string parts;
+    for (const PartDigest& part : found.value()->facts().parts) parts += (parts.empty() ? "" : "; ") + part.name;
+    std::printf("made of    %s\n", parts.c_str());
+    return flush_output();
 }
 
 int set_limits(const KeptStore& store, const TypedCache& typed) {

@@ -122,10 +122,14 @@ std::string kept_lines(const FlightOrders& orders) {
     const std::string own = store_key_of(orders).name;
     const auto whole = std::make_shared<const CanonicalSurroundings>(orders.canonical_surroundings);
     const auto parts = explain(surroundings_in(orders.kept->place, whole)->bytes, orders.canonical_words);
-    for (const KeptStore::Listed& other : store.value()->list(moment)) {
-        if (other.entry.facts().title != orders.title) continue;
+    const auto listing = store.value()->list(moment);
+    if (!listing.complete) fail("cannot " + listing.complete.error().message());
+    for (const KeptStore::Listed& other : listing.results) {
+        if (other.facts.title != orders.title) continue;
+        const auto entry = store.value()->look(other.name, Entry::Check::all_but_output);
+        if (!entry || !entry.value()) continue;  // gone meanwhile
         std::string names;
-        for (const std::string& name : differences(other.entry.facts(), parts))
+        for (const std::string& name : differences(entry.value()->facts(), parts))
             names += (names.empty() ? "" : "; ") + name;
         if (other.name == own) names = "the program, which is another than the one that made it";
         return "not kept\nnot served: " + other.name.substr(0, id_columns) + " differs in " + names + "\n";

@@ -827,6 +827,50 @@ class Seeing(Test):
             self.assertIn("an empty id names no result", err)
         self.assertEqual(len(self.box.entries()), 1)
 
+    def test_T23_T25_all_are_seen_though_few_files_may_be_open(self):
+        # Each was held open until all had been seen, and what could no longer be opened was passed over.
+        few = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (20, 20))
+        ask = lambda *words: self.box.call(*words, preexec_fn=few)
+        self.box.run("--ttl", "1h", "-c", "echo many")
+        while not self.box.entries():
+            a_moment()
+        (one,) = self.box.entries()
+        many = [f"{number:032x}" for number in range(50)]
+        for key in many:
+            shutil.copy2(one, os.path.join(os.path.dirname(one), key))
+        self.box.run("--ttl", "1h", "-c", COUNTED)
+        while len(self.box.entries()) < 52:
+            a_moment()
+        status, out, err = ask("cache", "list", "--json")
+        self.assertEqual((status, err), (0, ""))
+        listed = sorted(json.loads(line)["key"] for line in out.splitlines())
+        self.assertEqual(listed, sorted(map(os.path.basename, self.box.entries())))
+        self.assertIn("differs in scope\n", ask("key", "--scope", "x", "-c", COUNTED)[1])
+        for key in many:
+            self.assertEqual(ask("cache", "show", "--output", key), (0, "many\n", ""))
+        for operation in ("show", "forget"):
+            status, _, err = ask("cache", operation, "0" * 30)
+            self.assertEqual(status, 1)
+            self.assertIn("is the beginning of 50 keys", err)
+        self.assertEqual(ask("cache", "forget", *many), (0, "", ""))
+        self.assertEqual(len(self.box.entries()), 2)
+
+    def test_T23_T25_what_cannot_be_opened_is_not_passed_over_in_silence(self):
+        self.box.run("--ttl", "1h", "-c", COUNTED)
+        while not self.box.entries():
+            a_moment()
+        (own,) = self.box.entries()
+        link = os.path.join(os.path.dirname(own), "0" * 32)
+        os.symlink(own, link)
+        status, out, err = self.box.call("cache")
+        self.assertEqual((status, out.count("\n"), err.count("\n")), (125, 2, 1))  # the other one is listed
+        self.assertIn(f"cannot read {link}: ", err)
+        for more in ((), ("--output",)):
+            self.assertEqual(self.box.call("cache", "show", *more, "0" * 32), (125, "", err))
+        status, out, told = self.box.call("key", "--scope", "x", "-c", COUNTED)
+        self.assertEqual((status, told), (0, err))
+        self.assertIn("differs in scope", out)
+
     def test_T19_clean_and_limits(self):
         for number in range(5):
             self.box.run("--ttl", "1h", "-c", f"echo {number}")

@@ -328,7 +328,7 @@ TEST_CASE("T21: what was forgotten or cleared stays so, though a run that starte
 
 TEST_CASE("T19: past its time it goes, then the least recently used down to nine tenths", "[kept]") {
     const Kept kept;
-    const auto count = [&] { return kept.store.list(kept.t0).size(); };
+    const auto count = [&] { return kept.store.list(kept.t0).results.size(); };
     for (int number = 0; number < 20; ++number) {
         kept.publish("out", kept.facts(), Kept::key(std::to_string(number)));
         const std::string path = kept.store.place().path() + "/" + Kept::key(std::to_string(number)).name;
@@ -358,7 +358,7 @@ TEST_CASE("T19: past its time it goes, then the least recently used down to nine
         CHECK(kept.store.clean(moved(now(), 210s), false));
     }
     SECTION("by size") {
-        const std::uint64_t one = kept.store.list(kept.t0).front().file_bytes;
+        const std::uint64_t one = fs::file_size(kept.store.place().path() + "/" + Kept::key("19").name);
         REQUIRE(kept.store.set_limits({.total_bytes = 5 * one, .entry_bytes = 1'000, .results = 100}));
         CHECK(kept.store.clean(kept.t0, true)->bytes == 5 * one);
         CHECK(count() == 4);
@@ -400,10 +400,10 @@ TEST_CASE("T23: what is kept is listed, the youngest first", "[kept]") {
     old.title = "old";
     kept.publish("1", old, Kept::key("old"));
     kept.publish("22");
-    const auto list = kept.store.list(kept.t0);
+    const auto list = kept.store.list(kept.t0).results;
     REQUIRE(list.size() == 2);
-    CHECK(list[0].entry.facts().title == "make");
-    CHECK(list[0].entry.output_bytes() == 2);
+    CHECK(list[0].facts.title == "make");
+    CHECK(list[0].output_bytes == 2);
     CHECK(list[1].name == Kept::key("old").name);
     CHECK(list[0].left > 59min);
 }

@@ -92,7 +92,6 @@ class Entry {
     [[nodiscard]] const std::vector<Piece>& pieces() const noexcept { return pieces_; }
     /// Open for reading; stays as it is whoever removes or replaces the entry's name.
     [[nodiscard]] int file() const noexcept { return file_.get(); }
-    [[nodiscard]] std::uint64_t file_bytes() const noexcept { return file_bytes_; }
     /// By the wall clock; it is the file's time of modification.
     [[nodiscard]] std::int64_t kept_until_ns() const noexcept { return kept_until_ns_; }
 

@@ -42,25 +42,33 @@ StoreKey store_key(const KeyView& key, std::string name) {
     return {.name = name.empty() ? key_hash(key) : std::move(name), .digest = digester.end()};
 }
 
+// What is damaged, or of another kind than it is named, is removed.
+Result<std::optional<Entry>> KeptStore::read_one(const std::string& key, bool failure, StoreDirectory::Use use,
+                                                 const Digest* digest, Entry::Check check) const {
+    const std::string name = failure ? StoreDirectory::failure(key) : key;
+    Descriptor file = files_.open(name, use);
+    if (!file && errno != ENOENT) return system_error_now("read " + place_.path() + "/" + name);
+    if (!file) return std::optional<Entry>();
+    auto entry = Entry::read(file, digest, check);
+    if (entry && (entry->facts().exit_status != 0) == failure) return entry;
+    files_.remove_if_same(name, entry ? entry->file() : file.get());
+    return std::optional<Entry>();
+}
+
 std::optional<KeptStore::Hit> KeptStore::find_one(const StoreKey& key, bool failure, const Wish& wish,
                                                   const ProgramIdentity& program, const Moment& now) const {
-    const std::string name = failure ? StoreDirectory::failure(key.name) : key.name;
-    Descriptor file = files_.open(name);
-    if (!file) return std::nullopt;
-    auto entry = Entry::read(file, &key.digest);
-    if (!entry || (entry->facts().exit_status != 0) != failure) {
-        files_.remove_if_same(name, entry ? entry->file() : file.get());
-        return std::nullopt;
-    }
-    ProgramIdentity made_by = entry->facts().program;
+    auto found_one = read_one(key.name, failure, StoreDirectory::Use::serve, &key.digest, Entry::Check::all);
+    if (!found_one || !*found_one) return std::nullopt;
+    Entry& entry = **found_one;
+    ProgramIdentity made_by = entry.facts().program;
     ProgramIdentity found = program;
     if (place_.shared) made_by.device = made_by.inode = found.device = found.inode = 0;
     if (made_by != found) return std::nullopt;
-    const EntryFacts& facts = entry->facts();
+    const EntryFacts& facts = entry.facts();
     const Verdict verdict = judge(wish, {.started = facts.started, .ended = facts.ended, .failed = failure}, now);
     if (!verdict.serve) return std::nullopt;
-    const nanoseconds left(entry->kept_until_ns() - now.wall_ns);
-    return Hit{.entry = std::move(*entry), .verdict = verdict, .left = left};
+    const nanoseconds left(entry.kept_until_ns() - now.wall_ns);
+    return Hit{.entry = std::move(entry), .verdict = verdict, .left = left};
 }
 
 std::optional<KeptStore::Hit> KeptStore::find(const StoreKey& key, const Wish& wish, const ProgramIdentity& program,
@@ -150,32 +158,57 @@ Result<> KeptStore::clear(const Moment& now) const {
     if (!held) return held.error();
     if (auto noted = note_forgotten(StoreDirectory::all_cleared, now); !noted) return noted;
     Result<> cleared;
-    files_.for_each_name([&](const char* name) {
+    const auto all = files_.for_each_name([&](const char* name) {
         const StoreDirectory::Kind kind = StoreDirectory::kind_of(name);
         if (kind != StoreDirectory::Kind::result && kind != StoreDirectory::Kind::note_of_try) return;
         if (!files_.remove(name) && errno != ENOENT) cleared = system_error_now("remove " + place_.path() + "/" + name);
     });
-    return cleared;
+    return cleared ? all : cleared;
 }
 
-std::vector<KeptStore::Listed> KeptStore::list(const Moment& now) const {
-    std::vector<Listed> found;
-    files_.for_each_name([&](const char* name) {
+KeptStore::Listed::Listed(std::string_view file, const Entry& entry, const Moment& now)
+    : name(file.substr(0, key_hash_digits)),
+      facts(entry.facts()),
+      output_bytes(entry.output_bytes()),
+      left(entry.kept_until_ns() - now.wall_ns) {
+    facts.parts = {};
+}
+
+KeptStore::Listing KeptStore::list(const Moment& now) const {
+    Listing found;
+    const auto all = files_.for_each_name([&](const char* name) {
         if (StoreDirectory::kind_of(name) != StoreDirectory::Kind::result) return;
         Descriptor file = files_.open(name, StoreDirectory::Use::look);
+        if (!file && errno != ENOENT) found.complete = system_error_now("read " + place_.path() + "/" + name);
         if (!file) return;
-        auto entry = Entry::read(file, nullptr, Entry::Check::all_but_output);
-        if (!entry) return;
-        const nanoseconds left(entry->kept_until_ns() - now.wall_ns);
-        const std::uint64_t file_bytes = entry->file_bytes();
-        found.push_back({.name = std::string(name).substr(0, key_hash_digits),
-                         .entry = std::move(*entry),
-                         .left = left,
-                         .file_bytes = file_bytes});
+        if (const auto entry = Entry::read(file, nullptr, Entry::Check::all_but_output))
+            found.results.emplace_back(name, *entry, now);
     });
-    std::sort(found.begin(), found.end(), [](const Listed& a, const Listed& b) {
-        return a.entry.facts().ended.wall_ns > b.entry.facts().ended.wall_ns;
+    if (!all) found.complete = all;
+    std::sort(found.results.begin(), found.results.end(),
+              [](const Listed& a, const Listed& b) { return a.facts.ended.wall_ns > b.facts.ended.wall_ns; });
+    return found;
+}
+
+// By the names of the files alone: none need be opened.
+Result<std::set<std::string>> KeptStore::keys(std::string_view beginning) const {
+    std::set<std::string> found;
+    const auto all = files_.for_each_name([&](std::string_view name) {
+        if (StoreDirectory::kind_of(name) == StoreDirectory::Kind::result && name.starts_with(beginning))
+            found.emplace(name.substr(0, key_hash_digits));
     });
+    if (!all) return all.error();
+    return found;
+}
+
+Result<std::optional<Entry>> KeptStore::look(const std::string& key, Entry::Check check) const {
+    std::optional<Entry> found;
+    for (const bool failure : {false, true}) {
+        auto entry = read_one(key, failure, StoreDirectory::Use::look, nullptr, check);
+        if (!entry) return entry;
+        if (*entry && (!found || (*entry)->facts().ended.wall_ns > found->facts().ended.wall_ns))
+            found = std::move(*entry);
+    }
     return found;
 }
 

@@ -15,7 +15,7 @@
 // so that a hit writes nothing and cleaning reads no file.
 //
 // It never fails a request (T15): what cannot be opened, trusted or verified is not there, and
-// what is damaged is removed.
+// what is damaged is removed. But who asks what is kept is told of what could not be opened (T23).
 #pragma once
 
 #include <coalesce/command/key.h>
@@ -25,6 +25,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -110,14 +111,23 @@ class KeptStore {
     /// Removes all results, and likewise.
     [[nodiscard]] Result<> clear(const Moment& now) const;
 
+    /// What is known of a result, without its file, of which many would be too many to hold open.
     struct Listed {
+        Listed(std::string_view file, const Entry& entry, const Moment& now);
         std::string name;
-        Entry entry;
-        std::chrono::nanoseconds left{0};
-        std::uint64_t file_bytes = 0;
+        EntryFacts facts;  ///< without the parts, which are most of it
+        std::uint64_t output_bytes;
+        std::chrono::nanoseconds left;
     };
-    /// All that is kept, the youngest first; damaged entries are passed over.
-    [[nodiscard]] std::vector<Listed> list(const Moment& now) const;
+    struct Listing {
+        std::vector<Listed> results;  ///< the youngest first; damaged ones are passed over
+        Result<> complete;            ///< or why what is there could not be read
+    };
+    [[nodiscard]] Listing list(const Moment& now) const;
+    /// The keys of which something is kept and whose names begin so.
+    [[nodiscard]] Result<std::set<std::string>> keys(std::string_view beginning) const;
+    /// What is kept under that key, the younger of success and failure, whoever made it. What is damaged is removed.
+    [[nodiscard]] Result<std::optional<Entry>> look(const std::string& key, Entry::Check check) const;
 
     [[nodiscard]] KeptLimits limits() const;
     [[nodiscard]] Result<> set_limits(const KeptLimits& limits) const;
@@ -140,6 +150,8 @@ class KeptStore {
         : place_(std::move(place)), files_(std::move(directory), place_.path()) {}
 
     [[nodiscard]] Result<> note_forgotten(const std::string& note, const Moment& now) const;
+    [[nodiscard]] Result<std::optional<Entry>> read_one(const std::string& key, bool failure, StoreDirectory::Use use,
+                                                        const Digest* digest, Entry::Check check) const;
     [[nodiscard]] std::optional<Hit> find_one(const StoreKey& key, bool failure, const Wish& wish,
                                               const ProgramIdentity& program, const Moment& now) const;
 

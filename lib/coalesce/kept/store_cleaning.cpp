@@ -46,7 +46,7 @@ std::optional<KeptStore::Cleaned> StoreCleaning::run(bool now_please) {
     if (!last || (!now_please && !is_due(last.get()))) return std::nullopt;
     const auto began = steady_clock::now();
     remove_stores_of_other_boots(store_.place());
-    store_.files().for_each_name([this](const char* name) { look_at(name); });
+    static_cast<void>(store_.files().for_each_name([this](const char* name) { look_at(name); }).ok());
     remove_least_used();
     const std::string took = std::to_string((steady_clock::now() - began) / nanoseconds(1)) + "\n";
     static_cast<void>(::ftruncate(last.get(), 0) == 0 &&

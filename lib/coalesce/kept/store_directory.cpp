@@ -74,9 +74,10 @@ Descriptor StoreDirectory::open(const std::string& name, Use use) const noexcept
     Descriptor file(::openat(fd(), name.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | more));
     struct stat info {};
     if (!file || ::fstat(file.get(), &info) != 0) return {};
-    const bool ours =
-        S_ISREG(info.st_mode) && info.st_uid == ::geteuid() && (info.st_mode & 07777) == 0600 && info.st_nlink <= 1;
-    return ours ? std::move(file) : Descriptor();
+    if (S_ISREG(info.st_mode) && info.st_uid == ::geteuid() && (info.st_mode & 07777) == 0600 && info.st_nlink <= 1)
+        return file;
+    errno = ENOENT;
+    return {};
 }
 
 std::string StoreDirectory::read_small(const std::string& name) const {
@@ -176,9 +177,11 @@ void StoreDirectory::remove_if_same(const std::string& name, int file) const noe
         static_cast<void>(remove(name));
 }
 
-void StoreDirectory::for_each_name(const std::function<void(const char* name)>& visit) const {
+Result<> StoreDirectory::for_each_name(const std::function<void(const char* name)>& visit) const {
     Directory files(fd(), ".");
     while (const char* const name = files.next()) visit(name);
+    if (files.error() != 0) return system_error_of(files.error(), "read " + path_);
+    return {};
 }
 
 }  // namespace coalesce

@@ -42,7 +42,8 @@ class StoreDirectory {
     [[nodiscard]] int fd() const noexcept { return directory_.get(); }
 
     enum class Use { serve, look };  ///< to be looked at is not to be used: it makes nothing younger (T19)
-    /// No link, no pipe, nobody else's, nothing that others could have written to; else empty.
+    /// No link, no pipe, nobody else's, nothing that others could have written to; else empty. errno says what is
+    /// wrong; ENOENT: there is none that we may read.
     [[nodiscard]] Descriptor open(const std::string& name, Use use = Use::serve) const noexcept;
     /// Up to 256 bytes; empty if there is none.
     [[nodiscard]] std::string read_small(const std::string& name) const;
@@ -82,7 +83,8 @@ class StoreDirectory {
     /// Only what has been opened as that, not what has taken its place.
     void remove_if_same(const std::string& name, int file) const noexcept;
 
-    void for_each_name(const std::function<void(const char* name)>& visit) const;
+    /// An error: those that were visited need not be all.
+    Result<> for_each_name(const std::function<void(const char* name)>& visit) const;
 
   private:
     Descriptor directory_;
