@@ -88,7 +88,7 @@ int show_output(const Entry& entry) {
 }
 
 int show(const KeptStore& store, const std::string& name, bool output, bool json) {
-    const auto found = store.look(name, Entry::Check::all_but_output);
+    const auto found = store.look(name, output ? Entry::Check::all : Entry::Check::all_but_output);
     if (!found) return fail("cannot " + found.error().message());
     if (!found.value()) return not_there("nothing is kept under " + name);
     if (output) return show_output(*found.value());

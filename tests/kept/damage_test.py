@@ -15,7 +15,7 @@ import stat
 import struct
 import subprocess
 
-from sandbox import CHECKSUM_AT, HEADER, Test, checksum, main
+from sandbox import CHECKSUM_AT, HEADER, Test, a_moment, checksum, main
 
 LINE = "echo >>runs; echo out; echo err >&2"
 ANSWER = (0, "out\n", "err\n")
@@ -62,6 +62,25 @@ class Damaged(Test):
             changed = bytearray(self.whole)
             changed[at] ^= 0x40
             self.runs_again(bytes(changed), f"byte {at}")
+
+    def test_T17_T23_damaged_output_is_not_shown(self):
+        line = "head -c 200000 /dev/zero"
+        self.ask(line)
+        while len(self.box.entries()) < 2:  # on a busy machine who asked is answered before (T13)
+            a_moment()
+        (self.path,) = set(self.box.entries()) - {self.path}
+        with open(self.path, "rb") as file:
+            entry = bytearray(file.read())
+        entry[CHECKSUM_AT + 16 : HEADER] = bytes(HEADER - CHECKSUM_AT - 16)  # as if it had not been synced yet
+        show = lambda: self.box.call("cache", "show", "--output", "-c", line)
+        self.put(entry)
+        self.assertEqual(show(), (0, "\0" * 200000, ""))
+        entry[HEADER + 150000] ^= 0x40
+        self.put(entry)
+        status, out, err = show()
+        self.assertEqual((status, len(out)), (1, 0))
+        self.assertIn("nothing is kept", err)
+        self.assertFalse(os.path.exists(self.path))
 
     def test_T17_it_is_shorter_or_longer(self):
         borders = {1, HEADER - 1, HEADER, HEADER + 1, len(self.whole) - 1}
