@@ -37,6 +37,12 @@ void until_stopped(pid_t pid) {
     while (read_file("/proc/" + std::to_string(pid) + "/stat").find(") T ") == std::string::npos) ::poll(nullptr, 0, 1);
 }
 
+void until_dead(pid_t pid) {
+    siginfo_t died{};
+    while (::waitid(P_PID, static_cast<id_t>(pid), &died, WEXITED | WNOWAIT) < 0)
+        if (errno != EINTR) FAIL("waitid: no such child");
+}
+
 void Process::kill(int number) const { ::kill(pid_, number); }
 
 std::string Process::out() const { return read_file(out_); }

@@ -44,6 +44,7 @@ class Crashed {
         // Its sockets are closed before its children are ours: that it is over is what says so.
         REQUIRE(::waitpid(flight.supervisor, nullptr, 0) == flight.supervisor);
         box.until([](const auto& all) { return all.empty(); });
+        until_dead(leader_);  // as long as it lives, whoever removes what is old passes over its key
         box.write("over", "");
         REQUIRE(box.left_in_place().size() == 2);
     }
