@@ -23,7 +23,7 @@ for room in ("kept", "server"):
 import harness  # noqa: E402
 import sandbox  # noqa: E402
 from harness import a_moment  # noqa: E402
-from sandbox import COALESCE, main  # noqa: E402,F401 for the tests
+from sandbox import COALESCE, crash, main  # noqa: E402,F401 for the tests
 
 
 LOGGED = ("--appendonly", "yes", "--appendfsync", "no")  # it remembers what it granted, unless the machine falls

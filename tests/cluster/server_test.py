@@ -281,8 +281,7 @@ class Serve(machines.Test):
             else:
                 self.await_output(server)
             [flight] = [json.loads(line) for line in self.one.call("status", "--json")[1].splitlines()]
-            first.kill()
-            os.kill(flight["supervisor"], signal.SIGKILL)
+            machines.crash(first, flight)
             if output == "whole":
                 while self.runs() < runs + 2:
                     machines.a_moment()

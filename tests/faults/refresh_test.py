@@ -13,7 +13,7 @@ import sys
 import unittest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "kept"))
-from sandbox import COALESCE, Test, a_moment, main  # noqa: E402
+from sandbox import COALESCE, Test, a_moment, crash, main  # noqa: E402
 
 COUNTED = "echo run >>runs; echo out"
 FORKS = "clone,clone3,fork,vfork"
@@ -64,12 +64,7 @@ class Refused(Test):
         first = self.box.start("run", "-c", line)
         left = int(first.stdout.readline())
         self.addCleanup(os.kill, left, signal.SIGKILL)
-        supervisor = self.box.status()[0]["supervisor"]
-        first.send_signal(signal.SIGSTOP)  # or it would take over
-        os.waitpid(first.pid, os.WUNTRACED)
-        os.kill(supervisor, signal.SIGKILL)
-        first.kill()
-        first.wait()
+        crash(first, self.box.status()[0])
         self.assertEqual(self.warm("pidfd_send_signal,kill", "retval=0", line, follow=True), (0, b"", b""))
         self.assertEqual(self.box.runs(), 2)
 

@@ -14,7 +14,9 @@ import hashlib
 import json
 import os
 import re
+import select
 import shutil
+import signal
 import stat
 import struct
 import subprocess
@@ -173,6 +175,19 @@ class Sandbox:
         """Waits until no wrapper's flight is live."""
         while self.status():
             a_moment()
+
+
+def crash(requester, flight):
+    """Kills a lone requester and its supervisor, so that neither sees the other go. The command has died of it then: as long as
+    it lives, whoever comes next takes its flight for one that is under way."""
+    command = os.pidfd_open(flight["pid"])
+    requester.send_signal(signal.SIGSTOP)  # or it would take over
+    os.waitpid(requester.pid, os.WUNTRACED)
+    os.kill(flight["supervisor"], signal.SIGKILL)
+    requester.kill()
+    requester.wait()
+    select.select([command], [], [])
+    os.close(command)
 
 
 class Test(unittest.TestCase):

@@ -23,7 +23,7 @@ import unittest
 TESTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
 sys.path[:0] = [os.path.join(TESTS, "server"), os.path.join(TESTS, "kept")]
 import harness  # noqa: E402
-from sandbox import COALESCE, Sandbox, a_moment  # noqa: E402
+from sandbox import COALESCE, Sandbox, a_moment, crash  # noqa: E402
 
 PYTHON = sys.executable
 
@@ -365,10 +365,13 @@ class Processes(Terminal):
         for gate in ("told", "gate"):
             if not os.path.exists(os.path.join(self.box.work, gate)):
                 self.box.gate(gate)
-        line = f"flock two cat gate & exec 9<one; flock 9; echo told >told; {also} {held}"
+        # Each says so when it has its lock, and is prepared for what is to come.
+        line = f"flock two sh -c 'echo told >told; cat gate' & exec 9<one; flock 9; {also} echo told >told; {held}"
         process = self.box.start("run", "--pty", *options, "sh", "-c", line)
         with open(os.path.join(self.box.work, "told"), "rb", 0, opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as told:
-            while not told.read(100):  # it is written at once
+            said = b""
+            while said.count(b"\n") < 2:
+                said += told.read(100) or b""
                 if process.poll() is not None:
                     return None
                 select.select([], [], [], 0.01)
@@ -407,9 +410,7 @@ class Processes(Terminal):
         with open(f"/proc/{flight['pid']}/stat") as stat:
             parent = int(stat.read().rsplit(")", 1)[1].split()[1])
         self.assertEqual(parent, flight["supervisor"])
-        process.kill()  # or it would take over
-        os.kill(flight["supervisor"], signal.SIGKILL)
-        process.wait()
+        crash(process, flight)
         self.box.out("true")  # whoever comes next cleans up
         self.assert_gone()
 
