@@ -33,8 +33,21 @@ std::string read_file(const std::string& path) {
     return text.str();
 }
 
+namespace {
+
+bool in_state(pid_t pid, char state) {
+    return read_file("/proc/" + std::to_string(pid) + "/stat").find(std::string(") ") + state + ' ') !=
+           std::string::npos;
+}
+
+}  // namespace
+
 void until_stopped(pid_t pid) {
-    while (read_file("/proc/" + std::to_string(pid) + "/stat").find(") T ") == std::string::npos) ::poll(nullptr, 0, 1);
+    while (!in_state(pid, 'T')) ::poll(nullptr, 0, 1);
+}
+
+void until_waits(pid_t pid) {
+    while (!in_state(pid, 'S') && !in_state(pid, 'Z')) ::poll(nullptr, 0, 1);
 }
 
 void until_dead(pid_t pid) {

@@ -153,5 +153,7 @@ void become_nobody();
 [[nodiscard]] std::string read_file(const std::string& path);
 /// Returns when that process is stopped.
 void until_stopped(pid_t pid);
+/// Returns when that process waits for something, or has ended.
+void until_waits(pid_t pid);
 /// Returns when that child, or orphan, has died, and leaves the zombie.
 void until_dead(pid_t pid);
