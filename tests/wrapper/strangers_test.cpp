@@ -148,7 +148,9 @@ SCENARIO("F13: a number from before a restart, or of another pid namespace, mean
 SCENARIO("F13: without the leader only those whose environment names the flight are ended", "[wrapper]") {
     Sandbox box;
     WHEN("a member of the session has put its environment away") {
-        Crashed crashed(box, {}, "env -i sleep 1000");
+        Gate up(box, "up");
+        Crashed crashed(box, {}, "env -i sh -c 'echo x >up; exec sleep 1000'");
+        CHECK(read_file(box.path("up")) == "x\n");  // it is not the one any more that was yet to do so
         crashed.reap_leader();
         CHECK(crashed.again().out == "over\n");
         CHECK(alive(crashed.left()));
