@@ -166,7 +166,12 @@ TEST_CASE("B4: results that wait for a slow first line are bounded by their byte
     for (int i = 0; i < 300; ++i) input += "echo x >>runs; head -c 1000000 /dev/zero; : " + std::to_string(i) + "\n";
     const long before = at_rest();
     Running batch = box.start({.args = {"-k", "-j2"}, .input = input});
-    wait_until([&] { return box.lines("runs") >= 60 && children_of(batch.pid()) == 2; });  // the guard is one
+    // Until it starts no further one although there are more: the guard and the first line are its children then.
+    wait_until([&] {
+        const std::size_t runs = box.lines("runs");
+        return runs >= 60 && asleep(batch.pid()) && children_of(batch.pid()) == 2 && asleep(batch.pid()) &&
+               box.lines("runs") == runs;
+    });
     CHECK(box.lines("runs") < 120);  // the others are held, not only what they print
     check_bound(batch.peak_kib() - before, 120'000);
     gate.open();

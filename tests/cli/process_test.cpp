@@ -267,9 +267,11 @@ TEST_CASE("B6: an interrupt or a timeout while a stalled reader holds a long out
     Gate begun = box.gate("begun");
     SECTION("interrupt") {
         Running batch = box.start({.args = {"--replay-limit", "64K"}});
-        batch.send("echo x >begun; exec seq 1 100000000\n");
-        begun.await();
+        batch.send("echo $$ >begun; exec seq 1 100000000\n");
+        const pid_t pid = std::stoi(begun.await());
         CHECK(batch.read_line() == "1");
+        const auto held_up = [&] { return asleep(pid) && asleep(batch.pid()); };
+        wait_until([&] { return held_up() && held_up(); });
         batch.signal(SIGINT);
         const Ended ended = batch.wait();  // reads on
         CHECK(ended.exit == 130);

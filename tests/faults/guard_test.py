@@ -148,11 +148,19 @@ class Guard(harness.ServerTest):
 
     def test_strangers(self):
         """F13: what belongs to no run of ours is not ended with it"""
-        process = self.batch(self.line + f" setsid sh -c 'echo $$ >{self.pids}; exec sleep 700' &")
+        away = os.path.join(self.directory, "away")
+        os.mkfifo(away)
+        process = self.batch(f"setsid sh -c 'echo $$ >{away}; exec sleep 700' & {self.line}")
+        with open(away) as line:
+            gone_away = os.pidfd_open(int(line.read()))
+        self.addCleanup(os.close, gone_away)
         stranger = subprocess.Popen(["sleep", "700"], start_new_session=True)
-        handles = self.handles()
+        handles = [*self.handles(), os.pidfd_open(guard_of(process.pid))]
+        self.addCleanup(os.close, handles[-1])
         self.kill(process)
-        self.assert_gone(handles)
+        self.assert_gone(handles)  # the guard last: it has ended all that it ends
+        self.assertFalse(select.select([gone_away], [], [], 0)[0])
+        signal.pidfd_send_signal(gone_away, signal.SIGKILL)
         self.assertIsNone(stranger.poll())
         stranger.kill()
         stranger.wait()

@@ -127,6 +127,7 @@ SCENARIO("F5: the last one to leave cancels the run: TERM, and KILL after the gr
         gate.wait_for_command();
         process.kill(SIGKILL);
         process.wait();
+        box.until([](const auto& all) { return all.empty() || all[0].requesters == 0; });  // it has been seen to go
         gate.open();
         box.wait_for_all();
         CHECK(box.read("said") == "done\n");
@@ -273,6 +274,7 @@ SCENARIO("F9: a run that its requesters have left to itself is not paced by them
     gate.wait_for_command();
     process.kill(SIGKILL);
     process.wait();
+    box.until_requesters(0);
     gate.open();
     box.wait_for_all();
     CHECK(box.read("said") == "done\n");
