@@ -26,8 +26,10 @@ class Options(machines.ThreeHosts):
         batch = self.two.start("--cluster", self.box.url(self.server), "--cluster-scope", "tonight", "-j1", "-k", "-a", "list")
         with open(up) as file:
             file.read()
-        status, out, _ = self.one.call(*self.words("--timeout", "100ms", "--grace", "0", "-c", lines.splitlines()[1]))
-        self.assertEqual(status, 124)
+        limits = iter(("100ms", "1s", "10s", "100s"))  # until the command gets so far
+        while not self.runs():
+            status, _, _ = self.one.call(*self.words("--timeout", next(limits), "--grace", "0", "-c", lines.splitlines()[1]))
+            self.assertEqual(status, 124)
         self.open(gate)
         status, out, err = self.end(batch)
         self.assertEqual(status, 123)

@@ -189,7 +189,8 @@ class Run(machines.ThreeHosts):
         self.heard_of_others(self.one)
         first.send_signal(signal.SIGTERM)
         first.communicate()
-        # Its machine may join it again, as before.
+        # Its machine may join it again, as before: when the engine has said that others wait.
+        machines.until(lambda: self.server.ask("ZCARD", *self.server.ask("KEYS", "*:w")) == 1)
         again = self.one.start(*self.words("-v", "-c", command))
         self.assertIn(b"joined", again.stderr.readline())
         self.open(gate)

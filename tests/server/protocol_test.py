@@ -631,7 +631,8 @@ class Steering(ServerTest):
     def test_a_signal_reaches_the_command_of_a_lone_requester(self):
         server = self.serve()
         fifo = server.fifo("hold")
-        line = f"trap 'echo got; exit 7' INT; echo ready; cat {fifo} & wait"
+        # What goes on in the background is there, and ignores the signal, before that can come.
+        line = f"trap 'echo got; exit 7' INT; (echo ready; exec cat {fifo}) & wait"
         client = server.client().send({"id": 1, "line": line, "output": "stream"})
         self.assertEqual([client.message()["event"] for _ in range(2)], ["started", "stdout"])
         client.bytes(6)
