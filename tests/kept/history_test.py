@@ -53,16 +53,11 @@ class History(Test):
         return said.partition("), ")[2].strip()
 
     def let_go(self, *processes):
-        """Each takes one of the lines, whoever comes first to it."""
-        held = processes
-        while held:
-            with open(self.box.path("work/gate"), "w") as file:
-                file.write("\n")
-            before = len(held)
-            while len(held) == before:
-                held = [process for process in held if process.poll() is None]
-        for process in processes:
-            process.communicate()
+        """Each takes one of the lines, whoever comes first to it: none is lost as long as the FIFO is held."""
+        with open(self.box.path("work/gate"), "r+b", buffering=0) as gate:
+            gate.write(b"\n" * len(processes))
+            for process in processes:
+                process.communicate()
 
     def serve(self, *more):
         path = self.box.path("socket")
@@ -211,7 +206,9 @@ class History(Test):
         joiner = subprocess.Popen([COALESCE, "run", "-c", self.held], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                   stderr=of_joiner, cwd=self.box.work, env=self.box.env)
         os.close(of_joiner)
-        said = os.read(terminal, 4096).decode()
+        said = ""
+        while not said.endswith("\n"):  # a terminal may give it in pieces
+            said += os.read(terminal, 4096).decode()
         self.assertRegex(said, rf"^coalesce: waiting for {re.escape(self.held)} \(pid \d+\), which has run for [^,]*, last time 10h 5m\r\n$")
         self.let_go(leader)
         joiner.wait()
