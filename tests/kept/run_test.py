@@ -257,7 +257,9 @@ class Refreshing(Test):
             a_moment()
         self.box.nothing_in_flight()
         for _ in range(3):
-            self.assertEqual(self.ask(line), (0, "good\n", ""))
+            status, out, err = self.ask(line, "-v")
+            self.assertEqual((status, out), (0, "good\n"))
+            self.assertNotIn("refreshing", err)  # one that has just been started is not in flight yet
             self.box.nothing_in_flight()
         self.assertEqual(self.box.runs(), 2)
         self.box.age(2 * HOUR)
