@@ -254,6 +254,7 @@ class Test(machines.Test):
         for host in self.hosts:
             if host.sockets() and host.is_on():  # of a crash: the next one cleans up
                 self.assertEqual(host.call("run", "true"), (0, "", ""))
+                until(lambda host=host: not host.namespace.processes())  # that is its supervisor's last work
                 self.assertEqual(host.sockets(), [])
 
     def leader(self, host):

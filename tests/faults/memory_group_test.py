@@ -52,8 +52,15 @@ class Group:
             procs.write(str(os.getpid()))
 
     def close(self):
+        """When all have gone: a supervisor ends after those that it has told."""
         if self.path is not None:
+            while self.processes():
+                harness.a_moment()
             os.rmdir(self.path)
+
+    def processes(self):
+        with open(os.path.join(self.path, "cgroup.procs")) as procs:
+            return procs.read()
 
 
 class Counted:
@@ -81,16 +88,18 @@ class Counted:
 class MemoryGroup(harness.ServerTest):
     def setUp(self):
         self.group = Group()
-        self.addCleanup(self.group.close)
         if self.group.path is None:
             raise unittest.SkipTest("no control group can be made here")
         self.directory = tempfile.TemporaryDirectory(prefix="coalesce-test-")
         self.addCleanup(self.directory.cleanup)
+        self.addCleanup(self.group.close)  # before that: who ends may write into it
         self.env = {"PATH": os.environ["PATH"], "HOME": self.directory.name, "XDG_RUNTIME_DIR": self.directory.name}
 
     def start(self, *arguments, **options):
-        return subprocess.Popen([harness.COALESCE, *arguments], env=self.env, cwd=self.directory.name,
-                                stdout=subprocess.PIPE, preexec_fn=self.group.enter, **options)
+        process = subprocess.Popen([harness.COALESCE, *arguments], env=self.env, cwd=self.directory.name,
+                                   stdout=subprocess.PIPE, preexec_fn=self.group.enter, **options)
+        self.addCleanup(process.kill)  # or after a failure the group would wait for it
+        return process
 
     def serve_in_group(self, *options):
         return self.serve(*options, preexec_fn=self.group.enter)

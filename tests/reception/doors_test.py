@@ -268,6 +268,7 @@ class WrapperDoor(Door):
         os.mkdir(self.place, 0o700)
         self.env = {name: value for name, value in os.environ.items() if not name.startswith("COALESCE")}
         self.env["HOME"] = self.place  # nothing of the user's is looked at
+        self.env["COALESCE_HISTORY"] = "no"  # it is written when all have been told, perhaps into what is being removed
         self.env.pop("XDG_STATE_HOME", None)
 
     def has_flights(self):
