@@ -261,6 +261,19 @@ TEST_CASE("F5: terminate() is TERM at once, and KILL after the grace period", "[
         loop.run();
         CHECK(watched.outcomes == std::vector{Outcome::signalled(SIGKILL)});
     }
+    // Each time the KILL was put off anew: who cancelled again and again kept the run alive.
+    SECTION("asking again with a longer grace does not put it off") {
+        Watched watched(loop, "trap '' TERM; echo ready; while :; do sleep 1000; done");
+        Timer broken(loop);
+        broken.in_background();
+        broken.start(60s, [&] { loop.stop(); });
+        watched.on_output = [&] {
+            watched.child->terminate(50ms);
+            watched.child->terminate(1h);
+        };
+        loop.run();
+        CHECK(watched.outcomes == std::vector{Outcome::signalled(SIGKILL)});
+    }
     SECTION("a stopped process acts on it") {
         Watched watched(loop, "echo ready; kill -STOP $$; echo never");
         Timer timer(loop);

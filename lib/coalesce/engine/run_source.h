@@ -43,7 +43,7 @@ class RunSource {
 
     /// Its process on this machine, from its start to its end; -1: it has none.
     [[nodiscard]] virtual pid_t pid() const noexcept = 0;
-    /// Asks it to end, and ends it after `grace`. Asked again with a shorter one, that counts.
+    /// Asks it to end, and ends it after `grace`. Asked again, it ends by the earlier of both.
     virtual void terminate(std::chrono::milliseconds grace) = 0;
     /// Hands a signal on to the command.
     virtual void signal(int number) noexcept = 0;

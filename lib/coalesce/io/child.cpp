@@ -302,11 +302,13 @@ void Child::signal(int number) noexcept {
 }
 
 void Child::terminate(std::chrono::milliseconds grace) {
+    if (killed_) return;
     if (!terminating_) {
         terminating_ = true;
         if (silence_) silence_->stop();
         signal(SIGTERM);
     }
+    if (grace_ && grace_->due_in() <= grace) return;  // or who asks again and again would keep it alive
     if (!grace_) grace_.emplace(loop_);
     grace_->start(grace, [this] {
         killed_ = true;

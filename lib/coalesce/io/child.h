@@ -65,8 +65,8 @@ class Child {
 
     [[nodiscard]] pid_t pid() const noexcept { return pid_; }
 
-    /// TERM to the process group now, KILL after `grace`. Asking again with a
-    /// shorter grace brings the KILL forward.
+    /// TERM to the process group now, KILL after `grace`. Asking again may bring
+    /// the KILL forward, and never puts it off.
     void terminate(std::chrono::milliseconds grace);
     /// Sends `number` to the process group, as a terminal would; after TERM, INT and HUP
     /// CONT, since a stopped process cannot act on them.

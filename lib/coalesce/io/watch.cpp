@@ -77,6 +77,11 @@ void Timer::stop() noexcept {
     const auto dropped = std::move(state_->on_due);  // which may own this timer
 }
 
+std::chrono::milliseconds Timer::due_in() const noexcept {
+    uv_update_time(state_->loop);
+    return std::chrono::milliseconds(uv_timer_get_due_in(state_.get()));
+}
+
 void Timer::in_background() noexcept { uv_unref(reinterpret_cast<uv_handle_t*>(state_.get())); }
 void Timer::in_foreground() noexcept { uv_ref(reinterpret_cast<uv_handle_t*>(state_.get())); }
 

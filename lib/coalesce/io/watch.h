@@ -62,6 +62,8 @@ class Timer {
     /// Calls `on_due` after `delay` and then each `repeat`, until stop().
     void start(std::chrono::milliseconds delay, std::chrono::milliseconds repeat, UniqueFunction<void()> on_due);
     void stop() noexcept;
+    /// How long it is until then, of one that was started.
+    [[nodiscard]] std::chrono::milliseconds due_in() const noexcept;
     /// It does not keep the loop running.
     void in_background() noexcept;
     /// It does, as each does at first.
