@@ -194,6 +194,25 @@ class Falls(machines.ThreeHosts):
         self.assertEqual((status, out), (0, ""), err)
         self.assertEqual(self.runs(), 1)
 
+    def test_M16_M24_a_short_run_leaves_its_output_to_all_who_joined_though_its_machine_has_not_heard_of_them(self):
+        self.parameters = "&keepsize=1K"
+        gate = self.box.gate("gate")
+        command = "echo ran >>runs; [ -e again ] || { >again; read x <gate; }; head -c 3000 /dev/zero"
+
+        def deaf(_count, _connection, reply):
+            return b"" if reply.startswith((b"*3\r\n$9\r\nsubscribe", b"*3\r\n$7\r\nmessage")) else reply
+        with Proxy(self.box.path("proxy"), self.server.socket, deaf) as proxy:
+            self.server, engine = proxy, self.server
+            first = self.one.start(*self.words("-c", command))
+            until(self.runs)
+            self.server = engine
+            others = [self.joined(host, command) for host in (self.two, self.three)]
+            self.open(gate)
+            for process in (first, *others):
+                status, out, err = self.end(process)
+                self.assertEqual((status, len(out)), (0, 3000), err)
+        self.assertEqual(self.runs(), 1)
+
     def test_A6_each_connection_is_lost_after_each_reply_or_instead_of_it(self):
         number = runs = 0
         while True:

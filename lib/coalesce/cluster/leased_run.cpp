@@ -100,25 +100,27 @@ void LeasedRun::renew() {
                                                shut_ ? "1" : "0"};
     engine_.call(
         Script::renew, std::array{keys_.state, keys_.waiters, keys_.stream(name_)}, arguments,
-        [this, alive = alive_, sent = since_boot(), uncounted, was_shut = shut_](const Result<RespValue>& answer) {
-            if (!*alive || !held_) return;
-            if (answer && was_shut && publisher_) publisher_->shut();
-            on_renewed(sent, uncounted, answer);
+        [this, alive = alive_, renewal = Renewal{since_boot(), uncounted, shut_}](const Result<RespValue>& answer) {
+            if (*alive && held_) on_renewed(renewal, answer);
         });
 }
 
-void LeasedRun::on_renewed(milliseconds sent, bool uncounted, const Result<RespValue>& answer) {
+void LeasedRun::on_renewed(const Renewal& renewal, const Result<RespValue>& answer) {
     if (!answer) return;  // the next one may be
+    if (renewal.shut && publisher_) publisher_->shut();
     const std::string& word = answer.value().at(0).text;
     if (word == "FENCED") {
         let_go();
         return done_ ? told() : events_.on_fenced();
     }
-    if (!done_) hold_until(sent);
+    if (!done_) hold_until(renewal.sent);
     const auto waiting =
         static_cast<std::size_t>(std::max<std::int64_t>(answer.value().at(1).integer().value_or(0), 0));
-    flight_.elsewhere = waiting - std::min<std::size_t>(waiting, uncounted ? 0 : 1);
-    if (done_) return;
+    flight_.elsewhere = waiting - std::min<std::size_t>(waiting, renewal.uncounted ? 0 : 1);
+    if (done_) {
+        if (renewal.shut && finish_) std::exchange(finish_, {})();
+        return;
+    }
     publish_if_wanted();
     if (word == "cancel") {
         for_all_ = for_all_ || answer.value().at(2).integer().value_or(0) != 0;
@@ -126,7 +128,7 @@ void LeasedRun::on_renewed(milliseconds sent, bool uncounted, const Result<RespV
         if (!std::exchange(cancelled_, true)) events_.on_cancelled(for_all_);
         return;
     }
-    if (uncounted && alone_ && std::exchange(asks_who_waits_, false)) events_.on_somebody_else();
+    if (renewal.uncounted && alone_ && std::exchange(asks_who_waits_, false)) events_.on_somebody_else();
 }
 
 // With retries it is the last attempt's output that counts.
@@ -205,14 +207,20 @@ void LeasedRun::conclude(const RunResult& result, UniqueFunction<void()> done) {
     const bool short_enough = size <= engine_.url().keep_bytes && (size == 0 || result.spool->whole());
     // What is to run once is over, though it be too long to be kept: who asks later is told so.
     const bool tells = tells_of_the_command(outcome);
-    auto kept = tells && short_enough ? Publisher::Kept::output_and_end : Publisher::Kept::nothing;
+    const bool for_later = tells && short_enough;
+    auto kept = for_later ? Publisher::Kept::output_and_end : Publisher::Kept::nothing;
     if (tells && job_.once) kept = Publisher::Kept::at_least_end;
-    if (size > 0 && ((tells && short_enough) || flight_.elsewhere > 0) && result.spool->whole())
-        publisher().begin(result.spool);
     // Then nobody will have heard of it.
     runs_out_.start(engine_.url().down == EngineUrl::Down::run && !engine_.up() ? told_within : lease_,
                     [this] { told(); });
-    publisher().finish(record, kept, kept_for(engine_.url(), job_), [this](const std::string&) { told(); });
+    const bool publishable = size > 0 && result.spool->whole();
+    finish_ = [this, record, kept, for_later, spool = publishable ? result.spool : nullptr] {
+        if (spool && (for_later || flight_.elsewhere > 0)) publisher().begin(spool);
+        publisher().finish(record, kept, kept_for(engine_.url(), job_), [this](const std::string&) { told(); });
+    };
+    // Nobody joins behind that question: its answer counts everyone who is to have the output.
+    if (publishable && !for_later && flight_.elsewhere == 0) return shut();
+    std::exchange(finish_, {})();
 }
 
 void LeasedRun::told() {

@@ -86,12 +86,18 @@ class LeasedRun {
     void go_on_alone();
     /// Its process has ended.
     void process_over();
-    /// Tells those elsewhere of the end; `done` when they have been, or when nobody will have heard of it.
+    /// Tells those elsewhere of the end; `done` when they have been, or when nobody will have heard of it. Who has
+    /// joined may be known to the engine alone: where that decides whether output is published, it is asked first.
     void conclude(const RunResult& result, UniqueFunction<void()> done);
 
   private:
     void hold_until(Milliseconds base);
-    void on_renewed(Milliseconds sent, bool uncounted, const Result<RespValue>& answer);
+    struct Renewal {
+        Milliseconds sent;
+        bool uncounted;
+        bool shut;
+    };
+    void on_renewed(const Renewal& renewal, const Result<RespValue>& answer);
     void publish_if_wanted();
     Publisher& publisher();
     void shut();
@@ -119,6 +125,7 @@ class LeasedRun {
     bool cancelled_ = false;
     bool for_all_ = false;  // somebody has ended it for everyone
     std::optional<Publisher> publisher_;
+    UniqueFunction<void()> finish_;  // once it is known who waits
     UniqueFunction<void()> done_;
     std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
