@@ -100,6 +100,20 @@ class Falls(machines.ThreeHosts):
             self.assertEqual((status, out), (0, "done\n"))
             self.assertEqual(err.count("others may run it, too"), 1, err)
 
+    def test_M28_without_an_engine_it_goes_on_for_those_here_only(self):
+        self.parameters = "&lease=3s&down=run"
+        first, second, gate = self.silent()
+        self.heard_of_others(self.one)
+        first.send_signal(signal.SIGTERM)
+        first.communicate()
+        until(lambda: self.server.ask("ZCARD", *self.server.ask("KEYS", "*:w")) == 1)
+        self.assertEqual(len(self.status(self.one)), 1)  # for the other one
+        self.server.stop(signal.SIGKILL)
+        until(lambda: not self.status(self.one))
+        until(lambda: self.runs() == 2)  # the other one now runs it
+        self.open(gate)
+        self.assertEqual(self.end(second)[:2], (0, "done\n"))
+
     def refused(self):
         return "errorstat_OOM" in self.server.ask("INFO", "errorstats").decode()
 

@@ -67,7 +67,6 @@ class LeasedRun {
     void renew();
     /// Nobody here waits; who does elsewhere? The answer is on_somebody_else, or on_cancelled.
     void ask_who_waits();
-    [[nodiscard]] bool asks_who_waits() const noexcept { return asks_who_waits_; }
     /// Somebody here waits again.
     void joined();
     /// Word has come that somebody elsewhere does.
@@ -125,8 +124,8 @@ class LeasedRun {
     bool cancelled_ = false;
     bool for_all_ = false;  // somebody has ended it for everyone
     std::optional<Publisher> publisher_;
-    UniqueFunction<void()> finish_;  // once it is known who waits
     UniqueFunction<void()> done_;
+    UniqueFunction<void()> finish_;  // once it is known who waits
     std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 

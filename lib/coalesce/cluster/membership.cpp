@@ -253,7 +253,8 @@ void ClusterMembership::on_lease_runs_out() {
     if (engine_.url().down == EngineUrl::Down::run) {
         state_ = State::unleased;
         leased_->go_on_alone();
-        if (leased_->asks_who_waits())
+        // Whoever may wait elsewhere takes it for lost, and runs it, too.
+        if (alone_)
             answers_.nobody_else();
         else
             cluster_.notice(id_, why + "; the command goes on, and others may run it, too");
