@@ -59,7 +59,16 @@ class Run(machines.ThreeHosts):
         self.assertEqual(self.two.call(*self.words("-c", command)), (0, "4\n", ""))
 
     def test_F13_nothing_is_left_to_a_first_process(self):
-        command = [sys.executable, "-c", FIRST_PROCESS, machines.COALESCE, *self.words("true")]
+        self.leaves_nothing(self.words("true"))
+
+    def test_F13_no_proxy_is_left_to_a_first_process(self):
+        if not shutil.which("socat"):
+            self.skipTest("M5: a proxy: there is no socat")
+        self.leaves_nothing(("run", "--cluster-scope", "tonight", "--cluster",
+                             f"redis://h?secret={self.box.secret}&proxy=exec socat STDIO UNIX-CONNECT:{self.server.socket}", "true"))
+
+    def leaves_nothing(self, words):
+        command = [sys.executable, "-c", FIRST_PROCESS, machines.COALESCE, *words]
         for _ in range(10):  # who leads waits for the supervisor but a second, which a busy machine may outlast
             left = subprocess.run(command, env=self.one.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=True).stdout
             if left == b"0\n":

@@ -44,6 +44,8 @@ class Cluster final : public Sharing {
     [[nodiscard]] Guard& guard() noexcept { return guard_; }
     [[nodiscard]] const std::string& host() const noexcept { return host_; }
     [[nodiscard]] std::chrono::milliseconds patience() const noexcept { return patience_; }
+    /// Nothing is asked any more, and no proxy left.
+    void disconnect() { engine_.reset(); }
     /// A job of that name has no flight here any more.
     void no_more(const std::string& shared_as) { live_.erase(shared_as); }
     void notice(FlightId id, const std::string& sentence) {

@@ -210,8 +210,10 @@ void Supervisor::run(Descriptor leader, pid_t leader_pid) {
     loop_.run();
     for (const auto& keeping : keepings_) keeping->after_delivery();
     places_.sweep();  // when nobody waits for it, but perhaps who led
+    // Left to a first process that reaps nothing, either's would be zombies (SPEC F13).
+    if (cluster_) cluster_->disconnect();
     guarded_.reset();
-    if (guard_) guard_->dismiss();  // left to a first process that reaps nothing, it would be a zombie (SPEC F13)
+    if (guard_) guard_->dismiss();
 }
 
 Wrapper& Supervisor::receive(Descriptor connection, uid_t uid, pid_t pid) {
