@@ -5,7 +5,8 @@
 // function runs once, in posting order, on the loop's thread, from a clean
 // stack. Posting keeps the loop alive until the function has run. Declare the
 // loop before whatever owns handles on it: its destructor aborts when a handle
-// outlived it, because that is a use after free about to happen.
+// outlived it, because that is a use after free about to happen. A name that is still being looked
+// up cannot be called off: then libuv's part of the loop stays, for its thread to answer to.
 #pragma once
 
 #include <coalesce/flight/executor.h>
@@ -13,6 +14,7 @@
 
 #include <array>
 #include <cstddef>
+#include <memory>
 #include <optional>
 #include <span>
 #include <vector>
@@ -40,7 +42,7 @@ class Loop final : public Executor {
     /// The version of libuv: "1.44.2".
     [[nodiscard]] static const char* library_version() noexcept;
 
-    [[nodiscard]] uv_loop_t* raw() noexcept { return &raw_; }
+    [[nodiscard]] uv_loop_t* raw() noexcept { return raw_.get(); }
     [[nodiscard]] ReadySet& ready_set() noexcept { return *ready_set_; }
 
     /// Scratch for one read at a time: one hot buffer for the whole loop costs a
@@ -50,7 +52,7 @@ class Loop final : public Executor {
   private:
     void run_posted() noexcept;
 
-    uv_loop_t raw_{};
+    std::unique_ptr<uv_loop_t> raw_;
     Handle<uv_idle_t> wake_;
     std::optional<ReadySet> ready_set_;
     std::vector<UniqueFunction<void()>> posted_;

@@ -4,7 +4,7 @@
 // Who has an address in numbers needs none. A name may take the resolver seconds, so it is
 // asked on libuv's pool thread, which is the only thread that this program ever has, and
 // only then. An answer is given on a turn of its own, unless the lookup has been destroyed:
-// what is on its way then is dropped when it comes, for which the loop waits.
+// what is on its way then is dropped when it comes, for which the loop waits, unless that goes, too.
 #pragma once
 
 #include <coalesce/command/result.h>
