@@ -104,6 +104,19 @@ TEST_CASE("Y2: a line is matched by its words, or by those that it begins with",
     CHECK(words_of_line("cd x && make") == Words{"cd", "x"});
 }
 
+TEST_CASE("Y2: a line begins with its first word, and not with newlines or comments before it", "[rules]") {
+    using Words = std::vector<std::string>;
+    CHECK(words_of_line("\ngit push") == Words{"git", "push"});
+    CHECK(words_of_line(" \n\n\t\n  git 'push'") == Words{"git", "push"});
+    CHECK(words_of_line("# a (b)\ngit push; x") == Words{"git", "push"});
+    CHECK(words_of_line("\n #!/bin/sh\n#\n\tgit push\n# d\n") == Words{"git", "push"});
+    CHECK(words_of_line("# git push") == Words{});
+    CHECK(words_of_line("#\n") == Words{});
+    CHECK(words_of_line("\n;git push") == Words{});
+    CHECK(words_of_line("git # a\npush") == Words{"git"});
+    CHECK(words_of_line("git\npush") == Words{"git"});
+}
+
 TEST_CASE("Y3: later rules win, and lists add", "[rules]") {
     const Rules rules = rules_of(
         "[[command]]\nmatch = 'a'\nttl = '1m'\ndepends = ['x', 'y']\n"

@@ -206,6 +206,46 @@ SCENARIO("Y2, Y4: a rule for every command holds for a line of which no word is 
     }
 }
 
+SCENARIO("Y2, Y4: newlines and comments before its first word take no line from a rule, at any door", "[wrapper]") {
+    Ruled box("[[command]]\nmatch = 'sh ./apart'\nshare = false\n[[command]]\nmatch = 'sh ./kept'\nttl = '1h'\n");
+    box.write("apart", "cat >>got; echo >>ran-apart\n");
+    box.write("kept", "echo >>ran-kept\n");
+    box.write("in", "typed\n");
+    std::string null_ended;
+    std::string json;
+    int ran_apart = 0;
+    for (const std::string before : {"\n", " \n\t\n ", "# c\n", "\n # c; d\n#\n  "}) {
+        CAPTURE(before);
+        const std::string apart = before + "sh ./apart";
+        CHECK(box.run({"-c", apart}, {.standard_input = box.path("in")}).status == 0);
+        CHECK(box.lines_of("got") == ++ran_apart);
+        CHECK(box.coalesce({"rules", "-c", apart}).out.starts_with("  share = false"));
+        CHECK(box.coalesce({"key", "-c", apart}).out.find("rule\tshare = false\t") != std::string::npos);
+        const std::string kept = before + "sh ./kept";
+        for (int i = 0; i < 2; ++i) CHECK(box.run({"-c", kept}).status == 0);
+        for (const std::string& line : {apart, apart, kept, kept}) {
+            null_ended += line + '\0';
+            json += "{\"line\":\"";
+            for (const char c : line) json += c == '\n' ? "\\n" : c == '\t' ? "\\t" : std::string(1, c);
+            json += "\"}\n";
+        }
+    }
+    CHECK(box.lines_of("ran-kept") == 4);
+    box.write("lines", null_ended);
+    CHECK(box.start({tested_program(), "batch", "-0"}, {.standard_input = box.path("lines")}).wait().status == 0);
+    CHECK(box.lines_of("ran-apart") == ran_apart + 8);
+    box.write("lines", json);
+    CHECK(box.start({tested_program(), "batch", "--json"}, {.standard_input = box.path("lines")}).wait().status == 0);
+    CHECK(box.lines_of("ran-apart") == ran_apart + 16);
+    CHECK(box.lines_of("ran-kept") == 4);
+    const Ended served = box.script(
+        "$C serve --socket $PWD/socket --log-level off & server=$!; "
+        "until $C stats --socket $PWD/socket >/dev/null 2>&1; do :; done; "
+        "$C run --socket $PWD/socket -c '\n# c\nsh ./apart' <in; echo $?; kill $server; wait");
+    CHECK(served.out == "0\n");
+    CHECK(box.lines_of("got") == ran_apart + 1);
+}
+
 SCENARIO("Y4: share = false becomes the command, with its own standard input", "[wrapper]") {
     Ruled box("[[command]]\nmatch = 'sh'\nshare = false\n");
     box.write("in", "typed\n");

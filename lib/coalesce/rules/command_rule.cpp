@@ -52,9 +52,19 @@ std::string with_home(const std::string& pattern, const std::string& home) {
     return home + pattern.substr(1);
 }
 
+// Without what a shell passes over before the first word: blanks, newlines and whole lines of comment.
+std::string_view from_first_word(std::string_view line) {
+    while (true) {
+        line.remove_prefix(std::min(line.find_first_not_of(" \t\n"), line.size()));
+        if (!line.starts_with('#')) return line;
+        line.remove_prefix(std::min(line.find('\n'), line.size()));
+    }
+}
+
 }  // namespace
 
 std::vector<std::string> words_of_line(std::string_view line) {
+    line = from_first_word(line);
     if (auto words = plain_words(line)) return std::move(*words);
     std::vector<std::string> words;
     while (true) {

@@ -44,8 +44,8 @@ struct RuleSubject {
     std::vector<std::string> homes;        ///< what `~` of a pattern stands for; at least one
 };
 
-/// The words that a shell line is matched by: all of them where it is a plain command, and those
-/// before the first that the shell would do more with where it is not.
+/// The words that a shell line is matched by, whatever newlines and comments are before it: all of them where it
+/// is a plain command, and those before the first that the shell would do more with where it is not.
 [[nodiscard]] std::vector<std::string> words_of_line(std::string_view line);
 
 /// Whether the path is one that the pattern means: `*`, `?` and `[…]` within a component, `**` for
