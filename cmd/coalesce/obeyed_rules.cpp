@@ -49,12 +49,8 @@ Result<bool> truth(const Setting& setting) {
     return wrong(setting, setting.name + " is true or false");
 }
 
-// As the option has them: names in one list are one value, separated by commas.
-std::vector<std::string> values_of(const Setting& setting) {
-    if (setting.name != "only-env" || !setting.is_list) return setting.values;
-    std::string names;
-    for (const std::string& name : setting.values) names += (names.empty() ? "" : ",") + name;
-    return {names};
+bool names_paths(const Setting& setting) {
+    return setting.name == "depends" || setting.name == "modtime" || setting.name == "directory";
 }
 
 template <class Names>
@@ -69,8 +65,14 @@ Result<> check_table(const std::vector<Setting>& table, const Names& names,
 
 Result<> check_one(const Setting& setting, const CommandLine::Take& take) {
     if (setting.values.size() != 1) return wrong(setting, setting.name + " has one value");
-    if (auto taken = take(setting.name, setting.values.front()); !taken) return wrong(setting, taken.error().message());
+    if (auto taken = take(setting.name, values_of(setting).front()); !taken)
+        return wrong(setting, taken.error().message());
     return {};
+}
+
+// A relative one would be another store in each directory.
+Result<> check_absolute(std::string_view name, const std::string& path) {
+    return path.starts_with('/') ? Result<>() : wrong_value(name, path, "is no absolute path");
 }
 
 // The names that the directory goes by: the system's, and the one by which a shell came here.
@@ -111,9 +113,8 @@ Result<> check_rules(const Rules& rules, CommandLine& every_option) {
     for (const CommandRule& rule : rules.commands)
         if (auto supplied = supply_settings(rule.settings, every_option); !supplied) return supplied.error();
     std::uint64_t bytes = 0;
-    std::string directory;
     auto checked = check_table(rules.cache, names_of_cache, [&](const Setting& setting) {
-        return check_one(setting, setting.name == "directory" ? filled(directory) : size(bytes));
+        return check_one(setting, setting.name == "directory" ? check_absolute : size(bytes));
     });
     if (!checked) return checked;
     checked = check_table(rules.history, names_of_history, [](const Setting& setting) {
@@ -136,13 +137,33 @@ Result<> check_rules(const Rules& rules, CommandLine& every_option) {
     return {};
 }
 
+std::vector<std::string> values_of(const Setting& setting) {
+    if (setting.name == "only-env" && setting.is_list) {
+        std::string names;
+        for (const std::string& name : setting.values) names += (names.empty() ? "" : ",") + name;
+        return {names};
+    }
+    std::vector<std::string> values = setting.values;
+    const char* const home = std::getenv("HOME");
+    if (names_paths(setting) && home != nullptr && *home == '/')
+        for (std::string& value : values) value = with_home(value, home);
+    return values;
+}
+
 RuleSubject subject_here(std::vector<std::string> words) { return {std::move(words), own_directories(), own_homes()}; }
 
-void find_applying(ObeyedRules& ruled, std::vector<std::string> words, const CommandLine& every_option) {
-    if (ruled.rules.commands.empty()) return;
+Result<> find_applying(ObeyedRules& ruled, std::vector<std::string> words, const CommandLine& every_option) {
+    if (ruled.rules.commands.empty()) return {};
     const auto rules = concerning(ruled.rules, subject_here(std::move(words)));
     ruled.concerned = !rules.empty();
     ruled.applying = settings_of(rules, [&](std::string_view name) { return every_option.may_be_repeated(name); });
+    // In silence another file would be looked at. No mistake that stops every command, and a server: the file may be
+    // the machine's.
+    for (const Setting& setting : ruled.applying)
+        for (const std::string& value : values_of(setting))
+            if (names_paths(setting) && value != with_home(value, ""))
+                return wrong(setting, setting.name + ": there is no HOME for the ~ of '" + value + "'");
+    return {};
 }
 
 Result<bool> supply_settings(const std::vector<Setting>& settings, CommandLine& line) {

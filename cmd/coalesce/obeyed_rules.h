@@ -36,11 +36,16 @@ struct ObeyedRules {
 /// supplying each to `every_option`, which has been read and serves nothing else.
 [[nodiscard]] Result<> check_rules(const Rules& rules, CommandLine& every_option);
 
+/// As the option has them: `~` of a path is HOME where there is one, and names in one list are one value, separated
+/// by commas.
+[[nodiscard]] std::vector<std::string> values_of(const Setting& setting);
+
 /// A command of these words in this process's directory.
 [[nodiscard]] RuleSubject subject_here(std::vector<std::string> words);
 
-/// Which rules concern a command of these words in this directory, and what holds for it.
-void find_applying(ObeyedRules& ruled, std::vector<std::string> words, const CommandLine& every_option);
+/// Which rules concern a command of these words in this directory, and what holds for it. An error: that needs a HOME.
+[[nodiscard]] Result<> find_applying(ObeyedRules& ruled, std::vector<std::string> words,
+                                     const CommandLine& every_option);
 
 /// Gives the options their settings; returns whether the command is to be shared.
 [[nodiscard]] Result<bool> supply_settings(const std::vector<Setting>& settings, CommandLine& line);

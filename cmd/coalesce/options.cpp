@@ -497,9 +497,10 @@ Result<> obey_rules(CommandLine& line, ObeyedRules& ruled, std::optional<std::ve
     define_run(every_option, nobodys);
     if (auto checked = check_rules(ruled.rules, every_option); !checked) return checked;
     if (const Setting* const directory = last(ruled.rules.cache, "directory"))
-        if (auto supplied = line.supply("cache-dir", directory->values, directory->origin.text()); !supplied)
+        if (auto supplied = line.supply("cache-dir", values_of(*directory), directory->origin.text()); !supplied)
             return supplied;
-    if (words) find_applying(ruled, std::move(*words), every_option);
+    if (words)
+        if (auto found = find_applying(ruled, std::move(*words), every_option); !found) return found;
     auto shared = supply_settings(ruled.applying, line);
     if (!shared) return shared.error();
     ruled.apart = !*shared;

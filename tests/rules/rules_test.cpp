@@ -117,6 +117,12 @@ TEST_CASE("Y2: a line begins with its first word, and not with newlines or comme
     CHECK(words_of_line("git\npush") == Words{"git"});
 }
 
+TEST_CASE("Y2: ~ is the home where it is a path's first component", "[rules]") {
+    CHECK(with_home("~", "/home/u") == "/home/u");
+    CHECK(with_home("~/a/~", "/home/u") == "/home/u/a/~");
+    for (const std::string path : {"", "a", "/~", "./~", "~v/a", "a/~/b"}) CHECK(with_home(path, "/home/u") == path);
+}
+
 TEST_CASE("Y3: later rules win, and lists add", "[rules]") {
     const Rules rules = rules_of(
         "[[command]]\nmatch = 'a'\nttl = '1m'\ndepends = ['x', 'y']\n"

@@ -121,6 +121,30 @@ SCENARIO("Y3: every setting is what the option is", "[wrapper]") {
     CHECK(key("modtime = 'config'").find("modtime: config\t") != std::string::npos);
 }
 
+SCENARIO("Y3: ~ of the paths that a result depends on is the home", "[wrapper]") {
+    Ruled box("[[command]]\nmatch = 'sh ./a'\nttl = '1h'\ndepends = ['~/home/a*', '~/b']\nmodtime = '~/c'\n");
+    box.env["HOME"] = box.path("home");
+    ::mkdir(box.path("home").c_str(), 0700);
+    ::mkdir(box.path("home/home").c_str(), 0700);
+    box.write("a", "echo >>ran\n");
+    int runs = 0;
+    for (const std::string changed : {"", "home/home/a", "home/b", "home/c"}) {
+        CAPTURE(changed);
+        if (!changed.empty()) box.write(changed, changed);
+        ++runs;
+        for (int i = 0; i < 2; ++i) CHECK(box.run({"sh", "./a"}).status == 0);
+        CHECK(box.lines_of("ran") == runs);
+    }
+    // As a shell would have given them.
+    CHECK(box.script("$C key sh ./a | head -n 1").out ==
+          box.script("$C key --no-config --depends ~/home/'a*' --depends ~/b --modtime ~/c sh ./a | head -n 1").out);
+    for (const std::string unset : {"env -u HOME ", "HOME=home "}) {
+        const Ended homeless = box.script(unset + "$C run true && " + unset + "$C run sh ./a");
+        CHECK(homeless.status == 125);
+        CHECK(homeless.err == "coalesce: " + box.file() + ":4: depends: there is no HOME for the ~ of '~/home/a*'\n");
+    }
+}
+
 SCENARIO("Y3: over a rule stands the variable, over that the command line", "[wrapper]") {
     Ruled box("[[command]]\nmatch = 'true'\nscope = 'rule'\nignore-env = ['A']\n");
     const auto scope = [&](const std::vector<std::string>& options, const Sandbox::Setting& setting = {}) {
@@ -283,6 +307,9 @@ SCENARIO("Y5: a wrong rule stops every command, with file and line", "[wrapper]"
     CHECK(refused("[[command]]\nmatch = 'x'\nshare = 'no'\n") == at + ":3: share is true or false");
     CHECK(refused("[cache]\nmax-size = 'x'\n").starts_with(at + ":2: max-size: "));
     CHECK(refused("[cache]\nsize = '1G'\n").starts_with(at + ":2: there is no setting 'size'"));
+    CHECK(refused("[cache]\ndirectory = 'kept'\n") == at + ":2: directory: 'kept' is no absolute path");
+    CHECK(refused("[cache]\ndirectory = '~u/kept'\n") == at + ":2: directory: '~u/kept' is no absolute path");
+    CHECK(refused("[cache]\ndirectory = ''\n") == at + ":2: directory: '' is no absolute path");
     CHECK(refused("[history]\nkeep = 3\n") == at + ":2: keep is true or false");
     CHECK(refused("[class.x]\njobs = 'x'\n").starts_with(at + ":2: jobs: "));
     CHECK(refused("[class.x]\njobs = 0\n") == at + ":2: jobs is at least 1");
@@ -350,6 +377,23 @@ SCENARIO("Y6: the store's bounds and place are the configuration's", "[wrapper]"
     CHECK(::access(box.path("cache").c_str(), F_OK) != 0);
     CHECK(box.coalesce({"cache", "limits"}).out.find("3 MiB") != std::string::npos);
     CHECK(box.coalesce({"cache"}).out.find("short") != std::string::npos);
+}
+
+SCENARIO("Y6: ~ of the store's directory is the home, at every door", "[wrapper]") {
+    Ruled box("[cache]\ndirectory = '~/elsewhere'\n");
+    box.env["HOME"] = box.path("home");
+    for (const char* const name : {"home", "work"}) ::mkdir(box.path(name).c_str(), 0700);
+    const Ended ended = box.script(
+        "cd work; line='echo >>ran'; $C run --ttl 1h -c \"$line\"; echo \"$line\" | $C batch --ttl 1h; "
+        "$C serve --socket ../s --log-level off & until $C stats --socket ../s >/dev/null 2>&1; do :; done; "
+        "$C run --socket ../s --ttl 1h -c \"$line\"; $C cache show -c \"$line\" >shown; echo $?; kill $!; wait; ls");
+    CHECK(box.lines_of("work/ran") == 1);
+    CHECK(ended.out == "0\nran\nshown\n");
+    CHECK(ended.err.empty());
+    CHECK(::access(box.path("home/elsewhere").c_str(), F_OK) == 0);
+    const Ended homeless = box.script("env -u HOME $C run true");
+    CHECK(homeless.status == 125);
+    CHECK(homeless.err == "coalesce: " + box.file() + ":2: directory: '~/elsewhere' is no absolute path\n");
 }
 
 SCENARIO("Y6: without [history] keep no door remembers how long runs took, or tells it", "[wrapper]") {

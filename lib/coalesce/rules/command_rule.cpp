@@ -47,11 +47,6 @@ bool match_components(const std::vector<std::string>& patterns, const std::vecto
     return pattern == patterns.size();
 }
 
-std::string with_home(const std::string& pattern, const std::string& home) {
-    if (pattern != "~" && !pattern.starts_with("~/")) return pattern;
-    return home + pattern.substr(1);
-}
-
 // Without what a shell passes over before the first word: blanks, newlines and whole lines of comment.
 std::string_view from_first_word(std::string_view line) {
     while (true) {
@@ -62,6 +57,11 @@ std::string_view from_first_word(std::string_view line) {
 }
 
 }  // namespace
+
+std::string with_home(const std::string& path, const std::string& home) {
+    if (path != "~" && !path.starts_with("~/")) return path;
+    return home + path.substr(1);
+}
 
 std::vector<std::string> words_of_line(std::string_view line) {
     line = from_first_word(line);

@@ -44,6 +44,9 @@ struct RuleSubject {
     std::vector<std::string> homes;        ///< what `~` of a pattern stands for; at least one
 };
 
+/// The path, or pattern of one, with the home in place of a first component `~`.
+[[nodiscard]] std::string with_home(const std::string& path, const std::string& home);
+
 /// The words that a shell line is matched by, whatever newlines and comments are before it: all of them where it
 /// is a plain command, and those before the first that the shell would do more with where it is not.
 [[nodiscard]] std::vector<std::string> words_of_line(std::string_view line);
