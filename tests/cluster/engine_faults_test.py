@@ -227,6 +227,35 @@ class Falls(machines.ThreeHosts):
                 self.assertEqual((status, len(out)), (0, 3000), err)
         self.assertEqual(self.runs(), 1)
 
+    def test_F2_M15_who_asks_when_a_run_elsewhere_is_known_to_be_over_is_not_given_it(self):
+        """However long its output takes to come."""
+        first, command, gate = self.held(self.one, "echo last")
+        slow, over = threading.Event(), threading.Event()
+
+        def delayed(_count, _connection, reply):
+            if slow.is_set() and reply.startswith(b"*1\r\n*2\r\n"):  # output, which is asked for again
+                return b""
+            if reply.startswith(b"*3\r\n$4\r\nDONE\r\n"):
+                over.set()
+            return reply
+        with Proxy(self.box.path("proxy"), self.server.socket, delayed) as proxy:
+            self.server, engine = proxy, self.server
+            second = self.joined(self.two, command)
+            self.assertEqual(self.hear(second, 6), b"first\n")
+            slow.set()
+            self.open(gate)
+            self.assertEqual(self.end(first)[:2], (0, "first\nlast\n"))
+            over.wait()
+            third = self.two.start(*self.words("-v", "-c", command), bufsize=0)
+            third.stderr.readline()  # it has asked
+            slow.clear()
+            self.assertEqual(self.end(second)[:2], (0, "last\n"))
+            until(lambda: self.runs() == 2 or third.poll() is not None)
+            self.assertEqual(self.runs(), 2)
+            self.open(gate)
+            self.assertEqual(self.end(third)[:2], (0, "first\nlast\n"))
+            self.server = engine
+
     def test_A6_each_connection_is_lost_after_each_reply_or_instead_of_it(self):
         number = runs = 0
         while True:

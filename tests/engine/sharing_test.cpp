@@ -437,6 +437,39 @@ TEST_CASE("M30: a run that is lost before it gave anything is asked about again,
     }
 }
 
+TEST_CASE("F2, M15: who asks when what is followed is known to be over gets another", "[sharing]") {
+    Loop loop;
+    World world(loop);
+    Asked& one = world.ask();
+    const bool known_at_once = GENERATE(true, false);
+    if (known_at_once) world.part().answers.over_elsewhere();
+    world.part().follow();
+    if (!known_at_once) {
+        CHECK(world.ask().flight == one.flight);
+        world.part().answers.over_elsewhere();
+    }
+    Asked* late = &world.ask();
+    CHECK(late->flight != one.flight);
+    SECTION("after all of its output has come") {
+        world.part().wire->say("x");
+        world.part().wire->end(Outcome::exited(0));
+        world.part().conclude();
+    }
+    SECTION("what is asked about anew can be joined, where nobody has come meanwhile") {
+        World::leave(*late);
+        CHECK(world.part().answers.again());
+        CHECK(world.ask().flight == one.flight);
+        world.part().answers.over(Outcome::cancelled(), 0ms);
+        late = &world.ask();
+    }
+    loop.run();
+    CHECK(one.results.size() == 1);
+    CHECK(late->results.empty());
+    REQUIRE(world.sharing.parts.size() == 2);
+    world.part(1).answers.over(Outcome::cancelled(), 0ms);
+    loop.run();
+}
+
 TEST_CASE("C2, M25: what waits for a run elsewhere takes neither place nor turn, and asks for both again",
           "[sharing]") {
     Loop loop;
@@ -747,6 +780,10 @@ class Orders {
                 if (begins_anew) part.wire = std::make_shared<Wire>();
                 break;
             }
+            case 'D':
+                if (!running) return false;
+                part.answers.over_elsewhere();
+                break;
             case 's':
                 if (part.alone == 0 || part.withdrawn) return false;
                 part.answers.somebody_else();
@@ -829,7 +866,7 @@ bool play(Loop& loop, const std::string& letters, bool prompt, bool to_the_end) 
 
 TEST_CASE("F1, F2, F5, F6: whatever order things come in, one run a key, and everybody hears its end once",
           "[sharing]") {
-    constexpr std::string_view events = "jJlfroenasxcd";
+    constexpr std::string_view events = "jJlfroenasxcdD";
     constexpr std::size_t length = 6;
     Loop loop;
     std::size_t played = 0;

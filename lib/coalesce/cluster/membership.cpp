@@ -308,7 +308,8 @@ void ClusterMembership::tell_done() {
 
 void ClusterMembership::know_of(const RespValue& answer) {
     elsewhere_.emplace(RunElsewhere::Asker{cluster_, keys_, key_, client_, flight_, job_.end_only}, answer,
-                       RunElsewhere::Events{.on_end = [this](EndRecord record) { on_followed_end(std::move(record)); },
+                       RunElsewhere::Events{.on_over = [this] { on_over_there(); },
+                                            .on_end = [this](EndRecord record) { on_followed_end(std::move(record)); },
                                             .on_broken = [this](const std::string& why) { on_broken(why); },
                                             .on_lost = [this](const std::string& why) { lose(why); }});
 }
@@ -321,6 +322,7 @@ void ClusterMembership::follow(const RespValue& answer) {
     state_ = State::following;
     ended_there_ = false;
     listen(keys_.to_waiters());
+    if (answer.at(0).text == "DONE") on_over_there();
     answers_.follow(elsewhere_->follow());
 }
 
@@ -338,6 +340,11 @@ void ClusterMembership::bury() {
     elsewhere_->bury([this] {
         if (state_ == State::waiting) ask();
     });
+}
+
+// Nothing is older than the wait for it, however long its output takes to come (SPEC M15).
+void ClusterMembership::on_over_there() {
+    if (!any_result_does()) answers_.over_elsewhere();
 }
 
 void ClusterMembership::on_followed_end(EndRecord record) {

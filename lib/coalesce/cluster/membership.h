@@ -77,6 +77,7 @@ class ClusterMembership final : public Sharing::Membership {
     void wait_for(const RespValue& answer);
     void know_of(const RespValue& answer);
     void bury();
+    void on_over_there();
     void on_followed_end(EndRecord record);
     void lose(const std::string& why);
     void on_broken(const std::string& why);

@@ -94,7 +94,10 @@ void RunElsewhere::on_beaten(const Result<RespValue>& answer) {
     // What has ended since that was answered has left as little behind as what has died. The engine knows which.
     if (word != "DONE" && info_->dead_here()) return bury([this] { beat(); });
     beat_in(word == "DONE" ? heartbeat_max : left + after_the_lease);
-    if (word == "DONE") return (*follower_)->look();
+    if (word == "DONE") {
+        events_.on_over();
+        return (*follower_)->look();
+    }
     look();
 }
 

@@ -35,6 +35,7 @@ class RunElsewhere {
 
     /// Each may destroy it.
     struct Events {
+        UniqueFunction<void()> on_over;          ///< it has ended, and there may be output to come; may be told again
         UniqueFunction<void(EndRecord)> on_end;  ///< all of its output has come
         UniqueFunction<void(const std::string& why)> on_broken;
         UniqueFunction<void(const std::string& why)> on_lost;

@@ -168,6 +168,13 @@ void CommandExecutor::ask(Flight flight) {
                      start_queued();  // it needs no place
                  }
              },
+         .over_elsewhere =
+             [this, id] {
+                 CommandFlight* const followed = going_on(id);
+                 if (followed == nullptr) return;
+                 followed->over_elsewhere = true;
+                 followed->completer.close_to_joiners();
+             },
          .again = [this, id] { return again(id); },
          .nobody_else = [this, id] { nobody_else(id); },
          .somebody_else =

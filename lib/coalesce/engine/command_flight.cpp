@@ -127,6 +127,7 @@ bool CommandFlight::begin_anew() {
     state.phase = Run::Phase::asking;
     state.host.clear();
     state.end_elsewhere.reset();
+    if (std::exchange(over_elsewhere, false) && completer.waiters() > 0) open_to_joiners();
     return true;
 }
 

@@ -90,11 +90,12 @@ struct CommandFlight {
     Outcome refusal;  // with Ending::refused
     std::chrono::steady_clock::time_point started_steady;
     unsigned attempts = 0;
-    bool abandoned = false;     // everybody has left
-    bool elsewhere = false;     // it is followed, not run here
-    bool cut_short = false;     // as its result will say
-    bool shared = false;        // others than ours are to be told its end
-    bool spool_is_new = false;  // what was followed is lost, and nothing had come of it
+    bool abandoned = false;       // everybody has left
+    bool elsewhere = false;       // it is followed, not run here
+    bool over_elsewhere = false;  // what it follows: nobody joins that
+    bool cut_short = false;       // as its result will say
+    bool shared = false;          // others than ours are to be told its end
+    bool spool_is_new = false;    // what was followed is lost, and nothing had come of it
 };
 
 }  // namespace coalesce

@@ -34,6 +34,9 @@ class Sharing {
         UniqueFunction<void()> run_here;                          ///< it is ours to run
         UniqueFunction<void()> waits;                             ///< for a run elsewhere to end: it may take long
         UniqueFunction<void(std::unique_ptr<RunSource>)> follow;  ///< it runs elsewhere, this is what comes of it
+        /// What is followed is known to be over, and all of its output may not have come: who asks here now is not to
+        /// be given it. Until `again`.
+        UniqueFunction<void()> over_elsewhere;
         /// What was followed is lost. True: nothing has been given away, and run_here or follow may
         /// be said anew. False: it goes on, and `over` is what is left to say.
         UniqueFunction<bool()> again;
