@@ -212,6 +212,39 @@ TEST_CASE("M6: an engine younger than a lease that keeps no log may have forgott
     CHECK(watched.engine.too_young() > 50min);
 }
 
+TEST_CASE("M6, M7: an engine that is no primary any more is left, and refused, until it is one", "[cluster]") {
+    Loop loop;
+    const Scratch scratch;
+    const std::string replica = std::string(good).replace(std::string(good).find("role:master"), 11, "role:slave");
+    const std::string error = GENERATE("READONLY You can't write against a read only replica.",
+                                       "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is 'no'.");
+    bool demoted = false;
+    int greetings = 0;
+    FakeEngine fake(loop, scratch.path("s"), [&](const std::string& word) {
+        if (word == "PING") ++greetings;
+        if (word == "INFO") return bulk(demoted ? replica : good);
+        return demoted && word == "EVAL" ? "-" + error + "\r\n" : "+OK\r\n";
+    });
+    Watched watched(loop, access_to("redis+unix://" + scratch.path("s")));
+    watched.until([&] { return watched.ups == 1; });
+    watched.until([&] { return watched.engine.data().up(); });
+    demoted = true;
+    std::vector<std::string> heard;
+    for (int asked = 0; asked < 2; ++asked)
+        watched.engine.call(
+            Script::cancel, std::vector<std::string>{"k"}, std::vector<std::string>{"A.1"},
+            [&](Result<RespValue> answer) { heard.push_back(answer ? "answer" : answer.error().message()); });
+    watched.until([&] { return watched.downs >= 2 && watched.engine.data().up(); });
+    CHECK(greetings >= 4);  // of a line for output, too
+    REQUIRE(heard.size() == 2);
+    CHECK_THAT(heard[0], Contains(error.substr(0, 8)));
+    CHECK(watched.why.code == std::errc::permission_denied);
+    CHECK_THAT(watched.why.message(), Contains("primary"));
+    CHECK(watched.ups == 1);
+    demoted = false;
+    watched.until([&] { return watched.ups == 2; });
+}
+
 TEST_CASE("M7: an engine that is not there is told, tried again, and used when it is", "[cluster]") {
     const auto server = RedisServer::start();
     if (!server) return;

@@ -36,7 +36,12 @@ Engine::Engine(Loop& loop, EngineAccess access)
                             if (listener.events_.on_down) listener.events_.on_down(*trouble_);
                         });
                     },
-                .on_message = {}}) {
+                .on_message = {},
+                .on_demoted =
+                    [this] {
+                        if (wake_) wake_->renew();
+                        if (data_) data_->renew();
+                    }}) {
     wake_delay_.in_background();
 }
 

@@ -33,6 +33,11 @@ std::chrono::milliseconds jittered(std::chrono::milliseconds delay) {
 constexpr std::array passing{"LOADING", "READONLY", "OOM",         "MISCONF",    "MASTERDOWN",
                              "BUSY",    "TRYAGAIN", "CLUSTERDOWN", "NOREPLICAS", "ERR max number of clients"};
 
+// A replica says so as long as it is one.
+bool is_demotion(const RespValue& reply) {
+    return reply.is_error() && (reply.text.starts_with("READONLY") || reply.text.starts_with("MASTERDOWN"));
+}
+
 }  // namespace
 
 NoAnswer no_answer_of(const RespValue& error) {
@@ -167,7 +172,23 @@ void EngineLine::on_reply(RespValue reply) {
     Answer answer = std::move(awaited_.front());
     awaited_.pop_front();
     if (awaited_.empty()) silence_.stop();
+    if (is_demotion(reply)) return on_demoted(std::move(answer), std::move(reply));
     answer(std::move(reply));
+}
+
+// The next greeting finds who is the primary, where the name has moved, or tells what is amiss.
+void EngineLine::on_demoted(Answer answer, RespValue reply) {
+    NoAnswer why = no_answer_of(reply);
+    const std::shared_ptr<bool> alive = alive_;
+    answer(std::move(reply));
+    if (!*alive || !up_) return;
+    if (greeting_ == Greeting::plain) next_backoff_ = backoff_max;  // whose greeting a replica does not refuse
+    if (events_.on_demoted) events_.on_demoted();
+    lost(std::move(why));
+}
+
+void EngineLine::renew() {
+    if (up_) lost({std::make_error_code(std::errc::not_connected), "reach the engine"});
 }
 
 void EngineLine::lost(NoAnswer why) {

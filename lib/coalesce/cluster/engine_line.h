@@ -5,7 +5,8 @@
 // of two seconds for a loss (of ten, before a connection has brought its first byte). A lost connection is made anew
 // after 0.1 to 2 seconds, each time longer, never at the same moment as the other machines. Nothing is repeated by
 // itself: everything that was asked and not answered is told so, and who asked knows whether it may be asked again. An
-// engine that is loading, full or no primary any more has not answered, either. Requests are taken while it is up.
+// engine that is loading, full or no primary any more has not answered, either; the last is left, and its name looked
+// up again. Requests are taken while it is up.
 // Only who has asked something keeps the loop running: a machine that is cut off could go on connecting for ever.
 #pragma once
 
@@ -50,6 +51,8 @@ class EngineLine {
         UniqueFunction<void(const NoAnswer&)> on_down;
         /// What comes without having been asked for: only of a line that subscribes.
         UniqueFunction<void(RespValue)> on_message;
+        /// It is lost since the engine is no primary any more: on_down comes next.
+        UniqueFunction<void()> on_demoted = {};
     };
     /// What is looked at in the greeting: an engine that is not fit (engine_facts.h) is as good as none.
     enum class Greeting { plain, with_facts };
@@ -73,12 +76,15 @@ class EngineLine {
     void ask(std::span<const std::string> words, Answer answer);
     /// Says what nobody waits for an answer to; what comes of it is a message.
     void say(std::span<const std::string> words);
+    /// Makes it anew: what it leads to may not be the engine any more.
+    void renew();
 
   private:
     void connect();
     void greet();
     void greeted(Result<RespValue> answer, bool last);
     void on_reply(RespValue reply);
+    void on_demoted(Answer answer, RespValue reply);
     void send(std::span<const std::string> words, Answer answer);
     void lost(NoAnswer why);
     void await_answer();
