@@ -65,7 +65,7 @@ TEST_CASE("an end and an info are read as they were written, and nothing else is
 }
 
 TEST_CASE("M32: who is alive, or may be, is not taken for dead", "[cluster]") {
-    RunInfo info = RunInfo::own("host", ::getpid(), "x", "");
+    RunInfo info = RunInfo::own(own_host(), ::getpid(), "x", "");
     CHECK_FALSE(info.dead_here());
     info.leader.started_ms -= 10;   // the number is another's now
     CHECK_FALSE(info.dead_here());  // but its guard is there
@@ -76,5 +76,8 @@ TEST_CASE("M32: who is alive, or may be, is not taken for dead", "[cluster]") {
     CHECK_FALSE(elsewhere.dead_here());
     elsewhere = info;
     elsewhere.pid_namespace = "pid:[1]";
+    CHECK_FALSE(elsewhere.dead_here());
+    elsewhere = info;
+    elsewhere.host += "-2";  // which goes on from the same image of memory
     CHECK_FALSE(elsewhere.dead_here());
 }

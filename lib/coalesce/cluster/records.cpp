@@ -214,10 +214,11 @@ RunInfo RunInfo::own(const std::string& host, std::int64_t guard_pid, std::strin
             .parts = std::string(parts)};
 }
 
-// A guard that was replaced since is not in the info; but then its leader was alive.
+// A guard that was replaced since is not in the info; but then its leader was alive. Two machines that go on from one
+// image of memory have one boot; where they were given a name each, that tells them apart.
 bool RunInfo::dead_here() const {
-    return !boot.empty() && boot == boot_id() && !pid_namespace.empty() && pid_namespace == coalesce::pid_namespace() &&
-           !leader.alive() && !guard.alive();
+    return host == own_host() && !boot.empty() && boot == boot_id() && !pid_namespace.empty() &&
+           pid_namespace == coalesce::pid_namespace() && !leader.alive() && !guard.alive();
 }
 
 std::string own_host() {
