@@ -179,6 +179,21 @@ class Ends(ServerTest):
         self.assertEqual(client.message()["code"], "cancelled")
         self.assertEqual(server.process.wait(), 0)
 
+    # Each started the time to end anew, and that to read the answers.
+    def test_signals_without_end_do_not_put_it_off(self):
+        server = self.serve("--drain", "0.1", "--grace", "2")
+        client = server.client().send({"line": "trap '' TERM; echo up; sleep 1000", "output": "stream"})
+        client.message(), client.message(), client.bytes(3)
+        for _ in range(300):  # a minute: more than any machine needs
+            server.process.send_signal(signal.SIGTERM)
+            try:
+                server.process.wait(0.2)
+                break
+            except subprocess.TimeoutExpired:
+                pass
+        self.assertEqual(server.process.returncode, 0)
+        self.assertEqual(client.message()["event"], "exit")
+
     def test_killed_its_commands_die_with_it_and_the_next_server_starts(self):
         server = self.serve()
         fifo = server.fifo("never")

@@ -96,6 +96,7 @@ class Server {
     std::uint64_t refused_connections_ = 0;  // since that was logged
     RunStatistics statistics_;
     bool stopping_ = false;
+    bool ending_ = false;
     Insistence insistence_;
 };
 
@@ -367,6 +368,7 @@ void Server::stop_if_idle() {
 void Server::end_drain() {
     constexpr seconds to_read_the_end{1};
     if (executor_.flights().empty()) return reception_.drop_clients();
+    if (std::exchange(ending_, true)) return;  // told again, it puts nothing off
     log_.warn("flights still run; they are ended");
     executor_.cancel_all(options_.grace);
     drain_->start(options_.grace + to_read_the_end, [this] { reception_.drop_clients(); });
