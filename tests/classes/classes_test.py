@@ -312,6 +312,15 @@ class Doors(harness.ServerTest):
         self.assertEqual(asked.communicate()[0], b"asked\n")
         self.assertEqual(self.server.runs(), 0)
 
+    def test_a_class_whose_turns_are_over_costs_no_descriptor(self):
+        client = self.server.client()
+        self.assertEqual(client.ask({"line": "true", "class": "c"})["exit"], 0)
+        before, classes = self.server.descriptors(), 40
+        for i in range(classes):
+            self.assertEqual(client.ask({"line": "true", "class": f"c{i}"})["exit"], 0)
+        client.ask({"op": "ping"})
+        self.assertLess(self.server.descriptors(), before + classes // 2)
+
     def test_refused(self):
         client = self.server.client()
         for wrong in "", "a b", "a:0", 7, None:

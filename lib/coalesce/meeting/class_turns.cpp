@@ -119,12 +119,13 @@ class ClassTurn final : public Turnstile::Turn {
 }  // namespace
 
 Result<std::shared_ptr<ClassQueue>> ClassTurns::queue_of(const std::string& name) {
-    std::shared_ptr<ClassQueue>& queue = queues_[name];
-    if (queue) return queue;
+    if (const auto known = queues_.find(name); known != queues_.end())
+        if (auto queue = known->second.lock()) return queue;
+    std::erase_if(queues_, [](const auto& entry) { return entry.second.expired(); });
     auto place = place_();
     if (!place) return place.error();
     auto opened = ClassQueue::open(*place, name);
-    if (opened) queue = *opened;
+    if (opened) queues_[name] = *opened;
     return opened;
 }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // ClassTurns: the executor's turns, from the queues of classes in the meeting place (SPEC C).
 //
-// A queue is opened when the first run of its class asks. What a turn waits for is watched on the
-// loop; a slow timer is there for what cannot be.
+// A queue is opened when a run of its class asks, and closed with the last one's turn. What a turn waits for is watched
+// on the loop; a slow timer is there for what cannot be.
 #pragma once
 
 #include <functional>
@@ -32,7 +32,7 @@ class ClassTurns final : public Turnstile {
     [[nodiscard]] Result<std::shared_ptr<ClassQueue>> queue_of(const std::string& name);
 
     const std::function<Result<MeetingPlace>()> place_;
-    std::map<std::string, std::shared_ptr<ClassQueue>> queues_;
+    std::map<std::string, std::weak_ptr<ClassQueue>> queues_;  // each its turns', which hold its directory open
 };
 
 }  // namespace coalesce
