@@ -35,6 +35,16 @@ class Limits(ServerTest):
         self.assertEqual([client.message()["id"] for _ in range(2)], [1, 2])
         self.assertEqual(client.ask({"id": 4, "argv": ["true"]})["exit"], 0)
 
+    def test_max_requesters_holds_for_those_who_forget_too(self):
+        server = self.serve("--max-requesters", "1")
+        fifo = server.fifo("hold")
+        client = server.client().send({"id": 1, "argv": ["cat", fifo]}).settled()
+        forget = {"id": 2, "op": "forget", "argv": ["true"]}
+        self.assertEqual(client.ask(forget).get("error", {}).get("code"), "too_many_requesters")
+        release(fifo)
+        self.assertEqual(client.message()["id"], 1)
+        self.assertEqual(client.ask(forget)["event"], "forgotten")
+
     def test_max_queue_refuses_new_keys_and_lets_duplicates_join(self):
         server = self.serve("-j1", "--max-queue", "1")
         fifo = server.fifo("hold")

@@ -81,19 +81,26 @@ RequestDesk::RequestDesk(const ServerOptions& options, const Rooms& rooms, Surro
 void RequestDesk::take(Peer& peer, Request& request) {
     if (peer.session->gone() && !request.keep_running) return;  // nobody is to have it
     ++requests_;
-    Reception& reception = rooms_.reception;
-    if (closed_) return reception.refuse(peer, request.id, "shutting_down", "the server is about to end");
-    if (reception.waiting() >= options_.requesters_max)
-        return reception.refuse(peer, request.id, "too_many_requesters",
-                                std::to_string(options_.requesters_max) + " requesters wait already");
-    if (meant_for_no_circle(peer, request))
-        return reception.refuse(peer, request.id, "engine_down", options_.circle_fault);
+    if (turned_away(peer, request)) return;
     Asked asked{.resolved = resolve(request, peer.uid, Job{.grace = options_.grace, .asker = peer.pid}),
                 .canonical = {},
                 .terms = {},
                 .wish = request.wish,
                 .asking = {}};
     admit(peer, request, asked);
+}
+
+// Whatever it asks for; it has been told why.
+bool RequestDesk::turned_away(Peer& peer, const Request& request) const {
+    const auto refuse = [&](std::string_view code, const std::string& why) {
+        rooms_.reception.refuse(peer, request.id, code, why);
+        return true;
+    };
+    if (closed_) return refuse("shutting_down", "the server is about to end");
+    if (rooms_.reception.waiting() >= options_.requesters_max)
+        return refuse("too_many_requesters", std::to_string(options_.requesters_max) + " requesters wait already");
+    if (meant_for_no_circle(peer, request)) return refuse("engine_down", options_.circle_fault);
+    return false;
 }
 
 // It names machines to share with, and there was to be an engine.
@@ -230,9 +237,7 @@ void RequestDesk::started_for(Peer& peer, const Requester& requester) {
 }
 
 void RequestDesk::forget(Peer& peer, Request request) {
-    if (closed_) return rooms_.reception.refuse(peer, request.id, "shutting_down", "the server is about to end");
-    if (meant_for_no_circle(peer, request))
-        return rooms_.reception.refuse(peer, request.id, "engine_down", options_.circle_fault);
+    if (turned_away(peer, request)) return;
     const std::string id = request.id;
     ResolvedRequest resolved = resolve(request, peer.uid, Job{});
     const Key key{canonical_of(resolved, peer.uid), resolved.canonical_words};

@@ -77,6 +77,7 @@ class RequestDesk {
 
     [[nodiscard]] ResolvedRequest resolve(Request& request, uid_t uid, Job defaults) const;
     [[nodiscard]] KeyRules rules_for(uid_t uid) const;
+    [[nodiscard]] bool turned_away(Peer& peer, const Request& request) const;
     [[nodiscard]] bool meant_for_no_circle(const Peer& peer, const Request& request) const;
     [[nodiscard]] std::shared_ptr<const CanonicalSurroundings> canonical_of(ResolvedRequest& resolved, uid_t uid);
     [[nodiscard]] bool finds_the_queue_full(const Asked& asked) const;
