@@ -6,6 +6,10 @@
 
 #include "../catch.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <cerrno>
 #include <filesystem>
 #include <memory>
@@ -43,8 +47,13 @@ int tries(const std::string& path, const std::string& script) {
         },
         {});
     for (int hit = 0; hit < 2; ++hit) {
-        CHECK(refreshes.start("key", 1, stale_orders()).ok() == (path == "/bin/sh"));
+        int told = 0;
+        refreshes.start("key", 1, stale_orders(), [&](const Result<>& started) {
+            ++told;
+            CHECK(started.ok() == (path == "/bin/sh"));
+        });
         loop.run();
+        CHECK(told == 1);
     }
     return made;
 }
@@ -100,6 +109,55 @@ TEST_CASE("T5, F14: a refresh that never began for want of room leaves no note",
                                    Outcome::engine_down("no engine")}) {
         INFO(outcome.describe());
         CHECK(!is_noted(outcome));
+    }
+}
+
+// Each asks for another key. They took a process and descriptors each, as many as a client cared to send requests.
+TEST_CASE("T6, F14: so many programs at a time, and all who wait for one are told", "[refreshes]") {
+    const Scratch scratch;
+    REQUIRE(::mkfifo(scratch.path("gate").c_str(), 0600) == 0);
+    const Descriptor gate(::open(scratch.path("gate").c_str(), O_RDWR | O_CLOEXEC));
+    Loop loop;
+    std::size_t made = 0;
+    std::size_t told = 0;
+    Refreshes refreshes(loop,
+                        [&](const RefreshOrders&) {
+                            ++made;
+                            return RefreshProgram{.argv = {"sh", "-c", "head -c1 " + scratch.path("gate")},
+                                                  .env = {"PATH=/usr/bin:/bin"},
+                                                  .path = "/bin/sh",
+                                                  .orders = "orders"};
+                        },
+                        {});
+    constexpr std::size_t all = 100;
+    for (std::size_t i = 0; i < all; ++i)
+        refreshes.start("key" + std::to_string(i), 0, stale_orders(), [&](const Result<>& started) {
+            ++told;
+            CHECK(started);
+        });
+    CHECK(made == told);
+    const std::size_t at_a_time = made;
+    REQUIRE(at_a_time < all);
+    SECTION("those for which nobody waits wait too, but not without end") {
+        constexpr std::size_t many = 5000;
+        for (std::size_t i = 0; i < many; ++i) refreshes.start("stale" + std::to_string(i), 1, stale_orders(), {});
+        CHECK(made == at_a_time);
+        REQUIRE(::write(gate.get(), std::string(many, 'x').data(), many) == many);
+        loop.run();
+        CHECK(told == all);
+        CHECK(made > all);
+        CHECK(made < many);
+        CHECK(refreshes.count() == made);
+        const std::size_t before = made;
+        refreshes.start("stale" + std::to_string(many - 1), 1, stale_orders(), {});  // the next hit tries again
+        CHECK(made == before + 1);
+        loop.run();
+    }
+    SECTION("each that is under way makes room for the next") {
+        REQUIRE(::write(gate.get(), std::string(all, 'x').data(), all) == all);
+        loop.run();
+        CHECK(made == all);
+        CHECK(told == all);
     }
 }
 

@@ -170,12 +170,13 @@ void KeptDesk::looked(const std::shared_ptr<Look>& look) {
                                : result->started + duration_cast<system_clock::duration>(result->duration);
     if (result && !warm) count(*result);
     const bool due = stale || (warm && ended == system_clock::time_point());
-    const auto refresh = [&] {
-        return due ? refreshes_.start(look->key_name, ended.time_since_epoch().count(), look->orders) : Result<>();
-    };
-    if (warm) return look->answer(warmed(look->orders, refresh()));
-    look->answer(std::move(result));
-    static_cast<void>(refresh().ok());  // the next stale hit tries again
+    if (warm && !due) return look->answer(warmed(look->orders, {}));
+    Refreshes::Told told;
+    if (warm)
+        told = [look](const Result<>& started) { look->answer(warmed(look->orders, started)); };
+    else
+        look->answer(std::move(result));
+    if (due) refreshes_.start(look->key_name, ended.time_since_epoch().count(), look->orders, std::move(told));
 }
 
 // Told to the store's sum when nobody has to wait for that.

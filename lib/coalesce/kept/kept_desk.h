@@ -62,7 +62,8 @@ class KeptDesk {
     KeptDesk& operator=(const KeptDesk&) = delete;
 
     /// Told on a later turn, in the order in which was asked: what answers the request, or null. What is warmed is
-    /// always answered, with no output (T6); refused only where there is no room to have it run.
+    /// always answered, with no output (T6), when a run for it has been started, if one is due; refused only where
+    /// there is no room to have it run.
     using Answer = UniqueFunction<void(std::shared_ptr<const RunResult>)>;
     void look(const KeptQuestion& question, Answer answer);
 

@@ -15,6 +15,11 @@ namespace {
 
 using namespace std::chrono;
 
+constexpr std::size_t starting_max = 16;
+
+// For whom nobody waits: whoever does is one of the door's requesters, of whom it has only so many.
+constexpr std::size_t unawaited_max = 1024;
+
 // Read from its beginning, by one program.
 Result<Descriptor> file_of(const std::string& text) {
     auto file = make_unnamed_file("the orders of a refresh");
@@ -45,11 +50,22 @@ bool Refreshes::was_tried(const std::string& key_name, std::int64_t since, const
     return false;
 }
 
-Result<> Refreshes::start(const std::string& key_name, std::int64_t since, const RefreshOrders& orders) {
-    if (!make_program_ || was_tried(key_name, since, orders.wish)) return {};
-    auto executed = execute(key_name, make_program_(orders));
+void Refreshes::start(const std::string& key_name, std::int64_t since, const RefreshOrders& orders, Told told) {
+    const bool full = starting_.size() >= starting_max;
+    if (full && !told && waiting_.size() >= unawaited_max) return;
+    if (!make_program_ || was_tried(key_name, since, orders.wish)) {
+        if (told) told({});
+    } else if (full) {
+        waiting_.push_back({.key_name = key_name, .orders = orders, .told = std::move(told)});
+    } else {
+        begin(key_name, orders, std::move(told));
+    }
+}
+
+void Refreshes::begin(const std::string& key_name, const RefreshOrders& orders, Told told) {
+    const auto executed = execute(key_name, make_program_(orders));
     if (!executed) tried_.erase(key_name);
-    return executed;
+    if (told) told(executed);
 }
 
 Result<> Refreshes::execute(const std::string& key_name, const RefreshProgram& program) {
@@ -63,6 +79,11 @@ Result<> Refreshes::execute(const std::string& key_name, const RefreshProgram& p
                       [this, place, key_name](const Outcome& outcome) {
                           if (!outcome.success()) tried_.erase(key_name);
                           starting_.erase(place);
+                          while (!waiting_.empty() && starting_.size() < starting_max) {
+                              Waiting next = std::move(waiting_.front());
+                              waiting_.pop_front();
+                              begin(next.key_name, next.orders, std::move(next.told));
+                          }
                       }});
     if (!started.child) {
         starting_.erase(place);

@@ -6,6 +6,8 @@
 // hands it the orders; that forks the supervisor, or finds that somebody was quicker, and ends at once.
 // What that program is and how it is told, the front end says: here it is started, once a stale
 // result: while one that failed counts as tried no other is (T5), however often the result is served.
+// So many programs at a time, since each takes descriptors and a process that runs of the door need (F14); the others
+// wait. The runs that they put under way are not counted: those are flights of the meeting place, which a class bounds.
 #pragma once
 
 #include <coalesce/command/command.h>
@@ -13,9 +15,11 @@
 #include <coalesce/command/result.h>
 #include <coalesce/command/run_class.h>
 #include <coalesce/command/wish.h>
+#include <coalesce/flight/unique_function.h>
 
 #include <chrono>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <list>
 #include <memory>
@@ -64,9 +68,12 @@ class Refreshes {
 
     /// One is due. `since`: when the run of what is stale has ended, by the wall clock; 0: nothing is there. A run that
     /// goes wrong counts as tried; one whose program could not be started, or says that it could not start it, does
-    /// not: the next hit tries again. The loop runs on until it is under way. Refused: there is no room for the
-    /// program.
-    Result<> start(const std::string& key_name, std::int64_t since, const RefreshOrders& orders);
+    /// not: the next hit tries again. The loop runs on until it is under way.
+    /// `told`, at once or when others have made room for it, that it was started or is not due after all; refused:
+    /// there is no room for the program. If nobody waits for that it is empty: then, where many wait, the next hit
+    /// tries again.
+    using Told = UniqueFunction<void(const Result<>&)>;
+    void start(const std::string& key_name, std::int64_t since, const RefreshOrders& orders, Told told);
     /// How many were started.
     [[nodiscard]] std::uint64_t count() const noexcept { return count_; }
 
@@ -76,6 +83,12 @@ class Refreshes {
         std::chrono::steady_clock::time_point at;
         std::chrono::milliseconds for_long;
     };
+    struct Waiting {
+        std::string key_name;
+        RefreshOrders orders;
+        Told told;
+    };
+    void begin(const std::string& key_name, const RefreshOrders& orders, Told told);
     Result<> execute(const std::string& key_name, const RefreshProgram& program);
     [[nodiscard]] bool was_tried(const std::string& key_name, std::int64_t since, const Wish& wish);
 
@@ -85,6 +98,7 @@ class Refreshes {
     std::unordered_map<std::string, Tried> tried_;
     std::size_t forget_at_ = 1024;
     std::list<std::unique_ptr<Child>> starting_;
+    std::deque<Waiting> waiting_;
     std::uint64_t count_ = 0;
 };
 
