@@ -153,6 +153,14 @@ TEST_CASE("T6, F14: so many programs at a time, and all who wait for one are tol
         CHECK(made == before + 1);
         loop.run();
     }
+    SECTION("nor do more wait than there can be requesters") {
+        std::size_t refused = 0;
+        for (std::size_t i = 0; i < 20'000; ++i)
+            refreshes.start("more" + std::to_string(i), 0, stale_orders(),
+                            [&](const Result<>& started) { refused += started ? 0 : 1; });
+        CHECK(made == at_a_time);
+        CHECK(refused > 0);
+    }
     SECTION("each that is under way makes room for the next") {
         REQUIRE(::write(gate.get(), std::string(all, 'x').data(), all) == all);
         loop.run();

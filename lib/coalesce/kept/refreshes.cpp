@@ -17,7 +17,8 @@ using namespace std::chrono;
 
 constexpr std::size_t starting_max = 16;
 
-// For whom nobody waits: whoever does is one of the door's requesters, of whom it has only so many.
+// Whoever waits for one is a requester, of whom a door has only so many; but it may have gone meanwhile.
+constexpr std::size_t awaited_max = 10'000;
 constexpr std::size_t unawaited_max = 1024;
 
 // Read from its beginning, by one program.
@@ -52,7 +53,10 @@ bool Refreshes::was_tried(const std::string& key_name, std::int64_t since, const
 
 void Refreshes::start(const std::string& key_name, std::int64_t since, const RefreshOrders& orders, Told told) {
     const bool full = starting_.size() >= starting_max;
-    if (full && !told && waiting_.size() >= unawaited_max) return;
+    if (full && waiting_.size() >= (told ? awaited_max : unawaited_max)) {
+        if (told) told(system_error_of(EAGAIN, "start a refresh"));
+        return;
+    }
     if (!make_program_ || was_tried(key_name, since, orders.wish)) {
         if (told) told({});
     } else if (full) {

@@ -17,7 +17,8 @@ constexpr milliseconds lock_pause_min{1};
 constexpr milliseconds lock_pause_max{16};
 constexpr milliseconds dying_pause_min{2};
 constexpr milliseconds dying_pause_max{250};
-constexpr milliseconds looked_at_each{2000};  // though nothing was told
+constexpr milliseconds looked_at_each{2000};  // though nothing was told,
+constexpr std::size_t looked_at_once = 16;    // and where more wait so much less often: each look is at all of them
 constexpr hours touched_each{12};             // cleaners of /tmp count in days
 
 class ClassTurn final : public Turnstile::Turn {
@@ -90,7 +91,8 @@ class ClassTurn final : public Turnstile::Turn {
             else
                 standing.look_soon = true;
         pause_ = standing.look_soon ? std::clamp(pause_ * 2, dying_pause_min, dying_pause_max) : lock_pause_min;
-        timer_.start(standing.look_soon ? pause_ : looked_at_each, [this] { look(); });
+        const auto many = static_cast<int>(std::min<std::size_t>(standing.others / looked_at_once, 1000));
+        timer_.start(standing.look_soon ? pause_ : looked_at_each * (1 + many), [this] { look(); });
     }
 
     void come() {
