@@ -174,7 +174,7 @@ class Batch(machines.ThreeHosts):
             print("echo y", file=file)
         status, out, err = self.end(process)
         self.assertEqual((status, out), (123, ""))
-        self.assertIn("READONLY", err)
+        self.assertIn("name its primary", err)
 
     def test_M2_without_a_scope_it_is_refused_or_local(self):
         self.list(["echo x"])
