@@ -91,7 +91,7 @@ class Manual(ServerTest):
                 with open(path) as file:
                     code += file.read()
         used = set(re.findall(r'refuse\([^;]*?,\s*(?:found\.empty\(\) \? )?"([a-z_]+)"', code))
-        used |= set(re.findall(r'Refusal\{"([a-z_]+)"', code)) | set(re.findall(r'[ (](?:error|fail)\("([a-z_]+)"', code))
+        used |= set(re.findall(r'Refusal\{"([a-z_]+)"', code)) | set(re.findall(r'[ (](?:error|fail|refuse)\("([a-z_]+)"', code))
         used |= set(sum(re.findall(r'fail\(\w+ \? "([a-z_]+)" : "([a-z_]+)"', code), ()))
         used |= set(re.findall(r'"code":"([a-z_]+)"', code)) | set(re.findall(r'case Outcome::Kind::\w+:\s+return "([a-z_]+)"', code))
         used |= set(re.findall(r'deadlock \? "([a-z_]+)" : "([a-z_]+)"', code)[0])
