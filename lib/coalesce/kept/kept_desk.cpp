@@ -77,7 +77,6 @@ class KeptDesk::Keeper final : public Retention, public std::enable_shared_from_
 
 // What the loop has of a result that is being kept.
 struct KeptDesk::Keep {
-    std::string key_name;
     std::shared_ptr<Keeper> keeper;
     std::shared_ptr<KeptFlight> flight;  // the thread's, until it is done
     std::optional<Timer> patience;
@@ -224,8 +223,7 @@ void KeptDesk::keep(const std::shared_ptr<Keeper>& keeper, std::shared_ptr<const
     auto keep = std::make_unique<Keep>();
     keep->keeper = keeper;
     keep->flight = std::make_shared<KeptFlight>(access_, keeper->subject_, keeper->wish_, limits_);
-    keep->key_name = keep->flight->key_name();
-    publishing_.insert(keep->key_name);
+    publishing_.insert(keep->flight->key_name());
     keep->done = std::move(done);
     keep->patience.emplace(loop_);
     keep->patience->start(publishing_max, [this, keep = keep.get()] {
@@ -259,8 +257,9 @@ void KeptDesk::kept(Keep& keep) {
 
 // What is being kept is there, or takes too long.
 void KeptDesk::look_again(Keep& keep) {
-    if (std::exchange(keep.waited_for, false)) publishing_.erase(publishing_.find(keep.key_name));
-    const auto [first, last] = looks_.equal_range(keep.key_name);
+    const std::string& key_name = keep.flight->key_name();
+    if (std::exchange(keep.waited_for, false)) publishing_.erase(publishing_.find(key_name));
+    const auto [first, last] = looks_.equal_range(key_name);
     for (auto one = first; one != last; ++one) {
         const std::shared_ptr<Look>& look = one->second;
         if (std::exchange(look->waits, false))
