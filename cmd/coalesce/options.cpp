@@ -185,17 +185,17 @@ void define_run(CommandLine& line, TypedCommand& typed) {
     line.flag("--fresh", run.fresh,
               "Only a run that starts after this request will do.\n"
               "All fresh requests that are made during one run share the next.");
-    line.option("--timeout", "TIME", time_limit(orders.timeout),
+    line.option("--timeout", "TIME", time_limit(orders.limits.timeout),
                 "End the run after TIME: 10, 1.5s, 5m.\n"
                 "All who share it get status 124. The leader's limit holds. TERM is sent first, KILL after the grace "
                 "period.");
     line.option("--wait", "TIME", duration(run.wait),
                 "Give up waiting after TIME, with status 75.\n"
                 "The run goes on for the others.");
-    define_class(line, orders.run_class);
+    define_class(line, orders.limits.run_class);
     define_grace(line, [&run](std::string_view name, const std::string& value) {
         run.own_grace = true;
-        return duration(run.orders.grace)(name, value);
+        return duration(run.orders.limits.grace)(name, value);
     });
     line.flag("--keep-running", orders.keep_running, "Let the run finish when its requesters leave.");
     define_retention(line, typed.wish, typed.cache_directory);

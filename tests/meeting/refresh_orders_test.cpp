@@ -61,9 +61,9 @@ TEST_CASE("T4: the orders of a refresh come as they were given, byte for byte", 
     CHECK(orders.canonical_surroundings == given.surroundings->bytes);
     CHECK(orders.canonical_words == given.words);
     CHECK(orders.key == key_hash({given.surroundings, given.words}));
-    CHECK(orders.timeout == given.timeout);
-    CHECK(orders.grace == given.grace);
-    CHECK(orders.run_class == given.run_class);
+    CHECK(orders.limits.timeout == given.timeout);
+    CHECK(orders.limits.grace == given.grace);
+    CHECK(orders.limits.run_class == given.run_class);
     CHECK(orders.class_jobs == setting.class_jobs);
     CHECK(orders.replay_bytes == setting.replay_bytes);
     CHECK(orders.spool_directory == setting.spool_directory);

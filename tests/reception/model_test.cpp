@@ -500,9 +500,9 @@ class SupervisorStorm {
         orders.title = "a command";
         orders.key = key_;
         orders.canonical_words = "words";
-        orders.grace = milliseconds(20);
+        orders.limits.grace = milliseconds(20);
         orders.stall = milliseconds(10);
-        if (chance_.one_in(4)) orders.timeout = milliseconds(1 + chance_.below(40));
+        if (chance_.one_in(4)) orders.limits.timeout = milliseconds(1 + chance_.below(40));
         if (chance_.one_in(2)) orders.replay_bytes = 64 * 1024;
         orders.keep_running = chance_.one_in(5);
         orders.verbose = chance_.one_in(2);

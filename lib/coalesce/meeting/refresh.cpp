@@ -16,7 +16,6 @@
 #include <coalesce/io/unix_socket.h>
 #include <coalesce/meeting/ask.h>
 #include <coalesce/meeting/kept_answer.h>
-#include <coalesce/meeting/request_lines.h>
 #include <coalesce/meeting/meeting_places.h>
 #include <coalesce/meeting/supervisor_process.h>
 #include <coalesce/protocol/message.h>
@@ -44,7 +43,7 @@ bool have_it_kept(Descriptor connection, const FlightOrders& orders) {
     join.text("op", "join").flag("fresh", kept.wish.fresh).flag("keep_running", true).text("on_behalf_of", "");
     KeptOrders keeping = kept;
     keeping.wish.max_age.reset();  // or it would have a run of its own behind this one
-    add_run_limits(join, orders);
+    add_run_limits(join, orders.limits);
     add_kept_orders(join, keeping);
     const auto answer = ask_flight(std::move(connection), join.line());
     const auto told = answer ? Fields::parse(*answer) : std::nullopt;

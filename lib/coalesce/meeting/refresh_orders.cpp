@@ -73,9 +73,7 @@ Result<RefreshTask> refresh_task(std::string_view text) {
     orders.key = key_hash({&key_surroundings, told.words});
     orders.canonical_surroundings = std::move(canonical);
     orders.canonical_words = std::move(told.words);
-    orders.timeout = told.timeout;
-    orders.grace = told.grace;
-    orders.run_class = std::move(told.run_class);
+    orders.limits = {.timeout = told.timeout, .grace = told.grace, .run_class = std::move(told.run_class)};
     orders.class_jobs = std::move(setting.class_jobs);
     orders.replay_bytes = setting.replay_bytes;
     orders.spool_directory = std::move(setting.spool_directory);

@@ -8,12 +8,6 @@
 
 namespace coalesce {
 
-void add_run_limits(Message& message, const FlightOrders& orders) {
-    if (orders.timeout) message.number("timeout", orders.timeout->count());
-    message.number("grace", orders.grace.count());
-    if (orders.run_class) message.text("class", text_of(*orders.run_class));
-}
-
 std::string joining_line(const RunOptions& options, const JoinTerms& terms) {
     const FlightOrders& orders = options.orders;
     Message message;
@@ -22,7 +16,7 @@ std::string joining_line(const RunOptions& options, const JoinTerms& terms) {
         .flag("keep_running", orders.keep_running)
         .flag("quiet", terms.quiet)
         .flag("heir", orders.heir);
-    add_run_limits(message, orders);
+    add_run_limits(message, orders.limits);
     if (orders.kept) add_kept_orders(message, *orders.kept);
     if (terms.knows_ancestry) message.text("on_behalf_of", std::string(nearest_flight(orders.ancestry)));
     return message.line();
@@ -37,7 +31,7 @@ std::string server_request(const RunOptions& options, bool quiet) {
     request.env = orders.command.surroundings->env;
     request.umask = orders.command.surroundings->umask;
     request.terminal = orders.command.surroundings->terminal;
-    request.run_class = orders.run_class;
+    request.run_class = orders.limits.run_class;
     request.stdin_bytes = orders.command.stdin_bytes;
     request.key = options.rules.key;
     request.scope = options.rules.scope;
@@ -52,8 +46,8 @@ std::string server_request(const RunOptions& options, bool quiet) {
     request.no_share = options.rules.no_share;
     request.fresh = options.fresh;
     request.wish = options.wish;
-    request.timeout = orders.timeout;
-    if (options.own_grace) request.grace = orders.grace;
+    request.timeout = orders.limits.timeout;
+    if (options.own_grace) request.grace = orders.limits.grace;
     request.keep_running = orders.keep_running;
     request.output = Request::Output::fd;
     request.quiet = quiet;

@@ -8,7 +8,6 @@
 #include <string>
 
 #include <coalesce/meeting/requester.h>
-#include <coalesce/protocol/message.h>
 
 namespace coalesce {
 
@@ -17,8 +16,6 @@ struct JoinTerms {
     bool quiet = false;
     bool knows_ancestry = false;  ///< also where it has none
 };
-/// The limits of the next run, should the requester be the one to lead it.
-void add_run_limits(Message& message, const FlightOrders& orders);
 [[nodiscard]] std::string joining_line(const RunOptions& options, const JoinTerms& terms);
 [[nodiscard]] std::string server_request(const RunOptions& options, bool quiet);
 

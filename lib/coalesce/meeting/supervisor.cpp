@@ -39,13 +39,6 @@ constexpr hours touched_each{12};
 
 constexpr milliseconds store_looked_at_each{200};
 
-// Of a run, the wishes of who leads it.
-struct RunLimits {
-    std::optional<milliseconds> timeout;
-    milliseconds grace{0};
-    std::optional<RunClass> run_class;
-};
-
 // A wrapper that is connected, or somebody who only looks.
 struct Wrapper final : Client {
     using Client::Client;
@@ -54,17 +47,6 @@ struct Wrapper final : Client {
     std::optional<std::string> on_behalf_of;  // none: it did not say, and nobody has looked
     std::optional<KeptOrders> kept;           // its wish
 };
-
-// As add_run_limits() has written them.
-RunLimits run_limits_in(const Fields& request) {
-    RunLimits limits;
-    if (request.has("timeout")) limits.timeout = milliseconds(request.number("timeout"));
-    limits.grace = milliseconds(request.number("grace"));
-    if (request.has("class")) {
-        if (auto run_class = parse_run_class(request.text("class"))) limits.run_class = std::move(*run_class);
-    }
-    return limits;
-}
 
 Wrapper& wrapper_of(Client& client) { return static_cast<Wrapper&>(client); }
 
@@ -157,7 +139,7 @@ Supervisor::Supervisor(FlightOrders orders, MeetingPlaces places, Descriptor lis
                         .sharing = cluster_.get(),
                         .turnstile = &turns_,
                         .class_jobs = orders_.class_jobs}),
-      reception_(loop_, executor_, {.stall = orders_.stall, .grace = orders_.grace},
+      reception_(loop_, executor_, {.stall = orders_.stall, .grace = orders_.limits.grace},
                  {.on_line = [this](Client& client, std::string_view line,
                                     bool too_long) { on_line(wrapper_of(client), line, too_long); },
                   .on_served = [](Client& client) { client.session->finish(); },
@@ -182,7 +164,7 @@ Supervisor::Supervisor(FlightOrders orders, MeetingPlaces places, Descriptor lis
 // may go without the shell, another directory.
 std::optional<Child::Launched> Supervisor::launch() const {
     const Surroundings& surroundings = *orders_.command.surroundings;
-    if (orders_.circle || orders_.heir || orders_.line || orders_.command.stdin_bytes || orders_.run_class ||
+    if (orders_.circle || orders_.heir || orders_.line || orders_.command.stdin_bytes || orders_.limits.run_class ||
         !surroundings.cwd.empty())
         return std::nullopt;
     return Child::launch({.argv = orders_.command.argv,
@@ -203,7 +185,7 @@ void Supervisor::run(Descriptor leader, pid_t leader_pid) {
     first.asked = true;
     if (!orders_.ancestry.empty()) first.on_behalf_of = nearest_flight(orders_.ancestry);
     first.kept = orders_.kept;
-    first.limits = {.timeout = orders_.timeout, .grace = orders_.grace, .run_class = orders_.run_class};
+    first.limits = orders_.limits;
     admit(first, {.keep_running = orders_.keep_running, .quiet = !orders_.verbose}, orders_.circle && orders_.fresh);
     stays_young_.in_background();
     stays_young_.start(touched_each, touched_each, [this] { places_.own().touch(orders_.key); });

@@ -27,6 +27,7 @@
 #include <coalesce/io/descriptor.h>
 #include <coalesce/meeting/keeping.h>
 #include <coalesce/meeting/meeting_places.h>
+#include <coalesce/meeting/run_limits.h>
 
 namespace coalesce {
 
@@ -37,12 +38,10 @@ struct FlightOrders {
     std::string key;  ///< its hash
     std::string canonical_surroundings;
     std::string canonical_words;
-    std::optional<std::chrono::milliseconds> timeout;
-    std::chrono::milliseconds grace{10'000};
+    RunLimits limits;
     std::chrono::milliseconds stall{60'000};  ///< for a requester that reads nothing while others wait
     std::uint64_t replay_bytes = std::uint64_t{1} << 30;
     std::string spool_directory;
-    std::optional<RunClass> run_class;       ///< in which the run waits for its turn
     ClassJobs class_jobs;                    ///< the classes that are set up
     bool keep_running = false;               ///< the leader's: let the run finish when it leaves
     std::string ancestry;                    ///< the flights under which the leader asks, if any
