@@ -19,11 +19,11 @@ void Submission::remember(const RequestKey& key, const std::shared_ptr<const Run
 }
 
 RunTicket Submission::submit(Intake::Asking& asking) {
-    if (!asking.wish.anything()) return submit_job(asking);
+    if (!asking.wish.anything()) return submit_job(asking, nullptr);
     if (!asking.job) asking.job = intake_.job_of_line(std::string(asking.command));
     asking.fresh = !may_join(asking.wish, executor_.flights().find_state(KeyView(asking.key)), now());
     const auto keeper = asking.wish.keeps() ? desk_.keeper(question_of(asking)) : nullptr;
-    RunTicket ticket = submit_job(asking);
+    RunTicket ticket = submit_job(asking, keeper);
     if (!keeper || ticket.landed()) return ticket;
     std::shared_ptr<Retention>& retention = ticket.state().retention;
     if (options_.once && !retention) retention = once_.keeper(Key(asking.key), !asking.fresh);
@@ -31,7 +31,7 @@ RunTicket Submission::submit(Intake::Asking& asking) {
     return ticket;
 }
 
-RunTicket Submission::submit_job(Intake::Asking& asking) {
+RunTicket Submission::submit_job(Intake::Asking& asking, std::shared_ptr<Retention> keeper) {
     if (!asking.job)
         return executor_.submit(
             asking.key, [this, line = std::string(asking.command)]() mutable { return job_of_line(std::move(line)); });
@@ -39,9 +39,11 @@ RunTicket Submission::submit_job(Intake::Asking& asking) {
     share(*asking.job, asking.key);
     return executor_.submit(
         asking.key,
-        [this, job = std::move(*asking.job), key = Key(asking.key)]() mutable {
+        [this, job = std::move(*asking.job), key = Key(asking.key), keeper = std::move(keeper)]() mutable {
             auto& retention = options_.once ? OnceMemory::behind(*job.retention) : job.retention;
-            retention = desk_.keeper({.job = job, .surroundings = key.surroundings, .words = key.words, .wish = {}});
+            if (!keeper)
+                keeper = desk_.keeper({.job = job, .surroundings = key.surroundings, .words = key.words, .wish = {}});
+            retention = std::move(keeper);
             return std::move(job);
         },
         {.fresh = asking.fresh});

@@ -33,7 +33,8 @@ class Submission {
     void remember(const RequestKey& key, const std::shared_ptr<const RunResult>& result);
 
   private:
-    [[nodiscard]] RunTicket submit_job(Intake::Asking& asking);
+    // `keeper`: the request's; null: it wishes nothing.
+    [[nodiscard]] RunTicket submit_job(Intake::Asking& asking, std::shared_ptr<Retention> keeper);
     [[nodiscard]] Job job_of_line(std::string line);
     void share(Job& job, const RequestKey& key);
 

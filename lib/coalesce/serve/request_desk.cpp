@@ -199,7 +199,8 @@ void RequestDesk::looked(const Reception::Expected& expected, Asked& asked, std:
 
 Job RequestDesk::leading(Job job, const RequestKey& key, bool crosses_machines) {
     if (crosses_machines) rooms_.cluster->share(job, key);
-    job.retention = desk_.keeper({.job = job, .surroundings = key.surroundings, .words = key.words, .wish = {}});
+    if (!job.retention)
+        job.retention = desk_.keeper({.job = job, .surroundings = key.surroundings, .words = key.words, .wish = {}});
     auto own = std::make_shared<Surroundings>(*job.command.surroundings);
     enter_flight(own->env, key_hash(key));
     job.command.surroundings = std::move(own);
@@ -208,6 +209,7 @@ Job RequestDesk::leading(Job job, const RequestKey& key, bool crosses_machines) 
 
 RunTicket RequestDesk::submit(Asked& asked) {
     const auto keeper = asked.wish.keeps() ? desk_.keeper(asked.question()) : nullptr;
+    asked.resolved.job.retention = keeper;
     const bool fresh =
         asked.wish.fresh || (asked.wish.max_age &&
                              !may_join(asked.wish, rooms_.executor.flights().find_state(KeyView(asked.key())), now()));
