@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 // What becomes of one run's result, where a test from outside cannot have the machine or the disk stand still.
 #include <coalesce/kept/kept_desk.h>
-#include <coalesce/kept/kept_flight.h>
 
 #include <fcntl.h>
 
@@ -14,24 +13,12 @@
 #include <coalesce/io/loop.h>
 
 #include "../scratch.h"
+#include "kept_flights.h"
 
 using namespace coalesce;
 using namespace std::chrono_literals;
 
 namespace {
-
-std::shared_ptr<const CanonicalSurroundings> some_surroundings() {
-    return std::make_shared<const CanonicalSurroundings>("surroundings");
-}
-
-RunResult success(const SpoolLimits& limits) {
-    RunResult result;
-    result.outcome = Outcome::exited(0);
-    result.started = std::chrono::system_clock::now();
-    result.spool = std::make_shared<Spool>(limits);
-    result.spool->close();
-    return result;
-}
 
 // Whoever writes there waits, as long as it lives.
 Descriptor lock_all_of(const StorePlace& place) {
@@ -60,7 +47,8 @@ bool waited_for_it() {
     };
     Descriptor lock = lock_all_of(place);
     desk.forget({canonical, "something"}, [](const Result<>&) {});  // what is to be kept is kept after that
-    desk.keeper(question("words"))->keep(std::make_shared<const RunResult>(success(limits)), [] {});
+    desk.keeper(question("words"))
+        ->keep(std::make_shared<const RunResult>(without_output(Outcome::exited(0), limits)), [] {});
     bool answered = false;
     std::shared_ptr<const RunResult> found;
     desk.look(question("words"), [&](std::shared_ptr<const RunResult> result) {
@@ -94,17 +82,9 @@ TEST_CASE("T21: a run goes on for as long as the machine was suspended, too", "[
     auto store = KeptStore::open(place, true);
     REQUIRE(store);
     const SpoolLimits limits;
-    KeptFlight flight(std::make_shared<StoreAccess>(place),
-                      {.surroundings = some_surroundings(),
-                       .words = "words",
-                       .program = {},
-                       .title = "make",
-                       .directory = "/",
-                       .dependencies = {},
-                       .state = {}},
-                      {.ttl = 1h}, limits);
+    KeptFlight flight = some_flight(place, {.ttl = 1h}, limits);
     REQUIRE(store.value()->forget(flight.key_name(), now()));
-    RunResult result = success(limits);
+    RunResult result = without_output(Outcome::exited(0), limits);
     result.started -= 1h;
     result.duration = 1ns;
     flight.keep(std::make_shared<const RunResult>(std::move(result)));

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 // When a stale result's refresh counts as tried, and when nothing has been learnt (SPEC T5, T6, F14).
 #include <coalesce/kept/kept_desk.h>
-#include <coalesce/kept/kept_flight.h>
 #include <coalesce/kept/refreshes.h>
 
 #include "../catch.h"
@@ -18,16 +17,13 @@
 #include <coalesce/io/loop.h>
 
 #include "../scratch.h"
+#include "kept_flights.h"
 
 using namespace coalesce;
 using namespace std::chrono_literals;
 namespace fs = std::filesystem;
 
 namespace {
-
-std::shared_ptr<const CanonicalSurroundings> surroundings() {
-    return std::make_shared<const CanonicalSurroundings>("surroundings");
-}
 
 RefreshOrders stale_orders() {
     RefreshOrders orders;
@@ -64,21 +60,9 @@ bool is_noted(Outcome outcome) {
     const StorePlace place{.base = scratch.path("cache"), .name = "1"};
     REQUIRE(KeptStore::open(place, true));
     const SpoolLimits limits;
-    KeptFlight flight(std::make_shared<StoreAccess>(place),
-                      {.surroundings = surroundings(),
-                       .words = "words",
-                       .program = {},
-                       .title = "make",
-                       .directory = "/",
-                       .dependencies = {},
-                       .state = {}},
-                      stale_orders().wish, limits);
+    KeptFlight flight = some_flight(place, stale_orders().wish, limits);
     flight.is_refresh();
-    RunResult result;
-    result.outcome = std::move(outcome);
-    result.spool = std::make_shared<Spool>(limits);
-    result.spool->close();
-    flight.keep(std::make_shared<const RunResult>(std::move(result)));
+    flight.keep(std::make_shared<const RunResult>(without_output(std::move(outcome), limits)));
     return fs::exists(place.path() + "/" + flight.key_name() + ".t");
 }
 
@@ -184,7 +168,7 @@ TEST_CASE("T6, F14: who warms through a door hears that there is no room to have
                   {.on_not_written = [](const std::string&) {}});
     Job job;
     job.command = {.argv = {"true"}, .surroundings = std::make_shared<const Surroundings>(), .stdin_bytes = {}};
-    const auto canonical = surroundings();
+    const auto canonical = some_surroundings();
     const auto warmed = [&](std::string_view words) {
         std::shared_ptr<const RunResult> answer;
         desk.look({.job = job, .surroundings = canonical, .words = words, .wish = {.ttl = 1h, .warm = true}},
