@@ -100,6 +100,7 @@ class Check(machines.Test):
         self.assertEqual(status, 125)
         self.assertIn("does not take the password", err)
         self.assertNotIn("falsch", err)
+        self.assertNotIn("Permission denied", err)
         self.box.file("password", "geheim\n", 0o600)
         self.assertEqual(self.check(self.box.url(engine, f"&password={password}"))[0], 0)
         os.chmod(password, 0o604)

@@ -38,13 +38,28 @@ bool is_demotion(const RespValue& reply) {
     return reply.is_error() && (reply.text.starts_with("READONLY") || reply.text.starts_with("MASTERDOWN"));
 }
 
+// What callers branch on where the engine itself refuses: its sentence says why, and needs no errno's words behind it.
+class RefusalCategory : public std::error_category {
+  public:
+    [[nodiscard]] const char* name() const noexcept override { return "engine"; }
+    [[nodiscard]] std::string message(int) const override { return {}; }
+    [[nodiscard]] std::error_condition default_error_condition(int kind) const noexcept override {
+        return std::make_error_condition(static_cast<std::errc>(kind));
+    }
+};
+
+std::error_code refused(std::errc kind) {
+    static const RefusalCategory category;
+    return {static_cast<int>(kind), category};
+}
+
 }  // namespace
 
 NoAnswer no_answer_of(const RespValue& error) {
     const bool passes =
         std::any_of(passing.begin(), passing.end(), [&](const char* word) { return error.text.starts_with(word); });
-    const auto code = passes ? std::errc::resource_unavailable_try_again : std::errc::permission_denied;
-    return {std::make_error_code(code), "use the engine (" + visible(error.text) + ")"};
+    return {refused(passes ? std::errc::resource_unavailable_try_again : std::errc::permission_denied),
+            "use the engine (" + visible(error.text) + ")"};
 }
 
 EngineLine::EngineLine(Loop& loop, const EngineAccess& access, Greeting greeting, Events events)
@@ -107,7 +122,7 @@ void EngineLine::greeted(Result<RespValue> answer, bool last) {
         facts_ = EngineFacts::of(answer->text);
         if (auto fit = facts_.fit(); !fit) {
             NoAnswer why = fit.error();
-            why.code = std::make_error_code(std::errc::permission_denied);
+            why.code = refused(std::errc::permission_denied);
             return lost(std::move(why));
         }
     }

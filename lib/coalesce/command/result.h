@@ -19,8 +19,11 @@ struct Error {
     std::error_code code;  ///< what callers branch on
     std::string doing;     ///< what was attempted, naming the culprit: "open /var/x"
 
-    /// "open /var/x: No such file or directory"; just `doing` when there is no code.
-    [[nodiscard]] std::string message() const { return code ? doing + ": " + code.message() : doing; }
+    /// "open /var/x: No such file or directory"; just `doing` where there is no code, or one without words.
+    [[nodiscard]] std::string message() const {
+        const std::string why = code ? code.message() : std::string{};
+        return why.empty() ? doing : doing + ": " + why;
+    }
 };
 
 /// The error of the system call that just failed. Reads errno, so call it first.
