@@ -266,6 +266,26 @@ TEST_CASE("M40: every key has a limit, and nothing is left when all are gone", "
     }
 }
 
+TEST_CASE("M40: who waits leaves nothing that outlives the run", "[cluster][scripts]") {
+    const auto server = RedisServer::start();
+    if (!server) return;
+    ScriptPlayer play(*server);
+    const EngineKeys keys("k");
+    const auto limit = [&](const std::string& key) { return play.ask({"PTTL", key}).number; };
+    play.acquire("k", "A", {.lease = 2000, .presence = 15'000});
+    const long long most = limit(keys.state);
+    REQUIRE(most > 0);
+    play.acquire("k", "B", {.lease = 3'600'000, .presence = 15'000});
+    CHECK(limit(keys.waiters) <= most);
+    CHECK(first(play.beat("k", "A.1", "B", 15'000)) == "run");
+    CHECK(limit(keys.waiters) <= most);
+    // Should it be gone, who waits makes it anew, as long.
+    play.ask({"DEL", keys.waiters});
+    CHECK(first(play.beat("k", "A.1", "B", 15'000)) == "run");
+    CHECK(limit(keys.waiters) > 0);
+    CHECK(limit(keys.waiters) <= most);
+}
+
 TEST_CASE("who waits and who runs is told what concerns it", "[cluster][scripts]") {
     const auto server = RedisServer::start();
     if (!server) return;

@@ -23,7 +23,7 @@ if own and attempt<=tonumber(string.sub(run,#client+2)) then return {'STALE'} en
 local live=(st=='run' or st=='cancel') and now<tonumber(dl)
 if live and not own then
   if st=='cancel' or shut or (fresh and tonumber(b)<=asked) then return {'WAIT',run,f,dl-now,info} end
-  C('ZADD',KEYS[2],now+pres,client) keep(KEYS[2],4*lease+pres)
+  C('ZADD',KEYS[2],now+pres,client) keep(KEYS[2],C('PTTL',KEYS[1]))
   C('PUBLISH',KEYS[1]..':r','j')
   return {'JOIN',run,f,dl-now,info} end
 if st=='done' and kept=='1' and tonumber(e)>asked and not (fresh and tonumber(b)<=asked) then

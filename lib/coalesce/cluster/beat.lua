@@ -12,5 +12,5 @@ if run~=ARGV[1] or st=='done' then
   if e and e[2][1]=='x' then keep(KEYS[3],pres) return {'DONE',0,0} end
   return {'LOST',0,0} end
 if now>=tonumber(dl) then return {'LOST',0,0} end
-if st=='run' then C('ZADD',KEYS[2],now+pres,ARGV[2]) keep(KEYS[2],5*pres) end
+if st=='run' then C('ZADD',KEYS[2],now+pres,ARGV[2]) keep(KEYS[2],C('PTTL',KEYS[1])) end
 return {st,dl-now,C('ZCARD',KEYS[2])}
