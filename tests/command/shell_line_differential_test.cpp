@@ -3,7 +3,7 @@
 // the shell. Here both are done, thousands of times, with programs that print all they
 // can see of how they were started, and status, stdout and stderr are compared.
 //
-// The seed is printed; COALESCE_TEST_SEED repeats a run, COALESCE_LONG makes three times as many lines. A line that
+// The seed is printed; COALESCE_TEST_SEED repeats a run, COALESCE_LONG invents sixteen times as many lines. A line that
 // plain_words() leaves to the shell is not run: there is nothing to compare.
 #include <fcntl.h>
 #include <signal.h>
@@ -237,7 +237,7 @@ unsigned seed_of_this_run() {
 }
 
 // What is generated is other lines each time.
-int as_many_as(int full) { return std::getenv("COALESCE_LONG") != nullptr ? full : full / 8; }
+int as_many_as(int full) { return std::getenv("COALESCE_LONG") != nullptr ? full : full / 16; }
 
 void report(const char* what, unsigned seed, const Tally& tally) {
     std::cout << what << ": seed " << seed << ", " << tally.direct << " ran both ways alike, " << tally.doubt
