@@ -52,17 +52,15 @@ bool Refreshes::was_tried(const std::string& key_name, std::int64_t since, const
 }
 
 void Refreshes::start(const std::string& key_name, std::int64_t since, const RefreshOrders& orders, Told told) {
-    const bool full = starting_.size() >= starting_max;
-    if (full && waiting_.size() >= (told ? awaited_max : unawaited_max)) {
-        if (told) told(system_error_of(EAGAIN, "start a refresh"));
-        return;
-    }
     if (!make_program_ || was_tried(key_name, since, orders.wish)) {
         if (told) told({});
-    } else if (full) {
+    } else if (starting_.size() < starting_max) {
+        begin(key_name, orders, std::move(told));
+    } else if (waiting_.size() < (told ? awaited_max : unawaited_max)) {
         waiting_.push_back({.key_name = key_name, .orders = orders, .told = std::move(told)});
     } else {
-        begin(key_name, orders, std::move(told));
+        tried_.erase(key_name);
+        if (told) told(system_error_of(EAGAIN, "start a refresh"));
     }
 }
 
