@@ -496,7 +496,9 @@ Result<> obey_rules(CommandLine& line, ObeyedRules& ruled, std::optional<std::ve
     CommandLine every_option(CommandLine::Words::left_out);
     define_run(every_option, nobodys);
     if (auto checked = check_rules(ruled.rules, every_option); !checked) return checked;
-    if (const Setting* const directory = last(ruled.rules.cache, "directory"))
+    const Setting* const directory = last(ruled.rules.cache, "directory");
+    // Who has no HOME has the usual one: the file may be the machine's, and that stops nobody's command.
+    if (directory != nullptr && values_of(*directory).front().starts_with('/'))
         if (auto supplied = line.supply("cache-dir", values_of(*directory), directory->origin.text()); !supplied)
             return supplied;
     if (words)

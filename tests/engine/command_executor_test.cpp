@@ -491,8 +491,8 @@ TEST_CASE("B5: nothing is tried again once everybody has left, or the run was ca
         room.ask("echo run >>cancelled; echo x >begun; exec sleep 1000", {}, [](Job& job) { job.retries = 9; });
     room.when_begun(2, [&] {
         left.ticket = {};
-        CHECK(room.executor.cancel(cancelled.ticket.id(), 5s));
-        CHECK_FALSE(room.executor.cancel(12345, 5s));
+        CHECK(room.executor.cancel(cancelled.ticket.id()));
+        CHECK_FALSE(room.executor.cancel(12345));
         room.open_gate();
     });
     room.run();
@@ -597,7 +597,7 @@ TEST_CASE("F9: what nobody will read is not kept while a cancelled run takes its
         kept = spool->size();
     }
     SECTION("it was cancelled for all") {
-        room.when_begun(1, [&] { room.executor.cancel(requester.ticket.id(), 300ms); });
+        room.when_begun(1, [&] { room.executor.cancel(requester.ticket.id()); });
         room.run();
         CHECK(requester.result().outcome == Outcome::cancelled());
         kept = requester.result().spool->size();

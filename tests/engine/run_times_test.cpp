@@ -72,7 +72,7 @@ TEST_CASE("H1: one that was cut short is not", "[engine]") {
     const RunTicket cancelled = room.ask("cancelled", {"sleep", "100"});
     const RunTicket interrupted = room.ask("interrupted", {"sleep", "100"});
     const RunTicket missing = room.ask("missing", {"/no/such/program"});
-    room.executor.cancel(cancelled.id(), 0s);
+    room.executor.cancel(cancelled.id());
     room.executor.signal(interrupted.id(), SIGINT);
     room.loop.run();
     CHECK(room.events.size() == 4);

@@ -542,7 +542,7 @@ TEST_CASE("C3, M30: a turn that is waited for goes with the flight, and the leas
     world.part().answers.run_here();
     REQUIRE(turnstile.places.size() == 2);
     CHECK(world.part().withdrawn);
-    world.executor->cancel(one.flight, 0ms);
+    world.executor->cancel(one.flight);
     CHECK(turnstile.places[1]->gone);
     turnstile.places[1]->on_come();  // it was on its way
     loop.run();
@@ -559,7 +559,7 @@ TEST_CASE("F12, M14, M35: what is to be run here after all holds no lease while 
     world.part(1).answers.run_here();
     REQUIRE(other.ticket.state().phase == Run::Phase::running);
     const auto ends_other = [&] {
-        world.executor->cancel(other.flight, 0ms);
+        world.executor->cancel(other.flight);
         loop.run();
         REQUIRE(world.part(1).concluded);
         world.part(1).conclude();
@@ -718,8 +718,8 @@ TEST_CASE("F2: who asks between a run's end and its landing gets another", "[sha
     world.part().wire->end(Outcome::exited(0));
     Asked& two = world.ask();
     CHECK(two.flight != one.flight);
-    CHECK(world.executor->cancel(one.flight, 0ms));  // it is over: there is nothing to be ended
-    CHECK(world.sharing.parts.size() == 1);          // one live run a key
+    CHECK(world.executor->cancel(one.flight));  // it is over: there is nothing to be ended
+    CHECK(world.sharing.parts.size() == 1);     // one live run a key
     world.part().conclude();
     loop.run();
     CHECK(one.results.at(0)->outcome == Outcome::exited(0));
@@ -801,7 +801,7 @@ class Orders {
             case 'c':
                 if (!running && !part.asked() && !concluding) return false;
                 if (!concluding) may_end_ = part.flight;
-                CHECK(world_.executor->cancel(part.flight, 0ms));
+                CHECK(world_.executor->cancel(part.flight));
                 break;
             case 'd':
                 if (!concluding) return false;

@@ -114,10 +114,11 @@ TEST_CASE("T6, F14: so many programs at a time, and all who wait for one are tol
                         },
                         {});
     constexpr std::size_t all = 100;
+    bool ending = false;
     for (std::size_t i = 0; i < all; ++i)
         refreshes.start("key" + std::to_string(i), 0, stale_orders(), [&](const Result<>& started) {
             ++told;
-            CHECK(started);
+            CHECK(started.ok() == !ending);
         });
     CHECK(made == told);
     const std::size_t at_a_time = made;
@@ -147,6 +148,17 @@ TEST_CASE("T6, F14: so many programs at a time, and all who wait for one are tol
         bool is_due = true;  // where none is, none has to be started
         refreshes.start("more0", 0, stale_orders(), [&](const Result<>& started) { is_due = !started; });
         CHECK_FALSE(is_due);
+    }
+    SECTION("none of them is started when it is over") {  // B6, S8: all were, before the program ended
+        ending = true;
+        refreshes.start_no_more();
+        bool started_late = true;
+        refreshes.start("late", 0, stale_orders(), [&](const Result<>& started) { started_late = started.ok(); });
+        CHECK_FALSE(started_late);
+        REQUIRE(::write(gate.get(), std::string(all, 'x').data(), all) == all);
+        loop.run();
+        CHECK(made == at_a_time);
+        CHECK(told == all);
     }
     SECTION("each that is under way makes room for the next") {
         REQUIRE(::write(gate.get(), std::string(all, 'x').data(), all) == all);

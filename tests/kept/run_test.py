@@ -463,6 +463,38 @@ class What(Test):
             self.assertEqual(process.communicate(), (b"old\n", b""))
         self.assertEqual(self.box.out("--ttl", "1h", "./tool"), "new\n")
 
+    def test_T11_the_next_run_is_of_the_program_that_lies_there_then(self):
+        gate = self.box.gate()
+        tool = f"#!/bin/sh\ntrap '' TERM; echo run >>runs; until read x <{gate}; do :; done; echo old\n"
+        self.box.file("tool", tool, 0o755)
+
+        def begin(*options):
+            before = self.box.runs()
+            process = self.box.start("run", *options, "./tool")
+            while self.box.runs() == before:
+                a_moment()
+            return process
+
+        def open_gate():
+            with open(gate, "w") as file:
+                file.write("\n")
+
+        kept = begin("--ttl", "1h")
+        open_gate()
+        self.assertEqual(kept.communicate()[0], b"old\n")
+        cancelled = begin()  # whose supervisor outlives it, and knows the old one
+        self.assertEqual(self.box.call("cancel", self.box.status()[0]["id"])[0], 0)
+        self.box.file("new", "#!/bin/sh\necho run >>runs; echo new\n", 0o755)
+        os.rename(self.box.path("work/new"), self.box.path("work/tool"))
+        waiting = self.box.start("run", "--ttl", "1h", "./tool")
+        while len(self.box.status()) < 2:
+            a_moment()
+        open_gate()
+        cancelled.communicate()
+        self.assertEqual(waiting.communicate(), (b"new\n", b""))
+        self.assertEqual(self.box.out("--ttl", "1h", "./tool"), "new\n")
+        self.assertEqual(self.box.runs(), 3)
+
     def test_T12_what_is_asked_of_the_store_is_no_part_of_the_key(self):
         self.box.run("--ttl", "1h", "-c", COUNTED)
         for words in (

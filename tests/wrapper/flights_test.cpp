@@ -234,6 +234,25 @@ SCENARIO("F10: who leads the next run does so within its own limit", "[wrapper]"
     CHECK(second.wait().status == 124);
 }
 
+SCENARIO("F10: who is cancelled by name has the grace of who leads it", "[wrapper]") {
+    Sandbox box;
+    Gate gate(box, "gate"), next(box, "next");
+    const std::string line =
+        "echo run >>runs; [ $(wc -l <runs) = 2 ] || exec cat gate; trap 'echo asked; exit 3' TERM; echo $$ >pid; "
+        "while :; do read x <next; done";
+    auto first = box.request({"--grace", "0", "-c", line});
+    gate.wait_for_command();
+    auto second = box.request({"--fresh", "--grace", "1h", "-c", line});
+    box.until([](const auto& all) { return all.size() == 2; });
+    gate.open();
+    CHECK(first.wait().status == 0);
+    next.wait_for_command();
+    const auto flights = box.flights();
+    REQUIRE(flights.size() == 1);
+    CHECK(box.coalesce({"cancel", flights[0].id}).status == 0);
+    CHECK(second.wait().out == "asked\n");
+}
+
 SCENARIO("F8: a grandchild that holds the output open does not hold the wrapper", "[wrapper]") {
     Sandbox box;
     const Ended ended = box.run({"-c", "sleep 1000 & echo $! >pid; echo done"});

@@ -103,6 +103,7 @@ class Batch {
     [[nodiscard]] bool leader_left(FlightId run) const;
 
     void throttle();
+    void start_no_more();
     void halt();
     void interrupt(int number);
     void output_refused(const Error& error);
@@ -396,8 +397,7 @@ void Batch::throttle() {
 }
 
 void Batch::halt() {
-    intake_.stop();
-    executor_.start_no_more();
+    start_no_more();
     if (halt_.now()) executor_.cancel_all(options_.grace);
 }
 
@@ -431,9 +431,14 @@ void Batch::fail(const std::string& sentence) {
     progress_.complain(sentence);
 }
 
-void Batch::end_all() {
+void Batch::start_no_more() {
     intake_.stop();
+    desk_.refresh_no_more();
     executor_.start_no_more();
+}
+
+void Batch::end_all() {
+    start_no_more();
     executor_.cancel_all(options_.grace);
 }
 

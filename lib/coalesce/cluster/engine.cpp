@@ -24,6 +24,9 @@ Engine::Engine(Loop& loop, EngineAccess access)
                {.on_up =
                     [this] {
                         trouble_.reset();
+                        // They may have gone back to one that was the engine, and takes them still.
+                        if (wake_) wake_->renew();
+                        if (data_) data_->renew();
                         old_enough_ = steady_clock::now() + control_.facts().too_young_for(access_.url.lease);
                         tell_all([](Listener& listener) {
                             if (listener.events_.on_up) listener.events_.on_up();
@@ -36,12 +39,7 @@ Engine::Engine(Loop& loop, EngineAccess access)
                             if (listener.events_.on_down) listener.events_.on_down(*trouble_);
                         });
                     },
-                .on_message = {},
-                .on_demoted =
-                    [this] {
-                        if (wake_) wake_->renew();
-                        if (data_) data_->renew();
-                    }}) {
+                .on_message = {}}) {
     wake_delay_.in_background();
 }
 

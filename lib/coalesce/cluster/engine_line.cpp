@@ -121,12 +121,13 @@ void EngineLine::greeted(Result<RespValue> answer, bool last) {
     if (greeting_ == Greeting::with_facts) {
         facts_ = EngineFacts::of(answer->text);
         if (auto fit = facts_.fit(); !fit) {
-            NoAnswer why = fit.error();
-            why.code = refused(std::errc::permission_denied);
-            return lost(std::move(why));
+            // One that was a primary has been replaced: its name will lead to the new one soon (SPEC M7).
+            const bool passes = was_up_ && !facts_.role.empty() && facts_.role != "master";
+            return lost({refused(passes ? std::errc::resource_unavailable_try_again : std::errc::permission_denied),
+                         fit.error().doing});
         }
     }
-    up_ = true;
+    up_ = was_up_ = true;
     next_backoff_ = backoff_min;
     if (events_.on_up) events_.on_up();
 }
@@ -187,23 +188,19 @@ void EngineLine::on_reply(RespValue reply) {
     Answer answer = std::move(awaited_.front());
     awaited_.pop_front();
     if (awaited_.empty()) silence_.stop();
-    if (is_demotion(reply)) return on_demoted(std::move(answer), std::move(reply));
+    if (is_demotion(reply)) return on_demoted(std::move(answer), reply);
     answer(std::move(reply));
 }
 
 // The next greeting finds who is the primary, where the name has moved, or tells what is amiss.
-void EngineLine::on_demoted(Answer answer, RespValue reply) {
-    NoAnswer why = no_answer_of(reply);
-    const std::shared_ptr<bool> alive = alive_;
-    answer(std::move(reply));
-    if (!*alive || !up_) return;
+void EngineLine::on_demoted(Answer answer, const RespValue& reply) {
+    awaited_.push_front(std::move(answer));
     if (greeting_ == Greeting::plain) next_backoff_ = backoff_max;  // whose greeting a replica does not refuse
-    if (events_.on_demoted) events_.on_demoted();
-    lost(std::move(why));
+    lost(no_answer_of(reply));
 }
 
 void EngineLine::renew() {
-    if (up_) lost({std::make_error_code(std::errc::not_connected), "reach the engine"});
+    if (connection_) lost({std::make_error_code(std::errc::not_connected), "reach the engine"});
 }
 
 void EngineLine::lost(NoAnswer why) {

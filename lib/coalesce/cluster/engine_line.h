@@ -51,8 +51,6 @@ class EngineLine {
         UniqueFunction<void(const NoAnswer&)> on_down;
         /// What comes without having been asked for: only of a line that subscribes.
         UniqueFunction<void(RespValue)> on_message;
-        /// It is lost since the engine is no primary any more: on_down comes next.
-        UniqueFunction<void()> on_demoted = {};
     };
     /// What is looked at in the greeting: an engine that is not fit (engine_facts.h) is as good as none.
     enum class Greeting { plain, with_facts };
@@ -84,7 +82,7 @@ class EngineLine {
     void greet();
     void greeted(Result<RespValue> answer, bool last);
     void on_reply(RespValue reply);
-    void on_demoted(Answer answer, RespValue reply);
+    void on_demoted(Answer answer, const RespValue& reply);
     void send(std::span<const std::string> words, Answer answer);
     void lost(NoAnswer why);
     void await_answer();
@@ -101,6 +99,7 @@ class EngineLine {
     Timer backoff_;
     std::chrono::milliseconds next_backoff_;
     bool up_ = false;
+    bool was_up_ = false;
     bool wanted_ = true;
     bool rests_ = false;
     bool heard_ = false;                                          // a byte, on this connection

@@ -223,6 +223,11 @@ void LeasedRun::conclude(const RunResult& result, UniqueFunction<void()> done) {
     std::exchange(finish_, {})();
 }
 
+void LeasedRun::engine_lost() {
+    if (done_ && engine_.url().down == EngineUrl::Down::run)
+        runs_out_.start(std::min(runs_out_.due_in(), told_within), [this] { told(); });
+}
+
 void LeasedRun::told() {
     let_go();
     runs_out_.stop();

@@ -88,6 +88,8 @@ class LeasedRun {
     /// Tells those elsewhere of the end; `done` when they have been, or when nobody will have heard of it. Who has
     /// joined may be known to the engine alone: where that decides whether output is published, it is asked first.
     void conclude(const RunResult& result, UniqueFunction<void()> done);
+    /// With down=run what is over here is not held back for it for long.
+    void engine_lost();
 
   private:
     void hold_until(Milliseconds base);

@@ -174,6 +174,7 @@ void ClusterMembership::on_engine_up() {
 }
 
 void ClusterMembership::on_engine_down(const NoAnswer& why) {
+    if (state_ == State::running) return leased_->engine_lost();
     if (state_ != State::asking && state_ != State::waiting) return;
     if (why.code == std::errc::permission_denied)
         loop_.post([this, alive = alive_, sentence = "cannot " + why.message()] {

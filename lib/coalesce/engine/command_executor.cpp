@@ -327,7 +327,10 @@ void CommandExecutor::land(Flight flight, Outcome outcome) {
     start_next();
 }
 
-bool CommandExecutor::cancel(FlightId id, milliseconds grace) { return call_off(id, grace, true); }
+bool CommandExecutor::cancel(FlightId id) {
+    const CommandFlight* const flight = going_on(id);
+    return call_off(id, flight != nullptr ? flight->job.grace : milliseconds(0), true);
+}
 
 bool CommandExecutor::call_off(FlightId id, milliseconds grace, bool for_everyone) {
     if (const CommandFlight* const flight = going_on(id); flight != nullptr && flight->membership)

@@ -80,8 +80,9 @@ class CommandExecutor {
 
     /// Ends every run: TERM, KILL after `grace`. Requesters get what it came to.
     void cancel_all(std::chrono::milliseconds grace);
-    /// Ends one run for everyone, or one that has yet to begin; false when there is none of that id.
-    bool cancel(FlightId id, std::chrono::milliseconds grace);
+    /// Ends one run for everyone, within its own grace, or one that has yet to begin; false when there is none of
+    /// that id.
+    bool cancel(FlightId id);
     /// Ends one run at once, with `refusal` as the outcome for everyone.
     void refuse(FlightId id, Outcome refusal);
     /// What a live run has recorded so far; null when there is no such run.

@@ -15,8 +15,12 @@ using namespace std::chrono;
 // The result of a request that wants none.
 std::shared_ptr<const RunResult> warmed(const RefreshOrders& orders, const Result<>& started) {
     RunResult result;
-    result.outcome = started ? Outcome::exited(0)
-                             : Outcome::refused(started.error().code.value(), "cannot " + started.error().message());
+    if (started)
+        result.outcome = Outcome::exited(0);
+    else if (started.error().code == std::errc::operation_canceled)
+        result.outcome = Outcome::cancelled();
+    else
+        result.outcome = Outcome::refused(started.error().code.value(), "cannot " + started.error().message());
     result.title = orders.title;
     result.requested = result.started = system_clock::now();
     result.attempts = 1;
@@ -142,7 +146,7 @@ void KeptDesk::look(const KeptQuestion& question, Answer answer) {
                         .wish = question.wish},
              .key_name = store_key({in_store(question.surroundings), question.words}).name,
              .answer = std::move(answer)});
-    looks_.emplace(look->key_name, look);
+    looks_[look->key_name].push_back(look);
     give(std::move(look));
 }
 
@@ -160,9 +164,9 @@ void KeptDesk::looked(const std::shared_ptr<Look>& look) {
     if (!result && std::exchange(look->again, false)) return give(look);
     look->waits = !result && publishing_.contains(look->key_name);
     if (look->waits) return;
-    auto [one, end] = looks_.equal_range(look->key_name);
-    while (one != end && one->second != look) ++one;
-    looks_.erase(one);
+    const auto looks = looks_.find(look->key_name);
+    std::erase(looks->second, look);
+    if (looks->second.empty()) looks_.erase(looks);
     const bool warm = look->orders.wish.warm;
     const bool stale = result && result->kept->refreshing;
     const auto ended = !result ? system_clock::time_point()
@@ -259,9 +263,9 @@ void KeptDesk::kept(Keep& keep) {
 void KeptDesk::look_again(Keep& keep) {
     const std::string& key_name = keep.flight->key_name();
     if (std::exchange(keep.waited_for, false)) publishing_.erase(publishing_.find(key_name));
-    const auto [first, last] = looks_.equal_range(key_name);
-    for (auto one = first; one != last; ++one) {
-        const std::shared_ptr<Look>& look = one->second;
+    const auto looks = looks_.find(key_name);
+    if (looks == looks_.end()) return;
+    for (const std::shared_ptr<Look>& look : looks->second) {
         if (std::exchange(look->waits, false))
             give(look);
         else

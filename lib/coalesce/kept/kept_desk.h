@@ -25,6 +25,7 @@
 #include <string_view>
 #include <unordered_map>
 #include <unordered_set>
+#include <vector>
 
 #include <coalesce/engine/job.h>
 #include <coalesce/engine/run.h>
@@ -80,6 +81,9 @@ class KeptDesk {
     /// The longest output that is kept, as far as it is known.
     void ask_entry_limit(UniqueFunction<void(std::uint64_t bytes)> answer);
 
+    /// No refresh is started any more; who waits for one to be started is answered as cancelled.
+    void refresh_no_more() { refreshes_.start_no_more(); }
+
     /// Hits, and the time that they spared.
     [[nodiscard]] const Savings& hits() const noexcept { return hits_; }
     [[nodiscard]] std::uint64_t refreshes() const noexcept { return refreshes_.count(); }
@@ -106,7 +110,7 @@ class KeptDesk {
     const std::shared_ptr<StoreAccess> access_;
     Events events_;
     Refreshes refreshes_;
-    std::unordered_multimap<std::string, std::shared_ptr<Look>> looks_;  // under way, by the name of their key
+    std::unordered_map<std::string, std::vector<std::shared_ptr<Look>>> looks_;  // under way, by their keys' names
     std::unordered_multiset<std::string> publishing_;  // those names of what is being kept, and waited for
     Savings hits_;
     Savings uncounted_;  // of them, what the store's sum has yet to be told

@@ -52,7 +52,9 @@ bool Refreshes::was_tried(const std::string& key_name, std::int64_t since, const
 }
 
 void Refreshes::start(const std::string& key_name, std::int64_t since, const RefreshOrders& orders, Told told) {
-    if (!make_program_ || was_tried(key_name, since, orders.wish)) {
+    if (closed_) {
+        if (told) told(system_error_of(ECANCELED, "start a refresh"));
+    } else if (!make_program_ || was_tried(key_name, since, orders.wish)) {
         if (told) told({});
     } else if (starting_.size() < starting_max) {
         begin(key_name, orders, std::move(told));
@@ -62,6 +64,14 @@ void Refreshes::start(const std::string& key_name, std::int64_t since, const Ref
         tried_.erase(key_name);
         if (told) told(system_error_of(EAGAIN, "start a refresh"));
     }
+}
+
+void Refreshes::start_no_more() {
+    closed_ = true;
+    loop_.post([waiting = std::exchange(waiting_, {})]() mutable {
+        for (Waiting& one : waiting)
+            if (one.told) one.told(system_error_of(ECANCELED, "start a refresh"));
+    });
 }
 
 void Refreshes::begin(const std::string& key_name, const RefreshOrders& orders, Told told) {

@@ -74,6 +74,8 @@ class Refreshes {
     /// tries again.
     using Told = UniqueFunction<void(const Result<>&)>;
     void start(const std::string& key_name, std::int64_t since, const RefreshOrders& orders, Told told);
+    /// No more is started; who waits for one is told on a later turn that it is not.
+    void start_no_more();
     /// How many were started.
     [[nodiscard]] std::uint64_t count() const noexcept { return count_; }
 
@@ -100,6 +102,7 @@ class Refreshes {
     std::list<std::unique_ptr<Child>> starting_;
     std::deque<Waiting> waiting_;
     std::uint64_t count_ = 0;
+    bool closed_ = false;
 };
 
 }  // namespace coalesce

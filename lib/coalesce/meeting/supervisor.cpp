@@ -6,9 +6,11 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include <coalesce/command/ancestry.h>
 #include <coalesce/engine/command_executor.h>
@@ -50,6 +52,12 @@ struct Wrapper final : Client {
 
 Wrapper& wrapper_of(Client& client) { return static_cast<Wrapper&>(client); }
 
+// Of who asks for the next run: they belong to that flight, from before it has its turn.
+struct NextWishes {
+    std::vector<std::optional<KeptOrders>> all;
+    bool heard = false;  // it has begun
+};
+
 // What its program is has to be known from before it begins: who joins may wish that its result be kept (SPEC T11).
 FlightOrders with_program(FlightOrders orders) {
     if (!orders.program) orders.program = program_of(orders.command, orders.directory);
@@ -85,7 +93,7 @@ class Supervisor {
     void admit(Wrapper& wrapper, RequestTerms terms, bool fresh);
     RunTicket submit(const Wrapper& wrapper, bool fresh);
     [[nodiscard]] bool too_old(const KeptOrders& kept) const;
-    std::shared_ptr<Keeping> new_keeping(const std::optional<KeptOrders>& kept, bool looked);
+    std::shared_ptr<Keeping> new_keeping(const std::vector<std::optional<KeptOrders>>& wishes, bool looked);
     void keep_for_the_store(Wrapper& wrapper);
     void look_at_store();
     void count_savings(const RunResult& result);
@@ -115,7 +123,11 @@ class Supervisor {
     steady_clock::time_point begun_ = steady_clock::now();
     // Whoever leads has done so then, where other machines are asked.
     milliseconds asked_ = orders_.asked;
-    bool looked_ = true;                              // whoever leads has looked at the store
+    bool looked_ = true;  // whoever leads has looked at the store, and at the program
+    struct {
+        FlightId flight{};
+        std::shared_ptr<NextWishes> wishes;
+    } next_;
     std::vector<std::shared_ptr<Keeping>> keepings_;  // of all flights: what is left to do for them comes last
     bool left_ = false;                               // the meeting place: who comes now is told to try again
 };
@@ -139,7 +151,7 @@ Supervisor::Supervisor(FlightOrders orders, MeetingPlaces places, Descriptor lis
                         .sharing = cluster_.get(),
                         .turnstile = &turns_,
                         .class_jobs = orders_.class_jobs}),
-      reception_(loop_, executor_, {.stall = orders_.stall, .grace = orders_.limits.grace},
+      reception_(loop_, executor_, {.stall = orders_.stall},
                  {.on_line = [this](Client& client, std::string_view line,
                                     bool too_long) { on_line(wrapper_of(client), line, too_long); },
                   .on_served = [](Client& client) { client.session->finish(); },
@@ -237,39 +249,48 @@ void Supervisor::ask(Wrapper& wrapper, const Fields& request) {
 }
 
 // All requests here are for one command: who was led to this socket has its key. What they wish of the
-// store belongs to the flight, from before it has its turn.
+// store belongs to the flight.
 RunTicket Supervisor::submit(const Wrapper& wrapper, bool fresh) {
     const std::optional<KeptOrders>& kept = wrapper.kept;
     const bool looked = std::exchange(looked_, false);
     const auto asked = std::exchange(asked_, milliseconds(0));
-    RunTicket ticket = executor_.submit(RequestKey{surroundings_, orders_.canonical_words},
-                                        [this, kept, looked, asked, asker = wrapper.pid, limits = wrapper.limits] {
-                                            Job job{.command = orders_.command,
-                                                    .line = orders_.line,
-                                                    .title = orders_.title,
-                                                    .timeout = limits.timeout,
-                                                    .grace = limits.grace,
-                                                    .run_class = limits.run_class,
-                                                    .asker = asker,
-                                                    .launched = std::exchange(launched_, std::nullopt),
-                                                    .retention = kept ? new_keeping(kept, looked) : nullptr,
-                                                    .asked = asked,
-                                                    .refresh = kept && kept->refresh};
-                                            if (cluster_)
-                                                cluster_->share(job, {surroundings_, orders_.canonical_words});
-                                            return job;
-                                        },
-                                        {.fresh = fresh});
+    const auto wishes = std::make_shared<NextWishes>();
+    RunTicket ticket =
+        executor_.submit(RequestKey{surroundings_, orders_.canonical_words},
+                         [this, kept, looked, asked, asker = wrapper.pid, limits = wrapper.limits, wishes] {
+                             wishes->heard = true;
+                             if (wishes->all.empty()) wishes->all.push_back(kept);
+                             if (!looked) orders_.program = program_of(orders_.command, orders_.directory);
+                             Job job{.command = orders_.command,
+                                     .line = orders_.line,
+                                     .title = orders_.title,
+                                     .timeout = limits.timeout,
+                                     .grace = limits.grace,
+                                     .run_class = limits.run_class,
+                                     .asker = asker,
+                                     .launched = std::exchange(launched_, std::nullopt),
+                                     .retention = new_keeping(wishes->all, looked),
+                                     .asked = asked,
+                                     .refresh = kept && kept->refresh};
+                             if (cluster_) cluster_->share(job, {surroundings_, orders_.canonical_words});
+                             return job;
+                         },
+                         {.fresh = fresh});
+    if (ticket.leader() && !wishes->heard) next_ = {ticket.id(), wishes};
     std::shared_ptr<Retention>& retention = ticket.state().retention;
-    if (retention && !ticket.leader())
+    if (next_.wishes && !next_.wishes->heard && next_.flight == ticket.id())
+        next_.wishes->all.push_back(kept);
+    else if (retention && !ticket.leader())
         static_cast<Keeping&>(*retention).add(kept);
-    else if (!retention && kept)
-        retention = new_keeping(kept, looked);
+    else if (!retention)
+        retention = new_keeping({kept}, looked);
     if (!ticket.leader()) executor_.joined_by(ticket, wrapper.pid);
     return ticket;
 }
 
-std::shared_ptr<Keeping> Supervisor::new_keeping(const std::optional<KeptOrders>& kept, bool looked) {
+// None where nobody wishes anything.
+std::shared_ptr<Keeping> Supervisor::new_keeping(const std::vector<std::optional<KeptOrders>>& wishes, bool looked) {
+    if (std::none_of(wishes.begin(), wishes.end(), [](const auto& wish) { return wish.has_value(); })) return nullptr;
     auto keeping = std::make_shared<Keeping>(KeptSubject{.surroundings = surroundings_,
                                                          .words = orders_.canonical_words,
                                                          .program = *orders_.program,
@@ -278,7 +299,7 @@ std::shared_ptr<Keeping> Supervisor::new_keeping(const std::optional<KeptOrders>
                                                          .dependencies = orders_.dependencies,
                                                          .state = orders_.state},
                                              executor_.spool_limits(), looked);
-    keeping->add(kept);
+    for (const auto& wish : wishes) keeping->add(wish);
     keepings_.push_back(keeping);
     return keeping;
 }

@@ -368,7 +368,7 @@ const std::optional<Usually>& Reception::usually(LiveFlight& flight) const {
 
 void Reception::cancel(LiveFlight& flight) {
     const FlightId id = flight.id;
-    executor_.cancel(id, options_.grace);
+    executor_.cancel(id);
     forget_unstarted(id);
 }
 

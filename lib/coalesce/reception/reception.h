@@ -52,7 +52,6 @@ class Reception {
   public:
     struct Options {
         std::chrono::milliseconds stall{60'000};  ///< for one who reads nothing while others wait
-        std::chrono::milliseconds grace{10'000};  ///< of what is cancelled by its name
     };
     struct Events {
         /// A line without its newline. One that was too long comes cut, once.

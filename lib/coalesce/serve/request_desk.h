@@ -54,7 +54,10 @@ class RequestDesk {
     /// A request that what is kept of a command be forgotten.
     void forget(Peer& peer, Request request);
     /// Whoever asks from now on is refused.
-    void close() noexcept { closed_ = true; }
+    void close() {
+        closed_ = true;
+        desk_.refresh_no_more();
+    }
 
     /// A flight has got a process, from which requests may come.
     void began(const LiveFlight& flight) { running_.add(flight); }

@@ -110,7 +110,7 @@ Server::Server(ServerOptions options, ServerSocket socket, Surroundings own, Sto
       executor_(loop_, executor_options()),
       guarded_(loop_, *options_.executor.guard),
       orphans_(loop_, [this](pid_t pid) { return executor_.is_own(pid); }),
-      reception_(loop_, executor_, {.stall = options_.stall, .grace = options_.grace},
+      reception_(loop_, executor_, {.stall = options_.stall},
                  {.on_line = [this](Client& client, std::string_view line,
                                     bool too_long) { on_line(peer_of(client), line, too_long); },
                   .on_served = [this](Client& client) { finish_if_told(client); },
