@@ -37,6 +37,7 @@ namespace {
 
 using namespace std::chrono;
 
+constexpr int ending_signals[] = {SIGTERM, SIGINT, SIGHUP};
 constexpr std::size_t refused_users_max = 16;  // at a time: each stays for a moment
 
 Peer& peer_of(Client& client) { return static_cast<Peer&>(client); }
@@ -156,7 +157,7 @@ Server::Server(ServerOptions options, ServerSocket socket, Surroundings own, Sto
             log_.warn("flight {}: {}", flight == nullptr ? "(new)" : short_name(reception_.name_of(*flight)), sentence);
             reception_.notice(id, sentence);
         });
-    for (const int number : {SIGTERM, SIGINT, SIGHUP}) {
+    for (const int number : ending_signals) {
         struct sigaction action {};
         if (::sigaction(number, nullptr, &action) == 0 && action.sa_handler == SIG_IGN) continue;  // nohup
         signals_.push_back(std::make_unique<SignalWatch>(loop_, number, [this, number] { stop(number); }));
@@ -415,7 +416,13 @@ Result<int> serve(ServerOptions options) {
     StorePlace store = store_place(options.cache_directory, own->env, namespaces_in(own->identity));
     store.bounds = options.cache_bounds;
     Server server(std::move(options), std::move(*socket), std::move(*own), std::move(store));
-    return server.run();
+    const int status = server.run();
+    // Told once more while it goes, it has ended well all the same.
+    sigset_t ending;
+    ::sigemptyset(&ending);
+    for (const int number : ending_signals) ::sigaddset(&ending, number);
+    ::pthread_sigmask(SIG_BLOCK, &ending, nullptr);
+    return status;
 }
 
 }  // namespace coalesce

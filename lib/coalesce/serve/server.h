@@ -44,7 +44,8 @@ struct ServerOptions {
 };
 
 /// Serves until SIGTERM or SIGINT and what was running has ended. Returns the exit
-/// status; an Error is something that kept it from starting.
+/// status, with those signals blocked, since the process is to end now; an Error is something that kept it from
+/// starting.
 Result<int> serve(ServerOptions options);
 
 inline constexpr int protocol_version = 1;
