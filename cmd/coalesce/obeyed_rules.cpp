@@ -72,8 +72,7 @@ Result<> check_one(const Setting& setting, const CommandLine::Take& take) {
 
 // A relative one would be another store in each directory. The ~ of who has no HOME is nobody's mistake.
 Result<> check_absolute(std::string_view name, const std::string& path) {
-    const bool fine = path.starts_with('/') || path == "~" || path.starts_with("~/");
-    return fine ? Result<>() : wrong_value(name, path, "is no absolute path");
+    return with_home(path, "/").starts_with('/') ? Result<>() : wrong_value(name, path, "is no absolute path");
 }
 
 // The names that the directory goes by: the system's, and the one by which a shell came here.

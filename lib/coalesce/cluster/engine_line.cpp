@@ -48,9 +48,10 @@ class RefusalCategory : public std::error_category {
     }
 };
 
-std::error_code refused(std::errc kind) {
+std::error_code refused(bool passes) {
     static const RefusalCategory category;
-    return {static_cast<int>(kind), category};
+    return {static_cast<int>(passes ? std::errc::resource_unavailable_try_again : std::errc::permission_denied),
+            category};
 }
 
 }  // namespace
@@ -58,8 +59,7 @@ std::error_code refused(std::errc kind) {
 NoAnswer no_answer_of(const RespValue& error) {
     const bool passes =
         std::any_of(passing.begin(), passing.end(), [&](const char* word) { return error.text.starts_with(word); });
-    return {refused(passes ? std::errc::resource_unavailable_try_again : std::errc::permission_denied),
-            "use the engine (" + visible(error.text) + ")"};
+    return {refused(passes), "use the engine (" + visible(error.text) + ")"};
 }
 
 EngineLine::EngineLine(Loop& loop, const EngineAccess& access, Greeting greeting, Events events)
@@ -123,8 +123,7 @@ void EngineLine::greeted(Result<RespValue> answer, bool last) {
         if (auto fit = facts_.fit(); !fit) {
             // One that was a primary has been replaced: its name will lead to the new one soon (SPEC M7).
             const bool passes = was_up_ && !facts_.role.empty() && facts_.role != "master";
-            return lost({refused(passes ? std::errc::resource_unavailable_try_again : std::errc::permission_denied),
-                         fit.error().doing});
+            return lost({refused(passes), fit.error().doing});
         }
     }
     up_ = was_up_ = true;
@@ -185,16 +184,15 @@ void EngineLine::on_reply(RespValue reply) {
         if (events_.on_message) events_.on_message(std::move(reply));
         return;
     }
+    if (is_demotion(reply)) return on_demoted(reply);
     Answer answer = std::move(awaited_.front());
     awaited_.pop_front();
     if (awaited_.empty()) silence_.stop();
-    if (is_demotion(reply)) return on_demoted(std::move(answer), reply);
     answer(std::move(reply));
 }
 
 // The next greeting finds who is the primary, where the name has moved, or tells what is amiss.
-void EngineLine::on_demoted(Answer answer, const RespValue& reply) {
-    awaited_.push_front(std::move(answer));
+void EngineLine::on_demoted(const RespValue& reply) {
     if (greeting_ == Greeting::plain) next_backoff_ = backoff_max;  // whose greeting a replica does not refuse
     lost(no_answer_of(reply));
 }

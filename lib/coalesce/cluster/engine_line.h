@@ -82,7 +82,7 @@ class EngineLine {
     void greet();
     void greeted(Result<RespValue> answer, bool last);
     void on_reply(RespValue reply);
-    void on_demoted(Answer answer, const RespValue& reply);
+    void on_demoted(const RespValue& reply);
     void send(std::span<const std::string> words, Answer answer);
     void lost(NoAnswer why);
     void await_answer();
