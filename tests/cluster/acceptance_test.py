@@ -108,7 +108,9 @@ class Leaving(hosts.Test):
 
     def three(self):
         first, command, gate = self.held(self.hosts[0], "echo last", before=ALONE)
-        return [first, *(self.joined(host, command) for host in self.hosts[1:])], command, gate
+        asked = [first, *(self.joined(host, command) for host in self.hosts[1:])]
+        self.heard_of_others(self.hosts[0], 2)
+        return asked, command, gate
 
     def test_A5_in_every_order_by_signal_and_by_death(self):
         ways = itertools.product((signal.SIGTERM, signal.SIGKILL), itertools.permutations(range(3)))

@@ -273,9 +273,9 @@ class Test(unittest.TestCase):
         self.assertIn(b"which runs on", line)
         return process
 
-    def heard_of_others(self, runner):
-        """The machine that runs it knows that another waits: a signal to its requester is now its leaving."""
-        until(lambda: any(flight.get("machines") == 2 for flight in self.status(runner)))
+    def heard_of_others(self, runner, others=1):
+        """The machine that runs it knows that others wait: a signal to its requester is now its leaving."""
+        until(lambda: any(flight.get("machines") == 1 + others for flight in self.status(runner)))
 
     def hear(self, process, count):
         """So many bytes of its output."""

@@ -335,7 +335,7 @@ class BatchTable(Table, Test):
         self.assertEqual(self.box.runs(), 2)
 
     def test_T11_who_joins_does_not_keep_it_as_another_programs(self):
-        """The gate is opened by the last line, so that by then all have been read."""
+        """The gate is opened by the last line, for which the store is asked after those before it: they have joined by then."""
         gate = self.box.gate()
         tool = self.box.file("tool", f"#!/bin/sh\necho run >>runs; read x <{gate}; echo old\n", 0o755)
         request = json.dumps({"argv": [tool], "ttl": 3600}) + "\n"
@@ -345,7 +345,7 @@ class BatchTable(Table, Test):
         while not self.box.runs():
             a_moment()
         os.rename(self.box.file("new", "#!/bin/sh\necho new\n", 0o755), tool)
-        process.stdin.write(request.encode() + json.dumps({"line": f"echo >{gate}"}).encode() + b"\n")
+        process.stdin.write(request.encode() + json.dumps({"line": f"echo >{gate}", "max_age": 3600}).encode() + b"\n")
         out, _ = process.communicate()
         self.assertEqual(sorted(json.loads(line)["stdout"] for line in out.splitlines()), ["", "old\n", "old\n"])
         self.assertEqual(json.loads(self.lines("--format", "json", "--json", input=request)[1])["stdout"], "new\n")

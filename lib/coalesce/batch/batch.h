@@ -36,6 +36,7 @@ struct BatchOptions;
 using OptionsFor = std::function<const BatchOptions*(const std::string* line, const std::vector<std::string>& argv,
                                                      const std::string* directory)>;
 
+// NOLINTNEXTLINE(clang-analyzer-optin.performance.Padding): in the order of what they mean; there is one
 struct BatchOptions {
     enum class Input { lines, json };
 

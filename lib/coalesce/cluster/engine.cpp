@@ -132,11 +132,11 @@ void Engine::open_wake() {
                                                  wake_->say(std::array<std::string, 2>{"SUBSCRIBE", at->first});
                                          },
                                      .on_down = {},
-                                     .on_message = [this](RespValue message) { on_message(std::move(message)); }});
+                                     .on_message = [this](const RespValue& message) { on_message(message); }});
 }
 
 // ["subscribe", channel, count], ["message", channel, word]
-void Engine::on_message(RespValue message) {
+void Engine::on_message(const RespValue& message) {
     const std::string& kind = message.at(0).text;
     const std::string& channel = message.at(1).text;
     if (kind != "subscribe" && kind != "message") return;

@@ -105,7 +105,7 @@ class Engine {
     void tell_all(Tell tell);
     void want(bool wanted);
     void open_wake();
-    void on_message(RespValue message);
+    void on_message(const RespValue& message);
 
     Loop& loop_;
     const EngineAccess access_;

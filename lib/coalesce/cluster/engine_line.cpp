@@ -82,7 +82,7 @@ void EngineLine::connect() {
         loop_, access_.url,
         EngineConnection::Events{.on_bytes = [this] { on_bytes(); },
                                  .on_reply = [this](RespValue reply) { on_reply(std::move(reply)); },
-                                 .on_ended = [this](Error error) { lost(std::move(error)); }});
+                                 .on_ended = [this](const Error& error) { lost(error); }});
     greet();
 }
 
@@ -115,7 +115,7 @@ void EngineLine::greeted(Result<RespValue> answer, bool last) {
                         visible(answer->text);
         else if (answer->text.starts_with("NOPERM"))
             why.doing = "use the engine: its user lacks a right, which `coalesce cluster check` names";
-        return lost(std::move(why));
+        return lost(why);
     }
     if (!last) return;
     if (greeting_ == Greeting::with_facts) {
@@ -181,7 +181,7 @@ void EngineLine::on_bytes() {
 
 void EngineLine::on_reply(RespValue reply) {
     if (awaited_.empty()) {
-        if (events_.on_message) events_.on_message(std::move(reply));
+        if (events_.on_message) events_.on_message(reply);
         return;
     }
     if (is_demotion(reply)) return on_demoted(reply);
@@ -201,7 +201,7 @@ void EngineLine::renew() {
     if (connection_) lost({std::make_error_code(std::errc::not_connected), "reach the engine"});
 }
 
-void EngineLine::lost(NoAnswer why) {
+void EngineLine::lost(const NoAnswer& why) {
     const std::shared_ptr<bool> alive = alive_;
     up_ = false;
     silence_.stop();

@@ -50,7 +50,7 @@ class EngineLine {
         /// It is not up, or not any more; it goes on trying.
         UniqueFunction<void(const NoAnswer&)> on_down;
         /// What comes without having been asked for: only of a line that subscribes.
-        UniqueFunction<void(RespValue)> on_message;
+        UniqueFunction<void(const RespValue&)> on_message;
     };
     /// What is looked at in the greeting: an engine that is not fit (engine_facts.h) is as good as none.
     enum class Greeting { plain, with_facts };
@@ -84,7 +84,7 @@ class EngineLine {
     void on_reply(RespValue reply);
     void on_demoted(const RespValue& reply);
     void send(std::span<const std::string> words, Answer answer);
-    void lost(NoAnswer why);
+    void lost(const NoAnswer& why);
     void await_answer();
     void on_bytes();
 

@@ -70,6 +70,7 @@ class Flight : public FlightCore {
     template <class F>
     struct Told {
         template <class From>
+        // NOLINTNEXTLINE(bugprone-forwarding-reference-overload): a callable is never made of a Told
         explicit Told(From&& from) : callback(std::forward<From>(from)) {}
         void operator()(const void* landing) { std::invoke(callback, *static_cast<const Landing<T>*>(landing)); }
         F callback;
@@ -77,6 +78,7 @@ class Flight : public FlightCore {
     template <class F>
     struct Started {
         template <class From>
+        // NOLINTNEXTLINE(bugprone-forwarding-reference-overload): a start is never made of a Started
         explicit Started(From&& from) : start(std::forward<From>(from)) {}
         void operator()(FlightCore& flight) { start(completer_of(flight)); }
         F start;

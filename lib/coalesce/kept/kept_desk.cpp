@@ -147,10 +147,10 @@ void KeptDesk::look(const KeptQuestion& question, Answer answer) {
              .key_name = store_key({in_store(question.surroundings), question.words}).name,
              .answer = std::move(answer)});
     looks_[look->key_name].push_back(look);
-    give(std::move(look));
+    give(look);
 }
 
-void KeptDesk::give(std::shared_ptr<Look> look) {
+void KeptDesk::give(const std::shared_ptr<Look>& look) {
     looking_.give(
         [lookup = look->lookup] {
             KeptFlight flight(lookup->access, lookup->subject, lookup->wish, lookup->limits);
@@ -215,7 +215,7 @@ void KeptDesk::share(std::shared_ptr<Retention>& retention, const std::shared_pt
         retention = keeper;
 }
 
-void KeptDesk::keep(const std::shared_ptr<Keeper>& keeper, std::shared_ptr<const RunResult> result,
+void KeptDesk::keep(const std::shared_ptr<Keeper>& keeper, const std::shared_ptr<const RunResult>& result,
                     UniqueFunction<void()> done) {
     auto twin = result->spool->twin();  // whoever reads the output here goes on
     if (!twin) {

@@ -96,9 +96,9 @@ class KeptDesk {
     [[nodiscard]] KeptSubject subject_of(const KeptQuestion& question) const;
     [[nodiscard]] const std::shared_ptr<const CanonicalSurroundings>& in_store(
         const std::shared_ptr<const CanonicalSurroundings>& surroundings) const;
-    void give(std::shared_ptr<Look> look);
+    void give(const std::shared_ptr<Look>& look);
     void looked(const std::shared_ptr<Look>& look);
-    void keep(const std::shared_ptr<Keeper>& keeper, std::shared_ptr<const RunResult> result,
+    void keep(const std::shared_ptr<Keeper>& keeper, const std::shared_ptr<const RunResult>& result,
               UniqueFunction<void()> done);
     void kept(Keep& keep);
     void look_again(Keep& keep);

@@ -23,6 +23,7 @@
 
 namespace coalesce {
 
+// NOLINTNEXTLINE(clang-analyzer-optin.performance.Padding): in the order of what they mean; there are few
 struct Request {
     enum class Output { whole, stream, fd, none };
     /// Whether output is passed on while the command runs.
