@@ -29,7 +29,7 @@ Result<std::shared_ptr<const Circle>> circle_at(const std::string& text) {
     if (!secret) return Error{secret.error().code, "cannot " + secret.error().doing};
     auto access = access_to(std::move(*url));
     if (!access) return access.error();
-    return std::make_shared<const Circle>(Circle{std::move(*access), std::move(*secret)});
+    return std::make_shared<const Circle>(Circle{std::move(*access), *secret});
 }
 
 Result<ClusterTerms> cluster_terms(const TypedSharing& sharing, bool no_share) {

@@ -71,6 +71,7 @@ int become(const std::vector<std::string>& argv) {
     ::signal(SIGXFSZ, of_file_size);
     ::signal(SIGCHLD, of_children);
     std::vector<char*> words;
+    words.reserve(argv.size() + 1);
     for (const std::string& one : argv) words.push_back(const_cast<char*>(one.c_str()));
     words.push_back(nullptr);
     ::execvp(program->c_str(), words.data());  // which hands a script without #! to the shell

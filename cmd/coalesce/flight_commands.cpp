@@ -71,7 +71,7 @@ void add_near_misses(NearMisses& found, const MeetingPlace& place, const std::st
         if (value_of(other, "argv") != value_of(own, "argv")) continue;
         std::string names;
         for (const std::string& name : differences(own, other)) {
-            names += (names.empty() ? "" : "; ") + name;
+            names.append(names.empty() ? "" : "; ").append(name);
             found.names.insert(name);
         }
         found.lines += "not joined: " + id + " differs in " + names + "\n";
@@ -95,7 +95,7 @@ void add_runs_elsewhere(NearMisses& found, const FlightOrders& orders) {
         if (!differing) continue;
         std::string names;
         for (const std::string& name : differing->names) {
-            names += (names.empty() ? "" : "; ") + name;
+            names.append(names.empty() ? "" : "; ").append(name);
             found.names.insert(name);
         }
         if (differing->only_theirs > 0)
@@ -130,7 +130,7 @@ std::string kept_lines(const FlightOrders& orders) {
         if (!entry || !entry.value()) continue;  // gone meanwhile
         std::string names;
         for (const std::string& name : differences(entry.value()->facts(), parts))
-            names += (names.empty() ? "" : "; ") + name;
+            names.append(names.empty() ? "" : "; ").append(name);
         if (other.name == own) names = "the program, which is another than the one that made it";
         return "not kept\nnot served: " + other.name.substr(0, id_columns) + " differs in " + names + "\n";
     }

@@ -85,6 +85,7 @@ int masquerade(int argc, char** argv) {
     std::vector<std::string> line{"run", "--"};
     line.insert(line.end(), words.begin(), words.end());
     std::vector<char*> arguments;
+    arguments.reserve(line.size() + 1);
     for (std::string& word : line) arguments.push_back(word.data());
     arguments.push_back(nullptr);
     TypedCommand typed;

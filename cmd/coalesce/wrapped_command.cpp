@@ -46,7 +46,7 @@ Result<TreeState> state_of(TypedCommand& typed, KeyRules& rules) {
 
 // A server cannot look at the files; their states are part of its key all the same (SPEC T9).
 void add_states_to_scope(KeyRules& rules) {
-    for (const auto& [what, digest] : rules.states) rules.scope += "\n" + what + " " + digest;
+    for (const auto& [what, digest] : rules.states) rules.scope.append("\n").append(what).append(" ").append(digest);
 }
 
 // The server decides what is the same, and keeps, but could not look at states again (SPEC T10). Returned: the status

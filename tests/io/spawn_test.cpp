@@ -27,13 +27,14 @@ struct Ran {
 
 // Runs to the end, and reads what it says on both outputs.
 Ran run(const std::vector<std::string>& argv, std::vector<std::string> env = {"PATH=/usr/bin:/bin"},
-        const char* directory = nullptr, const char* path = nullptr, ChildHook hook = {}) {
+        const char* directory = nullptr, const char* path = nullptr, ChildHook hook = {}, bool looks = false) {
     Pipe pipe;
     const Descriptor null(::open("/dev/null", O_RDONLY | O_CLOEXEC));
     Ran ran;
     ran.started = spawn({.argv = argv,
                          .env = env,
                          .path = path,
+                         .looks = looks,
                          .directory = directory,
                          .umask = 022,
                          .standard_input = null.get(),
@@ -78,6 +79,42 @@ TEST_CASE("F13: a file that may not be executed gives way to a later one, and is
     const Ran refused = run({"prog"}, {"PATH=" + first.path() + ":/nowhere"});
     CHECK(refused.started.failed == Started::Step::execute);
     CHECK(refused.started.error == EACCES);
+}
+
+TEST_CASE("T11: who wants to know what is executed is told, and else it is as ever", "[spawn]") {
+    Scratch scratch;
+    for (const char* directory : {"plain", "wrong", "right", "later"}) ::mkdir(scratch.path(directory).c_str(), 0755);
+    scratch.file("plain/prog", "not executable");
+    scratch.file("wrong/prog", "#!/no/such/interpreter\n", 0755);
+    const std::string right = scratch.file("right/prog", "#!/bin/sh\necho \"$0\"\n", 0755);
+    scratch.file("later/prog", "#!/bin/sh\necho later\n", 0755);
+    ::symlink("prog", scratch.path("prog").c_str());  // to itself
+    const auto look = [&](const std::vector<std::string>& directories, const std::string& word = "prog") {
+        std::string path = "PATH=/nowhere";
+        for (const std::string& directory : directories) path += ":" + scratch.path(directory);
+        const Ran plain = run({word}, {path});
+        Ran looked = run({word}, {path}, nullptr, nullptr, {}, true);
+        CHECK_FALSE(plain.started.file);
+        CHECK(looked.out == plain.out);
+        CHECK(looked.started.failed == plain.started.failed);
+        CHECK(looked.started.error == plain.started.error);
+        return looked;
+    };
+    struct stat info {};
+    REQUIRE(::stat(right.c_str(), &info) == 0);
+    for (const Ran& ran : {look({"plain", "right", "later"}), look({}, right)}) {
+        CHECK(ran.out == right + "\n");
+        REQUIRE(ran.started.file);
+        CHECK(ran.started.file->st_ino == info.st_ino);
+    }
+    const Ran gave_way = look({"wrong", "right"});
+    CHECK(gave_way.out == right + "\n");
+    CHECK_FALSE(gave_way.started.file);
+    CHECK(look({"plain"}).started.error == EACCES);
+    CHECK(look({"plain", "wrong"}).started.error == EACCES);
+    CHECK(look({"wrong"}).started.error == ENOENT);
+    CHECK(look({"", "right"}).started.error == ELOOP);
+    CHECK(look({}).started.error == ENOENT);
 }
 
 TEST_CASE("F4: each failure comes back with its step and errno", "[spawn]") {

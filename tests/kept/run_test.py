@@ -463,6 +463,25 @@ class What(Test):
             self.assertEqual(process.communicate(), (b"old\n", b""))
         self.assertEqual(self.box.out("--ttl", "1h", "./tool"), "new\n")
 
+    def test_T11_A2_who_joins_behind_a_link_keeps_it_as_the_programs(self):
+        gate = self.box.gate()
+        path = {"PATH": f"{self.box.path('links')}:{self.box.work}/bin:{os.environ['PATH']}"}
+        os.mkdir(self.box.path("links"))
+        os.symlink(os.path.abspath(os.environ["COALESCE"]), self.box.path("links/tool"))
+        self.box.file("bin/tool", f"#!/bin/sh\necho run >>runs; read x <{gate}; echo out\n", 0o755)
+        first = self.box.start("run", "tool", env=path)
+        while self.box.runs() < 1:
+            a_moment()
+        second = self.box.start("run", "--ttl", "1h", "tool", env=path)
+        while self.box.status()[0]["requesters"] < 2:
+            a_moment()
+        with open(gate, "w") as file:
+            file.write("\n")
+        for process in (first, second):
+            self.assertEqual(process.communicate(), (b"out\n", b""))
+        self.assertEqual(self.box.out("--ttl", "1h", "tool", env=path), "out\n")
+        self.assertEqual(self.box.runs(), 1)
+
     def test_T11_the_next_run_is_of_the_program_that_lies_there_then(self):
         gate = self.box.gate()
         tool = f"#!/bin/sh\ntrap '' TERM; echo run >>runs; until read x <{gate}; do :; done; echo old\n"

@@ -17,7 +17,6 @@
 namespace coalesce {
 namespace {
 
-using std::chrono::duration_cast;
 using std::chrono::nanoseconds;
 
 // Whether what is read would be changed by what is written: the lines that come out would

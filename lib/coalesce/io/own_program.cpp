@@ -36,7 +36,7 @@ std::optional<std::string> find_other_program(std::string_view word, std::option
         const std::size_t end = std::min(path.find(':'), path.size());
         std::string file(path.substr(0, end));
         if (file.empty()) file = ".";  // as execvp(3) reads it
-        if (!file.starts_with('/') && !directory.empty()) file = std::string(directory) + "/" + file;
+        if (!file.starts_with('/') && !directory.empty()) file.insert(0, std::string(directory) + "/");
         file.append("/").append(word);
         struct stat info {};
         if (::stat(file.c_str(), &info) == 0 && S_ISREG(info.st_mode) && ::access(file.c_str(), X_OK) == 0 &&

@@ -47,6 +47,8 @@ const IgnoredRealTimeSignals& ignored_real_time_signals() {
     return ignored;
 }
 
+#define RUNS_IN_THE_CHILD __attribute__((no_sanitize("address", "undefined", "thread")))
+
 // All that the child needs, made ready before it exists: between clone and exec
 // it shares our memory and must neither allocate nor take a lock.
 struct Orders {
@@ -58,9 +60,45 @@ struct Orders {
     char* stack = nullptr;            // of the program's process, where another is between it and us
     volatile pid_t program_pid = -1;  // then
     const IgnoredRealTimeSignals& real_time = ignored_real_time_signals();
+    std::size_t begin = 0;              // candidates before this one are not tried
+    int refused = ENOENT;               // for which reason they would be
+    volatile std::size_t executed = 0;  // the last that was tried
     volatile Started::Step failed = Started::Step::none;
     volatile int error = 0;
 };
+
+// Those after which execvp tries the next directory; EACCES is remembered.
+RUNS_IN_THE_CHILD bool goes_on_after(int error) {
+    return error == EACCES || error == ENOENT || error == ENOTDIR || error == ESTALE || error == ENODEV ||
+           error == ETIMEDOUT;
+}
+
+// The first candidate that looks as if it could be executed; where that is a link of the name to us, the one behind
+// it, which we execute when called so (SPEC A2). None: who tries them says why.
+std::optional<struct stat> look(Orders& orders) {
+    struct stat own {};
+    const bool own_known = ::stat("/proc/self/exe", &own) == 0;
+    struct stat info {};
+    std::optional<struct stat> found;
+    int refused = ENOENT;
+    for (std::size_t at = 0; at < orders.candidates.size(); ++at) {
+        const bool there = ::stat(orders.candidates[at], &info) == 0;
+        if (there && S_ISREG(info.st_mode) && (info.st_mode & 0111) != 0) {
+            if (!found) {
+                orders.begin = at;
+                orders.executed = at;
+                orders.refused = refused;
+            }
+            const bool is_own = own_known && info.st_dev == own.st_dev && info.st_ino == own.st_ino;
+            if (!is_own) return info;
+            found = info;
+        } else if (there || errno == EACCES)
+            refused = EACCES;
+        else if (!goes_on_after(errno))
+            break;
+    }
+    return found;  // only ourselves
+}
 
 std::string_view path_of(const std::vector<std::string>& env) {
     constexpr std::string_view name = "PATH=";
@@ -110,8 +148,6 @@ void set_mark(std::vector<char*>& env, const char* mark) {
         *same = const_cast<char*>(mark);
 }
 
-#define RUNS_IN_THE_CHILD __attribute__((no_sanitize("address", "undefined", "thread")))
-
 RUNS_IN_THE_CHILD void make_default(int number) {
     struct sigaction action;
     if (sigaction(number, nullptr, &action) != 0 || action.sa_handler == SIG_DFL) return;
@@ -133,8 +169,10 @@ RUNS_IN_THE_CHILD bool place(int from, int to) {
 }
 
 RUNS_IN_THE_CHILD void execute(Orders& orders) {
-    int refused = ENOENT;
-    for (const char* candidate : orders.candidates) {
+    int refused = orders.refused;
+    for (std::size_t at = orders.begin; at < orders.candidates.size(); ++at) {
+        const char* const candidate = orders.candidates[at];
+        orders.executed = at;
         execve(candidate, orders.argv.data() + 1, orders.env.data());
         if (errno == ENOEXEC) {  // a script without #!: execvp hands it to the shell
             orders.argv[0] = const_cast<char*>("/bin/sh");
@@ -143,7 +181,7 @@ RUNS_IN_THE_CHILD void execute(Orders& orders) {
         }
         if (errno == EACCES)
             refused = EACCES;  // remembered: a later directory may still have it
-        else if (errno != ENOENT && errno != ENOTDIR && errno != ESTALE && errno != ENODEV && errno != ETIMEDOUT) {
+        else if (!goes_on_after(errno)) {
             refused = errno;
             break;
         } else if (orders.candidates.size() == 1)
@@ -251,6 +289,7 @@ Started spawn(const Program& program) {
                   .env = pointers_to(program.env),
                   .parent = getpid()};
     list_candidates(program, storage, orders.candidates);
+    if (program.looks) started.file = look(orders);
     if (program.guard != nullptr) set_mark(orders.env, program.guard->mark());
     if (program.mark.environment != nullptr) set_mark(orders.env, program.mark.environment);
 
@@ -288,6 +327,7 @@ Started spawn(const Program& program) {
         if (started.pid > 0) reap(started.pid);
         started.pid = -1;
     }
+    if (orders.executed != orders.begin) started.file.reset();  // that one was refused after all
     return started;
 }
 

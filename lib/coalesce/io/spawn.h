@@ -16,6 +16,7 @@
 // real-time signal after it has started its first child leaves it ignored in later ones.
 #pragma once
 
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include <cstdint>
@@ -47,7 +48,10 @@ struct Program {
     const std::vector<std::string>& argv;
     const std::vector<std::string>& env;  ///< "NAME=value"; PATH in here finds argv[0]
     const char* path = nullptr;           ///< the file to execute; null: look argv[0] up as execvp does
-    const char* directory = nullptr;      ///< null: this process's own
+    /// Whether Started::file is told. It costs two system calls, as what was looked for is then executed where it
+    /// was found. Not together with a directory.
+    bool looks = false;
+    const char* directory = nullptr;  ///< null: this process's own
     mode_t umask = 022;
     std::optional<TerminalSize> terminal;  ///< its outputs are to be one; for who makes those, and then sets the next
     bool leads_session = true;             ///< false: who made its session is gone
@@ -66,6 +70,7 @@ struct Started {
     pid_t pid = -1;
     /// Readable once the process has exited; close-on-exec. None where the kernel has none.
     Descriptor pidfd;
+    std::optional<struct stat> file;  ///< what it executes, as it lay there before; a link to us: what that executes
     enum class Step { none, spawn, input, terminal, descriptors, directory, execute } failed = Step::none;
     int error = 0;  ///< errno of that step
 };

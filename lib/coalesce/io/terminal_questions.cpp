@@ -44,6 +44,7 @@ Control control_in(std::string_view held) {
     return control;
 }
 
+// NOLINTNEXTLINE(clang-analyzer-optin.performance.Padding): in the order of a sequence's parts; there are few
 struct Question {
     char final;
     std::string_view prefixes;
@@ -163,10 +164,11 @@ void TerminalQuestions::take_in_control(char byte) {
 // A string ends with ESC \ (twice ESC where it is handed through tmux), an OSC with BEL, too. Any other escape
 // sequence, and what cancels, breaks it off: nobody answers that.
 void TerminalQuestions::take_in_string(char byte) {
+    const bool at_end = ends_ ? byte == '\\' : byte == bell && kind_ == ']';
     if (byte == escape) {
         held_ += byte;
         ends_ = true;
-    } else if (ends_ && byte == '\\') {
+    } else if (at_end) {
         held_ += byte;
         end_string();
     } else if (ends_) {
@@ -175,9 +177,6 @@ void TerminalQuestions::take_in_string(char byte) {
         const std::string before = std::exchange(let_go_, {});
         take(byte);
         let_go_.insert(0, before);
-    } else if (byte == bell && kind_ == ']') {
-        held_ += byte;
-        end_string();
     } else {
         held_ += byte;
         if (cancels(byte)) return let_go();

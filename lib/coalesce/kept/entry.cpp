@@ -250,6 +250,7 @@ std::string new_salt() {
 
 std::vector<PartDigest> digests_of(const std::vector<KeyPart>& parts, std::string_view salt) {
     std::vector<PartDigest> digests;
+    digests.reserve(parts.size());
     for (const KeyPart& part : parts) digests.push_back({part.name, digest_of<sizeof(Checksum)>(part.value, salt)});
     return digests;
 }
@@ -413,7 +414,7 @@ Result<> sync_entry(int file) {
         return system_error_now("sync a result");
     FileWriter writer(file);
     writer.seek(mark_at);
-    const auto written = writer.append(synced_mark(header));
+    auto written = writer.append(synced_mark(header));
     // Its times say until when it is kept, and when it was used last.
     const timespec times[2] = {before.st_atim, before.st_mtim};
     if (::futimens(file, times) != 0) return system_error_now("sync a result");

@@ -40,6 +40,13 @@ std::string reason_of(const Error& error, const KeptStore& store) {
 
 }  // namespace
 
+ProgramIdentity identity_of(const struct stat& program) {
+    return {.device = program.st_dev,
+            .inode = program.st_ino,
+            .size = static_cast<std::uint64_t>(program.st_size),
+            .modified_ns = std::int64_t{program.st_mtim.tv_sec} * 1'000'000'000 + program.st_mtim.tv_nsec};
+}
+
 ProgramIdentity program_of(const Command& command, const std::string& directory) {
     std::string path = command.argv.front();
     if (path.find('/') == std::string::npos) {
@@ -50,10 +57,7 @@ ProgramIdentity program_of(const Command& command, const std::string& directory)
     if (!path.starts_with('/')) path = directory + "/" + path;
     struct stat info {};
     if (::stat(path.c_str(), &info) != 0) return {};
-    return {.device = info.st_dev,
-            .inode = info.st_ino,
-            .size = static_cast<std::uint64_t>(info.st_size),
-            .modified_ns = std::int64_t{info.st_mtim.tv_sec} * 1'000'000'000 + info.st_mtim.tv_nsec};
+    return identity_of(info);
 }
 
 std::shared_ptr<const CanonicalSurroundings> surroundings_in(

@@ -7,6 +7,8 @@
 // it is told by words(), for `-v` or for standard error, and nothing else happens (T15, T24).
 #pragma once
 
+#include <sys/stat.h>
+
 #include <coalesce/command/command.h>
 #include <coalesce/engine/retention.h>
 #include <coalesce/engine/run.h>
@@ -26,6 +28,9 @@ namespace coalesce {
 
 /// Requesters wait no longer than this for what is done for the store (T13).
 constexpr std::chrono::milliseconds publishing_max{1000};
+
+/// What that file is known by.
+[[nodiscard]] ProgramIdentity identity_of(const struct stat& program);
 
 /// What would be executed: argv[0] as the command's own PATH finds it, below `directory` where it is relative.
 [[nodiscard]] ProgramIdentity program_of(const Command& command, const std::string& directory);

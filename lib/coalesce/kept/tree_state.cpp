@@ -131,10 +131,8 @@ class Pattern {
   public:
     static Result<std::vector<std::string>> expand(const std::string& pattern) {
         Pattern expansion;
-        std::string rest = pattern;
-        std::string base;
-        if (rest.starts_with('/')) base = "/";
-        if (auto matched = expansion.match(base, std::string_view(rest).substr(base.size())); !matched)
+        const std::string base = pattern.starts_with('/') ? "/" : "";
+        if (auto matched = expansion.match(base, std::string_view(pattern).substr(base.size())); !matched)
             return matched.error();
         std::sort(expansion.found_.begin(), expansion.found_.end());
         expansion.found_.erase(std::unique(expansion.found_.begin(), expansion.found_.end()), expansion.found_.end());

@@ -58,12 +58,6 @@ struct NextWishes {
     bool heard = false;  // it has begun
 };
 
-// What its program is has to be known from before it begins: who joins may wish that its result be kept (SPEC T11).
-FlightOrders with_program(FlightOrders orders) {
-    if (!orders.program) orders.program = program_of(orders.command, orders.directory);
-    return orders;
-}
-
 // What a child does before it executes its command: it writes itself down, and
 // takes back the leader's limit, which its supervisor has raised.
 struct RecordOfChild {
@@ -86,7 +80,7 @@ class Supervisor {
     void run(Descriptor leader, pid_t leader_pid);
 
   private:
-    std::optional<Child::Launched> launch() const;
+    std::optional<Child::Launched> launch();
     Wrapper& receive(Descriptor connection, uid_t uid, pid_t pid);
     void on_line(Wrapper& wrapper, std::string_view line, bool too_long);
     void ask(Wrapper& wrapper, const Fields& request);
@@ -133,7 +127,7 @@ class Supervisor {
 };
 
 Supervisor::Supervisor(FlightOrders orders, MeetingPlaces places, Descriptor listener, std::unique_ptr<Guard> guard)
-    : orders_(with_program(std::move(orders))),
+    : orders_(std::move(orders)),
       places_(std::move(places)),
       listener_(std::move(listener)),
       record_{.recorder =
@@ -173,18 +167,27 @@ Supervisor::Supervisor(FlightOrders orders, MeetingPlaces places, Descriptor lis
 }
 
 // Nothing where the start needs more than a program: a queue, a turn, an input, a line that
-// may go without the shell, another directory.
-std::optional<Child::Launched> Supervisor::launch() const {
+// may go without the shell, another directory. What the program is has to be known from before it begins:
+// who joins may wish that its result be kept (SPEC T11).
+std::optional<Child::Launched> Supervisor::launch() {
     const Surroundings& surroundings = *orders_.command.surroundings;
     if (orders_.circle || orders_.heir || orders_.line || orders_.command.stdin_bytes || orders_.limits.run_class ||
-        !surroundings.cwd.empty())
+        !surroundings.cwd.empty()) {
+        if (!orders_.program) orders_.program = program_of(orders_.command, orders_.directory);
         return std::nullopt;
-    return Child::launch({.argv = orders_.command.argv,
-                          .env = surroundings.env,
-                          .umask = surroundings.umask,
-                          .terminal = surroundings.terminal,
-                          .hook = record_.hook()},
-                         Descriptor());
+    }
+    auto launched = Child::launch({.argv = orders_.command.argv,
+                                   .env = surroundings.env,
+                                   .looks = !orders_.program,
+                                   .umask = surroundings.umask,
+                                   .terminal = surroundings.terminal,
+                                   .hook = record_.hook()},
+                                  Descriptor());
+    if (!orders_.program) {
+        const auto& file = launched.started.file;
+        orders_.program = file ? identity_of(*file) : ProgramIdentity{};
+    }
+    return launched;
 }
 
 void Supervisor::run(Descriptor leader, pid_t leader_pid) {

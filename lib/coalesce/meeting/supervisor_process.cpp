@@ -59,8 +59,8 @@ void become_supervisor(FlightOrders orders, MeetingPlaces places, Descriptor lis
         if (!started) end_with(started.error());
         guard = std::move(*started);
     }
-    const auto held = supervise(std::move(orders), std::move(places), std::move(listener), std::move(leader),
-                                leader_pid, std::move(guard));
+    [[maybe_unused]] const auto held = supervise(std::move(orders), std::move(places), std::move(listener),
+                                                 std::move(leader), leader_pid, std::move(guard));
     ::_exit(0);  // with all that is held: who leads waits for it
 }
 

@@ -13,8 +13,8 @@ constexpr std::uint8_t no_digit = 64;
 constexpr std::array<std::uint8_t, 256> digit_values = [] {
     std::array<std::uint8_t, 256> values{};
     values.fill(no_digit);
-    for (std::uint8_t value = 0; value < alphabet.size(); ++value)
-        values[static_cast<unsigned char>(alphabet[value])] = value;
+    std::uint8_t value = 0;
+    for (const char digit : alphabet) values[static_cast<unsigned char>(digit)] = value++;
     return values;
 }();
 
