@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -115,6 +116,31 @@ TEST_CASE("T11: who wants to know what is executed is told, and else it is as ev
     CHECK(look({"wrong"}).started.error == ENOENT);
     CHECK(look({"", "right"}).started.error == ELOOP);
     CHECK(look({}).started.error == ENOENT);
+
+    ::mkdir(scratch.path("bare").c_str(), 0755);
+    scratch.file("bare/prog", "echo \"$0\"\n", 0755);
+    REQUIRE(::stat(scratch.path("bare/prog").c_str(), &info) == 0);
+    CHECK(look({"bare"}).started.file->st_ino == info.st_ino);
+}
+
+TEST_CASE("T11, A2: of a link to ourselves it is told what is behind it", "[spawn]") {
+    Scratch scratch;
+    for (const char* directory : {"links", "later"}) ::mkdir(scratch.path(directory).c_str(), 0755);
+    const std::string ourselves = std::filesystem::read_symlink("/proc/self/exe");
+    ::symlink(ourselves.c_str(), scratch.path("links/prog").c_str());
+    ::symlink("prog", scratch.path("prog").c_str());  // to itself
+    const std::string later = scratch.file("later/prog", "#!/bin/sh\n", 0755);
+    const auto file = [&](const std::string& path) {
+        const Ran ran = run({"prog", "--help"}, {"PATH=" + path}, nullptr, nullptr, {}, true);
+        CHECK_FALSE(ran.out.empty());  // ours is executed
+        REQUIRE(ran.started.file);
+        return ran.started.file->st_ino;
+    };
+    struct stat info {};
+    REQUIRE(::stat(later.c_str(), &info) == 0);
+    CHECK(file(scratch.path("links") + ":" + scratch.path() + ":" + scratch.path("later")) == info.st_ino);
+    REQUIRE(::stat(ourselves.c_str(), &info) == 0);
+    CHECK(file(scratch.path("links")) == info.st_ino);
 }
 
 TEST_CASE("F4: each failure comes back with its step and errno", "[spawn]") {

@@ -72,8 +72,14 @@ class Server:
             [os.environ["COALESCE"], "serve", "--socket", self.path, *options], stdin=subprocess.DEVNULL,
             stdout=self.log, stderr=self.log, cwd=box.work,
             env={**box.env, **(env or {}), "NOTIFY_SOCKET": box.path("notify")})
-        while "READY=1" not in self.notify.recv(1000).decode():
-            pass
+        self.notify.settimeout(0.2)
+        while True:
+            try:
+                if "READY=1" in self.notify.recv(1000).decode():
+                    break
+            except TimeoutError:
+                if self.process.poll() is not None:
+                    raise AssertionError("the server ended: " + self.logged()) from None
 
     def connect(self):
         return Client(self.path)

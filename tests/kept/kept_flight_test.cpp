@@ -76,6 +76,19 @@ TEST_CASE("T13: who looks while a result is being kept is given it", "[kept]") {
     CHECK(waited);
 }
 
+TEST_CASE("T11: what a program made that is not known is not kept", "[kept]") {
+    const Scratch scratch;
+    const StorePlace place{.base = scratch.path("cache"), .name = "1"};
+    const SpoolLimits limits;
+    const auto result = std::make_shared<const RunResult>(without_output(Outcome::exited(0), limits));
+    KeptFlight flight = some_flight(place, {.ttl = 1h}, limits, {});
+    flight.keep(result);
+    CHECK(flight.words() == "not kept: it is not known of which program it is");
+    KeptFlight known = some_flight(place, {.ttl = 1h}, limits);
+    known.keep(result);
+    CHECK_FALSE(known.words().starts_with("not kept"));
+}
+
 TEST_CASE("T21: a run goes on for as long as the machine was suspended, too", "[kept]") {
     const Scratch scratch;
     const StorePlace place{.base = scratch.path("cache"), .name = "1"};

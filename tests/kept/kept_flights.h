@@ -13,11 +13,13 @@ inline std::shared_ptr<const coalesce::CanonicalSurroundings> some_surroundings(
 }
 
 inline coalesce::KeptFlight some_flight(const coalesce::StorePlace& place, const coalesce::Wish& wish,
-                                        const coalesce::SpoolLimits& limits) {
+                                        const coalesce::SpoolLimits& limits,
+                                        const coalesce::ProgramIdentity& program = {
+                                            .device = 1, .inode = 2, .size = 3, .modified_ns = 4}) {
     return coalesce::KeptFlight(std::make_shared<coalesce::StoreAccess>(place),
                                 {.surroundings = some_surroundings(),
                                  .words = "words",
-                                 .program = {},
+                                 .program = program,
                                  .title = "make",
                                  .directory = "/",
                                  .dependencies = {},

@@ -418,4 +418,9 @@ TEST_CASE("T11: a program is found without a PATH, as it is executed", "[kept]")
     CHECK(program_with({}) == program_with({"PATH=/bin:/usr/bin"}));
     CHECK_FALSE(program_with({}) == ProgramIdentity{});
     CHECK(program_with({"PATH=/nowhere"}) == ProgramIdentity{});
+    Scratch scratch;
+    ::symlink("/proc/self/exe", scratch.path("ls").c_str());
+    const ProgramIdentity ourselves = program_with({"PATH=" + scratch.path()});
+    CHECK_FALSE(ourselves == ProgramIdentity{});
+    CHECK(program_with({"PATH=" + scratch.path() + ":/bin"}) == program_with({"PATH=/bin"}));
 }

@@ -25,6 +25,16 @@ os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1", LISTEN_FDNAMES="c
 os.execv(sys.argv[3], sys.argv[3:])
 """
 
+# It is dead, and a child of its has the socket until it has been asked once.
+HELD = """
+import os, socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.bind(sys.argv[1])
+s.listen()
+if os.fork() == 0:
+    s.accept()
+"""
+
 
 class Sockets(ServerTest):
     def test_a_second_server_on_a_live_socket_is_refused(self):
@@ -41,6 +51,13 @@ class Sockets(ServerTest):
         self.assertTrue(os.path.exists(server.path))
         again = self.serve(socket_path=server.path)
         self.assertEqual(again.client().ask({"line": "echo again"})["stdout"], "again\n")
+
+    def test_a_socket_that_a_killed_servers_start_still_holds_is_waited_for(self):
+        with tempfile.TemporaryDirectory() as directory:
+            path = directory + "/held"
+            subprocess.run([sys.executable, "-c", HELD, path], check=True)
+            server = self.serve(socket_path=path)
+            self.assertEqual(server.client().ask({"line": "echo again"})["stdout"], "again\n")
 
     def test_what_is_no_socket_is_left_alone(self):
         with tempfile.TemporaryDirectory() as directory:

@@ -238,8 +238,8 @@ SCENARIO("F10: who is cancelled by name has the grace of who leads it", "[wrappe
     Sandbox box;
     Gate gate(box, "gate"), next(box, "next");
     const std::string line =
-        "echo run >>runs; [ $(wc -l <runs) = 2 ] || exec cat gate; trap 'echo asked; exit 3' TERM; echo $$ >pid; "
-        "while :; do read x <next; done";
+        "echo run >>runs; [ $(wc -l <runs) = 2 ] || exec cat gate; trap 'echo asked; exit 3' TERM; cat next; "
+        "while :; do sleep 0.01; done";
     auto first = box.request({"--grace", "0", "-c", line});
     gate.wait_for_command();
     auto second = box.request({"--fresh", "--grace", "1h", "-c", line});
@@ -247,6 +247,7 @@ SCENARIO("F10: who is cancelled by name has the grace of who leads it", "[wrappe
     gate.open();
     CHECK(first.wait().status == 0);
     next.wait_for_command();
+    next.open();
     const auto flights = box.flights();
     REQUIRE(flights.size() == 1);
     CHECK(box.coalesce({"cancel", flights[0].id}).status == 0);

@@ -6,12 +6,40 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <utility>
 
 namespace coalesce {
 namespace {
 
 bool is_same_file(const struct stat& one, const struct stat& other) {
     return one.st_dev == other.st_dev && one.st_ino == other.st_ino;
+}
+
+struct Found {
+    std::optional<std::string> other;
+    std::optional<std::string> ourselves;  // looked at before it
+};
+
+Found find(std::string_view word, std::optional<std::string_view> path_variable, std::string_view directory) {
+    std::string_view path = path_variable.value_or("/bin:/usr/bin");
+    struct stat self {};
+    const bool known = ::stat("/proc/self/exe", &self) == 0;
+    Found found;
+    while (true) {
+        const std::size_t end = std::min(path.find(':'), path.size());
+        std::string file(path.substr(0, end));
+        if (file.empty()) file = ".";  // as execvp(3) reads it
+        if (!file.starts_with('/') && !directory.empty()) file.insert(0, std::string(directory) + "/");
+        file.append("/").append(word);
+        struct stat info {};
+        if (::stat(file.c_str(), &info) == 0 && S_ISREG(info.st_mode) && ::access(file.c_str(), X_OK) == 0) {
+            const bool is_own = known && is_same_file(info, self);
+            (is_own ? found.ourselves : found.other) = std::move(file);
+            if (!is_own) return found;
+        }
+        if (end == path.size()) return found;
+        path.remove_prefix(end + 1);
+    }
 }
 
 }  // namespace
@@ -29,22 +57,13 @@ std::optional<std::string> find_other_program(std::string_view word) {
 
 std::optional<std::string> find_other_program(std::string_view word, std::optional<std::string_view> path_variable,
                                               std::string_view directory) {
-    std::string_view path = path_variable.value_or("/bin:/usr/bin");
-    struct stat self {};
-    const bool known = ::stat("/proc/self/exe", &self) == 0;
-    while (true) {
-        const std::size_t end = std::min(path.find(':'), path.size());
-        std::string file(path.substr(0, end));
-        if (file.empty()) file = ".";  // as execvp(3) reads it
-        if (!file.starts_with('/') && !directory.empty()) file.insert(0, std::string(directory) + "/");
-        file.append("/").append(word);
-        struct stat info {};
-        if (::stat(file.c_str(), &info) == 0 && S_ISREG(info.st_mode) && ::access(file.c_str(), X_OK) == 0 &&
-            !(known && is_same_file(info, self)))
-            return file;
-        if (end == path.size()) return std::nullopt;
-        path.remove_prefix(end + 1);
-    }
+    return find(word, path_variable, directory).other;
+}
+
+std::optional<std::string> find_program_behind_us(std::string_view word, std::optional<std::string_view> path_variable,
+                                                  std::string_view directory) {
+    Found found = find(word, path_variable, directory);
+    return found.other ? std::move(found.other) : std::move(found.ourselves);
 }
 
 }  // namespace coalesce

@@ -14,6 +14,10 @@ namespace coalesce {
 [[nodiscard]] std::optional<std::string> find_other_program(std::string_view word,
                                                             std::optional<std::string_view> path_variable,
                                                             std::string_view directory = {});
+/// The same, but where there is no other: what leads to us.
+[[nodiscard]] std::optional<std::string> find_program_behind_us(std::string_view word,
+                                                                std::optional<std::string_view> path_variable,
+                                                                std::string_view directory);
 /// By this process's own PATH.
 [[nodiscard]] std::optional<std::string> find_other_program(std::string_view word);
 

@@ -74,30 +74,33 @@ RUNS_IN_THE_CHILD bool goes_on_after(int error) {
 }
 
 // The first candidate that looks as if it could be executed; where that is a link of the name to us, the one behind
-// it, which we execute when called so (SPEC A2). None: who tries them says why.
+// it, which we execute when called so (SPEC A2) and find by other rules (find_other_program). None: who tries them
+// says why.
 std::optional<struct stat> look(Orders& orders) {
     struct stat own {};
     const bool own_known = ::stat("/proc/self/exe", &own) == 0;
     struct stat info {};
-    std::optional<struct stat> found;
+    std::optional<struct stat> ourselves;
     int refused = ENOENT;
     for (std::size_t at = 0; at < orders.candidates.size(); ++at) {
-        const bool there = ::stat(orders.candidates[at], &info) == 0;
-        if (there && S_ISREG(info.st_mode) && (info.st_mode & 0111) != 0) {
-            if (!found) {
-                orders.begin = at;
-                orders.executed = at;
-                orders.refused = refused;
-            }
-            const bool is_own = own_known && info.st_dev == own.st_dev && info.st_ino == own.st_ino;
+        const char* const candidate = orders.candidates[at];
+        const bool there = ::stat(candidate, &info) == 0;
+        const bool is_own = there && own_known && info.st_dev == own.st_dev && info.st_ino == own.st_ino;
+        if (ourselves) {
+            if (there && !is_own && S_ISREG(info.st_mode) && ::access(candidate, X_OK) == 0) return info;
+        } else if (there && S_ISREG(info.st_mode) && (info.st_mode & 0111) != 0) {
+            orders.begin = at;
+            orders.executed = at;
+            orders.refused = refused;
             if (!is_own) return info;
-            found = info;
-        } else if (there || errno == EACCES)
+            ourselves = info;
+        } else if (there || errno == EACCES) {
             refused = EACCES;
-        else if (!goes_on_after(errno))
+        } else if (!goes_on_after(errno)) {
             break;
+        }
     }
-    return found;  // only ourselves
+    return ourselves;
 }
 
 std::string_view path_of(const std::vector<std::string>& env) {

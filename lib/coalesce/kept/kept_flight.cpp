@@ -50,7 +50,7 @@ ProgramIdentity identity_of(const struct stat& program) {
 ProgramIdentity program_of(const Command& command, const std::string& directory) {
     std::string path = command.argv.front();
     if (path.find('/') == std::string::npos) {
-        const auto found = find_other_program(path, env_value(command.surroundings->env, "PATH"), directory);
+        const auto found = find_program_behind_us(path, env_value(command.surroundings->env, "PATH"), directory);
         if (!found) return {};
         path = *found;
     }
@@ -141,6 +141,7 @@ void KeptFlight::keep(const std::shared_ptr<const RunResult>& result) noexcept {
 
 void KeptFlight::publish(const std::shared_ptr<const RunResult>& result) {
     if (std::string why = why_not_kept(*result, wish_); !why.empty()) return not_kept(std::move(why));
+    if (subject_.program == ProgramIdentity{}) return not_kept("it is not known of which program it is");
     if (!open(true)) return;
     if (const std::uint64_t most = store_->limits().entry_bytes; result->spool->size() > most)
         return not_kept(format_size(result->spool->size()) + ", the limit is " + format_size(most));

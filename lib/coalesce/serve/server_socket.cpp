@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -32,14 +33,31 @@ int passed_by_service_manager() {
     return std::max(std::atoi(count), 0);
 }
 
+// Whether the process that made the other end listen is gone.
+bool is_orphaned(const Descriptor& connection) {
+    ucred listener{};
+    socklen_t length = sizeof listener;
+    return ::getsockopt(connection.get(), SOL_SOCKET, SO_PEERCRED, &listener, &length) == 0 && listener.pid > 0 &&
+           ::kill(listener.pid, 0) != 0 && errno == ESRCH;
+}
+
 // Nothing where it cannot be told, with errno: not to be able to ask is not to be told
 // that nobody is there.
 std::optional<bool> somebody_answers(const UnixAddress& address) {
-    const Descriptor probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    if (!probe) return std::nullopt;
-    if (::connect(probe.get(), address.get(), address.length()) == 0) return true;
-    if (errno == EAGAIN) return true;  // its queue is full
-    return errno == ENOENT || errno == ECONNREFUSED ? std::optional(false) : std::nullopt;
+    using namespace std::chrono;
+    constexpr seconds longest{1};
+    const auto begun = steady_clock::now();
+    while (true) {
+        const Descriptor probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+        if (!probe) return std::nullopt;
+        if (::connect(probe.get(), address.get(), address.length()) != 0) {
+            if (errno == EAGAIN) return true;  // its queue is full
+            return errno == ENOENT || errno == ECONNREFUSED ? std::optional(false) : std::nullopt;
+        }
+        // What a killed server was just about to start has its socket for a moment.
+        if (!is_orphaned(probe) || steady_clock::now() - begun > longest) return true;
+        ::poll(nullptr, 0, 5);
+    }
 }
 
 // The number of the socket of that name; 0: there is none.
