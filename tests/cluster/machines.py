@@ -253,10 +253,10 @@ class Test(unittest.TestCase):
     def words(self, *words, scope="tonight", parameters=""):
         return ("run", "--cluster", self.box.url(self.server, self.parameters + parameters), "--cluster-scope", scope, *words)
 
-    def held(self, host, script="", *options, env=None, parameters="", before="", hold="read x <"):
-        """A run that has begun, and says so, and waits for the gate; in a process that a signal ends, if `hold` is one."""
+    def held(self, host, script="", *options, env=None, parameters="", before=""):
+        """A run that has begun, and says so, and waits for the gate."""
         gate, begun = self.box.gate(f"gate{len(os.listdir(self.box.work))}"), self.box.gate(f"begun{len(os.listdir(self.box.work))}")
-        command = f"{before} echo ran >>runs; echo first; echo up >{begun}; {hold}{gate}; {script}"
+        command = f"{before} echo ran >>runs; echo first; echo up >{begun}; read x <{gate}; {script}"
         process = host.start(*self.words(*options, "-c", command, parameters=parameters), env=env)
         self.begun(begun)
         return process, command, gate
