@@ -74,7 +74,7 @@ void add_near_misses(NearMisses& found, const MeetingPlace& place, const std::st
             names.append(names.empty() ? "" : "; ").append(name);
             found.names.insert(name);
         }
-        found.lines += "not joined: " + id + " differs in " + names + "\n";
+        found.lines.append("not joined: ").append(id).append(" differs in ").append(names).append("\n");
     }
 }
 
