@@ -175,22 +175,15 @@ class Server:
         self.host = host
         self.path = os.path.join(host.directory, "server.sock")
         self.log = os.path.join(host.directory, "log")
-        notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        notify.bind(os.path.join(host.directory, "notify"))
+        self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.notify.bind(os.path.join(host.directory, "notify"))
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
                 [COALESCE, "serve", "--socket", self.path, *options], cwd=host.box.work, stdin=subprocess.DEVNULL,
-                stdout=log, stderr=log, env={**host.env, "NOTIFY_SOCKET": notify.getsockname(), **(env or {})})
+                stdout=log, stderr=log, env={**host.env, "NOTIFY_SOCKET": self.notify.getsockname(), **(env or {})})
         host.box.servers.append(self)
-        notify.settimeout(0.2)
-        while True:
-            try:
-                if b"READY=1" in notify.recv(1000):
-                    break
-            except TimeoutError:
-                if self.process.poll() is not None:
-                    raise AssertionError("the server ended: " + self.logged()) from None
-        notify.close()
+        harness.await_state(self, "READY=1")
+        self.notify.close()
 
     def client(self):
         client = harness.Client(self.path)

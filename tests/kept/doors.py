@@ -10,7 +10,7 @@ import socket
 import subprocess
 
 import sandbox  # noqa: F401 for the way to the harness
-from harness import Client
+from harness import Client, await_state
 
 UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -72,14 +72,7 @@ class Server:
             [os.environ["COALESCE"], "serve", "--socket", self.path, *options], stdin=subprocess.DEVNULL,
             stdout=self.log, stderr=self.log, cwd=box.work,
             env={**box.env, **(env or {}), "NOTIFY_SOCKET": box.path("notify")})
-        self.notify.settimeout(0.2)
-        while True:
-            try:
-                if "READY=1" in self.notify.recv(1000).decode():
-                    break
-            except TimeoutError:
-                if self.process.poll() is not None:
-                    raise AssertionError("the server ended: " + self.logged()) from None
+        await_state(self, "READY=1")
 
     def connect(self):
         return Client(self.path)

@@ -132,6 +132,18 @@ class Client:
                 return messages, output
 
 
+def await_state(server, wanted):
+    """Until it tells that to its service manager. Its death closes nothing here, so it is looked for as well."""
+    server.notify.settimeout(0.2)
+    while True:
+        try:
+            if wanted in server.notify.recv(1000).decode():
+                return
+        except TimeoutError:
+            if server.process.poll() is not None:
+                raise AssertionError("the server ended: " + server.logged()) from None
+
+
 class Server:
     def __init__(self, test, *options, env=None, prefix=(), program=COALESCE, socket_path=None, ready=True, **popen):
         self.directory = tempfile.mkdtemp(prefix="coalesce-test-")
@@ -154,15 +166,7 @@ class Server:
             self.await_state("READY=1")
 
     def await_state(self, wanted):
-        # The server's death closes nothing here, so it is looked for as well.
-        self.notify.settimeout(0.2)
-        while True:
-            try:
-                if wanted in self.notify.recv(1000).decode():
-                    return
-            except TimeoutError:
-                if self.process.poll() is not None:
-                    raise AssertionError("the server ended: " + self.logged())
+        await_state(self, wanted)
 
     def client(self):
         client = Client(self.path)
