@@ -6,9 +6,9 @@ say so when there is none to be had. When all is over the class still takes a ru
 COALESCE_SEED repeats a storm's choices; COALESCE_LONG makes it long.
 """
 
+import contextlib
 import os
 import random
-import signal
 import subprocess
 import sys
 import threading
@@ -25,15 +25,15 @@ WORKERS = 8
 JOBS = 2
 
 COMMAND = """exec 9>>lock-1; flock -n 9 || { exec 9>>lock-2; flock -n 9; } || echo overlap >>overlaps
-echo run >>runs; echo $PPID >parents/$$
-(seq $((RANDOM_WORK)) | cksum) >/dev/null & seq $((RANDOM_WORK)) | cksum >/dev/null; rm parents/$$; wait"""
+echo run >>runs; : >commands/$$
+(seq $((RANDOM_WORK)) | cksum) >/dev/null & seq $((RANDOM_WORK)) | cksum >/dev/null; rm -f commands/$$; wait"""
 
 
 class Storm(unittest.TestCase):
     def setUp(self):
         self.box = Sandbox()
         self.addCleanup(self.box.close)
-        os.mkdir(os.path.join(self.box.work, "parents"))
+        os.mkdir(os.path.join(self.box.work, "commands"))
         seed = int(os.environ.get("COALESCE_SEED") or random.randrange(1 << 30))
         print(f"storm seed {seed}", flush=True)
         self.random = random.Random(seed)
@@ -54,18 +54,14 @@ class Storm(unittest.TestCase):
 
     def kill_a_parent(self, chance):
         """A supervisor, a batch or the server, by one of its commands."""
-        directory = os.path.join(self.box.work, "parents")
+        directory = os.path.join(self.box.work, "commands")
         names = os.listdir(directory)
         if not names:
             return
-        try:
-            with open(os.path.join(directory, chance.choice(names))) as file:
-                parent = int(file.read() or 0)
-            with open(f"/proc/{parent}/comm") as name:
-                if parent > 1 and name.read().strip() == "coalesce":
-                    os.kill(parent, signal.SIGKILL)
-        except (OSError, ValueError):
-            pass
+        command = chance.choice(names)
+        self.box.kill_parent_of(int(command))
+        with contextlib.suppress(OSError):
+            os.unlink(os.path.join(directory, command))  # which it cannot do itself, now or long ago
 
     def ask_server(self, line):
         try:

@@ -27,7 +27,7 @@ import threading
 import time
 
 from doors import Server
-from sandbox import Test, main
+from sandbox import Test, main, parent_of
 
 LONG = "COALESCE_LONG" in os.environ
 SECONDS = float(os.environ.get("STORM_SECONDS") or (600 if LONG else 20))
@@ -156,7 +156,7 @@ class Storm(Test):
             raise Wrong(f"{what}: {err.decode('latin-1')}")
         answers = [json.loads(line) for line in out.splitlines()]
         if sorted(answer["id"] for answer in answers) != list(range(len(commands))):
-            raise Wrong(f"{what}: {out!r}")
+            raise Wrong(f"{what}: it ended with {process.returncode}, after {out!r}")
         for answer in answers:
             place = answer["id"]
             if answer.get("exit") != 0:
@@ -220,17 +220,10 @@ class Storm(Test):
     def kill_supervisor(self, said):
         """What supervises the run of which that was said: of a wrapper, or a refresh."""
         told = re.search(rb"\(pid (\d+)", said)
-        if not told:
-            return
-        with contextlib.suppress(OSError):
-            with open(f"/proc/{int(told[1])}/stat") as file:
-                parent = int(file.read().rsplit(")", 1)[1].split()[1])
-            with open(f"/proc/{parent}/environ", "rb") as environment:
-                ours = os.fsencode(self.box.directory) in environment.read()
-            if parent > 1 and ours:
-                with self.lock:
-                    self.counts["killed supervisors"] += 1
-                os.kill(parent, signal.SIGKILL)
+        # A batch and the server supervise theirs themselves, and are our children: one has the number by now.
+        if told and self.box.kill_parent_of(int(told[1]), lambda parent: parent_of(parent) != os.getpid()):
+            with self.lock:
+                self.counts["killed supervisors"] += 1
 
     def work(self, worker):
         choice = random.Random(f"{self.seed}.{worker}")
