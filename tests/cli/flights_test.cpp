@@ -86,6 +86,51 @@ TEST_CASE("B3: --once runs each line once however reading and ending coincide", 
     CHECK_THAT(missing.err, Contains("50 requests, 0 runs, 49 shared, 50 failed"));
 }
 
+TEST_CASE("B2, B3: --once goes by what it remembers before it asks the store", "[batch][flights]") {
+    Sandbox box;
+    Running batch = box.start({.args = {"--once", "--unique", "--ttl", "1h", "--cache-dir", box.path("kept")}});
+    batch.send("echo once\n");
+    CHECK(batch.read_line() == "once");
+    batch.send("echo once\necho other\n");
+    CHECK(batch.read_line() == "other");
+    CHECK(batch.wait().out.empty());
+}
+
+TEST_CASE("T3, B3: how old a run may be holds for what --once remembers, too", "[batch][flights]") {
+    Sandbox box;
+    Running batch = box.start({.args = {"--once", "--json"}});
+    const auto runs_after = [&](const std::string& max_age) {
+        batch.send("{\"line\":\"echo run >>runs; wc -l <runs\",\"max_age\":" + max_age + "}\n");
+        return batch.read_line();
+    };
+    CHECK(runs_after("0") == "1");
+    CHECK(runs_after("0") == "2");
+    CHECK(runs_after("3600") == "1");  // the first one stays
+    CHECK(batch.wait().exit == 0);
+}
+
+TEST_CASE("B5: a line of --once that waited for its equal's end is no run, and no failure of its own",
+          "[batch][flights]") {
+    Sandbox box;
+    Gate told = box.gate("told");
+    Gate gate = box.gate("gate");
+    const std::string line =
+        "echo run >>runs; trap 'echo x >told' TERM; (trap '' TERM; read x <gate) & wait; wait; exit 1\n";
+    Running batch = box.start({.args = {"--once", "--timeout", "100ms", "--grace", "1h", "--halt", "soon,fail=2",
+                                        "--format", "json", "-j2"}});
+    batch.send(line);
+    told.await();  // it is joined no more
+    batch.send(line + "echo other\n");
+    CHECK(Json::parse(batch.read_line())["stdout"] == "other\n");
+    gate.open();
+    CHECK_FALSE(Json::parse(batch.read_line())["joined"]);
+    CHECK(Json::parse(batch.read_line())["joined"]);
+    batch.send("echo last\n");
+    CHECK(Json::parse(batch.read_line())["stdout"] == "last\n");
+    batch.wait();
+    CHECK(box.lines("runs") == 1);
+}
+
 TEST_CASE("B3: --once does not keep what a run came to that everybody had left", "[batch][flights]") {
     with_time_enough([](std::chrono::milliseconds time) {
         Sandbox box;

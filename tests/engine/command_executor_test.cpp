@@ -675,7 +675,7 @@ TEST_CASE("B6: start_no_more() drops what is queued, pending, retried or asked f
 
 TEST_CASE("B5: on_over is told of a failure before the next run takes its place", "[executor]") {
     Room room({.jobs = 1});
-    room.executor.on_over([&](const std::shared_ptr<const RunResult>& result) {
+    room.executor.on_over([&](FlightId, const std::shared_ptr<const RunResult>& result) {
         if (!result->outcome.success()) room.executor.start_no_more();
     });
     room.ask("exit 1");
@@ -687,7 +687,7 @@ TEST_CASE("B5: on_over is told of a failure before the next run takes its place"
 TEST_CASE("B3: on_over is told of a result while its key is still taken", "[executor]") {
     Room room;
     std::vector<std::uint64_t> over;
-    room.executor.on_over([&](const std::shared_ptr<const RunResult>& result) {
+    room.executor.on_over([&](FlightId, const std::shared_ptr<const RunResult>& result) {
         over.push_back(result->run);
         if (over.size() == 1) CHECK_FALSE(room.ask("echo run >>runs").ticket.leader());
     });

@@ -102,6 +102,17 @@ class Table:
         self.assertEqual(stale()[1], "2\n")
         self.assertEqual(self.box.runs(), 2)
 
+    def test_T4_T14_a_refresh_goes_by_the_shell_of_its_door(self):
+        ask = self.by_shell(self.box.file("shell", '#!/bin/sh\necho run >>runs\necho "asked: $2"\n', 0o755))
+        for _ in range(2):
+            self.assertEqual(ask("id", **STALE), (0, "asked: id\n", ""))
+            self.box.age(2 * HOUR)
+        ask("id", **STALE)
+        while self.last["kept"]["refreshing"]:
+            a_moment()
+            self.assertEqual(ask("id", **STALE), (0, "asked: id\n", ""))
+        self.assertEqual(self.box.runs(), 2)
+
     def in_flight(self):
         while not self.box.status():
             a_moment()
@@ -280,6 +291,9 @@ class BatchTable(Table, Test):
     def open(self):
         return Batch(self.box)
 
+    def by_shell(self, shell):
+        return lambda line, **wish: self.ask(line, shell=shell, **wish)
+
     def told(self):
         return self.last["said"]
 
@@ -423,6 +437,11 @@ class BatchTable(Table, Test):
 class ServerTable(Table, Test):
     def open(self):
         return Server(self.box)
+
+    def by_shell(self, shell):
+        self.door.close()
+        self.door = Server(self.box, "--shell", shell)
+        return self.ask
 
     def told(self):
         return self.door.logged()

@@ -294,6 +294,35 @@ class Refreshing(Test):
                 os.wait()
         self.assertEqual(self.box.runs(), 2)
 
+    def test_F14_T17_a_chain_of_runs_without_end_holds_few_files(self):
+        line = "echo run >>runs; read x <gate-$(wc -l <runs)"
+
+        def ask(number):
+            self.box.gate(f"gate-{number}")
+            return self.box.start("run", "-v", "--ttl", "1h", "--fresh", "-c", line)
+
+        def held():
+            return len(os.listdir(f"/proc/{supervisor}/fd"))
+
+        last = ask(1)
+        self.assertIn(b"started", last.stderr.readline())
+        supervisor = self.box.status()[0]["supervisor"]
+        before = held()
+        for number in range(2, 41):
+            following = ask(number)
+            self.assertIn(b"waiting for an earlier run", following.stderr.readline())
+            with open(self.box.path(f"work/gate-{number - 1}"), "w") as file:
+                file.write("\n")
+            self.assertEqual(last.communicate()[0], b"")
+            self.assertIn(b"started", following.stderr.readline())
+            last = following
+        self.assertLess(held() - before, 40)
+        with open(self.box.path("work/gate-40"), "w") as file:
+            file.write("\n")
+        self.assertIn(b"kept for 1h", last.communicate()[1])
+        self.assertEqual(len(self.box.entries()), 1)
+        self.assertEqual(self.box.runs(), 40)
+
     def test_T6_warm_prints_nothing_and_returns_at_once(self):
         gate = self.box.gate()
         line = f"echo run >>runs; echo out; read x <{gate}"

@@ -367,6 +367,7 @@ TEST_CASE("T19: past its time it goes, then the least recently used down to nine
     SECTION("files that a killed publisher left go after an hour") {
         const std::string left = kept.store.place().path() + "/1-2-3.new";
         std::ofstream(left) << "x";
+        fs::last_write_time(left, fs::file_time_type::clock::now() + 24h * 30);  // until when it was to be kept
         CHECK(kept.store.clean(kept.t0, true));
         CHECK(fs::exists(left));
         CHECK(kept.store.clean(moved(now(), 2h), true));

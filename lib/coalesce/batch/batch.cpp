@@ -90,6 +90,7 @@ class Batch {
     void refused(const Intake::Refused& refused);
     void input_over(const std::optional<Error>& error);
 
+    [[nodiscard]] bool was_answered(const Intake::Asking& asking, Requester& requester);
     void answered(Intake::Asking&& asking, Requester requester, std::shared_ptr<const RunResult> kept);
     void ask(Intake::Asking&& asking, Requester requester);
     void not_written(const std::string& words);
@@ -97,7 +98,7 @@ class Batch {
     void give_up(std::uint64_t sequence, bool joined);
     void landed(std::uint64_t sequence, bool joined, std::uint64_t bytes, const Landing<RunResult>& landing);
     void end_without_run(Results::End end, const Outcome& outcome);
-    void run_over(const RunResult& result);
+    void run_over(FlightId id, const RunResult& result);
     void forget(FlightId run);
     [[nodiscard]] std::optional<LongOutput::Leader> leader_of(FlightId run) const;
     [[nodiscard]] bool leader_left(FlightId run) const;
@@ -195,7 +196,7 @@ Batch::Batch(BatchOptions options, Surroundings own, StorePlace store, Ledger le
     executor_.on_landed([this](FlightId run) {
         if (leader_left(run)) loop_.post([this, run] { forget(run); });  // perhaps nobody is left to be told
     });
-    executor_.on_over([this](const std::shared_ptr<const RunResult>& result) { run_over(*result); });
+    executor_.on_over([this](FlightId id, const std::shared_ptr<const RunResult>& result) { run_over(id, *result); });
     if (options_.dry_run)
         dry_run_.emplace(loop_, intake_.surroundings(), [this](const Error& error) { output_refused(error); });
     for (const int number : {SIGINT, SIGTERM, SIGHUP})
@@ -230,16 +231,31 @@ void Batch::asked(Intake::Asking&& asking) {
         requester->id = std::move(asking.id);
         requester->with_output = asking.with_output;
     }
+    if (!asking.wish.warm && was_answered(asking, requester)) return;
     if (asking.wish.reads() || asking.wish.warm) {
         if (!asking.job) asking.job = intake_.job_of_line(std::string(asking.command));
+        waiting_bytes_ += queued_bytes(asking.job_bytes);
         lookups_.look(std::move(asking), std::move(requester));
         return throttle();
     }
     ask(std::move(asking), std::move(requester));
 }
 
+// Its line has run in this batch, or was found in the store, and that will do (--once).
+bool Batch::was_answered(const Intake::Asking& asking, Requester& requester) {
+    auto result = submission_.result_of_earlier(asking);
+    if (!result) return false;
+    const Outcome outcome = result->outcome;
+    end_without_run(
+        {.sequence = asking.sequence, .joined = true, .result = std::move(result), .requester = std::move(requester)},
+        outcome);
+    return true;
+}
+
 // The store has been asked about it.
 void Batch::answered(Intake::Asking&& asking, Requester requester, std::shared_ptr<const RunResult> kept) {
+    waiting_bytes_ -= queued_bytes(asking.job_bytes);
+    if (!asking.wish.warm && was_answered(asking, requester)) return;
     if (!kept) return ask(std::move(asking), std::move(requester));
     submission_.remember(asking.key, kept);
     const Outcome outcome = kept->outcome;
@@ -248,17 +264,8 @@ void Batch::answered(Intake::Asking&& asking, Requester requester, std::shared_p
 }
 
 void Batch::ask(Intake::Asking&& asking, Requester requester) {
-    if (auto result = submission_.result_of_earlier(asking)) {
-        const Outcome outcome = result->outcome;
-        end_without_run({.sequence = asking.sequence,
-                         .joined = true,
-                         .result = std::move(result),
-                         .requester = std::move(requester)},
-                        outcome);
-    } else {
-        RunTicket ticket = submission_.submit(asking);
-        wait_for(std::move(ticket), asking, std::move(requester));
-    }
+    RunTicket ticket = submission_.submit(asking);
+    wait_for(std::move(ticket), asking, std::move(requester));
     throttle();
 }
 
@@ -293,8 +300,9 @@ void Batch::wait_for(RunTicket ticket, const Intake::Asking& asking, Requester r
         ticket.then(
             [this, sequence](const Landing<RunResult>& landing) { landed(sequence, true, joined_bytes, landing); });
     else
-        ticket.then(
-            [this, sequence, bytes](const Landing<RunResult>& landing) { landed(sequence, false, bytes, landing); });
+        ticket.then([this, sequence, bytes, id = ticket.id()](const Landing<RunResult>& landing) {
+            landed(sequence, landing.value->run != id, bytes, landing);
+        });
     if (requester)
         bytes += sizeof(Waiting) + sizeof(BatchRequester) + requester->command.size() + requester->id.size() +
                  requester->key.size();
@@ -358,7 +366,8 @@ void Batch::end_without_run(Results::End end, const Outcome& outcome) {
 }
 
 // Before another run takes its place.
-void Batch::run_over(const RunResult& result) {
+void Batch::run_over(FlightId id, const RunResult& result) {
+    if (result.run != id) return forget(id);        // an earlier run of the line ended while it waited, and was counted
     const auto leader = leaders_.find(result.run);  // none if it is over while it is being asked for
     if (halt_.run_over(result.outcome, leader == leaders_.end() ? 1 : leader->second.requests)) halt();
     throttle();

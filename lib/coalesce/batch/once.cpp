@@ -1,16 +1,20 @@
 // SPDX-License-Identifier: MIT
 #include <coalesce/batch/once.h>
 
+#include <chrono>
 #include <utility>
+
+#include <coalesce/kept/verdict.h>
 
 namespace coalesce {
 
 class OnceMemory::Keeper final : public Retention {
   public:
-    Keeper(OnceMemory& memory, Key key, bool may_find) : memory_(memory), key_(std::move(key)), may_find_(may_find) {}
+    Keeper(OnceMemory& memory, Key key, std::optional<Wish> wish)
+        : memory_(memory), key_(std::move(key)), wish_(wish) {}
 
     std::shared_ptr<const RunResult> find() override {
-        return may_find_ ? memory_.find({key_.surroundings, key_.words}) : nullptr;
+        return wish_ ? memory_.find({key_.surroundings, key_.words}, *wish_) : nullptr;
     }
 
     // The first one stays: those who came for it were told that it is the line's result.
@@ -25,18 +29,20 @@ class OnceMemory::Keeper final : public Retention {
     std::shared_ptr<Retention> behind_;
     OnceMemory& memory_;
     Key key_;
-    const bool may_find_;
+    const std::optional<Wish> wish_;
 };
 
-std::shared_ptr<const RunResult> OnceMemory::find(const RequestKey& key) const {
+std::shared_ptr<const RunResult> OnceMemory::find(const RequestKey& key, const Wish& wish) const {
     const auto found = results_.find(KeyView(key));
-    return found == results_.end() ? nullptr : found->second;
+    if (found == results_.end()) return nullptr;
+    const auto started = std::chrono::nanoseconds(found->second->started.time_since_epoch());
+    return may_join(wish, Moment{.wall_ns = started.count()}, now()) ? found->second : nullptr;
 }
 
 std::shared_ptr<Retention>& OnceMemory::behind(Retention& keeper) { return static_cast<Keeper&>(keeper).behind_; }
 
-std::shared_ptr<Retention> OnceMemory::keeper(Key key, bool may_find) {
-    return std::make_shared<Keeper>(*this, std::move(key), may_find);
+std::shared_ptr<Retention> OnceMemory::keeper(Key key, std::optional<Wish> wish) {
+    return std::make_shared<Keeper>(*this, std::move(key), wish);
 }
 
 }  // namespace coalesce

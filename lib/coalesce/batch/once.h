@@ -7,9 +7,11 @@
 #pragma once
 
 #include <coalesce/command/key.h>
+#include <coalesce/command/wish.h>
 #include <coalesce/engine/command_executor.h>
 
 #include <memory>
+#include <optional>
 #include <unordered_map>
 
 #include <coalesce/engine/retention.h>
@@ -19,11 +21,11 @@ namespace coalesce {
 
 class OnceMemory {
   public:
-    /// The result of an earlier run; null if there was none.
-    [[nodiscard]] std::shared_ptr<const RunResult> find(const RequestKey& key) const;
-    /// For the Job of this key. `may_find`: an earlier result will do for it, even one
-    /// that comes while it waits to be admitted. The memory must outlive it.
-    [[nodiscard]] std::shared_ptr<Retention> keeper(Key key, bool may_find);
+    /// The result of an earlier run; null if there was none that started late enough for that wish (T3).
+    [[nodiscard]] std::shared_ptr<const RunResult> find(const RequestKey& key, const Wish& wish) const;
+    /// For the Job of this key, which an earlier result may answer, even one that comes while it waits to be
+    /// admitted, if it is as `wish` has it; nothing: none will do. The memory must outlive it.
+    [[nodiscard]] std::shared_ptr<Retention> keeper(Key key, std::optional<Wish> wish);
     /// The one behind a keeper of ours, which keeps longer than a batch lasts and is told as well; it may be null.
     [[nodiscard]] static std::shared_ptr<Retention>& behind(Retention& keeper);
     /// A result that came from elsewhere than a run.

@@ -11,11 +11,15 @@
 namespace coalesce {
 
 std::shared_ptr<const RunResult> Submission::result_of_earlier(const Intake::Asking& asking) const {
-    return options_.once && !asking.fresh ? once_.find(asking.key) : nullptr;
+    return options_.once && !asking.fresh ? once_.find(asking.key, asking.wish) : nullptr;
 }
 
 void Submission::remember(const RequestKey& key, const std::shared_ptr<const RunResult>& result) {
     if (options_.once && result->kept) once_.remember(key, result);
+}
+
+std::shared_ptr<Retention> Submission::keeper_of(const Intake::Asking& asking) const {
+    return once_.keeper(Key(asking.key), asking.fresh ? std::nullopt : std::optional<Wish>(asking.wish));
 }
 
 RunTicket Submission::submit(Intake::Asking& asking) {
@@ -26,7 +30,7 @@ RunTicket Submission::submit(Intake::Asking& asking) {
     RunTicket ticket = submit_job(asking, keeper);
     if (!keeper || ticket.landed()) return ticket;
     std::shared_ptr<Retention>& retention = ticket.state().retention;
-    if (options_.once && !retention) retention = once_.keeper(Key(asking.key), !asking.fresh);
+    if (options_.once && !retention) retention = keeper_of(asking);
     KeptDesk::share(options_.once ? OnceMemory::behind(*retention) : retention, keeper);
     return ticket;
 }
@@ -35,7 +39,7 @@ RunTicket Submission::submit_job(Intake::Asking& asking, std::shared_ptr<Retenti
     if (!asking.job)
         return executor_.submit(
             asking.key, [this, line = std::string(asking.command)]() mutable { return job_of_line(std::move(line)); });
-    if (options_.once) asking.job->retention = once_.keeper(Key(asking.key), !asking.fresh);
+    if (options_.once) asking.job->retention = keeper_of(asking);
     share(*asking.job, asking.key);
     return executor_.submit(
         asking.key,
@@ -51,7 +55,7 @@ RunTicket Submission::submit_job(Intake::Asking& asking, std::shared_ptr<Retenti
 
 Job Submission::job_of_line(std::string line) {
     std::shared_ptr<Retention> keeper;
-    if (options_.once) keeper = once_.keeper(intake_.key_of_line(line), true);
+    if (options_.once) keeper = once_.keeper(intake_.key_of_line(line), Wish{});
     std::optional<Key> key;
     if (cluster_ != nullptr) key.emplace(intake_.key_of_line(line));
     Job job = intake_.job_of_line(std::move(line));

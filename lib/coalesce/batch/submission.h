@@ -33,6 +33,7 @@ class Submission {
     void remember(const RequestKey& key, const std::shared_ptr<const RunResult>& result);
 
   private:
+    [[nodiscard]] std::shared_ptr<Retention> keeper_of(const Intake::Asking& asking) const;
     // `keeper`: the request's; null: it wishes nothing.
     [[nodiscard]] RunTicket submit_job(Intake::Asking& asking, std::shared_ptr<Retention> keeper);
     [[nodiscard]] Job job_of_line(std::string line);

@@ -102,7 +102,7 @@ class CommandExecutor {
     /// Called with what a flight lands with, before another takes its place and before
     /// anybody can ask for its key anew. For a command that cannot be started that is
     /// inside submit().
-    void on_over(UniqueFunction<void(const std::shared_ptr<const RunResult>&)> on_over) {
+    void on_over(UniqueFunction<void(FlightId, const std::shared_ptr<const RunResult>&)> on_over) {
         landings_.events().on_over = std::move(on_over);
     }
     /// Called when a flight has left the table, before its requesters are told.

@@ -60,7 +60,7 @@ void Landings::deliver(std::unique_ptr<CommandFlight> flight, const std::shared_
     auto completer = std::move(flight->completer);
     const bool remembered = times_ != nullptr && flight->tells_how_long(*result);
     flight.reset();
-    if (events_.on_over) events_.on_over(result);
+    if (events_.on_over) events_.on_over(id, result);
     completer.value(result);
     if (remembered) times_->ran(CommandFlights::key_of(completer.flight()), *result);  // its requesters come first
     if (events_.on_landed) events_.on_landed(id);

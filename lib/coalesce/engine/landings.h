@@ -21,7 +21,7 @@ namespace coalesce {
 class Landings {
   public:
     struct Events {
-        UniqueFunction<void(const std::shared_ptr<const RunResult>&)> on_over = {};
+        UniqueFunction<void(FlightId, const std::shared_ptr<const RunResult>&)> on_over = {};
         UniqueFunction<void(FlightId)> on_landed = {};
         UniqueFunction<void()> on_later = {};  ///< one that took its time has landed
     };

@@ -371,7 +371,8 @@ Result<std::shared_ptr<Spool>> Entry::replay(const SpoolLimits& limits) const {
     return spool;
 }
 
-Result<> write_entry(int file, Spool& spool, const EntryFacts& facts) {
+Result<> write_entry(int file, Spool& spool, const EntryFacts& facts,
+                     std::optional<std::chrono::steady_clock::time_point> until) {
     FileWriter writer(file);
     writer.seek(header_bytes);
     Header header{.facts = facts, .output_bytes = spool.size()};
@@ -394,6 +395,7 @@ Result<> write_entry(int file, Spool& spool, const EntryFacts& facts) {
             static_cast<std::uint32_t>(length) | (piece->stream == Stream::err ? error_stream_bit : 0);
         for (int shift = 0; shift < 32; shift += 8) rest += static_cast<char>(word >> shift & 0xff);
         reader.advance(length);
+        if (until && std::chrono::steady_clock::now() > *until) return system_error_of(ETIMEDOUT, "keep a result");
     }
     header.order_bytes = rest.size();
     rest += encode_facts(facts);

@@ -113,8 +113,10 @@ class Entry {
     std::vector<Piece> pieces_;
 };
 
-/// Writes a closed spool from its first byte, and what is known of its run, into an empty file.
-[[nodiscard]] Result<> write_entry(int file, Spool& spool, const EntryFacts& facts);
+/// Writes a closed spool from its first byte, and what is known of its run, into an empty file. After `until` that is
+/// given up: ETIMEDOUT.
+[[nodiscard]] Result<> write_entry(int file, Spool& spool, const EntryFacts& facts,
+                                   std::optional<std::chrono::steady_clock::time_point> until = std::nullopt);
 
 /// Output longer than this is not checked again once the file has been marked as synced.
 inline constexpr std::uint64_t checked_always_bytes = 64 * 1024;

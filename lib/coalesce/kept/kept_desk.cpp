@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include <coalesce/kept/kept_desk.h>
 
+#include <algorithm>
 #include <atomic>
 #include <utility>
 
+#include <coalesce/command/size.h>
 #include <coalesce/io/loop.h>
 #include <coalesce/io/watch.h>
 
@@ -11,6 +13,8 @@ namespace coalesce {
 namespace {
 
 using namespace std::chrono;
+
+constexpr std::size_t untidied_max = 64;
 
 // The result of a request that wants none.
 std::shared_ptr<const RunResult> warmed(const RefreshOrders& orders, const Result<>& started) {
@@ -85,6 +89,7 @@ struct KeptDesk::Keep {
     std::shared_ptr<KeptFlight> flight;  // the thread's, until it is done
     std::optional<Timer> patience;
     UniqueFunction<void()> done;
+    std::uint64_t bytes = 0;
     bool waited_for = true;
 
     void tell() {
@@ -217,15 +222,23 @@ void KeptDesk::share(std::shared_ptr<Retention>& retention, const std::shared_pt
 
 void KeptDesk::keep(const std::shared_ptr<Keeper>& keeper, const std::shared_ptr<const RunResult>& result,
                     UniqueFunction<void()> done) {
-    auto twin = result->spool->twin();  // whoever reads the output here goes on
-    if (!twin) {
-        keeper->words_ = "not kept: cannot " + twin.error().message();
+    const std::uint64_t bytes = result->spool->size();
+    if (unwritten_bytes_ > 0 && unwritten_bytes_ + bytes > unwritten_bytes_max()) {
+        not_written(*keeper, "not kept: cannot write " + access_->place().path() + ": " +
+                                 format_size(unwritten_bytes_) + " wait to be written already");
         return done();
     }
+    auto twin = result->spool->twin();  // whoever reads the output here goes on
+    if (!twin) {
+        not_written(*keeper, "not kept: cannot " + twin.error().message());
+        return done();
+    }
+    unwritten_bytes_ += bytes;
     auto own = std::make_shared<RunResult>(*result);
     own->spool = std::move(*twin);
     auto keep = std::make_unique<Keep>();
     keep->keeper = keeper;
+    keep->bytes = bytes;
     keep->flight = std::make_shared<KeptFlight>(access_, keeper->subject_, keeper->wish_, limits_);
     publishing_.insert(keep->flight->key_name());
     keep->done = std::move(done);
@@ -234,8 +247,9 @@ void KeptDesk::keep(const std::shared_ptr<Keeper>& keeper, const std::shared_ptr
         look_again(*keep);
         keep->tell();
     });
-    auto work = [flight = keep->flight, own = std::shared_ptr<const RunResult>(std::move(own))]() mutable {
-        flight->keep(own);
+    auto work = [flight = keep->flight, ended = now(),
+                 own = std::shared_ptr<const RunResult>(std::move(own))]() mutable {
+        flight->keep(own, ended, std::nullopt);
         own.reset();
         flight.reset();
     };
@@ -244,19 +258,43 @@ void KeptDesk::keep(const std::shared_ptr<Keeper>& keeper, const std::shared_ptr
 
 void KeptDesk::kept(Keep& keep) {
     keep.patience.reset();
-    keep.keeper->words_ = keep.flight->words();
-    keep.keeper->failed_ = keep.flight->failed();
-    if (keep.flight->failed()) events_.on_not_written(keep.flight->words());
+    unwritten_bytes_ -= keep.bytes;
+    if (keep.flight->failed())
+        not_written(*keep.keeper, keep.flight->words());
+    else
+        keep.keeper->words_ = keep.flight->words();
     look_again(keep);
+    tidy(std::move(keep.flight));
+    keep.tell();
+}
+
+// A disk that is slower than the runs syncs what it can: each that waits for it has its file open.
+void KeptDesk::tidy(std::shared_ptr<KeptFlight> flight) {
+    if (untidied_ >= untidied_max && !flight->words().empty()) return flight->leave();
+    ++untidied_;
     tidying_.give(
-        [flight = std::move(keep.flight), ending = ending_] {
+        [flight = std::move(flight), ending = ending_] {
             if (*ending)
                 flight->leave();
             else
                 flight->after_delivery();
         },
-        [this] { write_count(); });
-    keep.tell();
+        [this] {
+            --untidied_;
+            write_count();
+        });
+}
+
+void KeptDesk::not_written(Keeper& keeper, std::string words) {
+    events_.on_not_written(words);
+    keeper.words_ = std::move(words);
+    keeper.failed_ = true;
+}
+
+// It lies in memory as a rule, of which the flights that are under way need the most.
+std::uint64_t KeptDesk::unwritten_bytes_max() const {
+    constexpr std::uint64_t most = 256 << 20;
+    return std::min({most, limits_.replay_bytes, limits_.store.budget->limit() / 4});
 }
 
 // What is being kept is there, or takes too long.

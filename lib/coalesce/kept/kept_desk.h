@@ -101,6 +101,9 @@ class KeptDesk {
     void keep(const std::shared_ptr<Keeper>& keeper, const std::shared_ptr<const RunResult>& result,
               UniqueFunction<void()> done);
     void kept(Keep& keep);
+    void tidy(std::shared_ptr<KeptFlight> flight);
+    void not_written(Keeper& keeper, std::string words);
+    [[nodiscard]] std::uint64_t unwritten_bytes_max() const;
     void look_again(Keep& keep);
     void count(const RunResult& hit);
     void write_count();
@@ -112,6 +115,8 @@ class KeptDesk {
     Refreshes refreshes_;
     std::unordered_map<std::string, std::vector<std::shared_ptr<Look>>> looks_;  // under way, by their keys' names
     std::unordered_multiset<std::string> publishing_;  // those names of what is being kept, and waited for
+    std::uint64_t unwritten_bytes_ = 0;                // of results that wait for their thread
+    std::size_t untidied_ = 0;
     Savings hits_;
     Savings uncounted_;  // of them, what the store's sum has yet to be told
     mutable std::shared_ptr<const CanonicalSurroundings> last_surroundings_;  // and what they are in the store

@@ -112,7 +112,7 @@ std::shared_ptr<const RunResult> KeptFlight::find() {
     // Another process may have kept one since this requester looked. A refresh runs because what is
     // there is too old: only one that is not stale any more spares it the run.
     Wish wish = served_;
-    if ((refresh_ || not_stale_) && wish.stale) wish.ttl = wish.stale;
+    if ((refresh_ || not_stale_) && wish.stale) wish.ttl = std::min(wish.ttl.value_or(*wish.stale), *wish.stale);
     const auto hit = store_->find(key_, wish, subject_.program, now());
     if (!hit) return nullptr;
     auto result = result_of(*hit, *limits_);
@@ -124,11 +124,12 @@ void KeptFlight::not_kept(std::string why, bool failed) {
     failed_ = failed;
 }
 
-void KeptFlight::keep(const std::shared_ptr<const RunResult>& result) noexcept {
+void KeptFlight::keep(const std::shared_ptr<const RunResult>& result, const Moment& ended,
+                      std::optional<steady_clock::time_point> until) noexcept {
     try {
         if (!wish_.keeps()) return;
-        ended_ = now();  // to look at what it depends on takes time
-        publish(result);
+        ended_ = ended;
+        publish(result, until);
         // Whatever kept it from being one: what is stale stays so, and is not tried again at each hit. But what never
         // began has not been tried.
         if (refresh_ && !never_began(*result) &&
@@ -139,7 +140,8 @@ void KeptFlight::keep(const std::shared_ptr<const RunResult>& result) noexcept {
     }
 }
 
-void KeptFlight::publish(const std::shared_ptr<const RunResult>& result) {
+void KeptFlight::publish(const std::shared_ptr<const RunResult>& result,
+                         std::optional<steady_clock::time_point> until) {
     if (std::string why = why_not_kept(*result, wish_); !why.empty()) return not_kept(std::move(why));
     if (subject_.program == ProgramIdentity{}) return not_kept("it is not known of which program it is");
     if (!open(true)) return;
@@ -147,9 +149,8 @@ void KeptFlight::publish(const std::shared_ptr<const RunResult>& result) {
         return not_kept(format_size(result->spool->size()) + ", the limit is " + format_size(most));
     kept_for_ = result->outcome.success() ? *wish_.ttl : std::min(*wish_.ttl, *wish_.keep_failures);
     if (!subject_.dependencies.empty()) {
-        const auto until = steady_clock::now() + publishing_max;
         const auto state =
-            TreeState::take_unless(subject_.dependencies, [until] { return steady_clock::now() > until; });
+            TreeState::take_unless(subject_.dependencies, [until] { return until && steady_clock::now() > *until; });
         if (!state) return not_kept(state.error().message());
         if (!state.value()) {
             late_ = result;
@@ -158,18 +159,18 @@ void KeptFlight::publish(const std::shared_ptr<const RunResult>& result) {
         if (const auto changed = TreeState::first_change(subject_.state, *state.value()))
             return not_kept(*changed + " changed during the run");
     }
-    write(*result);
+    write(result, until);
 }
 
-void KeptFlight::write(const RunResult& result) {
+void KeptFlight::write(const std::shared_ptr<const RunResult>& result, std::optional<steady_clock::time_point> until) {
     EntryFacts facts;
-    facts.ended = earlier(ended_, result.over_for);
+    facts.ended = earlier(ended_, result->over_for);
     // What counts the duration stands still while the machine is suspended, and we may come late: then the wall clock
     // knows better when it began.
-    const auto since = nanoseconds(facts.ended.wall_ns) - result.started.time_since_epoch();
-    facts.started = earlier(facts.ended, std::max<nanoseconds>(result.duration, since));
-    facts.duration = result.duration;
-    facts.exit_status = result.outcome.status();
+    const auto since = nanoseconds(facts.ended.wall_ns) - result->started.time_since_epoch();
+    facts.started = earlier(facts.ended, std::max<nanoseconds>(result->duration, since));
+    facts.duration = result->duration;
+    facts.exit_status = result->outcome.status();
     facts.program = subject_.program;
     const std::vector<KeyPart> parts = explain(subject_.surroundings->bytes, subject_.words);
     // Who gave a key of his own said what the command may be called; its words may be secret (T22).
@@ -178,7 +179,11 @@ void KeptFlight::write(const RunResult& result) {
     facts.directory = subject_.directory;
     facts.salt = new_salt();
     facts.parts = digests_of(parts, facts.salt);
-    auto prepared = store_->prepare(key_, *result.spool, facts, kept_for_);
+    auto prepared = store_->prepare(key_, *result->spool, facts, kept_for_, until);
+    if (!prepared && prepared.error().code == std::errc::timed_out) {
+        late_ = result;
+        return;
+    }
     if (!prepared) return not_kept(reason_of(prepared.error(), *store_), true);
     publication_ = std::move(*prepared);
     commit();
@@ -224,7 +229,7 @@ void KeptFlight::after_delivery() noexcept {
             if (changed)
                 not_kept(*changed + " changed during the run");
             else
-                write(*result);
+                write(result, std::nullopt);
         }
         if (publication_ && words_.empty()) commit();
         if (auto publication = std::exchange(publication_, std::nullopt)) {

@@ -81,10 +81,13 @@ class KeptFlight final : public Retention {
 
     [[nodiscard]] std::shared_ptr<const RunResult> find() override;
     void keep(const std::shared_ptr<const RunResult>& result, UniqueFunction<void()> done) override {
-        keep(result);
+        keep(result, now(), std::chrono::steady_clock::now() + publishing_max);
         done();
     }
-    void keep(const std::shared_ptr<const RunResult>& result) noexcept;
+    /// Keeps it, unless that is to go on in after_delivery(): after `until`, if that is given. The run was over at
+    /// `ended`, which may be a while ago.
+    void keep(const std::shared_ptr<const RunResult>& result, const Moment& ended,
+              std::optional<std::chrono::steady_clock::time_point> until) noexcept;
 
     /// Once its requesters have been served: goes on with what would have held them up, syncs long output, and
     /// cleans the store if its time has come (T13, T17, T19). Slow; at the latest the destructor does it.
@@ -99,8 +102,10 @@ class KeptFlight final : public Retention {
 
   private:
     [[nodiscard]] bool open(bool make);
-    void publish(const std::shared_ptr<const RunResult>& result);
-    void write(const RunResult& result);
+    void publish(const std::shared_ptr<const RunResult>& result,
+                 std::optional<std::chrono::steady_clock::time_point> until);
+    void write(const std::shared_ptr<const RunResult>& result,
+               std::optional<std::chrono::steady_clock::time_point> until);
     void commit();
     void not_kept(std::string why, bool failed = false);
 
@@ -114,8 +119,8 @@ class KeptFlight final : public Retention {
     bool refresh_ = false;
     bool not_stale_ = false;
     std::optional<KeptStore::Publication> publication_;
-    Moment ended_{};                         // when keep() was called
-    std::shared_ptr<const RunResult> late_;  // its dependencies could not be looked at in time
+    Moment ended_{};
+    std::shared_ptr<const RunResult> late_;  // it could not be kept in time
     std::chrono::nanoseconds kept_for_{0};
     std::string words_;
     bool failed_ = false;

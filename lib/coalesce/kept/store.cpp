@@ -92,13 +92,14 @@ void KeptStore::note_failed_refresh(const StoreKey& key, const Moment& now) cons
 }
 
 Result<KeptStore::Publication> KeptStore::prepare(const StoreKey& key, Spool& spool, const EntryFacts& facts,
-                                                  nanoseconds kept_for) const {
+                                                  nanoseconds kept_for,
+                                                  std::optional<steady_clock::time_point> until) const {
     if (spool.size() > limits().entry_bytes) return system_error_of(EFBIG, "keep a result");
     auto file = files_.write();
     if (!file) return file.error();
     EntryFacts with_key = facts;
     with_key.key = key.digest;
-    if (auto written = write_entry(file->file(), spool, with_key); !written)
+    if (auto written = write_entry(file->file(), spool, with_key, until); !written)
         return Error{written.error().code, "write " + place_.path()};
     const Moment moment = coalesce::now();
     const timespec times[2] = {timespec_of(moment.wall_ns), timespec_of(moment.wall_ns + kept_for.count())};

@@ -99,9 +99,11 @@ class KeptStore {
         Moment started_;
         StoreDirectory::Unnamed file_;
     };
-    /// Writes a result of `kept_for` from now. Refused as "too large" past the limit of one entry.
-    [[nodiscard]] Result<Publication> prepare(const StoreKey& key, Spool& spool, const EntryFacts& facts,
-                                              std::chrono::nanoseconds kept_for) const;
+    /// Writes a result of `kept_for` from now. Refused as "too large" past the limit of one entry, and as ETIMEDOUT
+    /// where that takes longer than `until`.
+    [[nodiscard]] Result<Publication> prepare(
+        const StoreKey& key, Spool& spool, const EntryFacts& facts, std::chrono::nanoseconds kept_for,
+        std::optional<std::chrono::steady_clock::time_point> until = std::nullopt) const;
 
     /// A refresh has failed: the next is due when the wish's `stale` has passed again.
     void note_failed_refresh(const StoreKey& key, const Moment& now) const noexcept;

@@ -61,7 +61,9 @@ void StoreCleaning::look_at(const char* name) {
     const auto bytes = static_cast<std::uint64_t>(file.st_size);
     switch (StoreDirectory::kind_of(name)) {
         case StoreDirectory::Kind::unnamed:
-            if (age_seconds > unnamed_for_seconds) static_cast<void>(store_.files().remove(name));
+            // Its time is until when the result was to be kept.
+            if (now_.wall_ns / second_ns - file.st_ctim.tv_sec > unnamed_for_seconds)
+                static_cast<void>(store_.files().remove(name));
             return;
         case StoreDirectory::Kind::note_of_try:
         case StoreDirectory::Kind::note_of_forgetting:

@@ -77,12 +77,18 @@ std::shared_ptr<const RunResult> Keeping::find() {
 }
 
 void Keeping::keep(const std::shared_ptr<const RunResult>& result, UniqueFunction<void()> done) {
-    for (const auto& flight : stores_) flight->keep(result);
+    const Moment ended = now();
+    const auto until = std::chrono::steady_clock::now() + publishing_max;
+    for (const auto& flight : stores_) flight->keep(result, ended, until);
     done();
 }
 
 void Keeping::after_delivery() noexcept {
     for (const auto& flight : stores_) flight->after_delivery();
+}
+
+void Keeping::leave() noexcept {
+    for (const auto& flight : stores_) flight->leave();
 }
 
 std::string Keeping::words() const {

@@ -47,6 +47,8 @@ class Keeping final : public Retention {
     void keep(const std::shared_ptr<const RunResult>& result, UniqueFunction<void()> done) override;
     /// Once everybody has been served; slow.
     void after_delivery() noexcept;
+    /// The same where somebody else waits: without what is slow.
+    void leave() noexcept;
 
     /// What came of it, for `-v`: "kept for 10m".
     [[nodiscard]] std::string words() const override;

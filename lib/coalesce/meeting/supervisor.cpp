@@ -41,6 +41,9 @@ constexpr hours touched_each{12};
 
 constexpr milliseconds store_looked_at_each{200};
 
+// A chain of runs may have no end, and each that is kept has its file open.
+constexpr std::size_t keepings_max = 16;
+
 // A wrapper that is connected, or somebody who only looks.
 struct Wrapper final : Client {
     using Client::Client;
@@ -140,6 +143,7 @@ Supervisor::Supervisor(FlightOrders orders, MeetingPlaces places, Descriptor lis
                         // In a file from the first byte: requesters read it themselves.
                         .spool = {.store = {.heap_bytes = 0, .directory = orders_.spool_directory},
                                   .replay_bytes = orders_.replay_bytes},
+                        .shell = orders_.line ? orders_.command.argv.front() : ExecutorOptions().shell,
                         .in_child = record_.hook(),
                         .guard = guard_.get(),
                         .sharing = cluster_.get(),
@@ -159,7 +163,7 @@ Supervisor::Supervisor(FlightOrders orders, MeetingPlaces places, Descriptor lis
                    if (peer.uid == ::geteuid() || peer.uid == 0) receive(std::move(connection), peer.uid, peer.pid);
                }}) {
     if (orders_.remembers) executor_.remember_in(times_);
-    executor_.on_over([this](const std::shared_ptr<const RunResult>& result) { count_savings(*result); });
+    executor_.on_over([this](FlightId, const std::shared_ptr<const RunResult>& result) { count_savings(*result); });
     (void)entrance_.open(listener_.get());
     if (guard_) guarded_.emplace(loop_, *guard_);
     if (cluster_)
@@ -303,6 +307,11 @@ std::shared_ptr<Keeping> Supervisor::new_keeping(const std::vector<std::optional
                                                          .state = orders_.state},
                                              executor_.spool_limits(), looked);
     for (const auto& wish : wishes) keeping->add(wish);
+    if (keepings_.size() >= keepings_max)
+        std::erase_if(keepings_, [](const auto& one) {
+            if (one.use_count() == 1) one->leave();
+            return one.use_count() == 1;
+        });
     keepings_.push_back(keeping);
     return keeping;
 }

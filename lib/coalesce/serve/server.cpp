@@ -150,7 +150,7 @@ Server::Server(ServerOptions options, ServerSocket socket, Surroundings own, Sto
            .on_arrival = [this](Descriptor connection, const ucred& peer) { receive(std::move(connection), peer); },
            .turn_away = [this](Descriptor connection, int error) { turn_away(std::move(connection), error); }}) {
     if (options_.remembers) executor_.remember_in(times_);
-    executor_.on_over([this](const std::shared_ptr<const RunResult>& result) { log_end(*result); });
+    executor_.on_over([this](FlightId, const std::shared_ptr<const RunResult>& result) { log_end(*result); });
     if (cluster_)
         cluster_->on_notice([this](FlightId id, const std::string& sentence) {
             LiveFlight* const flight = reception_.find(id);
