@@ -60,8 +60,8 @@ DescriptorRelay::DescriptorRelay(Loop& loop, Session& session, RelayPace& pace, 
 // gets no longer.
 bool DescriptorRelay::worth_waiting(const SpoolReader::Piece& piece) const noexcept {
     const bool grows = sent_.position() + piece.extent.length == spool_->size();
-    if (!grows || spool_->closed() || piece.extent.length >= worth_a_message) return false;
-    return unacknowledged() || spool_->size() > much;
+    if (!grows || spool_->closed()) return false;
+    return unacknowledged() || (spool_->size() > much && piece.extent.length < worth_a_message);
 }
 
 bool DescriptorRelay::may_send() {
