@@ -35,6 +35,7 @@ class OnceMemory::Keeper final : public Retention {
 std::shared_ptr<const RunResult> OnceMemory::find(const RequestKey& key, const Wish& wish) const {
     const auto found = results_.find(KeyView(key));
     if (found == results_.end()) return nullptr;
+    if (!wish.fresh && !wish.max_age) return found->second;  // of a million lines nobody asks what time it is
     const auto started = std::chrono::nanoseconds(found->second->started.time_since_epoch());
     return may_join(wish, Moment{.wall_ns = started.count()}, now()) ? found->second : nullptr;
 }
