@@ -315,6 +315,19 @@ class Promises(ClientTest):
         gate.let()
         self.assertEqual(text(client.told("held")), b"held\n")
 
+    def test_a_request_that_is_no_json_is_told_to_who_made_it_and_to_nobody_else(self):
+        if LANGUAGE == "cpp":  # in which what is no text goes as base64
+            return
+        server = self.serve()
+        gate = server.gate("gate")
+        client = self.driver(server)
+        client.run("held", ["sh", "-c", f"{gate.wait}; echo held"])
+        self.await_requesters(server, 1)
+        half = {"class": "\ud83d", "id": 77}  # of a pair; and a number that is not theirs to choose
+        self.assertEqual(client.done("half", ["true"], **half)["error"], "bad_json")
+        gate.let()
+        self.assertEqual(text(client.told("held")), b"held\n")
+
     def test_what_a_server_took_with_it_is_told_and_not_run_again(self):
         server = self.serve()
         gate = server.gate("gate")

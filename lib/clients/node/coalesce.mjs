@@ -130,7 +130,8 @@ class Connection {
   send(request, waiter) {
     if (this.#lost) throw new CoalesceError(this.#lost.code, this.#lost.message);
     const number = ++this.#number;
-    const line = Buffer.from(`${JSON.stringify({ ...request, id: number })}\n`);
+    // The number comes first: the server has read it then, should the rest be no JSON.
+    const line = Buffer.from(`{"id":${number},${JSON.stringify({ ...request, id: undefined }).slice(1)}\n`);
     if (line.length > requestBytesMax + 1) {
       throw new CoalesceError('too_long', `the request has ${line.length - 1} bytes, and at most ${requestBytesMax} are taken`);
     }

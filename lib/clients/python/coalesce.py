@@ -100,11 +100,12 @@ class _Connection:
     def usable(self) -> bool:
         return not self.closing and not self.end.poll(0)
 
-    def send(self, request: Mapping[str, Any], waiter: Stream) -> int:
+    def send(self, request: dict[str, Any], waiter: Stream) -> int:
         if self.lost:
             raise Error(**self.lost)
         number = next(self.numbers)
-        line = json.dumps({**request, "id": number}, separators=(",", ":")).encode()
+        # The number comes first: the server has read it then, should the rest be no JSON.
+        line = json.dumps({"id": number} | request | {"id": number}, separators=(",", ":")).encode()
         if len(line) > _REQUEST_BYTES_MAX:
             raise Error("too_long", f"the request has {len(line)} bytes, and at most {_REQUEST_BYTES_MAX} are taken")
         self.waiting[number] = waiter
