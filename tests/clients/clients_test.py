@@ -328,6 +328,24 @@ class Promises(ClientTest):
         gate.let()
         self.assertEqual(text(client.told("held")), b"held\n")
 
+    def test_without_a_directory_of_its_own_only_who_names_one_runs(self):
+        server = self.serve()
+        os.mkdir(server.file("gone"))
+        client = Driver(self, server.path, server.file("gone"), server.env)
+        self.assertEqual(client.done("before", ["true"])["returncode"], 0)
+        os.rmdir(server.file("gone"))
+        command = ["sh", "-c", "echo run >>runs"]
+        for options in {}, {"cwd": "."}:
+            told = client.done("nowhere", command, **options)
+            self.assertIn("error", told)
+            if LANGUAGE == "cpp":
+                self.assertEqual((told["error"], told["message"]), ("system_error", "read the current directory: No such file or directory"))
+                client.do("stream", "stream", command=command, options=options)
+                self.assertEqual(client.told("stream"), {**told, "name": "stream"})
+        self.assertEqual(server.runs(), 0)
+        self.assertEqual(client.done("somewhere", command, cwd=server.directory)["returncode"], 0)
+        self.assertEqual(server.runs(), 1)
+
     def test_what_a_server_took_with_it_is_told_and_not_run_again(self):
         server = self.serve()
         gate = server.gate("gate")

@@ -213,14 +213,18 @@ class Driver {
         } else if (what == "stream") {
             Taken& taken = taken_[name];
             taken.name = name;
-            taken.stream = client_->stream(
-                request_of(order),
-                {.on_output = [&taken](Stream stream, std::string_view bytes) { taken.add(stream, bytes); },
-                 .on_end =
-                     [&taken](const Landing<Answered>& landing) {
-                         taken.end = landing;
-                         taken.look();
-                     }});
+            try {
+                taken.stream = client_->stream(
+                    request_of(order),
+                    {.on_output = [&taken](Stream stream, std::string_view bytes) { taken.add(stream, bytes); },
+                     .on_end =
+                         [&taken](const Landing<Answered>& landing) {
+                             taken.end = landing;
+                             taken.look();
+                         }});
+            } catch (const std::exception&) {
+                return tell_error(name, std::current_exception());
+            }
             taken.stream->pause();
         } else if (what == "take") {
             Taken& taken = taken_.at(name);

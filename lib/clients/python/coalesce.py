@@ -68,7 +68,7 @@ def _request(command: Command, *, shell: bool = False, input: bytes | None = Non
         raise TypeError("a command is a sequence of arguments, or with shell=True one string")
     own = {name: value for name, value in os.environb.items() if env is None or name == b"COALESCE_ANCESTRY"}  # who waits for itself is told
     given = own | {os.fsencode(name): os.fsencode(value) for name, value in (env or {}).items()}
-    fields |= {"line" if shell else "argv": command, "cwd": os.path.join(os.getcwdb(), os.fsencode(cwd)),
+    fields |= {"line" if shell else "argv": command, "cwd": os.path.join(b"" if os.path.isabs(cwd) else os.getcwdb(), os.fsencode(cwd)),
                "env": [name + b"=" + value for name, value in given.items()], "stdin": input or b""}
     in_base64 = {name + "_base64": _base64(fields.pop(name)) for name in _ANY_BYTES & fields.keys()}
     return {**({} if "op" in fields else {"output": "stream", "quiet": True}), **fields, **in_base64}

@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <optional>
+#include <system_error>
 #include <vector>
 
 #include <coalesce/client/server_connection.h>
@@ -16,11 +17,15 @@ namespace {
 constexpr const char* ancestry = "COALESCE_ANCESTRY=";
 
 // As a child would have them. The ancestry goes with any environment, so that who would
-// wait for itself is told.
+// wait for itself is told. Where this process has no directory any more none is told, and the command would run in the
+// server's.
 void add_own_surroundings(Request& request) {
-    std::error_code none;
-    const auto here = std::filesystem::current_path(none);
-    if (!none) request.cwd = request.cwd ? (here / *request.cwd).string() : here.string();
+    if (!request.cwd || !request.cwd->starts_with('/')) {
+        std::error_code none;
+        const auto here = std::filesystem::current_path(none);
+        if (none) throw std::system_error(none, "read the current directory");
+        request.cwd = request.cwd ? (here / *request.cwd).string() : here.string();
+    }
     const bool own = !request.env && request.env_changes.empty();
     if (own) request.env.emplace();
     for (char** entry = environ; *entry != nullptr; ++entry) {
@@ -108,16 +113,16 @@ Ticket<void> Client::Impl::forget(Request request) {
 // On the connection that all share. The completer is the waiter's.
 template <class T>
 void Client::Impl::ask(Request request, Completer<T>& completer, ServerConnection::Waiter waiter) {
-    add_own_surroundings(request);
-    if (!connection_ || !connection_->usable()) {
-        std::erase_if(earlier_, [](const auto& one) { return one.expired(); });
-        if (connection_) earlier_.push_back(connection_);
-        connection_ = connect();
-    }
     std::uint64_t number = 0;
     try {
+        add_own_surroundings(request);
+        if (!connection_ || !connection_->usable()) {
+            std::erase_if(earlier_, [](const auto& one) { return one.expired(); });
+            if (connection_) earlier_.push_back(connection_);
+            connection_ = connect();
+        }
         number = connection_->send(std::move(request), std::move(waiter));
-    } catch (const RequestRefused&) {
+    } catch (const std::runtime_error&) {  // refused, or without a directory
         return completer.error(std::current_exception());
     }
     // Posted: to leave drops the completer, which is on the stack here.

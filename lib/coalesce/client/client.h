@@ -95,7 +95,8 @@ class Client {
     Ticket<void> forget(Request request);
 
     /// A run with its output as it comes. Nothing is called before this has returned. Throws a
-    /// RequestRefused, "too_long", where no server would read the request; a ticket of run() does.
+    /// RequestRefused, "too_long", where no server would read the request, and a std::system_error where
+    /// this process' directory is meant and cannot be read; a ticket of run() does.
     [[nodiscard]] std::unique_ptr<AnswerStream> stream(Request request, AnswerStream::Events events);
 
   private:
