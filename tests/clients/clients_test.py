@@ -495,6 +495,16 @@ if LANGUAGE in EXAMPLES:
             self.assertEqual(server.runs(), 1)
 
 
+if LANGUAGE == "node":
+
+    class Names(ClientTest):
+        def test_a_signal_has_the_name_that_child_process_gives_it(self):
+            client = self.driver(self.serve())
+            for name in "SIGABRT", "SIGIO", "SIGKILL":  # the first two have another, too
+                number = signal.Signals[name].value
+                self.assertEqual(client.done("killed", ["sh", "-c", f"ulimit -c 0; kill -{number} $$"])["signal_name"], name)
+
+
 if LANGUAGE == "blocking":
 
     class Blocking(ClientTest):

@@ -14,7 +14,7 @@ const sha256 = (bytes) => createHash('sha256').update(bytes).digest('hex');
 function toldOf({ exitCode, signal, joined, requesters, kept }) {
   const number = signal && constants.signals[signal];
   const inSeconds = kept && { ...kept, age: kept.age / 1000, left: kept.left / 1000 };
-  return { returncode: signal ? -number : exitCode, signal: number, joined, requesters, kept: inSeconds ?? null };
+  return { returncode: signal ? -number : exitCode, signal: number, signal_name: signal, joined, requesters, kept: inSeconds ?? null };
 }
 
 function tellResult(name, result) {

@@ -28,7 +28,7 @@ const requestBytesMax = 8 << 20; // of a line, without its newline
 const unreadBytesMax = 256 << 10; // of each stream of a command that was spawned
 const addressBytesMax = 107;
 const times = new Set(['timeout', 'grace', 'wait', 'ttl', 'maxAge', 'stale', 'keepFailures']); // in milliseconds
-const signalNames = new Map(Object.entries(constants.signals).map(([name, number]) => [number, name]));
+const signalNames = new Map(Object.entries(constants.signals).reverse().map(([name, number]) => [number, name])); // of several the first
 
 /** Why a command has no result, or none of its own; `code` is a word of coalesce-protocol(7), or "disconnected". */
 export class CoalesceError extends Error {
