@@ -24,6 +24,12 @@ export interface Options {
   grace?: number;
   /** Ends the waiting: the error "gave_up". */
   wait?: number;
+  /** In which the run waits for its turn: "heavy", or "heavy:2". */
+  class?: string;
+  /** The command's outputs are one terminal; all comes as stdout. */
+  pty?: boolean;
+  /** Of a pty: "120x24"; else "80x24". */
+  ptySize?: string;
   /** Only a run that starts after this request will do. */
   fresh?: boolean;
   /** The run goes on though all who asked have left. */
