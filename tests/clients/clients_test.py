@@ -570,24 +570,73 @@ else:
             self.await_requesters(server, 0)
 
 
-if LANGUAGE == "cpp":
+if LANGUAGE != "blocking":  # whose calls are not cancelled, and which is closed as the client for asyncio is
 
     class Queue(ClientTest):
-        def test_who_found_the_servers_queue_full_asks_later_and_leaves_nothing_behind(self):
+        def listener(self, backlog):
+            listener = socket.socket(socket.AF_UNIX)
+            self.addCleanup(listener.close)
             path = os.path.join(self.serve().directory, "busy")
-            with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as first:
-                listener.bind(path)
-                listener.listen(0)  # one waits, and no other
-                first.connect(path)
-                client = Driver(self, path, "/", dict(os.environ))
-                client.run("later", ["true"])
-                client.do("cancel", "nobody")
-                client.told("nobody")  # so it has tried before
-                listener.accept()[0].close()
-                with listener.accept()[0] as connection, connection.makefile("rb") as requests:
-                    number = json.loads(requests.readline())["id"]
-                    connection.sendall(b'{"id":%d,"event":"exit","exit":0,"joined":false,"requesters":1,"duration":0.5}\n' % number)
-                    self.assertEqual(client.told("later")["returncode"], 0)
+            listener.bind(path)
+            listener.listen(backlog)
+            return listener, path
+
+        def full(self):
+            """Who listens, and who takes all the room that there is."""
+            listener, path = self.listener(0)
+            first = socket.socket(socket.AF_UNIX)
+            self.addCleanup(first.close)
+            first.connect(path)
+            return listener, path
+
+        def next_one(self, listener):
+            """Of the request that comes first there is now room: it is answered, and its umask told."""
+            listener.accept()[0].close()
+            with listener.accept()[0] as connection, connection.makefile("rb") as requests:
+                request = json.loads(requests.readline())
+                connection.sendall(b'{"id":%d,"event":"exit","exit":0,"joined":false,"requesters":1,"duration":0.5}\n' % request["id"])
+                return request["umask"]
+
+        def test_who_found_the_servers_queue_full_asks_later_and_who_left_meanwhile_does_not(self):
+            listener, path = self.full()
+            client = Driver(self, path, "/", dict(os.environ))
+            client.run("left", ["true"], umask=1)
+            client.do("cancel", "left")
+            self.assertTrue(client.told("left")["cancelled"])
+            client.run("left", ["true"], umask=2)
+            client.run("later", ["true"], umask=3)
+            client.do("cancel", "left")
+            self.assertTrue(client.told("left")["cancelled"])
+            self.assertEqual(self.next_one(listener), 3)
+            self.assertEqual(client.told("later")["returncode"], 0)
+
+        def test_closing_reaches_who_waits_for_room(self):
+            listener, path = self.full()
+            client = Driver(self, path, "/", dict(os.environ))
+            client.run("held", ["true"], umask=1, times=2)
+            if LANGUAGE == "node":  # Python's stream is there when it is connected, and one of C++ goes on
+                client.do("stream", "stream", command=["true"])
+                client.do("take", "stream", bytes=None)
+            client.do("close", "")
+            word = "operation_canceled" if LANGUAGE == "cpp" else "disconnected"
+            self.assertEqual({client.told("held")["error"] for _ in range(2)}, {word})
+            if LANGUAGE == "node":
+                self.assertEqual(client.told("stream")["message"], "the client was closed")
+            if LANGUAGE != "cpp":  # whose client is gone
+                client.run("next", ["true"], umask=2)
+                self.assertEqual(self.next_one(listener), 2)
+                self.assertEqual(client.told("next")["returncode"], 0)
+
+
+if LANGUAGE == "asyncio":
+
+    class Early(ClientTest):
+        def test_closing_reaches_who_was_connected_a_moment_ago(self):
+            server = self.serve()
+            client = self.driver(server)
+            client.do("close when connected", "")
+            told = client.done("early", ["true"])
+            self.assertEqual((told["error"], told["message"]), ("disconnected", "the client was closed"))
 
 
 if __name__ == "__main__":

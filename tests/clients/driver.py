@@ -98,6 +98,7 @@ async def with_asyncio(path):
 
     async with coalesce.Client(path) as client:
         while line := await lines.readline():
+            await asyncio.sleep(0)  # what was ordered before has begun
             order = json.loads(line)
             name = order["name"]
             if order["do"] == "run":
@@ -117,6 +118,15 @@ async def with_asyncio(path):
                 tell(name, dropped=True)
             elif order["do"] == "close":
                 client.close()
+            elif order["do"] == "close when connected":  # before anything of that connection was read
+                connect = asyncio.open_unix_connection
+
+                async def connected(**options):
+                    reader_and_writer = await connect(**options)
+                    asyncio.get_running_loop().call_soon(client.close)
+                    return reader_and_writer
+
+                asyncio.open_unix_connection = connected
 
 
 def blocking(path):

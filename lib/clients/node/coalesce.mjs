@@ -27,6 +27,7 @@ import { setImmediate as turn, setTimeout as pause } from 'node:timers/promises'
 const requestBytesMax = 8 << 20; // of a line, without its newline
 const unreadBytesMax = 256 << 10; // of each stream of a command that was spawned
 const addressBytesMax = 107;
+const closed = 'the client was closed';
 const times = new Set(['timeout', 'grace', 'wait', 'ttl', 'maxAge', 'stale', 'keepFailures']); // in milliseconds
 const signalNames = new Map(Object.entries(constants.signals).reverse().map(([name, number]) => [number, name])); // of several the first
 
@@ -85,6 +86,7 @@ function placeOf(named = process.env.COALESCE_SOCKET) {
   return there && there.uid === uid ? `${shared}/server.sock` : own; // anybody may have made it
 }
 
+// Nothing where the server's queue is full.
 async function reach(path) {
   let [address, directory] = [path, -1];
   try {
@@ -92,16 +94,11 @@ async function reach(path) {
       directory = openSync(dirname(path), modes.O_RDONLY | modes.O_DIRECTORY);
       address = `/proc/self/fd/${directory}/${basename(path)}`;
     }
-    for (;;) {
-      const socket = createConnection(address);
-      try {
-        await once(socket, 'connect');
-        return new Connection(socket);
-      } catch ({ code, syscall }) {
-        if (code !== 'EAGAIN') throw Object.assign(new Error(`${syscall} ${code} ${path}`), { code, syscall, path });
-      }
-      await pause(10); // its queue is full, and nothing tells when there is room
-    }
+    const socket = createConnection(address);
+    await once(socket, 'connect');
+    return new Connection(socket);
+  } catch ({ code, syscall }) {
+    if (code !== 'EAGAIN') throw Object.assign(new Error(`${syscall} ${code} ${path}`), { code, syscall, path });
   } finally {
     if (directory >= 0) closeSync(directory);
   }
@@ -199,6 +196,7 @@ export class Client {
   #connections = new Set();
   #connection; // for all that is not spawned
   #connecting;
+  #closings = 0; // who asked before the last is not to be connected any more
 
   constructor({ path } = {}) {
     this.#path = path;
@@ -208,7 +206,7 @@ export class Client {
   async run(command, options = {}) {
     const { signal } = options;
     const request = requestOf(command, options);
-    const connection = await this.#connected();
+    const connection = await this.#untilThere((closings) => this.#connected(closings), () => !signal?.aborted);
     signal?.throwIfAborted();
     const taken = { stdout: [], stderr: [] };
     let number, leave;
@@ -273,30 +271,41 @@ export class Client {
         new Promise((ended) => ended(resultOf(final, [], []))).then((result) => end(undefined, result), end);
       },
     };
-    const ask = (reached) => (over ? reached.fail('disconnected', '') : (connection = reached).send(request, waiter));
+    const ask = (reached) => (over ? reached?.fail('disconnected', '') : (connection = reached).send(request, waiter));
     if (signal?.aborted) queueMicrotask(abort);
     else signal?.addEventListener('abort', abort);
-    this.#reach().then(ask).catch(end);
+    this.#untilThere((closings) => this.#reach(closings), () => !over).then(ask).catch(end);
     return { ...streams, exit };
   }
 
   /** Leaves all that is waited for. */
   close() {
-    for (const connection of this.#connections) connection.fail('disconnected', 'the client was closed');
+    [this.#closings, this.#connecting] = [this.#closings + 1, undefined];
+    for (const connection of this.#connections) connection.fail('disconnected', closed);
   }
 
-  async #connected() {
+  // Each who waits looks for itself, so that who has left, or was left by close(), looks no longer.
+  async #untilThere(look, wanted) {
+    for (const closings = this.#closings; wanted(); await pause(10)) { // nothing tells when there is room
+      if (closings !== this.#closings) throw new CoalesceError('disconnected', closed);
+      const connection = await look(closings);
+      if (connection) return connection;
+    }
+  }
+
+  async #connected(closings) {
     // That the server closed an idle one may not have been read yet: two turns of the loop, and it has.
     if (this.#connection?.waiting.size === 0) await turn().then(() => turn());
     if (this.#connection && !this.#connection.closing) return this.#connection;
-    this.#connecting ??= this.#reach().finally(() => (this.#connecting = undefined));
+    this.#connecting ??= this.#reach(closings).finally(() => (this.#connecting = undefined));
     return (this.#connection = await this.#connecting);
   }
 
-  async #reach() {
+  async #reach(closings) {
     const connection = await reach(placeOf(this.#path));
-    this.#connections.add(connection);
-    connection.socket.on('close', () => this.#connections.delete(connection));
+    if (connection) this.#connections.add(connection);
+    connection?.socket.on('close', () => this.#connections.delete(connection));
+    if (closings !== this.#closings) connection?.fail('disconnected', closed);
     return connection;
   }
 }

@@ -25,6 +25,7 @@ T = TypeVar("T")
 _REQUEST_BYTES_MAX = 8 << 20  # of a line, without its newline
 _READ_BYTES_MAX = 64 << 10  # at a time
 _UNREAD_PIECES_MAX = 4  # of a stream, before its connection is read no more
+_CLOSED = "the client was closed"
 _ANY_BYTES = {"argv", "line", "cwd", "env", "stdin", "key", "scope", "ignore_env", "only_env"}
 
 # The fields of coalesce-protocol(7), with times in seconds; and `shell`, the command is one string for
@@ -113,30 +114,28 @@ class _Connection:
         return number
 
     def leave(self, number: int) -> None:
-        if not self.writer.is_closing():
+        if self.waiting.pop(number, None) and not self.writer.is_closing():
             self.writer.write(b'{"id":%d,"op":"leave"}\n' % number)
 
-    def close(self) -> None:
-        self.closing = True
+    def close(self, code: str = "disconnected", message: str = _CLOSED) -> None:
+        """All who wait are told here: what reads may not have begun, and then it never does."""
+        if self.lost:
+            return
+        self.closing, self.lost = True, {"code": code, "message": message}
         self.reading.cancel()
-        for number in self.waiting:  # who only goes away leaves a run that is to be kept to its end
-            self.leave(number)
+        for number, waiter in list(self.waiting.items()):
+            self.leave(number)  # who only goes away leaves a run that is to be kept to its end
+            waiter.finish(self.lost)
         self.writer.transport.abort()
 
     async def read(self) -> None:
-        lost = {"code": "disconnected", "message": "the client was closed"}
         try:
             while True:
                 await self.take(json.loads(await self.line()))
         except (OSError, EOFError) as why:
-            lost["message"] = f"the server went away without an answer: {why}"
-        except Error as refused:
-            lost = {"code": refused.code, "message": refused.message}
+            self.close(message=f"the server went away without an answer: {why}")
         finally:
             self.close()
-            self.lost = lost
-            for waiter in self.waiting.values():
-                waiter.finish(lost)
 
     async def line(self) -> bytes:
         try:
@@ -155,7 +154,8 @@ class _Connection:
         elif "error" in message or event in ("exit", "forgotten"):
             final = message.get("error", message)
             if number == 0:  # it is about the connection
-                raise Error(final["code"], final["message"])
+                self.close(final["code"], final["message"])
+                return
             self.closing |= final.get("code") == "shutting_down"
             if waiter := self.waiting.pop(number, None):
                 waiter.finish(final)
@@ -199,23 +199,24 @@ class Client(contextlib.AbstractAsyncContextManager["Client"]):
         self._path, self._connecting = path, asyncio.Lock()
         self._connection: _Connection | None = None
         self._connections: weakref.WeakSet[_Connection] = weakref.WeakSet()
+        self._closings = 0  # who asked before the last is not to be connected any more
 
     async def __aexit__(self, *_: object) -> None:
         self.close()
 
     async def run(self, command: Command, *, check: bool = False, **options: Unpack[Options]) -> Completed:
         """Runs it, or joins its run. With `check` a failure is a CalledProcessError, as by subprocess."""
+        closings = self._closings
         async with self._connecting:
             if self._connection is None or not self._connection.usable():
-                self._connection = await self._connect()
+                self._connection = await self._connect(closings)
         stream = Stream(self._connection, command, options, 0)
         taken: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
         try:
             async for name, data in stream:
                 taken[name].append(data)
         finally:
-            if stream.connection.waiting.pop(stream.number, None):
-                stream.connection.leave(stream.number)
+            stream.connection.leave(stream.number)
             if completed := vars(stream).get("completed"):
                 completed.stdout, completed.stderr = (b"".join(pieces) for pieces in taken.values())
         if check:
@@ -224,22 +225,23 @@ class Client(contextlib.AbstractAsyncContextManager["Client"]):
 
     async def forget(self, command: Command, **options: Unpack[Options]) -> None:
         """Removes what is kept under its key, of which are the options; what is under way is not kept either."""
-        with contextlib.closing(await self._connect()) as connection:
+        with contextlib.closing(await self._connect(self._closings)) as connection:
             async for _ in Stream(connection, command, {**options, "op": "forget"}, 0):
                 pass
 
     @contextlib.asynccontextmanager
     async def stream(self, command: Command, **options: Unpack[Options]) -> AsyncIterator[Stream]:
         """The same with the output as it comes. To leave the context is to leave the run."""
-        with contextlib.closing(await self._connect()) as connection:
+        with contextlib.closing(await self._connect(self._closings)) as connection:
             yield Stream(connection, command, options, _UNREAD_PIECES_MAX)
 
     def close(self) -> None:
         """Leaves all that is waited for."""
+        self._closings += 1
         for connection in list(self._connections):
             connection.close()
 
-    async def _connect(self) -> _Connection:
+    async def _connect(self, closings: int) -> _Connection:
         address = path = _place(self._path)
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as server, contextlib.ExitStack() as held:
             if len(path) > 107:  # too long for an address, but through its directory it fits
@@ -247,10 +249,14 @@ class Client(contextlib.AbstractAsyncContextManager["Client"]):
                 held.callback(os.close, directory)
                 address = b"/proc/self/fd/%d/%s" % (directory, os.path.basename(path))
             while (refused := server.connect_ex(address)) == errno.EAGAIN:
+                if closings != self._closings:
+                    raise Error("disconnected", _CLOSED)
                 await asyncio.sleep(0.01)  # its queue is full, and nothing tells when there is room
             if refused:
                 raise OSError(refused, os.strerror(refused), os.fsdecode(path))
             self._connections.add(connection := _Connection(*await asyncio.open_unix_connection(sock=server.dup(), limit=_READ_BYTES_MAX)))
+        if closings != self._closings:
+            connection.close()
         return connection
 
 

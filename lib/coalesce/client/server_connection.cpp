@@ -89,6 +89,7 @@ void ServerConnection::connect() {
     });
     if (!watch) return fail(watch.error());
     watch_ = std::move(*watch);
+    for (const auto& [number, line] : std::exchange(unsent_, {})) out_ += line;
     flush();
     watch_again();
 }
@@ -100,19 +101,27 @@ std::uint64_t ServerConnection::send(Request request, Waiter waiter) {
         request.output = Request::Output::stream;
         request.quiet = true;
     }
-    const std::string line = request_line(request);
+    std::string line = request_line(request);
     if (line.size() > request_bytes_max + 1)
         throw RequestRefused("too_long", "the request has " + std::to_string(line.size() - 1) + " bytes, and at most " +
                                              std::to_string(request_bytes_max) + " are taken");
     waiting_.emplace(number, std::move(waiter));
-    out_ += line;
+    if (socket_)
+        out_ += line;
+    else
+        unsent_.emplace(number, std::move(line));
     flush();
     watch_again();
     return number;
 }
 
 void ServerConnection::leave(std::uint64_t number) {
-    if (waiting_.erase(number) == 0 || !socket_) return;
+    if (waiting_.erase(number) == 0) return;
+    if (!socket_) {
+        unsent_.erase(number);
+        if (waiting_.empty()) close(nullptr);  // else it would try on for nobody
+        return;
+    }
     out_ += leave_line(number);
     flush();
     watch_again();

@@ -5,7 +5,8 @@
 // gives each to whoever waits for it. It keeps the loop running for as long as somebody
 // does. A server that is told to end finishes what it has: such a connection takes no more
 // requests, and still brings its answers. Each who waits hears exactly one end, never
-// within a call of send(), and none after leave().
+// within a call of send(), and none after leave(). Who leaves before the server had room has
+// asked it nothing.
 #pragma once
 
 #include <coalesce/client/client.h>
@@ -61,6 +62,7 @@ class ServerConnection : public std::enable_shared_from_this<ServerConnection> {
     Timer again_;
     std::map<std::uint64_t, Waiter> waiting_;
     std::uint64_t last_number_ = 0;
+    std::map<std::uint64_t, std::string> unsent_;  // requests, until there is a connection
     std::string out_;
     std::string text_;             // up to no newline
     std::uint64_t raw_ = 0;        // bytes that are still to come after a message,
