@@ -414,6 +414,22 @@ class Promises(ClientTest):
                 told = client.told("refused")
         self.assertEqual((told["error"], told["message"]), ("not_allowed", "this user is not served"))
 
+    def test_who_does_not_speak_the_protocol_is_told(self):
+        path = os.path.join(self.serve().directory, "another")
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path)
+            listener.listen()
+            client = Driver(self, path, "/", dict(os.environ))
+            for said in ("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n", "\n", "[1]\n", "5\n", "null\n", '"text"\n',
+                         '{"id":1,"event":"exit"}\n', '{"id":1,"event":"exit","duration":1}\n', '{"id":1,"event":"stdout"}\n',
+                         '{"id":1,"error":{}}\n', '{"error":{}}\n'):
+                client.run("asks", ["true"])
+                with listener.accept()[0] as connection:
+                    connection.recv(1)
+                    connection.sendall(said.encode())
+                    told = client.told("asks")
+                self.assertEqual((told.get("error"), told.get("message")), ("disconnected", "the server went away without an answer: it does not speak coalesce-protocol(7)"), said)
+
     def test_any_way_that_a_server_sends_is_understood(self):
         path = os.path.join(self.serve().directory, "piecemeal")
         with socket.socket(socket.AF_UNIX) as listener:

@@ -74,6 +74,12 @@ function resultOf(final, stdout, stderr) {
   return result;
 }
 
+// The first of the values, where all are of that type.
+function needed(type, ...values) {
+  if (values.some((value) => typeof value !== type)) throw new TypeError(`no ${type}`);
+  return values[0];
+}
+
 // Where a server listens: the first that is there.
 function placeOf(named = process.env.COALESCE_SOCKET) {
   const { COALESCE_PLACE, XDG_RUNTIME_DIR } = process.env;
@@ -114,13 +120,13 @@ class Connection {
   #raw = 0; // bytes that are still to come after a message,
   #stream; // of which stream,
   #owner; // and of which request
+  #gone = (why) => this.fail('disconnected', `the server went away without an answer: ${why}`);
 
   constructor(socket) {
     this.socket = socket;
-    const gone = (why) => this.fail('disconnected', `the server went away without an answer: ${why}`);
     socket.on('data', (bytes) => this.#read(bytes));
-    socket.on('error', (error) => gone(error.message));
-    for (const event of ['end', 'close']) socket.on(event, () => gone('end of file'));
+    socket.on('error', (error) => this.#gone(error.message));
+    for (const event of ['end', 'close']) socket.on(event, () => this.#gone('end of file'));
     socket.unref();
   }
 
@@ -174,16 +180,24 @@ class Connection {
       this.#text.push(bytes.subarray(at, end < 0 ? bytes.length : end));
       if (end < 0) return;
       at = end + 1;
-      this.#take(JSON.parse(Buffer.concat(this.#text.splice(0)).toString()));
+      try {
+        this.#take(JSON.parse(Buffer.concat(this.#text.splice(0)).toString()));
+      } catch {
+        this.#gone('it does not speak coalesce-protocol(7)');
+      }
     }
   }
 
-  #take({ id = 0, event, error, bytes, ...end }) {
+  // Throws where that is no message of the protocol, or lacks what it must have.
+  #take(message) {
+    const { id = 0, event, error, bytes, ...end } = Array.isArray(message) ? null : needed('object', message);
+    if (error) needed('string', error.code, error.message);
     if (event === 'stdout' || event === 'stderr') {
-      [this.#raw, this.#stream, this.#owner] = [bytes, event, id];
+      [this.#raw, this.#stream, this.#owner] = [needed('number', bytes), event, id];
     } else if (error && id === 0) { // it is about the connection
       this.fail(error.code, error.message);
     } else if (error || event === 'exit' || event === 'forgotten') {
+      if (event === 'exit') needed('number', end.exit ?? end.signal, end.duration);
       this.closing ||= error?.code === 'shutting_down';
       this.finish(id, error ?? end);
     }

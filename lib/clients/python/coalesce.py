@@ -129,11 +129,14 @@ class _Connection:
         self.writer.transport.abort()
 
     async def read(self) -> None:
+        gone = "the server went away without an answer:"
         try:
             while True:
                 await self.take(json.loads(await self.line()))
         except (OSError, EOFError) as why:
-            self.close(message=f"the server went away without an answer: {why}")
+            self.close(message=f"{gone} {why}")
+        except (ValueError, RecursionError):
+            self.close(message=f"{gone} it does not speak coalesce-protocol(7)")
         finally:
             self.close()
 
@@ -143,22 +146,25 @@ class _Connection:
         except asyncio.LimitOverrunError as longer:
             return await self.reader.readexactly(longer.consumed) + await self.line()
 
-    async def take(self, message: dict[str, Any]) -> None:
-        number, event = message.get("id", 0), message.get("event")
-        if event in ("stdout", "stderr"):
-            left = message["bytes"]
-            while left > 0 and (data := await self.reader.read(min(left, _READ_BYTES_MAX))):
-                left -= len(data)
-                if waiter := self.waiting.get(number):
-                    await waiter.pieces.put((event, data))
-        elif "error" in message or event in ("exit", "forgotten"):
-            final = message.get("error", message)
-            if number == 0:  # it is about the connection
-                self.close(final["code"], final["message"])
-                return
-            self.closing |= final.get("code") == "shutting_down"
-            if waiter := self.waiting.pop(number, None):
-                waiter.finish(final)
+    async def take(self, message: Any) -> None:
+        match message:
+            case {"id": int(number), "event": "stdout" | "stderr" as event, "bytes": int(left)}:
+                while left > 0 and (data := await self.reader.read(min(left, _READ_BYTES_MAX))):
+                    left -= len(data)
+                    if waiter := self.waiting.get(number):
+                        await waiter.pieces.put((event, data))
+            case ({"id": int(number), "error": {"code": str(), "message": str()} as final} | ({"id": int(number), "event": "forgotten"} as final)
+                  | ({"id": int(number), "event": "exit", "exit": int(), "joined": _, "requesters": int(), "duration": int() | float()} as final)
+                  | ({"id": int(number), "event": "exit", "signal": int(), "joined": _, "requesters": int(), "duration": int() | float()} as final)):
+                self.closing |= final.get("code") == "shutting_down"
+                if waiter := self.waiting.pop(number, None):
+                    waiter.finish(final)
+            case {"error": {"code": str(code), "message": str(why)}}:  # it is about the connection
+                self.close(code, why)
+            case dict() if "error" not in message and message.get("event") not in ("stdout", "stderr", "exit"):
+                pass  # of a later server
+            case _:
+                raise ValueError
 
 
 class Stream(AsyncIterator[tuple[str, bytes]]):

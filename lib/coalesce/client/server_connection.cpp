@@ -65,6 +65,14 @@ Answered answered_of(const Fields& end) {
     return answered;
 }
 
+// Whether it has what the protocol promises of such a message.
+bool is_whole(const Fields& message) {
+    const std::string event = message.text("event");
+    if (const auto error = Fields::parse(message.raw("error"))) return error->has("code") && error->has("message");
+    if (event == "exit") return message.has("duration") && (message.has("exit") || message.has("signal"));
+    return (event != "stdout" && event != "stderr") || message.has("bytes");
+}
+
 std::string leave_line(std::uint64_t number) { return "{\"id\":" + std::to_string(number) + ",\"op\":\"leave\"}\n"; }
 
 }  // namespace
@@ -207,7 +215,7 @@ void ServerConnection::take(std::string_view bytes) {
 
 void ServerConnection::take_message(std::string_view line) {
     const auto message = Fields::parse(line);
-    if (!message) return close(gone_away("it does not speak coalesce-protocol(7)"));
+    if (!message || !is_whole(*message)) return close(gone_away("it does not speak coalesce-protocol(7)"));
     const std::string event = message->text("event");
     const auto number = static_cast<std::uint64_t>(message->number("id"));
     if (event == "stdout" || event == "stderr") {
