@@ -4,14 +4,43 @@
 
 #include <coalesce/io/loop.h>
 
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cstddef>
+#include <filesystem>
 #include <list>
+#include <memory>
+#include <optional>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "../catch.h"
+#include "../not_tried.h"
+#include "../scratch.h"
 
 using namespace coalesce;
+
+namespace {
+
+std::string out_of(Loop& loop, RunTicket ticket) {
+    std::string out;
+    ticket.then([&](const Landing<RunResult>& landing) {
+        out = output_of(*landing.value, Stream::out) + landing.value->outcome.describe();
+    });
+    loop.run();
+    return out;
+}
+
+}  // namespace
 
 TEST_CASE("F1, K1: equal arguments are one run, others run beside it", "[runner]") {
     Loop loop;
@@ -74,4 +103,55 @@ TEST_CASE("F3: output that lies in a file is read from there", "[runner]") {
     ticket.then([&](const Landing<RunResult>& landing) { bytes = output_of(*landing.value, Stream::out).size(); });
     loop.run();
     CHECK(bytes == 3'000'000);
+}
+
+TEST_CASE("F9: output past the replay limit ends a run that nobody reads", "[runner]") {
+    Loop loop;
+    CommandRunner runner(loop, {}, {.spool = {.store = {}, .replay_bytes = 100'000}});
+    SECTION("nobody ever did") {
+        CHECK(out_of(loop, runner.run({"head", "-c", "3000000", "/dev/zero"}))
+                  .ends_with("the output is longer than the replay limit"));
+    }
+    SECTION("who did has gone") {
+        std::optional<SpoolReader> reader;
+        runner.executor().on_started([&](FlightId run) {
+            const auto spool = runner.executor().spool_of(run);
+            reader.emplace(*spool, [&, spool = spool.get()] {
+                // It is still there when the run has stalled, and looked at for that.
+                if (spool->size() > 100'000) loop.post([&] { loop.post([&] { reader.reset(); }); });
+            });
+        });
+        CHECK(out_of(loop, runner.run({"head", "-c", "3000000", "/dev/zero"}))
+                  .ends_with("the output is longer than the replay limit"));
+    }
+    SECTION("somebody reads") {
+        std::optional<SpoolReader> reader;
+        std::uint64_t seen = 0;
+        runner.executor().on_started([&](FlightId run) {
+            reader.emplace(*runner.executor().spool_of(run), [&] {
+                while (const auto piece = reader->next()) {
+                    seen += piece->extent.length;
+                    reader->advance(piece->extent.length);
+                }
+            });
+        });
+        CHECK(out_of(loop, runner.run({"head", "-c", "3000000", "/dev/zero"})) == "exit 0");
+        CHECK(seen == 3'000'000);
+    }
+}
+
+TEST_CASE("F9: a runner may go while one of its runs is about to be refused", "[runner]") {
+    Loop loop;
+    std::optional<CommandRunner> runner;
+    runner.emplace(loop, KeyRules(), CommandExecutor::Options{.spool = {.store = {}, .replay_bytes = 100'000}});
+    RunTicket ticket = runner->run({"head", "-c", "3000000", "/dev/zero"});
+    SpoolReader reader(*ticket.state().spool, [&, spool = ticket.state().spool.get()] {
+        if (spool->size() > 100'000 && runner)
+            loop.post([&] {
+                ticket = {};
+                runner.reset();
+            });
+    });
+    loop.run();
+    CHECK_FALSE(runner);
 }

@@ -284,11 +284,22 @@ void CommandExecutor::over(FlightId id, Outcome outcome, milliseconds grace) {
 }
 
 void CommandExecutor::on_output(CommandFlight& flight, Stream stream, std::span<const char> bytes) {
-    auto stalled = flight.take(stream, bytes);
-    if (!stalled)
+    auto is_stalled = flight.take(stream, bytes);
+    if (!is_stalled)
         return refuse(flight.id(),
-                      Outcome::refused(stalled.error().code.value(), "cannot " + stalled.error().message()));
-    if (*stalled && on_stalled_) on_stalled_(flight.id());
+                      Outcome::refused(is_stalled.error().code.value(), "cannot " + is_stalled.error().message()));
+    if (*is_stalled) stalled(flight.id());
+}
+
+// On a later turn: the run is being recorded just now. Without a reader it would stay paused for ever.
+void CommandExecutor::stalled(FlightId id) {
+    if (on_stalled_) return on_stalled_(id);
+    loop_.post([this, alive = alive_, id] {
+        if (!*alive) return;
+        const auto spool = spool_of(id);
+        if (spool && !spool->has_readers())
+            refuse(id, Outcome::refused(0, "the output is longer than the replay limit"));
+    });
 }
 
 CommandFlight* CommandExecutor::live(FlightId id) const {

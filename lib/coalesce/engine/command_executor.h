@@ -108,7 +108,8 @@ class CommandExecutor {
     /// Called when a flight has left the table, before its requesters are told.
     void on_landed(UniqueFunction<void(FlightId)> on_landed) { landings_.events().on_landed = std::move(on_landed); }
     /// Called when a run is paused because its output is past the replay limit and
-    /// nobody has read enough of it.
+    /// nobody has read enough of it. Where nobody is to be called, a run that has no reader is refused, on a later
+    /// turn.
     void on_stalled(UniqueFunction<void(FlightId)> on_stalled) { on_stalled_ = std::move(on_stalled); }
 
     /// Who remembers how long runs took; outlives this.
@@ -177,6 +178,7 @@ class CommandExecutor {
     bool again(FlightId id);
     void over(FlightId id, Outcome outcome, std::chrono::milliseconds grace);
     void on_output(CommandFlight& flight, Stream stream, std::span<const char> bytes);
+    void stalled(FlightId id);
     void on_ended(FlightId id, Outcome outcome);
     void end(FlightId id, Ending ending, std::chrono::milliseconds grace, Outcome refusal = {});
     void land(Flight flight, Outcome outcome);

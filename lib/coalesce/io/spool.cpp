@@ -124,7 +124,8 @@ Result<std::shared_ptr<Spool>> Spool::twin() const {
 
 // Only past the replay limit: before it a newcomer may still need every byte.
 void Spool::release_what_all_have_read() {
-    if (replayable() || readers_.empty()) return;
+    if (replayable()) return;
+    if (readers_.empty()) return end_wait_for_room();
     std::uint64_t slowest = bytes_.size();
     std::uint64_t segment = segment_count();
     for (const SpoolReader* reader = readers_.front(); reader != nullptr; reader = readers_.after(*reader)) {
@@ -138,8 +139,11 @@ void Spool::release_what_all_have_read() {
     order_.release_before(segment * sizeof(std::uint32_t));  // as much as the bytes, where the streams alternate
     released_ = slowest;
     // Remembered, not compared: others too may have given memory back since.
-    if (!room_awaited_ || !has_room()) return;
-    room_awaited_ = false;
+    if (has_room()) end_wait_for_room();
+}
+
+void Spool::end_wait_for_room() {
+    if (!std::exchange(room_awaited_, false)) return;
     if (on_room_) on_room_();
 }
 

@@ -77,7 +77,9 @@ class Spool {
     [[nodiscard]] bool whole() const noexcept { return released_ == 0; }
     /// As much is kept as may be: the run should pause. Who is told so is told of room.
     [[nodiscard]] bool full();
-    /// Called when a reader has made room after full().
+    [[nodiscard]] bool has_readers() const noexcept { return !readers_.empty(); }
+    /// Called when a reader has made room after full(), or the last one has gone: whoever paces the run is to look
+    /// anew.
     void on_room(UniqueFunction<void()> on_room) { on_room_ = std::move(on_room); }
 
     /// The one stretch in memory that this closed spool consists of; most are like that.
@@ -104,6 +106,7 @@ class Spool {
     [[nodiscard]] bool has_room() const;
     void tell_of_more();
     void release_what_all_have_read();
+    void end_wait_for_room();
 
     const std::shared_ptr<const SpoolLimits> limits_;
     // A few bytes for each stretch: never on a disk, whose failure could not be told from an order.
