@@ -7,6 +7,7 @@
 
 #include <coalesce/flight/memoize.h>
 
+#include <algorithm>
 #include <array>
 #include <coroutine>
 #include <memory>
@@ -16,6 +17,8 @@
 #include <string_view>
 #include <tuple>
 #include <type_traits>
+#include <unordered_set>
+#include <utility>
 #include <vector>
 
 using namespace coalesce;
@@ -49,6 +52,14 @@ class Gate {
   private:
     bool open_ = false;
     std::vector<std::coroutine_handle<>> waiting_;
+};
+
+// Ready at once; what it returns lies in it.
+struct HasItsResult {
+    std::string result;
+    [[nodiscard]] bool await_ready() const noexcept { return true; }
+    void await_suspend(std::coroutine_handle<>) const noexcept {}
+    std::string&& await_resume() noexcept { return std::move(result); }
 };
 
 }  // namespace
@@ -436,6 +447,18 @@ SCENARIO("L4: a memoized T may be void, move-only, not default-constructible or 
     executor.run_all();
     CHECK(sum == 60);
     CHECK(object == 303);
+}
+
+SCENARIO("L2: what an awaitable returns may refer into the awaitable", "[memoize]") {
+    const std::string text = "a result too long for the small buffer of a string";
+    ManualExecutor executor;
+    auto fetch = memoize_concurrent(executor, [&](int) { return HasItsResult{text}; });
+    static_assert(std::is_same_v<decltype(fetch(1)), Ticket<std::string>>);
+    std::string seen;
+    auto ticket = fetch(1);
+    ticket.then([&](const Landing<std::string>& landing) { seen = *landing.get(); });
+    executor.run_all();
+    CHECK(seen == text);
 }
 
 SCENARIO("F6: a call that must wait for a cancelled one keeps its arguments until it starts", "[memoize]") {

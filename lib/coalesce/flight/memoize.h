@@ -166,8 +166,8 @@ class LoopCalls {
                 co_await call_owned(*fn, completer, owned);
                 completer.value();
             } else {
-                auto&& result = co_await call_owned(*fn, completer, owned);
-                completer.emplace(std::forward<decltype(result)>(result));
+                // In one expression: what comes back may refer into the awaitable, which ends with it.
+                completer.emplace(co_await call_owned(*fn, completer, owned));
             }
         } catch (...) {
             completer.error(std::current_exception());
