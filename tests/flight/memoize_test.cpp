@@ -391,6 +391,20 @@ SCENARIO("35: strings of any form are one key, and containers and tuples are has
     static_assert(std::is_same_v<ArgumentKey<const wchar_t*>, std::tuple<std::wstring>>);
 }
 
+SCENARIO("35: equal containers without an order are one key", "[memoize]") {
+    std::unordered_set<int> up;
+    std::unordered_set<int> down;
+    for (int number = 0; number < 100; ++number) up.insert(number);
+    for (int number = 99; number >= 0; --number) down.insert(number);
+    REQUIRE(up == down);
+    REQUIRE_FALSE(std::equal(up.begin(), up.end(), down.begin()));
+    const detail::ArgumentHash hash;
+    const AllArguments all;
+    CHECK(hash(all(up)) == hash(all(down)));
+    down.erase(7);
+    CHECK(hash(all(up)) != hash(all(down)));
+}
+
 SCENARIO("L4: a key function serves arguments that cannot be copied", "[memoize]") {
     ManualExecutor executor;
     Gate gate;

@@ -114,7 +114,12 @@ std::size_t hash_part(const T& value) {
         return std::apply([](const auto&... parts) { return hash_all(parts...); }, value);
     } else if constexpr (Iterable<T>) {
         std::size_t hash = 0;
-        for (const auto& element : value) hash = hash_all(hash, element);
+        for (const auto& element : value) {
+            if constexpr (requires { typename T::hasher; })  // equal ones may have different orders
+                hash += hash_all(element);
+            else
+                hash = hash_all(hash, element);
+        }
         return hash;
     } else {
         static_assert(Hashable<T>, "an argument cannot be hashed: give memoize_concurrent a key function");
