@@ -391,6 +391,50 @@ SCENARIO("35: strings of any form are one key, and containers and tuples are has
     static_assert(std::is_same_v<ArgumentKey<const wchar_t*>, std::tuple<std::wstring>>);
 }
 
+SCENARIO("35: text in tuples and pairs is owned, and views of it in other containers are refused", "[memoize]") {
+    using detail::Argument;
+    using View = std::string_view;
+    static_assert(std::is_same_v<ArgumentKey<std::pair<const char*, int>, std::tuple<int, std::tuple<View>>>,
+                                 std::tuple<std::tuple<std::string, int>, std::tuple<int, std::tuple<std::string>>>>);
+    static_assert(Argument<std::tuple<View, std::vector<std::string>>>::kOwns);
+    static_assert(!Argument<std::vector<View>>::kOwns && !Argument<std::array<View, 2>>::kOwns);
+    static_assert(!Argument<std::tuple<View, std::optional<const char*>>>::kOwns);
+    static_assert(!Argument<std::vector<std::pair<const View, int>>>::kOwns);
+
+    ManualExecutor executor;
+    Gate gate;
+    const auto check = [&](auto& fetch) {
+        std::string text = "make docs, with a name that is too long for the small buffer";
+        const std::string same = text;
+        auto leader = fetch(std::pair<View, const char*>(text, "x"));
+        text.assign(text.size(), '#');
+        auto apart = fetch(std::pair<View, const char*>(text, "x"));
+        auto joined = fetch(std::pair<View, const char*>(same, "x"));
+        CHECK(joined.id() == leader.id());
+        CHECK(apart.id() != leader.id());
+        std::string seen;
+        leader.then([&](const Landing<std::string>& landing) { seen = *landing.get(); });
+        gate.open();
+        executor.run_all();
+        CHECK(seen == same + "x");
+    };
+    WHEN("the parameter is a pair of views") {
+        auto fetch = memoize_concurrent(executor, [&](std::pair<View, const char*> texts) -> Task<std::string> {
+            co_await gate;
+            co_return std::string(texts.first) + texts.second;
+        });
+        check(fetch);
+    }
+    WHEN("it is any type") {
+        auto fetch = memoize_concurrent(executor, [&](const auto& texts) -> Task<std::string> {
+            static_assert(std::is_same_v<decltype(texts), const std::pair<std::string, std::string>&>);
+            co_await gate;
+            co_return texts.first + texts.second;
+        });
+        check(fetch);
+    }
+}
+
 SCENARIO("35: equal containers without an order are one key", "[memoize]") {
     std::unordered_set<int> up;
     std::unordered_set<int> down;

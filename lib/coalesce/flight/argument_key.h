@@ -2,8 +2,9 @@
 // ArgumentKey: the arguments of a call as a key that owns its bytes.
 //
 // A key outlives the call that made it, so string_view and char pointers become
-// strings; a std::reference_wrapper is the object it refers to, by address;
-// everything else is a copy of its decayed type. Types are part of the key:
+// strings, also in tuples and pairs; a std::reference_wrapper is the object it
+// refers to, by address; everything else is a copy of its decayed type, and refused
+// where that would hold somebody else's text. Types are part of the key:
 // 1, 1.0 and true are different calls. A request is looked up by views of its
 // arguments, so one that joins copies nothing. What has no std::hash is hashed
 // if it is a tuple, a pair or a range of what has; for all else the user gives
@@ -43,12 +44,27 @@ concept Iterable = requires(const T& value) {
     std::begin(value) == std::end(value);
 };
 
+/// Whether a T says by its type that it holds, in whatever depth, text of somebody else's.
+template <class T>
+inline constexpr bool kBorrows = false;
+template <class T>
+inline constexpr bool kBorrows<const T> = kBorrows<T>;
+template <class C, class Traits>
+inline constexpr bool kBorrows<std::basic_string_view<C, Traits>> = true;
+template <class C>
+inline constexpr bool kBorrows<C*> = Character<std::remove_const_t<C>>;
+template <template <class...> class Of, class... Parts>
+inline constexpr bool kBorrows<Of<Parts...>> = (kBorrows<Parts> || ...);
+template <template <class, std::size_t> class Of, class Part, std::size_t kSize>
+inline constexpr bool kBorrows<Of<Part, kSize>> = kBorrows<Part>;
+
 /// How an argument of decayed type T is kept, keyed and looked up.
 template <class T>
 struct Argument {
     using Owned = T;
     using Part = T;
     using View = const T&;
+    static constexpr bool kOwns = !kBorrows<T>;
     static View view(const T& argument) noexcept { return argument; }
 };
 
@@ -57,6 +73,7 @@ struct Argument<std::basic_string_view<C, Traits>> {
     using Owned = std::basic_string<C, Traits>;
     using Part = Owned;
     using View = std::basic_string_view<C, Traits>;
+    static constexpr bool kOwns = true;
     static View view(View argument) noexcept { return argument; }
 };
 
@@ -65,6 +82,7 @@ struct Argument<std::basic_string<C, Traits, Allocator>> {
     using Owned = std::basic_string<C, Traits, Allocator>;
     using Part = Owned;
     using View = std::basic_string_view<C, Traits>;
+    static constexpr bool kOwns = true;
     static View view(const Owned& argument) noexcept { return argument; }
 };
 
@@ -74,6 +92,7 @@ struct Argument<C*> {
     using Owned = std::basic_string<std::remove_const_t<C>>;
     using Part = Owned;
     using View = std::basic_string_view<std::remove_const_t<C>>;
+    static constexpr bool kOwns = true;
     static View view(const C* argument) noexcept { return View(argument); }
 };
 
@@ -82,19 +101,52 @@ struct Argument<std::reference_wrapper<T>> {
     using Owned = std::reference_wrapper<T>;
     using Part = T*;
     using View = T*;
+    static constexpr bool kOwns = true;
     static View view(std::reference_wrapper<T> argument) noexcept { return &argument.get(); }
 };
 
 /// A kept argument as the parameter it was made for. A string serves a view or a pointer.
 template <class Parameter, class Owned>
-decltype(auto) pass(Owned& owned) noexcept {
-    if constexpr (std::is_pointer_v<std::remove_cvref_t<Parameter>> && !std::is_pointer_v<Owned>)
+decltype(auto) pass(Owned& owned) {
+    using Wanted = std::remove_cvref_t<Parameter>;
+    constexpr bool kAsItIs = std::is_same_v<Wanted, Owned>;
+    if constexpr (std::is_pointer_v<Wanted> && !kAsItIs)
         return owned.data();
+    else if constexpr (!kAsItIs && requires { Argument<Wanted>::passed(owned); })
+        return Argument<Wanted>::passed(owned);
     else if constexpr (std::is_lvalue_reference_v<Parameter>)
         return static_cast<const Owned&>(owned);
     else
         return std::move(owned);
 }
+
+/// A tuple or pair with parts that are kept as something else. As a key either is a tuple: a pair can only be compared
+/// with one of the same types.
+template <template <class...> class Of, class... Parts>
+struct PartwiseArgument {
+    using Owned = Of<typename Argument<Parts>::Owned...>;
+    using Part = std::tuple<typename Argument<Parts>::Part...>;
+    using View = std::tuple<typename Argument<Parts>::View...>;
+    static constexpr bool kOwns = (Argument<Parts>::kOwns && ...);
+    static View view(const Of<Parts...>& argument) noexcept {
+        return std::apply([](const auto&... parts) { return View(Argument<Parts>::view(parts)...); }, argument);
+    }
+    static Of<Parts...> passed(Owned& owned) {
+        return std::apply([](auto&... parts) { return Of<Parts...>(pass<Parts>(parts)...); }, owned);
+    }
+};
+
+template <class... Parts>
+concept KeptOtherwise = !(std::same_as<typename Argument<Parts>::Part, Parts> && ...);
+
+template <class... Parts>
+requires KeptOtherwise<Parts...>
+struct Argument<std::tuple<Parts...>> : PartwiseArgument<std::tuple, Parts...> {
+};
+template <class First, class Second>
+requires KeptOtherwise<First, Second>
+struct Argument<std::pair<First, Second>> : PartwiseArgument<std::pair, First, Second> {
+};
 
 template <class T>
 [[nodiscard]] std::size_t hash_part(const T& value);
@@ -168,6 +220,9 @@ using Passed = decltype(pass<Parameter>(std::declval<typename Argument<std::deca
 template <class KeyOf, class... Arguments>
 struct CallKey {
     using Made = std::invoke_result_t<const KeyOf&, const Arguments&...>;
+    static_assert(
+        Argument<std::decay_t<Made>>::kOwns,
+        "the key function returns views of text in a container, and nobody would keep the text: return strings");
     using Key = ArgumentKey<Made>;
     /// Has `use` called with a view of the key.
     template <class Use>
@@ -179,6 +234,9 @@ struct CallKey {
 };
 template <class... Arguments>
 struct CallKey<AllArguments, Arguments...> {
+    static_assert((Argument<std::decay_t<Arguments>>::kOwns && ...),
+                  "an argument has views of text in a container, and its key would not keep the text: take strings, or "
+                  "give memoize_concurrent a key function");
     using Key = ArgumentKey<Arguments...>;
     template <class Use>
     static decltype(auto) with(const AllArguments& key_of, Use&& use, const Arguments&... arguments) {

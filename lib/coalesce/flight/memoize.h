@@ -54,6 +54,12 @@ class LoopCalls {
   public:
     using Returned = typename ReturnOf<kStoppable, Fn, Passed<Parameters>...>::type;
     using T = typename ResultOf<Returned>::type;
+    static_assert(
+        !(Future<Returned> || Awaitable<Returned>) ||
+            ((!std::is_lvalue_reference_v<Parameters> ||
+              std::is_same_v<std::decay_t<Parameters>, typename Argument<std::decay_t<Parameters>>::Owned>)&&...),
+        "a parameter is a reference to a view, which would not live until the result is there: take the view "
+        "itself");
 
     template <std::derived_from<Executor> E>
     LoopCalls(E& executor, std::shared_ptr<Fn> fn, const KeyOf& key_of)
