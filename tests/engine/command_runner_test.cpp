@@ -105,6 +105,19 @@ TEST_CASE("F3: output that lies in a file is read from there", "[runner]") {
     CHECK(bytes == 3'000'000);
 }
 
+TEST_CASE("L1: output that cannot be read back is told", "[runner]") {
+    Loop loop;
+    CommandRunner runner(loop);
+    std::shared_ptr<const RunResult> result;
+    RunTicket ticket = runner.run({"head", "-c", "3000000", "/dev/zero"});
+    ticket.then([&](const Landing<RunResult>& landing) { result = landing.value; });
+    loop.run();
+    REQUIRE(result->spool->file() >= 0);
+    const Descriptor directory(::open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    REQUIRE(::dup2(directory.get(), result->spool->file()) >= 0);
+    CHECK_THROWS_AS(output_of(*result, Stream::out), std::system_error);
+}
+
 TEST_CASE("F9: output past the replay limit ends a run that nobody reads", "[runner]") {
     Loop loop;
     CommandRunner runner(loop, {}, {.spool = {.store = {}, .replay_bytes = 100'000}});

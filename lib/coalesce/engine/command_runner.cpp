@@ -3,6 +3,10 @@
 
 #include <unistd.h>
 
+#include <cerrno>
+#include <charconv>
+#include <fstream>
+#include <iterator>
 #include <optional>
 #include <system_error>
 #include <utility>
@@ -22,20 +26,20 @@ std::shared_ptr<const Surroundings> surroundings_here() {
 }
 
 // Appends what the extent's bytes are, in memory or in the spool's file.
-bool append_bytes(std::string& text, const Extent& extent) {
+void append_bytes(std::string& text, const Extent& extent) {
     if (extent.file < 0) {
         text += extent.bytes;
-        return true;
+        return;
     }
     const std::size_t before = text.size();
     text.resize(before + extent.length);
     for (std::size_t done = 0; done < extent.length;) {
         const ssize_t got = ::pread(extent.file, text.data() + before + done, extent.length - done,
                                     static_cast<off_t>(extent.offset + done));
-        if (got <= 0) return false;
+        if (got < 0 && errno == EINTR) continue;
+        if (got <= 0) throw std::system_error(got < 0 ? errno : EIO, std::system_category(), "read a run's output");
         done += static_cast<std::size_t>(got);
     }
-    return true;
 }
 
 }  // namespace
@@ -76,7 +80,7 @@ std::string output_of(const RunResult& result, Stream stream) {
     if (!result.spool || !result.spool->whole()) return text;
     SpoolReader reader(*result.spool);
     while (const auto piece = reader.next()) {
-        if (piece->stream == stream && !append_bytes(text, piece->extent)) return {};
+        if (piece->stream == stream) append_bytes(text, piece->extent);
         reader.advance(piece->extent.length);
     }
     return text;

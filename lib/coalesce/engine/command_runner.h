@@ -46,7 +46,7 @@ class CommandRunner {
 };
 
 /// What a result has recorded of one stream, all of it in memory; empty where the run never started, or where
-/// its beginning is not kept any more.
+/// its beginning is not kept any more. Throws std::system_error where the file in which it lies cannot be read.
 [[nodiscard]] std::string output_of(const RunResult& result, Stream stream);
 
 }  // namespace coalesce
