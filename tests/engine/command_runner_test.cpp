@@ -40,6 +40,16 @@ std::string out_of(Loop& loop, RunTicket ticket) {
     return out;
 }
 
+// Whoever sets its umask from now on is killed.
+bool forbid_umask() {
+    sock_filter filter[] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+                            BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_umask, 0, 1),
+                            BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+                            BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+    const sock_fprog program{.len = std::size(filter), .filter = filter};
+    return ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+}
+
 }  // namespace
 
 TEST_CASE("F1, K1: equal arguments are one run, others run beside it", "[runner]") {
@@ -167,4 +177,24 @@ TEST_CASE("F9: a runner may go while one of its runs is about to be refused", "[
     });
     loop.run();
     CHECK_FALSE(runner);
+}
+
+TEST_CASE("K1: the umask of the host is read and never set", "[runner]") {
+    const pid_t child = ::fork();
+    if (child == 0) {
+        ::umask(027);
+        if (!forbid_umask()) ::_exit(2);
+        Loop loop;
+        const CommandRunner runner(loop);
+        ::_exit(0);
+    }
+    int status = 0;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 2) return not_tried("no filter of system calls can be had here");
+    CHECK(status == 0);
+    const mode_t before = ::umask(027);
+    Loop loop;
+    CommandRunner runner(loop);
+    CHECK(out_of(loop, runner.run_line("umask")) == "0027\nexit 0");
+    ::umask(before);
 }

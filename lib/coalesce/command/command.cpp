@@ -100,10 +100,11 @@ mode_t current_umask() {
 
 }  // namespace
 
-Result<Surroundings> own_surroundings() {
+Result<Surroundings> own_surroundings(std::optional<mode_t> known_umask) {
     auto cwd = current_directory();
     if (!cwd) return cwd.error();
-    Surroundings surroundings{*std::move(cwd), {}, current_umask(), identity_of_current_directory()};
+    const mode_t umask = known_umask ? *known_umask : current_umask();
+    Surroundings surroundings{*std::move(cwd), {}, umask, identity_of_current_directory()};
     for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) surroundings.env.emplace_back(*entry);
     return surroundings;
 }

@@ -43,9 +43,9 @@ struct Command {
 
 /// This process's own directory, environment and umask, without its identity, which takes
 /// longer than all of them. A directory that has no path, as one that was deleted, is named
-/// as the kernel shows it, which leads nowhere. Reads the umask by setting it and setting it
-/// back, so call it before there are threads.
-[[nodiscard]] Result<Surroundings> own_surroundings();
+/// as the kernel shows it, which leads nowhere. Unless the umask is known it is read by setting
+/// it and setting it back: then call this before there are threads.
+[[nodiscard]] Result<Surroundings> own_surroundings(std::optional<mode_t> known_umask = {});
 
 /// Its outputs are to be a terminal of that size, and its environment says so.
 void give_terminal(Surroundings& surroundings, TerminalSize size);

@@ -8,6 +8,7 @@
 #include <fstream>
 #include <iterator>
 #include <optional>
+#include <string_view>
 #include <system_error>
 #include <utility>
 
@@ -18,8 +19,22 @@
 namespace coalesce {
 namespace {
 
+// Nothing where that is not to be had. To set the umask and set it back, as others do, would for a moment be seen by
+// the other threads of a program that we are only a part of.
+std::optional<mode_t> umask_shown_by_kernel() {
+    constexpr std::string_view name = "\nUmask:\t";
+    std::ifstream file("/proc/thread-self/status");
+    const std::string status{std::istreambuf_iterator<char>(file), {}};
+    const std::size_t found = status.find(name);
+    if (found == std::string::npos) return std::nullopt;
+    mode_t umask = 0;
+    const char* const digits = status.data() + found + name.size();
+    if (std::from_chars(digits, status.data() + status.size(), umask, 8).ec != std::errc()) return std::nullopt;
+    return umask;
+}
+
 std::shared_ptr<const Surroundings> surroundings_here() {
-    auto own = own_surroundings();
+    auto own = own_surroundings(umask_shown_by_kernel());
     if (!own) throw std::system_error(own.error().code, own.error().doing);
     own->identity = own_identity();
     return std::make_shared<const Surroundings>(std::move(*own));
