@@ -50,6 +50,18 @@ bool forbid_umask() {
     return ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
 }
 
+// The directory of the moment, again at the end.
+class SameDirectory {
+  public:
+    SameDirectory() = default;
+    ~SameDirectory() { (void)!::fchdir(before_.get()); }
+    SameDirectory(const SameDirectory&) = delete;
+    SameDirectory& operator=(const SameDirectory&) = delete;
+
+  private:
+    Descriptor before_{::open(".", O_PATH | O_DIRECTORY | O_CLOEXEC)};
+};
+
 }  // namespace
 
 TEST_CASE("F1, K1: equal arguments are one run, others run beside it", "[runner]") {
@@ -177,6 +189,28 @@ TEST_CASE("F9: a runner may go while one of its runs is about to be refused", "[
     });
     loop.run();
     CHECK_FALSE(runner);
+}
+
+TEST_CASE("R9: in a directory that was deleted commands run", "[runner]") {
+    const Scratch scratch;
+    const SameDirectory back;
+    const std::string deleted = scratch.path("deleted");
+    std::filesystem::create_directory(deleted);
+    std::filesystem::current_path(deleted);
+    std::filesystem::remove(deleted);
+    Loop loop;
+    CommandRunner runner(loop);
+    CHECK(out_of(loop, runner.run({"echo", "here"})) == "here\nexit 0");
+}
+
+TEST_CASE("K1: commands run in the directory that was there when the runner was made", "[runner]") {
+    const Scratch scratch;
+    const SameDirectory back;
+    std::filesystem::current_path(scratch.path());
+    Loop loop;
+    CommandRunner runner(loop);
+    std::filesystem::current_path("/");
+    CHECK(out_of(loop, runner.run({"pwd"})) == std::filesystem::canonical(scratch.path()).string() + "\nexit 0");
 }
 
 TEST_CASE("K1: the umask of the host is read and never set", "[runner]") {

@@ -40,6 +40,13 @@ std::shared_ptr<const Surroundings> surroundings_here() {
     return std::make_shared<const Surroundings>(std::move(*own));
 }
 
+// A directory that has no name any more can only be inherited.
+CommandExecutor::Options inherits_directory(CommandExecutor::Options options, const Surroundings& surroundings) {
+    options.directory = surroundings.cwd;
+    options.directory_itself = surroundings.directory;
+    return options;
+}
+
 // Appends what the extent's bytes are, in memory or in the spool's file.
 void append_bytes(std::string& text, const Extent& extent) {
     if (extent.file < 0) {
@@ -66,7 +73,7 @@ CommandRunner::CommandRunner(Loop& loop, KeyRules rules, CommandExecutor::Option
     : rules_(std::move(rules)),
       surroundings_(surroundings_here()),
       canonical_(std::make_shared<const CanonicalSurroundings>(canonical_surroundings(*surroundings_, rules_))),
-      executor_(loop, std::move(options)) {}
+      executor_(loop, inherits_directory(std::move(options), *surroundings_)) {}
 
 RunTicket CommandRunner::run(std::vector<std::string> argv, JoinOptions options) {
     Job job;

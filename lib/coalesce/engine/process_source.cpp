@@ -109,7 +109,9 @@ Child::Start ProcessSource::execute(const std::vector<std::string>& argv, const 
                     .mark = mark_,
                     .guard = options_.guard,
                     .guard_deadline = job_.guard_deadline};
-    const bool own = surroundings.cwd == options_.directory && surroundings.directory == options_.directory_itself;
+    // Looked at again: who has this library in its program may have gone elsewhere meanwhile.
+    const bool own = surroundings.cwd == options_.directory && surroundings.directory == options_.directory_itself &&
+                     surroundings.directory == identity_of_current_directory();
     if (!surroundings.cwd.empty() && !own) program.directory = surroundings.cwd.c_str();
     return Child::start(loop_, program, input, child_events());
 }
