@@ -3,6 +3,7 @@
 // where a link of that name to this program comes first on PATH.
 
 #include <coalesce/command/ancestry.h>
+#include <coalesce/command/shell_line.h>
 #include <coalesce/io/own_program.h>
 #include <coalesce/meeting/requester.h>
 
@@ -28,7 +29,7 @@ int run_apart(const TypedCommand& typed) {
     if (typed.run.verbose)
         for (const Setting& setting : typed.ruled.applying)
             if (setting.name == "share") fail("not shared: " + text_of(setting) + " in " + setting.origin.text());
-    return become(typed.line ? std::vector<std::string>{"/bin/sh", "-c", *typed.line} : typed.words);
+    return become(typed.line ? argv_of_line("/bin/sh", *typed.line) : typed.words);
 }
 
 bool has_command(const TypedCommand& typed) { return typed.line.has_value() != !typed.words.empty(); }

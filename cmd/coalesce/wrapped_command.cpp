@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "wrapped_command.h"
 
+#include <coalesce/command/shell_line.h>
 #include <coalesce/command/title.h>
 #include <coalesce/io/boot_time.h>
 #include <coalesce/kept/kept_flight.h>
@@ -125,7 +126,7 @@ std::variant<RunOptions, int> wrapped_command(std::string_view subcommand, Typed
     if (!own) return fail("cannot " + own.error().message());
     auto surroundings = std::make_shared<Surroundings>(std::move(*own));
     if (const auto terminal = terminal_of(typed.terminal)) give_terminal(*surroundings, *terminal);
-    orders.command.argv = typed.line ? std::vector<std::string>{"/bin/sh", "-c", *typed.line} : std::move(typed.words);
+    orders.command.argv = typed.line ? argv_of_line("/bin/sh", *typed.line) : std::move(typed.words);
     orders.line = typed.line;
     orders.title = typed.line ? title(*typed.line) : title(orders.command.argv);
     if (typed.standard_input) {

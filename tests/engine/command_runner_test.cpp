@@ -232,3 +232,12 @@ TEST_CASE("K1: the umask of the host is read and never set", "[runner]") {
     CHECK(out_of(loop, runner.run_line("umask")) == "0027\nexit 0");
     ::umask(before);
 }
+
+TEST_CASE("K1: a line that begins as an option does is not the program with that option", "[runner]") {
+    Loop loop;
+    CommandRunner runner(loop);
+    RunTicket line = runner.run_line("-x");
+    const RunTicket program = runner.run({"/bin/sh", "-c", "-x"});
+    CHECK(line.id() != program.id());
+    CHECK(out_of(loop, std::move(line)) == "exit 127");
+}

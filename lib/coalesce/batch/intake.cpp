@@ -6,6 +6,7 @@
 #include <utility>
 #include <variant>
 
+#include <coalesce/command/shell_line.h>
 #include <coalesce/command/text.h>
 #include <coalesce/command/title.h>
 #include <coalesce/protocol/format.h>
@@ -171,7 +172,7 @@ const Intake::Usual& Intake::usual_by(const BatchOptions& options) {
 Job Intake::job_of_line(std::string line, const BatchOptions& options,
                         std::shared_ptr<const Surroundings> surroundings) const {
     Job job = job_defaults(options);
-    job.command.argv = {options_.executor.shell, "-c", line};
+    job.command.argv = argv_of_line(options_.executor.shell, line);
     job.command.surroundings = std::move(surroundings);
     job.title = title(line);
     job.line = std::move(line);

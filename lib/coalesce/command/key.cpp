@@ -12,6 +12,7 @@
 
 #include <coalesce/command/ancestry.h>
 #include <coalesce/command/canonical.h>
+#include <coalesce/command/shell_line.h>
 #include <coalesce/command/text.h>
 
 namespace coalesce {
@@ -457,6 +458,7 @@ std::string words_of_key(const std::vector<std::string>& argv, const std::option
 void append_canonical_line(std::string& out, std::string_view shell, std::string_view line) {
     append_field(out, tag::kArgument, shell);
     append_field(out, tag::kArgument, "-c");
+    if (reads_as_options(line)) append_field(out, tag::kArgument, "--");
     append_field(out, tag::kArgument, line);
 }
 

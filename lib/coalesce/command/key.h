@@ -110,7 +110,7 @@ void append_unshared(std::string& words);
 [[nodiscard]] std::string words_of_key(const std::vector<std::string>& argv,
                                        const std::optional<std::string>& stdin_bytes, const KeyRules& rules);
 
-/// Appends the bytes of canonical_words({shell, "-c", line}, nullopt, {}) without building vectors.
+/// Appends the bytes of canonical_words(argv_of_line(shell, line), nullopt, {}) without building vectors.
 void append_canonical_line(std::string& out, std::string_view shell, std::string_view line);
 
 /// Canonical surroundings with their hash, computed once.

@@ -307,6 +307,18 @@ bool names_directory(const std::string& path, const struct stat& directory) {
 
 }  // namespace
 
+bool reads_as_options(std::string_view line) { return line.starts_with('-') || line.starts_with('+'); }
+
+std::vector<std::string> argv_of_line(std::string_view shell, std::string_view line) {
+    std::vector<std::string> argv;
+    argv.reserve(4);  // a list would copy each twice
+    argv.emplace_back(shell);
+    argv.emplace_back("-c");
+    if (reads_as_options(line)) argv.emplace_back("--");
+    argv.emplace_back(line);
+    return argv;
+}
+
 std::optional<std::vector<std::string>> plain_words(std::string_view line) {
     if (line.size() >= kArgumentBytesMax) return std::nullopt;
     WordReader reader(line);

@@ -32,6 +32,11 @@
 
 namespace coalesce {
 
+/// The argv with which this shell runs the line, and by which requests for it are known as the same. A line that the
+/// shell would take as its own options stands behind a "--".
+[[nodiscard]] std::vector<std::string> argv_of_line(std::string_view shell, std::string_view line);
+[[nodiscard]] bool reads_as_options(std::string_view line);
+
 /// The argv, if and only if `sh -c LINE` would certainly do nothing but execute exactly it.
 [[nodiscard]] std::optional<std::vector<std::string>> plain_words(std::string_view line);
 

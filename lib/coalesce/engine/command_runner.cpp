@@ -13,6 +13,7 @@
 #include <utility>
 
 #include <coalesce/command/identity.h>
+#include <coalesce/command/shell_line.h>
 #include <coalesce/command/title.h>
 #include <coalesce/engine/job_count.h>
 
@@ -85,7 +86,7 @@ RunTicket CommandRunner::run(std::vector<std::string> argv, JoinOptions options)
 RunTicket CommandRunner::run_line(std::string line, JoinOptions options) {
     Job job;
     job.title = title(line);
-    job.command.argv = {"/bin/sh", "-c", line};
+    job.command.argv = argv_of_line("/bin/sh", line);
     job.line = std::move(line);
     return submit(std::move(job), std::move(options));
 }

@@ -91,10 +91,7 @@ Child::Start ProcessSource::start_child(const Descriptor& input) {
             if (started.child || started.failed != Started::Step::execute) return started;
         }
     }
-    const auto& env = command.surroundings->env;
-    if (job_.line && job_.line->find_first_of("-+") == 0)  // or the shell takes it as its own options
-        return execute({command.argv[0], "-c", "--", *job_.line}, env, nullptr, input);
-    return execute(command.argv, env, nullptr, input);
+    return execute(command.argv, command.surroundings->env, nullptr, input);
 }
 
 Child::Start ProcessSource::execute(const std::vector<std::string>& argv, const std::vector<std::string>& env,

@@ -5,6 +5,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include <coalesce/command/shell_line.h>
 #include <coalesce/command/title.h>
 
 namespace coalesce {
@@ -66,10 +67,7 @@ ResolvedRequest resolve(Request& request, const std::shared_ptr<const Surroundin
         command.surroundings = std::move(own);
     }
     if (request.line) {
-        command.argv.reserve(3);  // a list of the three would copy each twice
-        command.argv.emplace_back(shell);
-        command.argv.emplace_back("-c");
-        command.argv.emplace_back(*request.line);
+        command.argv = argv_of_line(shell, *request.line);
         resolved.job.title = title(*request.line);
         resolved.job.line = std::move(request.line);
     } else {
