@@ -62,10 +62,14 @@ void prepare_process() {
 
 int become(const std::vector<std::string>& argv) {
     const std::string& word = argv.front();
-    const auto program = word.find('/') != std::string::npos ? std::optional(word) : find_other_program(word);
-    if (!program) {
+    auto program = word.find('/') != std::string::npos ? Result(word) : find_other_program(word);
+    if (!program && program.error().code.value() == ENOENT) {
         fail("there is no program " + word);
         return 127;
+    }
+    if (!program) {
+        fail("cannot " + program.error().message());
+        return 126;
     }
     ::signal(SIGPIPE, of_pipe);
     ::signal(SIGXFSZ, of_file_size);

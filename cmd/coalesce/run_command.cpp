@@ -77,7 +77,9 @@ bool masquerades(const char* called_as) {
 // options were that made its key another one than ours would be.
 bool is_command_of_a_run() { return is_own_program("/proc/" + std::to_string(::getppid()) + "/exe"); }
 
-bool is_other_program(const char* called_as) { return find_other_program(last_component(called_as)).has_value(); }
+bool is_other_program(const char* called_as) {
+    return static_cast<bool>(find_other_program(last_component(called_as)));
+}
 
 int masquerade(int argc, char** argv) {
     std::vector<std::string> words(argv, argv + argc);

@@ -287,6 +287,12 @@ SCENARIO("Y4: share = false becomes the command, with its own standard input", "
     CHECK(box.run({"nosuchprogram"}).status == 127);
     box.write("plain", "echo plain\n");
     CHECK(box.run({"./plain"}).status == 126);
+    // As a program that is found on PATH, and may not be executed, is told by run itself (R2).
+    box.configure("[[command]]\nmatch = 'plain'\nshare = false\n");
+    box.env["PATH"] = box.path("") + ":/nowhere";
+    const Ended refused = box.run({"plain"});
+    CHECK(refused.status == 126);
+    CHECK(refused.err == "coalesce: cannot execute plain: Permission denied\n");
 }
 
 SCENARIO("Y5: a wrong rule stops every command, with file and line", "[wrapper]") {

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdlib>
 #include <utility>
 
@@ -18,6 +19,7 @@ bool is_same_file(const struct stat& one, const struct stat& other) {
 struct Found {
     std::optional<std::string> other;
     std::optional<std::string> ourselves;  // looked at before it
+    int refused = ENOENT;                  // why there is no other
 };
 
 Found find(std::string_view word, std::optional<std::string_view> path_variable, std::string_view directory) {
@@ -32,10 +34,13 @@ Found find(std::string_view word, std::optional<std::string_view> path_variable,
         if (!file.starts_with('/') && !directory.empty()) file.insert(0, std::string(directory) + "/");
         file.append("/").append(word);
         struct stat info {};
-        if (::stat(file.c_str(), &info) == 0 && S_ISREG(info.st_mode) && ::access(file.c_str(), X_OK) == 0) {
+        const bool there = ::stat(file.c_str(), &info) == 0;
+        if (there && S_ISREG(info.st_mode) && ::access(file.c_str(), X_OK) == 0) {
             const bool is_own = known && is_same_file(info, self);
             (is_own ? found.ourselves : found.other) = std::move(file);
             if (!is_own) return found;
+        } else if (there || errno == EACCES) {
+            found.refused = EACCES;
         }
         if (end == path.size()) return found;
         path.remove_prefix(end + 1);
@@ -50,14 +55,11 @@ bool is_own_program(const std::string& file) {
     return ::stat("/proc/self/exe", &self) == 0 && ::stat(file.c_str(), &info) == 0 && is_same_file(self, info);
 }
 
-std::optional<std::string> find_other_program(std::string_view word) {
+Result<std::string> find_other_program(std::string_view word) {
     const char* const path = std::getenv("PATH");
-    return find_other_program(word, path == nullptr ? std::nullopt : std::optional<std::string_view>(path));
-}
-
-std::optional<std::string> find_other_program(std::string_view word, std::optional<std::string_view> path_variable,
-                                              std::string_view directory) {
-    return find(word, path_variable, directory).other;
+    Found found = find(word, path == nullptr ? std::nullopt : std::optional<std::string_view>(path), {});
+    if (!found.other) return system_error_of(found.refused, "execute " + std::string(word));
+    return *std::move(found.other);
 }
 
 std::optional<std::string> find_program_behind_us(std::string_view word, std::optional<std::string_view> path_variable,
