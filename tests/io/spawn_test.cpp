@@ -3,6 +3,7 @@
 // (SPEC F4, F13).
 #include <coalesce/io/spawn.h>
 
+#include <sched.h>
 #include <signal.h>
 #include <sys/wait.h>
 
@@ -14,6 +15,7 @@
 #include <vector>
 
 #include "../catch.h"
+#include "../not_tried.h"
 #include "../scratch.h"
 
 using namespace coalesce;
@@ -298,4 +300,20 @@ TEST_CASE("P1: a program that does not lead its session is our child all the sam
     CHECK(group == started.pid);
     CHECK(session != started.pid);
     CHECK(session != ::getsid(0));
+}
+
+// As after `unshare --pid` without --fork: to the child its parent is no process, and it took that for one that had
+// died.
+TEST_CASE("F13: a parent outside of the pid namespace that it made for its children is no dead one", "[spawn]") {
+    const pid_t child = ::fork();
+    if (child == 0) try {
+            if (::unshare(CLONE_NEWPID) != 0) ::_exit(2);
+            ::_exit(run({"echo", "here"}).out == "here\n" ? 0 : 1);
+        } catch (...) {
+            ::_exit(3);
+        }
+    int status = 0;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 2) return not_tried("no pid namespace can be made here");
+    CHECK(status == 0);
 }

@@ -194,11 +194,18 @@ RUNS_IN_THE_CHILD void execute(Orders& orders) {
     orders.failed = Started::Step::execute;
 }
 
+// Our parent died before it could be arranged that we die with it. 0 is a parent that this pid namespace does not
+// show: it has made one for its children and stays outside.
+RUNS_IN_THE_CHILD bool is_orphan(pid_t parent) {
+    const pid_t shown = getppid();
+    return shown != parent && shown != 0;
+}
+
 RUNS_IN_THE_CHILD int child_main(void* argument) {
     auto& orders = *static_cast<Orders*>(argument);
     const Program& program = orders.program;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != orders.parent) _exit(127);  // it died before the line above could take effect
+    if (is_orphan(orders.parent)) _exit(127);
     if (program.leads_session)
         setsid();
     else
@@ -238,7 +245,7 @@ RUNS_IN_THE_CHILD int child_main(void* argument) {
 RUNS_IN_THE_CHILD int session_main(void* argument) {
     auto& orders = *static_cast<Orders*>(argument);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != orders.parent) _exit(127);
+    if (is_orphan(orders.parent)) _exit(127);
     setsid();
     orders.program_pid = clone(child_main, orders.stack, CLONE_VM | CLONE_VFORK | CLONE_PARENT | SIGCHLD, &orders);
     if (orders.program_pid < 0) {
