@@ -9,7 +9,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
+#include <cstdlib>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -94,6 +96,34 @@ TEST_CASE("T5, F14: a refresh that never began for want of room leaves no note",
         INFO(outcome.describe());
         CHECK(!is_noted(outcome));
     }
+}
+
+// As PID 1 a door reaps whatever comes, but for those.
+TEST_CASE("F13: the program of a refresh is known as one's own for as long as it runs", "[refreshes]") {
+    const Scratch scratch;
+    for (const char* const name : {"begun", "gate"}) REQUIRE(::mkfifo(scratch.path(name).c_str(), 0600) == 0);
+    const Descriptor begun(::open(scratch.path("begun").c_str(), O_RDWR | O_CLOEXEC));
+    const Descriptor gate(::open(scratch.path("gate").c_str(), O_RDWR | O_CLOEXEC));
+    Loop loop;
+    Refreshes refreshes(
+        loop,
+        [&](const RefreshOrders&) {
+            return RefreshProgram{
+                .argv = {"sh", "-c", "echo $$ >" + scratch.path("begun") + "; read x <" + scratch.path("gate")},
+                .env = {},
+                .path = "/bin/sh",
+                .orders = "orders"};
+        },
+        {});
+    refreshes.start("key", 0, stale_orders(), {});
+    std::array<char, 32> said{};
+    REQUIRE(::read(begun.get(), said.data(), said.size() - 1) > 0);
+    const pid_t pid = std::atoi(said.data());
+    CHECK(refreshes.is_own(pid));
+    CHECK_FALSE(refreshes.is_own(::getpid()));
+    REQUIRE(::write(gate.get(), "\n", 1) == 1);
+    loop.run();
+    CHECK_FALSE(refreshes.is_own(pid));
 }
 
 // Each asks for another key. They took a process and descriptors each, as many as a client cared to send requests.

@@ -124,7 +124,6 @@ class Batch {
     RememberedTimes times_{loop_};
     CommandExecutor executor_;
     std::optional<Guard::Watched> guarded_;
-    Reaper orphans_;
     Progress progress_;
     Results results_;
     Intake intake_;
@@ -132,6 +131,7 @@ class Batch {
     Insistence insistence_;
     std::optional<DryRun> dry_run_;
     KeptDesk desk_;
+    Reaper orphans_;
     Lookups lookups_;
     Submission submission_;
     std::string not_written_;  // what was said of it
@@ -156,7 +156,6 @@ Batch::Batch(BatchOptions options, Surroundings own, StorePlace store, Ledger le
                                                options_.circle->access.url.lease)
                    : nullptr),
       executor_(loop_, executor_options()),
-      orphans_(loop_, [this](pid_t pid) { return executor_.is_own(pid); }),
       progress_(loop_, options_.progress.value_or(progress_is_seen()) && !options_.dry_run,
                 [this] { return progress(); }),
       results_(loop_, executor_, options_, std::move(ledger), progress_,
@@ -178,6 +177,7 @@ Batch::Batch(BatchOptions options, Surroundings own, StorePlace store, Ledger le
              .make_refresh_program = options_.make_refresh_program,
              .in_child = options_.executor.in_child},
             {.on_not_written = [this](const std::string& words) { not_written(words); }}),
+      orphans_(loop_, [this](pid_t pid) { return executor_.is_own(pid) || desk_.is_own(pid); }),
       lookups_(desk_,
                [this](Intake::Asking&& asking, Requester requester, std::shared_ptr<const RunResult> kept) {
                    answered(std::move(asking), std::move(requester), std::move(kept));

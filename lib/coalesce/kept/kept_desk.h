@@ -84,6 +84,9 @@ class KeptDesk {
     /// No refresh is started any more; who waits for one to be started is answered as cancelled.
     void refresh_no_more() { refreshes_.start_no_more(); }
 
+    /// Whether that process is a program of ours: somebody here waits for its end.
+    [[nodiscard]] bool is_own(pid_t pid) const noexcept { return refreshes_.is_own(pid); }
+
     /// Hits, and the time that they spared.
     [[nodiscard]] const Savings& hits() const noexcept { return hits_; }
     [[nodiscard]] std::uint64_t refreshes() const noexcept { return refreshes_.count(); }

@@ -74,6 +74,11 @@ void Refreshes::start_no_more() {
     });
 }
 
+bool Refreshes::is_own(pid_t pid) const noexcept {
+    return std::any_of(starting_.begin(), starting_.end(),
+                       [pid](const auto& program) { return program && program->pid() == pid; });
+}
+
 void Refreshes::begin(const std::string& key_name, const RefreshOrders& orders, Told told) {
     const auto executed = execute(key_name, make_program_(orders));
     if (!executed) tried_.erase(key_name);

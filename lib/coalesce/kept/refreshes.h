@@ -76,6 +76,8 @@ class Refreshes {
     void start(const std::string& key_name, std::int64_t since, const RefreshOrders& orders, Told told);
     /// No more is started; who waits for one is told on a later turn that it is not.
     void start_no_more();
+    /// Whether that process is the program of one: somebody here waits for its end. Looks at each.
+    [[nodiscard]] bool is_own(pid_t pid) const noexcept;
     /// How many were started.
     [[nodiscard]] std::uint64_t count() const noexcept { return count_; }
 

@@ -85,10 +85,10 @@ class Server {
     const std::unique_ptr<Cluster> cluster_;  // null: nothing is shared with other machines
     CommandExecutor executor_;
     Guard::Watched guarded_;
-    Reaper orphans_;
     Reception reception_;
     FlightWatchers watchers_{reception_};
     RequestDesk desk_;
+    Reaper orphans_;
     Entrance entrance_;
     ServiceManager service_manager_{loop_};
     std::vector<std::unique_ptr<SignalWatch>> signals_;
@@ -110,7 +110,6 @@ Server::Server(ServerOptions options, ServerSocket socket, Surroundings own, Sto
                                : nullptr),
       executor_(loop_, executor_options()),
       guarded_(loop_, *options_.executor.guard),
-      orphans_(loop_, [this](pid_t pid) { return executor_.is_own(pid); }),
       reception_(loop_, executor_, {.stall = options_.stall},
                  {.on_line = [this](Client& client, std::string_view line,
                                     bool too_long) { on_line(peer_of(client), line, too_long); },
@@ -144,6 +143,7 @@ Server::Server(ServerOptions options, ServerSocket socket, Surroundings own, Sto
              .log = log_,
              .cluster = cluster_.get()},
             std::move(own), std::move(store)),
+      orphans_(loop_, [this](pid_t pid) { return executor_.is_own(pid) || desk_.kept().is_own(pid); }),
       entrance_(
           loop_,
           {.has_room = [this] { return reception_.clients().size() - refused_users_ < options_.clients_max; },
