@@ -313,8 +313,10 @@ void Child::terminate(std::chrono::milliseconds grace) {
     grace_->start(grace, [this] {
         killed_ = true;
         signal(SIGKILL);
-        resume();  // what it wrote is still to be read
-        settle();
+        if (paused_)
+            resume();  // what it wrote is still to be read
+        else
+            settle();
     });
 }
 
