@@ -89,12 +89,13 @@ std::vector<std::string> own_directories() {
     return names;
 }
 
-// As it is spelled, and as the system would name it.
+// As it is spelled, and as the system would name it. A relative one would be another home in each directory.
 std::vector<std::string> own_homes() {
     const char* const spelled = std::getenv("HOME");
-    std::vector<std::string> homes{spelled == nullptr ? "" : spelled};
+    if (spelled == nullptr || *spelled != '/') return {};
+    std::vector<std::string> homes{spelled};
     char path[PATH_MAX];
-    if (::realpath(homes.front().c_str(), path) != nullptr && homes.front() != path) homes.emplace_back(path);
+    if (::realpath(spelled, path) != nullptr && homes.front() != path) homes.emplace_back(path);
     return homes;
 }
 

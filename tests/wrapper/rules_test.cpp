@@ -220,6 +220,21 @@ SCENARIO("Y2: a home that is a symbolic link is meant by either of its names", "
     CHECK(box.script("cd other/src && HOME=$OLDPWD/home $C rules -- true").out.empty());
 }
 
+SCENARIO("Y2: without an absolute HOME a rule below ~ holds nowhere, and others hold as ever", "[wrapper]") {
+    Ruled box("");
+    box.configure(
+        "[[command]]\nmatch = 'true'\ndirectory = '~/**'\nscope = 'home'\n"
+        "[[command]]\nmatch = 'true'\ndirectory = '" +
+        box.path("") + "**'\nignore-env = ['A']\n");
+    CHECK(box.script("HOME=$PWD $C rules true").out.find("scope = home") != std::string::npos);
+    for (const std::string home : {"env -u HOME ", "HOME= ", "HOME=. ", "HOME=work "}) {
+        CAPTURE(home);
+        const std::string holding = box.script("mkdir -p work; cd work; " + home + "$C rules true").out;
+        CHECK(holding.find("scope") == std::string::npos);
+        CHECK(holding.find("ignore-env = A") != std::string::npos);
+    }
+}
+
 SCENARIO("Y2, Y4: a rule for every command holds for a line of which no word is known", "[wrapper]") {
     Ruled box("[[command]]\nshare = false\n");
     box.write("in", "typed\n");

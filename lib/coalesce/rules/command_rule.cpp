@@ -94,12 +94,13 @@ bool concerns(const CommandRule& rule, const RuleSubject& subject) {
         if (!matches(rule.match[i], word)) return false;
     }
     if (!rule.directory) return true;
-    for (const std::string& home : subject.homes) {
-        const std::string pattern = with_home(*rule.directory, home);
-        for (const std::string& directory : subject.directories)
-            if (matches_path(pattern, directory)) return true;
-    }
-    return false;
+    const auto means_here = [&](const std::string& pattern) {
+        return std::any_of(subject.directories.begin(), subject.directories.end(),
+                           [&](const std::string& directory) { return matches_path(pattern, directory); });
+    };
+    if (with_home(*rule.directory, "") == *rule.directory) return means_here(*rule.directory);
+    return std::any_of(subject.homes.begin(), subject.homes.end(),
+                       [&](const std::string& home) { return means_here(with_home(*rule.directory, home)); });
 }
 
 }  // namespace coalesce

@@ -41,7 +41,7 @@ struct CommandRule {
 struct RuleSubject {
     std::vector<std::string> words;        ///< of argv, or those that a line begins with
     std::vector<std::string> directories;  ///< the names that the directory goes by
-    std::vector<std::string> homes;        ///< what `~` of a pattern stands for; at least one
+    std::vector<std::string> homes;        ///< what `~` of a pattern stands for; without one it means nothing
 };
 
 /// The path, or pattern of one, with the home in place of a first component `~`.
