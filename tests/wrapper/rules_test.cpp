@@ -326,6 +326,9 @@ SCENARIO("Y5: a wrong rule stops every command, with file and line", "[wrapper]"
     CHECK(refused("[[command]]\nmatch = 'x'\nignore-cwd = 'no'\n") == at + ":3: ignore-cwd: 'no' is not true or false");
     CHECK(refused("[[command]]\nmatch = 'x'\nttl = ['1h', '2h']\n") == at + ":3: ttl has one value");
     CHECK(refused("[[command]]\nmatch = 'x'\nshare = 'no'\n") == at + ":3: share is true or false");
+    for (const std::string directory : {"$HOME/src/**", "./x", "src", "~bob/x", "../**", "*/src"})
+        CHECK(refused("[[command]]\nmatch = 'x'\ndirectory = '" + directory + "'\n") ==
+              at + ":3: directory: '" + directory + "' is no absolute path, and begins with neither ~/ nor **");
     CHECK(refused("[cache]\nmax-size = 'x'\n").starts_with(at + ":2: max-size: "));
     CHECK(refused("[cache]\nsize = '1G'\n").starts_with(at + ":2: there is no setting 'size'"));
     CHECK(refused("[cache]\ndirectory = 'kept'\n") == at + ":2: directory: 'kept' is no absolute path");

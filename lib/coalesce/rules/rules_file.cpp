@@ -72,8 +72,12 @@ class Reading {
                     return wrong(setting->origin, setting->name + " is a text, and not an empty one");
                 if (setting->name == "match")
                     rule.match = words_in(setting->values.front());
-                else
+                else if (setting->values.front().starts_with("**") ||
+                         with_home(setting->values.front(), "/").starts_with('/'))
                     rule.directory = std::move(setting->values.front());
+                else  // which no directory's name is like, so that the rule would hold nowhere
+                    return wrong(setting->origin, "directory: '" + setting->values.front() +
+                                                      "' is no absolute path, and begins with neither ~/ nor **");
             }
             rules_.commands.push_back(std::move(rule));
         }
