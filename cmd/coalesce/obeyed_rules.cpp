@@ -75,6 +75,11 @@ Result<> check_absolute(std::string_view name, const std::string& path) {
     return with_home(path, "/").starts_with('/') ? Result<>() : wrong_value(name, path, "is no absolute path");
 }
 
+// With `..` in it, it begins with the name of another one.
+bool is_name_of_directory(const std::string& path) {
+    return path.starts_with('/') && (path + "/").find("/../") == std::string::npos;
+}
+
 // The names that the directory goes by: the system's, and the one by which a shell came here.
 std::vector<std::string> own_directories() {
     std::vector<std::string> names;
@@ -83,8 +88,8 @@ std::vector<std::string> own_directories() {
     const char* const spelled = std::getenv("PWD");
     struct stat here {};
     struct stat there {};
-    if (spelled != nullptr && *spelled == '/' && ::stat(".", &here) == 0 && ::stat(spelled, &there) == 0 &&
-        here.st_dev == there.st_dev && here.st_ino == there.st_ino)
+    if (spelled != nullptr && is_name_of_directory(spelled) && ::stat(".", &here) == 0 &&
+        ::stat(spelled, &there) == 0 && here.st_dev == there.st_dev && here.st_ino == there.st_ino)
         names.emplace_back(spelled);
     return names;
 }
@@ -152,6 +157,14 @@ std::vector<std::string> values_of(const Setting& setting) {
 }
 
 RuleSubject subject_here(std::vector<std::string> words) { return {std::move(words), own_directories(), own_homes()}; }
+
+std::vector<std::string> names_of_directory(const std::string& path) {
+    std::vector<std::string> names;
+    if (is_name_of_directory(path)) names.push_back(path);
+    char real[PATH_MAX];
+    if (::realpath(path.c_str(), real) != nullptr && path != real) names.emplace_back(real);
+    return names;
+}
 
 Result<> find_applying(ObeyedRules& ruled, std::vector<std::string> words, const CommandLine& every_option) {
     if (ruled.rules.commands.empty()) return {};

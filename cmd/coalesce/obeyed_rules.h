@@ -43,6 +43,9 @@ struct ObeyedRules {
 /// A command of these words in this process's directory.
 [[nodiscard]] RuleSubject subject_here(std::vector<std::string> words);
 
+/// The names that another directory goes by: the system's, and the path itself.
+[[nodiscard]] std::vector<std::string> names_of_directory(const std::string& path);
+
 /// Which rules concern a command of these words in this directory, and what holds for it. An error: that needs a HOME.
 [[nodiscard]] Result<> find_applying(ObeyedRules& ruled, std::vector<std::string> words,
                                      const CommandLine& every_option);

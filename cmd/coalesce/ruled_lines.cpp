@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "ruled_lines.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "complain.h"
@@ -11,6 +12,8 @@ namespace coalesce {
 
 RuledLines::RuledLines(Rules rules, std::optional<ClusterRules> cluster, int argc, char** argv)
     : rules_(std::move(rules)),
+      by_directory_(std::any_of(rules_.commands.begin(), rules_.commands.end(),
+                                [](const CommandRule& rule) { return rule.directory.has_value(); })),
       here_(any() ? subject_here({}) : RuleSubject()),
       cluster_(std::move(cluster)),
       argc_(argc),
@@ -20,7 +23,7 @@ const BatchOptions* RuledLines::options_for(const std::string* line, const std::
                                             const std::string* directory) {
     RuleSubject subject = here_;
     subject.words = line != nullptr ? words_of_line(*line) : argv;
-    if (directory != nullptr) subject.directories = {*directory};
+    if (directory != nullptr && by_directory_) subject.directories = names_of_directory(*directory);
     auto rules = concerning(rules_, subject);
     if (rules.empty()) return nullptr;
     std::unique_ptr<BatchOptions>& made = made_[rules];

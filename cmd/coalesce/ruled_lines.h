@@ -29,7 +29,8 @@ class RuledLines {
 
   private:
     const Rules rules_;
-    const RuleSubject here_;  // without words
+    const bool by_directory_;  // else nobody needs to ask the system for a directory's name
+    const RuleSubject here_;   // without words
     const std::optional<ClusterRules> cluster_;
     const int argc_;
     char** const argv_;

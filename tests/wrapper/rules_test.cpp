@@ -220,6 +220,31 @@ SCENARIO("Y2: a home that is a symbolic link is meant by either of its names", "
     CHECK(box.script("cd other/src && HOME=$OLDPWD/home $C rules -- true").out.empty());
 }
 
+SCENARIO("Y2, Y4: a directory that a request of a batch names is meant by its real name", "[wrapper]") {
+    Ruled box("");
+    box.configure("[[command]]\ndirectory = '" + box.path("apart") + "/**'\nshare = false\n");
+    for (const std::string name : {"apart", "apart/b", "shared"}) ::mkdir(box.path(name).c_str(), 0700);
+    REQUIRE(::symlink(box.path("apart").c_str(), box.path("link").c_str()) == 0);
+    const std::map<std::string, int> runs_in{{"apart", 2},           {"apart/b/", 2},     {"link", 2},
+                                             {"shared/../apart", 2}, {"link/b/../..", 1}, {"apart/../shared", 1},
+                                             {"shared", 1}};
+    int asked = 0;
+    for (const auto& [directory, runs] : runs_in) {
+        CAPTURE(directory);
+        const std::string ran = "ran-" + std::to_string(++asked);
+        const std::string request =
+            "{\"argv\":[\"sh\",\"-c\",\"echo >>" + box.path(ran) + "\"],\"cwd\":\"" + box.path(directory) + "\"}\n";
+        box.write("lines", request + request);
+        CHECK(box.start({tested_program(), "batch", "--json", "--once"}, {.standard_input = box.path("lines")})
+                  .wait()
+                  .status == 0);
+        CHECK(box.lines_of(ran) == runs);
+    }
+    // As `run` has it of its own directory, whatever a PWD says.
+    CHECK(box.script("cd shared && PWD=$OLDPWD/apart/../shared $C rules true").out.empty());
+    CHECK(box.script("cd link && $C rules true").out.find("share = false") != std::string::npos);
+}
+
 SCENARIO("Y2: without an absolute HOME a rule below ~ holds nowhere, and others hold as ever", "[wrapper]") {
     Ruled box("");
     box.configure(
