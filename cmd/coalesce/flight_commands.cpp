@@ -206,6 +206,26 @@ Result<std::string> ask_some_server(const TypedQuestion& orders, const std::stri
     return std::move(*answer);
 }
 
+// What a server says instead of an answer.
+struct Refusal {
+    std::string code;
+    std::string message;
+};
+
+std::optional<Refusal> refusal_in(const std::string& answer) {
+    const auto fields = Fields::parse(answer);
+    if (fields && !fields->has("error")) return std::nullopt;
+    const auto error = fields ? Fields::parse(fields->raw("error")) : std::nullopt;
+    if (!error) return Refusal{{}, "the server's answer is not understood"};
+    return Refusal{error->text("code"), error->text("message")};
+}
+
+// An error where the server was named. One that is only looked for keeps nobody from what the wrappers tell.
+int tell(const Refusal& refusal, const TypedQuestion& orders) {
+    const int status = fail(refusal.message);
+    return orders.socket.empty() && variable("COALESCE_SOCKET").empty() ? 0 : status;
+}
+
 // What machines share now.
 int print_runs_at_engine(const TypedQuestion& orders) {
     const auto circle = circle_at(orders.engine);
@@ -260,10 +280,12 @@ int print_status(const TypedQuestion& orders) {
                 if (const auto answer = ask_flight(place->connect(key), question)) add_flights(*answer);
     }
     const auto answer = ask_some_server(orders, question);
-    if (answer)
+    if (!answer && !orders.socket.empty()) return fail("cannot " + answer.error().message());
+    if (const auto refusal = answer ? refusal_in(answer.value()) : std::nullopt) {
+        if (const int status = tell(*refusal, orders); status != 0) return status;
+    } else if (answer) {
         add_flights(answer.value());
-    else if (!orders.socket.empty())
-        return fail("cannot " + answer.error().message());
+    }
     std::fputs(orders.json ? lines.c_str() : table.text().c_str(), stdout);
     return flush_output();
 }
@@ -303,11 +325,9 @@ std::string cancel_flight(const TypedQuestion& orders, const std::string& id) {
     auto answer = ask_some_server(orders, cancelling(id));
     if (!answer)
         return orders.socket.empty() ? "there is no flight '" + id + "'" : "cannot " + answer.error().message();
-    const auto fields = Fields::parse(*answer);
-    if (fields && !fields->has("error")) return {};
-    const auto error = fields ? Fields::parse(fields->raw("error")) : std::nullopt;
-    if (error && error->text("code") == "ambiguous") return "more than one flight's id begins with '" + id + "'";
-    return "there is no flight '" + id + "'";
+    const auto refusal = refusal_in(*answer);
+    if (!refusal) return {};
+    return refusal->code == "no_such_flight" ? "there is no flight '" + id + "'" : refusal->message;
 }
 
 double seconds_of(const std::optional<Savings>& wrappers) {
@@ -444,12 +464,16 @@ int stats_command(int argc, char** argv) {
     const std::optional<Savings> kept = orders.socket.empty() ? savings_of_store(orders) : std::nullopt;
     auto answer = ask_some_server(orders, Message().text("op", "stats").line());
     if (!answer && !wrappers) return fail("cannot " + answer.error().message());
-    auto server = answer ? Fields::parse(*answer) : std::nullopt;
-    if (answer && (!server || server->has("error"))) return fail("the server does not tell");
+    std::optional<Fields> server;
+    if (const auto refusal = answer ? refusal_in(*answer) : std::nullopt) {
+        if (const int status = tell(*refusal, orders); status != 0) return status;
+    } else if (answer) {
+        server = Fields::parse(*answer);
+    }
     if (orders.openmetrics)
         std::fputs(openmetrics(wrappers, kept, server).c_str(), stdout);
     else if (orders.json)
-        print_stats_as_json(wrappers, kept, answer ? *answer : std::string(), server);
+        print_stats_as_json(wrappers, kept, server ? *answer : std::string(), server);
     else
         print_stats(wrappers, kept, server);
     return flush_output();

@@ -137,6 +137,27 @@ class Limits(ServerTest):
             self.assertEqual(client.message()["exit"], 3)
         self.assertEqual(others["whole"].message()["stdout"], "out\n")
 
+    def test_o1_f14_a_server_that_has_no_room_is_heard_by_who_asks_for_its_flights(self):
+        few = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (30, 30))
+        server = self.serve(preexec_fn=few)
+        default = self.serve(preexec_fn=few, socket_path="")
+        default.path = default.file("coalesce/server.sock")
+        why = {}
+        for one in (server, default):
+            why[one] = [one.client() for _ in range(40)][-1].message()["error"]["message"]
+        questions = ["status"], ["status", "--json"], ["stats"], ["stats", "--json"], ["cancel", "0"]
+        for question in questions:
+            # Named by the variable, or by the option; the last in the meeting place, where wrappers tell all the same.
+            for told in (server.run(*question), default.run(question[0], "--socket", server.path, *question[1:])):
+                with self.subTest(question=question):
+                    self.assertEqual(told.stderr.decode(), f"coalesce: {why[server]}\n")
+                    self.assertEqual((told.returncode, told.stdout), (125, b""))
+            with self.subTest(question=question, server="in the meeting place"):
+                told = subprocess.run([COALESCE, *question], env=default.env, capture_output=True, check=False)
+                self.assertEqual(told.stderr.decode(), f"coalesce: {why[default]}\n")
+                self.assertEqual(told.returncode, 125 if question[0] == "cancel" else 0)
+                self.assertEqual(told.stdout == b"", question in (["cancel", "0"], ["status", "--json"]))
+
     def test_the_smallest_limit_serves_one_client_in_every_mode(self):
         few = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (30, 30))
         server = self.serve(preexec_fn=few)
