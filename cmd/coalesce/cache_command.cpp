@@ -3,15 +3,17 @@
 
 #include <coalesce/command/duration.h>
 #include <coalesce/command/size.h>
+#include <coalesce/command/text.h>
 #include <coalesce/command/title.h>
 #include <coalesce/kept/store.h>
 #include <coalesce/meeting/kept_answer.h>
 #include <coalesce/protocol/message.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <cstdio>
-#include <variant>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "commands.h"
@@ -112,17 +114,29 @@ int show(const KeptStore& store, const std::string& name, bool output, bool json
     return flush_output();
 }
 
+bool sets_limits(const TypedCache& typed) {
+    return typed.max_size != 0 || typed.max_entry != 0 || typed.max_results != 0;
+}
+
+// With the rule that says so, if one does.
+std::string bound(std::uint64_t bytes, const Setting* rule) {
+    return format_size(bytes) + (rule == nullptr ? "" : "  as " + visible(rule->origin.text()) + " says");
+}
+
+// Of a store that was opened without the rules' bounds, which are not to get into its own (SPEC Y6).
 int set_limits(const KeptStore& store, const TypedCache& typed) {
     KeptLimits limits = store.limits();
-    const KeptLimits before = limits;
     if (typed.max_size != 0) limits.total_bytes = typed.max_size;
     if (typed.max_entry != 0) limits.entry_bytes = typed.max_entry;
     if (typed.max_results != 0) limits.results = typed.max_results;
-    if (limits.total_bytes != before.total_bytes || limits.entry_bytes != before.entry_bytes ||
-        limits.results != before.results)
+    if (sets_limits(typed))
         if (auto set = store.set_limits(limits); !set) return fail("cannot " + set.error().message());
-    std::printf("all results  %s\na result     %s\nresults      %llu\n", format_size(limits.total_bytes).c_str(),
-                format_size(limits.entry_bytes).c_str(), static_cast<unsigned long long>(limits.results));
+    const Rules& rules = typed.command.ruled.rules;
+    const StoreBounds bounds = store_bounds(rules);
+    const std::string all = bound(bounds.total_bytes.value_or(limits.total_bytes), last(rules.cache, "max-size"));
+    const std::string one = bound(bounds.entry_bytes.value_or(limits.entry_bytes), last(rules.cache, "max-entry"));
+    std::printf("all results  %s\na result     %s\nresults      %llu\n", all.c_str(), one.c_str(),
+                static_cast<unsigned long long>(limits.results));
     return flush_output();
 }
 
@@ -181,10 +195,11 @@ int cache_command(int argc, char** argv) {
 
     auto found = own_store_place(typed.command.cache_directory, typed.command.ruled.rules);
     if (!found) return fail("cannot " + found.error().message());
+    if (operation == "limits") found->bounds = {};
     const StorePlace& place = *found;
     // What is forgotten before there is a store is noted, too: a run under way might be the first that is kept (T21).
-    const bool notes = operation == "clear" || (operation == "forget" && command) ||
-                       (operation == "limits" && typed.max_size + typed.max_entry + typed.max_results > 0);
+    const bool notes =
+        operation == "clear" || (operation == "forget" && command) || (operation == "limits" && sets_limits(typed));
     auto opened = KeptStore::open(place, notes);
     if (!opened) return fail("cannot " + opened.error().message());
     if (!opened.value()) {

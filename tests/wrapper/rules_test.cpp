@@ -428,6 +428,28 @@ SCENARIO("Y6: the store's bounds and place are the configuration's", "[wrapper]"
     CHECK(box.coalesce({"cache"}).out.find("short") != std::string::npos);
 }
 
+SCENARIO("Y6, T19: what cache limits sets is the store's own, and what it shows is what holds", "[wrapper]") {
+    Ruled box("[cache]\nmax-size = '3M'\n");
+    const auto limits = [&](const std::vector<std::string>& options) {
+        std::vector<std::string> words{"cache", "limits"};
+        words.insert(words.end(), options.begin(), options.end());
+        return box.coalesce(words).out;
+    };
+    const auto shown = [](const std::string& all, const std::string& one, const std::string& results) {
+        return "all results  " + all + "\na result     " + one + "\nresults      " + results + "\n";
+    };
+    const std::string ruled = "3 MiB  as " + box.file() + ":2 says";
+    CHECK(limits({"--max-results", "5"}) == shown(ruled, "64 MiB", "5"));
+    CHECK(limits({}) == shown(ruled, "64 MiB", "5"));
+    CHECK(limits({"--no-config"}) == shown("1 GiB", "64 MiB", "5"));
+    CHECK(limits({"--max-size", "3M"}) == shown(ruled, "64 MiB", "5"));
+    CHECK(limits({"--no-config"}) == shown("3 MiB", "64 MiB", "5"));
+    CHECK(limits({"--max-size", "2G", "--max-entry", "1M"}) == shown(ruled, "1 MiB", "5"));
+    CHECK(limits({"--no-config"}) == shown("2 GiB", "1 MiB", "5"));
+    box.configure("[cache]\nmax-entry = '9K'\n");
+    CHECK(limits({}) == shown("2 GiB", "9 KiB  as " + box.file() + ":2 says", "5"));
+}
+
 SCENARIO("Y6: ~ of the store's directory is the home, at every door", "[wrapper]") {
     Ruled box("[cache]\ndirectory = '~/elsewhere'\n");
     box.env["HOME"] = box.path("home");
