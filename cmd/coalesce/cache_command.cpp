@@ -169,24 +169,17 @@ constexpr std::string_view operations[] = {"list", "show", "forget", "clear", "c
 }  // namespace
 
 int cache_command(int argc, char** argv) {
-    std::string operation = "list";
-    bool named = false;
-    if (argc > 1 && std::find(std::begin(operations), std::end(operations), argv[1]) != std::end(operations)) {
-        operation = argv[1];
-        named = true;
-        argv[1] = argv[0];
-        --argc;
-        ++argv;
-    }
     TypedCache typed;
     if (const auto status = read_cache(argc, argv, typed)) return *status;
+    const std::string operation = typed.operation.empty() ? "list" : typed.operation;
+    if (std::find(std::begin(operations), std::end(operations), operation) == std::end(operations))
+        return misuse("cache", "there is no operation '" + operation + "'");
     const std::vector<std::string>& words = typed.command.words;
     const bool takes_words = operation == "show" || operation == "forget";
     const auto before_words = static_cast<std::size_t>(argc) - words.size() - 1;
     const bool command = typed.command.line || (!words.empty() && argv[before_words] == std::string_view("--"));
     if (!takes_words && (!words.empty() || typed.command.line))
-        return misuse("cache", !words.empty() && !named ? "there is no operation '" + words.front() + "'"
-                                                        : operation + " takes no command, and no id");
+        return misuse("cache", operation + " takes no command, and no id");
     // Every key begins with an empty id, which is what a variable that is not set gives.
     if (takes_words && !command && (words.empty() || std::find(words.begin(), words.end(), "") != words.end()))
         return misuse("cache",

@@ -49,18 +49,9 @@ int check(const std::string& text) {
 
 int cluster_command(int argc, char** argv) {
     TypedCluster typed;
-    // The operation stands before the options, as cache's does.
-    const bool named = argc > 1 && argv[1][0] != '-';
-    const std::string operation = named ? argv[1] : "";
-    if (named) {
-        argv[1] = argv[0];
-        --argc;
-        ++argv;
-    }
     if (const auto status = read_cluster(argc, argv, typed)) return *status;
-    if (!typed.words.empty()) return misuse("cluster", "unexpected argument '" + typed.words.front() + "'");
-    if (operation != "check")
-        return misuse("cluster", named ? "there is no operation '" + operation + "'" : "what of it? check");
+    if (typed.operation.empty()) return misuse("cluster", "what of it? check");
+    if (typed.operation != "check") return misuse("cluster", "there is no operation '" + typed.operation + "'");
     if (typed.url.empty()) return misuse("cluster", "which engine? --cluster URL, or COALESCE_CLUSTER");
     return check(typed.url);
 }

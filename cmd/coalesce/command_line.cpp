@@ -162,10 +162,29 @@ void CommandLine::make_options_typed() {
     }
 }
 
+void CommandLine::operation(std::string& into) { operation_ = &into; }
 void CommandLine::operands(std::vector<std::string>& into) { operands_ = &into; }
 
 CommandLine::Read CommandLine::read(int argc, char** argv) {
     for (int i = 1; i < argc; ++i) typed_.push_back(marked(argv[i]));
+    std::vector<std::string> rest;
+    if (const Read end = parse_typed(rest); end != Read::done) return end;
+    if (operation_ != nullptr && !rest.empty() && !rest.front().empty() && rest.front() != "--") {
+        *operation_ = unmarked(rest.front());
+        typed_.erase(typed_.end() - static_cast<std::ptrdiff_t>(rest.size()));
+        if (const Read end = parse_typed(rest); end != Read::done) return end;
+    }
+    if (!rest.empty() && rest.front() == "--") rest.erase(rest.begin());
+    for (std::string& word : rest) word = unmarked(std::move(word));
+    if (operands_ == nullptr && !rest.empty()) return refuse("unexpected argument '" + rest.front() + "'");
+    for (const Defined& defined : defined_)
+        if (take_given(defined) == Read::refused) return Read::refused;
+    if (operands_ != nullptr) *operands_ = std::move(rest);
+    return Read::done;
+}
+
+// `rest` are the words behind the options, with the `--` that may end these.
+CommandLine::Read CommandLine::parse_typed(std::vector<std::string>& rest) {
     make_options_typed();
     bool help_wanted = false;
     bool value_missing = false;
@@ -177,21 +196,14 @@ CommandLine::Read CommandLine::read(int argc, char** argv) {
         value_missing = true;
     }
     // An unknown option is left over as a command is, and what follows it too.
-    std::vector<std::string> rest = app_->remaining();
-    if (!rest.empty() && rest.front() == "--")
-        rest.erase(rest.begin());
-    else if (!rest.empty() && rest.front().starts_with('-') && rest.front() != "-")
+    rest = app_->remaining();
+    if (!rest.empty() && rest.front() != "--" && rest.front().starts_with('-') && rest.front() != "-")
         return refuse_unknown(std::move(rest.front()));
-    for (std::string& word : rest) word = unmarked(std::move(word));
     if (value_missing) return refuse("option " + unmarked(typed_.back()) + " needs an argument");
     if (help_wanted) {
         const CLI::Option& help = *app_->get_help_ptr();
         return help.results().back() == given_alone ? Read::help_wanted : refuse_value_of_switch(help);
     }
-    if (operands_ == nullptr && !rest.empty()) return refuse("unexpected argument '" + rest.front() + "'");
-    for (const Defined& defined : defined_)
-        if (take_given(defined) == Read::refused) return Read::refused;
-    if (operands_ != nullptr) *operands_ = std::move(rest);
     return Read::done;
 }
 

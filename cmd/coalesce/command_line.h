@@ -76,6 +76,9 @@ class CommandLine {
     /// One that may be repeated: each value is taken.
     void list(const char* names, const char* argument, Take take, const char* words);
 
+    /// Takes the first word that is none of the options, unless it comes after `--`. Options go on behind it.
+    void operation(std::string& into);
+
     /// Takes the words after the options, which are refused otherwise.
     void operands(std::vector<std::string>& into);
 
@@ -112,6 +115,7 @@ class CommandLine {
     void define(Defined defined, const char* argument, const char* words);
     void make_option(Defined& defined);
     void make_options_typed();
+    [[nodiscard]] Read parse_typed(std::vector<std::string>& rest);
     void make_every_option();
     [[nodiscard]] const Defined* find(std::string_view name) const;
     Read take_given(const Defined& defined) const;
@@ -122,6 +126,7 @@ class CommandLine {
     std::unique_ptr<CLI::App> app_;
     const Words words_;
     std::vector<Defined> defined_;
+    std::string* operation_ = nullptr;
     std::vector<std::string>* operands_ = nullptr;
     std::vector<std::string> typed_;  // the words, marked
 };

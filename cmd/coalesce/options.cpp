@@ -391,6 +391,7 @@ void define_cache(CommandLine& line, TypedCache& typed) {
             "  coalesce cache                       what is kept, the youngest first\n"
             "  coalesce cache show --output -- make docs\n"
             "  coalesce cache forget 3f9a           the beginning of a key is enough\n");
+    line.operation(typed.operation);
     define_identity(line, typed.command);
     define_cache_directory(line, typed.command.cache_directory, "Results that are kept in DIR.");
     line.flag("--json", typed.json, "Print one JSON object a result.");
@@ -407,7 +408,7 @@ void define_cluster(CommandLine& line, TypedCluster& typed) {
     line.is("cluster", "coalesce cluster check [OPTION…]",
             "Look whether an engine is fit for machines to share runs at.",
             "  coalesce cluster check --cluster redis://coalesce@10.0.0.5?password=FILE\n");
-    line.operands(typed.words);
+    line.operation(typed.operation);
     line.option("--cluster", "URL", filled(typed.url),
                 "The engine: redis://[USER@]HOST[:PORT].\n"
                 "Or redis+unix:///PATH. See MANY MACHINES.",

@@ -51,7 +51,8 @@ struct TypedRules {
 
 /// What was typed after `cache`.
 struct TypedCache {
-    TypedCommand command;  ///< its words are the operation and ids, too
+    std::string operation;  ///< empty: none was named
+    TypedCommand command;   ///< its words are ids, too
     bool json = false;
     bool output = false;
     std::uint64_t max_size = 0;  ///< 0: as it is
@@ -91,8 +92,8 @@ struct TypedServe {
 
 /// What was typed after `cluster`.
 struct TypedCluster {
+    std::string operation;
     std::string url;
-    std::vector<std::string> words;
 };
 
 /// Each reads the options of a subcommand; argv[0] is its name. Returns an exit status

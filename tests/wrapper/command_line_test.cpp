@@ -217,6 +217,41 @@ TEST_CASE("U2: a wrong value is told under the name by which it came", "[wrapper
     CHECK(coalesce(box, {"run", "--ttl", "1h", "true"}).status == 0);
 }
 
+TEST_CASE("U2: an operation is the first word that is no option, and options go on behind it", "[wrapper]") {
+    Sandbox box;
+    const std::string directory = box.path("kept");
+    CHECK(coalesce(box, {"run", "--ttl", "1h", "--cache-dir", directory, "echo", "x"}).out == "x\n");
+    box.wait_for_all();
+    const std::string listed = coalesce(box, {"cache", "list", "--cache-dir", directory, "--json"}).out;
+    const std::size_t at = listed.find("\"key\":\"") + 7;
+    const std::string key = listed.substr(at, listed.find('"', at) - at);
+    CHECK(key.size() == 32);
+    check(box, {
+                   {{"cache", "show", "--cache-dir", directory, "--output", key}, "x\n"},
+                   {{"cache", "--cache-dir", directory, "show", "--output", key}, "x\n"},
+                   {{"cache", "--output", "--cache-dir=" + directory, "show", key}, "x\n"},
+                   {{"cache", "--cache-dir", directory, "show", "--output", "--", "echo", "x"}, "x\n"},
+                   {{"cache", "--cache-dir", directory, "--output", "show", "--", "echo", "x"}, "x\n"},
+                   {{"cache", "--cache-dir", directory, "forget", key}, ""},
+                   {{"cache", "--json", "--cache-dir", directory, "list"}, ""},
+               });
+    check_refused(box, {
+                           {{"cache", "--json", "nonsense"}, "there is no operation 'nonsense'"},
+                           {{"cache", "--json", "show", "--fresh"}, "unknown option --fresh"},
+                           {{"cache", "--", "list"}, "list takes no command, and no id"},
+                           {{"cache", ""}, "list takes no command, and no id"},
+                           {{"cluster", "--cluster", "redis+unix:///x", "chekc"}, "there is no operation 'chekc'"},
+                           {{"cluster", "check", "--cluster", "redis+unix:///x", "y"}, "unexpected argument 'y'"},
+                           {{"cluster"}, "what of it? check"},
+                       });
+    const std::string engine = "redis+unix:///nowhere";
+    const Ended before = coalesce(box, {"cluster", "check", "--cluster", engine});
+    const Ended behind = coalesce(box, {"cluster", "--cluster", engine, "check"});
+    CHECK(before.err.find("unexpected") == std::string::npos);
+    CHECK(behind.err == before.err);
+    CHECK(behind.out == before.out);
+}
+
 TEST_CASE("U2: asked for help, a subcommand prints nothing else and runs nothing", "[wrapper]") {
     Sandbox box;
     for (const std::string name : {"run", "batch", "key", "status", "cancel", "stats", "serve"}) {
