@@ -121,6 +121,21 @@ SCENARIO("Y3: every setting is what the option is", "[wrapper]") {
     CHECK(key("modtime = 'config'").find("modtime: config\t") != std::string::npos);
 }
 
+SCENARIO("Y3, P3: the size that a rule gives a terminal holds where --pty is typed, at any door", "[wrapper]") {
+    Ruled box("[[command]]\nmatch = 'stty'\npty-size = '99x9'\n");
+    const std::string line = "stty size <&2; echo $COLUMNS $LINES";
+    box.write("lines", line + "\n" + "true; " + line + "\n");
+    box.write("requests", "{\"line\":\"" + line + "\"}\n");
+    CHECK(box.run({"--pty", "-c", line}).out == "9 99\n99 9\n");
+    const auto batch = [&](std::vector<std::string> options) {
+        options.insert(options.begin(), {tested_program(), "batch", "-k", "-j1", "--pty"});
+        return box.start(options).wait().out;
+    };
+    CHECK(batch({"-a", "lines"}) == "9 99\n99 9\n24 80\n80 24\n");
+    CHECK(batch({"-a", "requests", "--json"}) == "9 99\n99 9\n");
+    CHECK(batch({"-a", "lines", "--pty-size", "66x6"}) == "6 66\n66 6\n6 66\n66 6\n");
+}
+
 SCENARIO("Y3: ~ of the paths that a result depends on is the home", "[wrapper]") {
     Ruled box("[[command]]\nmatch = 'sh ./a'\nttl = '1h'\ndepends = ['~/home/a*', '~/b']\nmodtime = '~/c'\n");
     box.env["HOME"] = box.path("home");

@@ -161,7 +161,7 @@ const Intake::Usual& Intake::usual_by(const BatchOptions& options) {
     const auto found = usual_by_rules_.find(&options);
     if (found != usual_by_rules_.end()) return found->second;
     std::shared_ptr<const Surroundings> surroundings = usual_.surroundings;
-    if (options.terminal && !options_.terminal) {
+    if (options.terminal && options.terminal != options_.terminal) {
         auto own = std::make_shared<Surroundings>(*surroundings);
         give_terminal(*own, *options.terminal);
         surroundings = std::move(own);
