@@ -529,13 +529,35 @@ Result<> fit_wish(const CommandLine& line, const std::vector<Setting>& settings,
     return {};
 }
 
+bool names_dependencies(const Setting& setting) { return setting.name == "depends" || setting.name == "modtime"; }
+bool is_of_retention(const Setting& setting) {
+    return setting.name == "ttl" || setting.name == "max-age" || setting.name == "stale" ||
+           setting.name == "keep-failures";
+}
+
 template <class Typed>
 Result<> obey_for_command(CommandLine& line, Typed& typed) {
     if (!typed.line && typed.words.empty()) return obey_rules(line, typed.ruled, {});
     return obey_rules(line, typed.ruled, typed.line ? words_of_line(*typed.line) : typed.words);
 }
+
+// A server looks at no files: what rules say of a result that depends on some does not hold there (SPEC Y3).
+void leave_out_at_server(TypedCommand& typed, const Wish& wish_of_line) {
+    const std::vector<Setting>& rules = typed.ruled.applying;
+    const bool depends = !typed.dependencies.empty() || !typed.depends_from.empty();
+    if (typed.run.socket.empty() || !depends || typed.run.rules.no_share || typed.ruled.apart) return;
+    const auto rule = std::find_if(rules.begin(), rules.end(), [](const Setting& setting) {
+        return is_of_retention(setting) || names_dependencies(setting);
+    });
+    if (rule == rules.end() || !typed.wish.anything()) return;
+    fail("a server looks at no files: of the command, which " + rule->origin.text() + " concerns, nothing is kept");
+    typed.wish = wish_of_line;
+}
+
 Result<> obey(CommandLine& line, TypedCommand& typed) {
+    const Wish wish_of_line = typed.wish;
     if (auto obeyed = obey_for_command(line, typed); !obeyed) return obeyed;
+    leave_out_at_server(typed, wish_of_line);
     return fit_wish(line, typed.ruled.applying, typed.wish);
 }
 Result<> obey(CommandLine& line, TypedCache& typed) { return obey(line, typed.command); }
@@ -606,15 +628,10 @@ Result<> read_batch_with(const std::vector<const CommandRule*>& rules, int argc,
     CommandLine every_option(CommandLine::Words::left_out);
     define_run(every_option, nobodys);
     const auto settings = settings_of(rules, [&](std::string_view name) { return every_option.may_be_repeated(name); });
-    const auto depends = std::find_if(settings.begin(), settings.end(), [](const Setting& setting) {
-        return setting.name == "depends" || setting.name == "modtime";
-    });
+    const auto depends = std::find_if(settings.begin(), settings.end(), names_dependencies);
     std::vector<Setting> possible = settings;
     if (depends != settings.end()) {
-        std::erase_if(possible, [](const Setting& setting) {
-            return setting.name == "ttl" || setting.name == "max-age" || setting.name == "stale" ||
-                   setting.name == "keep-failures";
-        });
+        std::erase_if(possible, is_of_retention);
         if (possible.size() < settings.size() || typed.options.wish.anything())
             on_left_out("a batch looks at no files: for lines that " + depends->origin.text() +
                         " concerns nothing is kept");

@@ -217,6 +217,35 @@ SCENARIO("Y2, Y3: rules hold for the lines of a batch that they concern", "[wrap
     }
 }
 
+SCENARIO("Y3: of a command that depends on files a server keeps nothing, and that is said, as in a batch",
+         "[wrapper]") {
+    Ruled box(
+        "[[command]]\nmatch = 'sh ./held'\nttl = '1h'\nmax-age = 0\ndepends = ['held']\n"
+        "[[command]]\nmatch = 'sh ./named'\ndepends = ['named']\n");
+    // The first is held until both have asked: max-age would keep the second from joining it.
+    box.write("held", "echo >>ran; [ $(wc -l <ran) != 1 ] || read x <gate\n");
+    box.write("named", ":\n");
+    const Ended ended = box.script(
+        "export COALESCE_SOCKET=$PWD/socket; mkfifo gate; $C serve --socket $PWD/socket --log-level off & server=$!; "
+        "until $C stats --socket $PWD/socket >/dev/null 2>&1; do :; done; "
+        "$C run sh ./named; "
+        "$C run --ttl 1h sh ./named 2>typed; "
+        "$C run sh ./held 2>one & one=$!; $C run sh ./held 2>other & other=$!; "
+        "asking() { $C status --json | sed 's/.*\"requesters\":\\([0-9]*\\).*/+\\1/' | tr -d '\\n'; }; "
+        "until [ $(($(asking) + 0)) = 2 ]; do :; done; echo >gate; wait $one; echo $?; wait $other; echo $?; kill "
+        "$server; wait");
+    CHECK(ended.out == "0\n0\n");
+    CHECK(ended.err.empty());
+    CHECK(box.lines_of("ran") == 1);
+    const auto said = [&](int line) {
+        return "coalesce: a server looks at no files: of the command, which " + box.file() + ":" +
+               std::to_string(line) + " concerns, nothing is kept\n";
+    };
+    CHECK(box.read("one") == said(5));
+    CHECK(box.read("other") == said(5));
+    CHECK(box.read("typed") == said(8));
+}
+
 SCENARIO("B2, Y3: a line that shares by a rule's key is tagged with its own command", "[wrapper]") {
     Ruled box("[[command]]\nmatch = 'echo'\nkey = 'k'\n");
     box.write("lines", "echo one\necho two\n");
