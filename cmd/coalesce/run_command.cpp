@@ -24,6 +24,15 @@ namespace {
 
 std::string_view last_component(std::string_view path) { return path.substr(path.rfind('/') + 1); }
 
+// The program behind a link of its name to us.
+int become_behind_link(const std::vector<std::string>& words) {
+    if (is_other_program(words.front().c_str())) return become(words);
+    fail("there is no program " + words.front() +
+         " behind the link of that name to coalesce, by which it was called; "
+         "call it by its own name: coalesce");
+    return 127;
+}
+
 // The command itself, with our standard input and terminal: nobody else is to have to do with it (SPEC Y4).
 int run_apart(const TypedCommand& typed) {
     if (typed.run.verbose)
@@ -44,7 +53,7 @@ int run(TypedCommand typed, Called called) {
     if (const int* status = std::get_if<int>(&wrapped)) return *status;
     RunOptions& run = std::get<RunOptions>(wrapped);
     if (run.socket.empty() && runs_under(run.orders.ancestry, run.orders.key)) {  // it asks for itself (SPEC F11)
-        if (called == Called::by_name) return become(words);
+        if (called == Called::by_name) return become_behind_link(words);
         return fail(run.orders.title + " would wait for itself");
     }
     const bool looks_like_a_line = !run.orders.line && run.orders.command.argv.size() == 1 &&
@@ -84,7 +93,7 @@ bool is_other_program(const char* called_as) {
 int masquerade(int argc, char** argv) {
     std::vector<std::string> words(argv, argv + argc);
     words.front() = last_component(words.front());
-    if (is_command_of_a_run()) return become(words);
+    if (is_command_of_a_run()) return become_behind_link(words);
     std::vector<std::string> line{"run", "--"};
     line.insert(line.end(), words.begin(), words.end());
     std::vector<char*> arguments;
@@ -93,7 +102,7 @@ int masquerade(int argc, char** argv) {
     arguments.push_back(nullptr);
     TypedCommand typed;
     if (const auto status = read_run(static_cast<int>(line.size()), arguments.data(), typed)) return *status;
-    return typed.ruled.concerned ? run(std::move(typed), Called::by_name) : become(words);
+    return typed.ruled.concerned ? run(std::move(typed), Called::by_name) : become_behind_link(words);
 }
 
 }  // namespace coalesce

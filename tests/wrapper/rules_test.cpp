@@ -636,7 +636,14 @@ SCENARIO("A2: a link by another program's name runs it where a rule concerns it"
         CHECK(tool("apart").out == "apart\ntyped\n");
         CHECK(tool("nested").out.starts_with("nested\nshared\n"));
     }
-    CHECK(box.start({"/usr/bin/env", "lost"}).wait().status == 127);
+    for (const std::string word : {"", "--help", "word"}) {
+        const Ended lost = box.start({"/usr/bin/env", "lost", word}).wait();
+        CHECK(lost.status == 127);
+        CHECK(lost.err ==
+              "coalesce: there is no program lost behind the link of that name to coalesce, by which it was called; "
+              "call it by its own name: coalesce\n");
+    }
+    CHECK(box.start({"/usr/bin/env", "lost", "status"}).wait().status == 0);
 }
 
 SCENARIO("A2, F11: a link that asks a server is run by it as the program itself", "[wrapper]") {
