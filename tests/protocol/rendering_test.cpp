@@ -26,7 +26,7 @@ class Followed {
         REQUIRE(spool_->append(Stream::out, output));
         spool_->close();
     }
-    StreamRendering rendering{spool_, "7", [] {}};
+    StreamRendering rendering{spool_, "7", [](const StreamRendering&) {}};
 
     // Takes so many bytes of what is offered, or all there are.
     std::string take(std::size_t most) {
@@ -69,7 +69,7 @@ TEST_CASE("S5: of a message that was begun, what somebody cut off its file is wa
     auto spool = std::make_shared<Spool>(in_a_file);
     REQUIRE(spool->append(Stream::out, std::string(200'000, 'x')));
     REQUIRE(spool->file() >= 0);
-    StreamRendering rendering(spool, "7", [] {});
+    StreamRendering rendering(spool, "7", [](const StreamRendering&) {});
     rendering.advance(rendering.next()->extent.length);  // the line that announces all of it
     rendering.advance(50'000);
     REQUIRE(::ftruncate(spool->file(), readable) == 0);

@@ -5,7 +5,9 @@
 #include <unistd.h>
 
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <coalesce/io/loop.h>
@@ -43,6 +45,21 @@ struct OneSession {
 };
 
 using Heard = std::vector<std::string>;
+
+// One that waits for its run's output, and counts how often it is asked for it.
+struct Asked final : Rendering {
+    explicit Asked(int& count) : asked(count) {}
+    std::optional<Piece> next() override {
+        ++asked;
+        if (news.empty()) return std::nullopt;
+        return Piece{Stream::out, {.bytes = news, .file = -1, .offset = 0, .length = news.size()}};
+    }
+    void advance(std::uint64_t length) override { news.remove_prefix(length); }
+    [[nodiscard]] bool finished() const override { return false; }
+    [[nodiscard]] bool between_messages() const override { return news.empty(); }
+    int& asked;
+    std::string_view news;
+};
 
 TEST_CASE("F5, T8: what was said before the connection closed is heard, though writing there has failed") {
     OneSession one;
@@ -82,6 +99,33 @@ TEST_CASE("F9: of whom its owner is done with nothing is heard any more") {
     one.session->finish();
     one.loop.run();
     CHECK(one.heard == Heard{"(gone)"});
+}
+
+TEST_CASE("S5: of thousands that wait for output on one connection only those that have some are asked for it") {
+    OneSession one;
+    constexpr int many = 20'000;
+    int asked = 0;
+    std::vector<Asked*> all;
+    for (int i = 0; i < many; ++i) {
+        auto rendering = std::make_unique<Asked>(asked);
+        all.push_back(rendering.get());
+        one.session->send(std::move(rendering));
+    }
+    CHECK(asked == many);
+    for (int i = 0; i < 100; ++i) one.session->send(".");
+    CHECK(asked == many);
+
+    asked = 0;
+    for (const int number : {7, 8, 7}) {
+        all[static_cast<std::size_t>(number)]->news = "news";
+        one.session->wake(*all[static_cast<std::size_t>(number)]);
+    }
+    one.loop.post([&one] { one.loop.post([&one] { one.session->finish(), one.session->drop(); }); });
+    one.loop.run();
+    CHECK(asked == 4);  // each for its message, and whether that was all
+    std::string came(200, ' ');
+    came.resize(static_cast<std::size_t>(::read(one.other_side.get(), came.data(), came.size())));
+    CHECK(came == std::string(100, '.') + "newsnews");
 }
 
 }  // namespace

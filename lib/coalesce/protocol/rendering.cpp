@@ -284,9 +284,10 @@ void TextRendering::advance(std::uint64_t length) {
 
 bool TextRendering::finished() const { return (!reader_ || reader_->finished()) && said_ == last_words_.size(); }
 
-StreamRendering::StreamRendering(std::shared_ptr<Spool> spool, std::string id, UniqueFunction<void()> on_more)
-    : spool_(std::move(spool)), id_(std::move(id)) {
-    reader_.emplace(*spool_, std::move(on_more));
+StreamRendering::StreamRendering(std::shared_ptr<Spool> spool, std::string id,
+                                 UniqueFunction<void(const StreamRendering&)> on_more)
+    : on_more_(std::move(on_more)), spool_(std::move(spool)), id_(std::move(id)) {
+    reader_.emplace(*spool_, [this] { on_more_(*this); });
 }
 
 // The other side may never take what is on its way: it must not hold the run up.

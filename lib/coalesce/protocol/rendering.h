@@ -64,7 +64,7 @@ class TextRendering : public Rendering {
 class StreamRendering final : public Rendering {
   public:
     /// `id` is the client's, as JSON text, or empty.
-    StreamRendering(std::shared_ptr<Spool> spool, std::string id, UniqueFunction<void()> on_more);
+    StreamRendering(std::shared_ptr<Spool> spool, std::string id, UniqueFunction<void(const StreamRendering&)> on_more);
     void end(std::string line);
     /// Ends with the message that is on its way, if there is one, and reads the spool no more.
     void stop();
@@ -76,6 +76,7 @@ class StreamRendering final : public Rendering {
     bool between_messages() const override { return line_.size() == line_sent_ && payload_ == 0; }
 
   private:
+    UniqueFunction<void(const StreamRendering&)> on_more_;
     std::shared_ptr<Spool> spool_;       // declared first: the reader points into it
     std::optional<SpoolReader> reader_;  // until it is stopped
     std::string rest_;                   // of the message that was on its way then,

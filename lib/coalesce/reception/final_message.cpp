@@ -56,7 +56,7 @@ void FinalMessages::end_following(Requester& requester, const std::string& last_
     StreamRendering* const stream = requester.extras ? std::exchange(requester.extras->stream, nullptr) : nullptr;
     if (stream == nullptr) return session.send(last_line);
     stream->end(last_line);
-    session.wake();
+    session.wake(*stream);
 }
 
 void FinalMessages::answer_whole(Requester& requester, const Landing<RunResult>& landing) {

@@ -23,7 +23,7 @@ void stop_output(Requester& requester) {
     if (requester.extras->relay) requester.extras->relay->stop();
     if (StreamRendering* const stream = std::exchange(requester.extras->stream, nullptr)) {
         stream->stop();
-        requester.client->session->wake();
+        requester.client->session->wake(*stream);
     }
 }
 
@@ -195,7 +195,8 @@ void Reception::begin_output(Requester& requester, const std::shared_ptr<Spool>&
     Session& session = *requester.client->session;
     RequesterExtras& extras = requester.need_extras();
     if (requester.output == Request::Output::stream) {
-        auto rendering = std::make_unique<StreamRendering>(spool, requester.id, [&session] { session.wake(); });
+        auto rendering = std::make_unique<StreamRendering>(
+            spool, requester.id, [&session](const StreamRendering& one) { session.wake(one); });
         extras.stream = rendering.get();
         return session.send(std::move(rendering));
     }

@@ -51,8 +51,8 @@ void Session::ready() {
 }
 
 bool Session::congested() const noexcept {
-    return blocked_ && (out_.size() + lines_.size() > unsent_bytes_max ||
-                        renderings_.size() + handovers_.size() > unsent_answers_max);
+    return blocked_ &&
+           (out_.size() + lines_.size() > unsent_bytes_max || renderings() + handovers_.size() > unsent_answers_max);
 }
 
 // One read a turn: a flood from one client leaves the others their turn.
@@ -127,13 +127,15 @@ void Session::send(std::string_view line, Descriptor file) {
 
 void Session::send(std::unique_ptr<Rendering> rendering) {
     if (gone()) return;
-    renderings_.push_back(std::move(rendering));
+    with_news_.push_back(std::move(rendering));
     flush();
 }
 
-// Each of a thousand renderings of one run has its news at once: one look at all of them will do.
-void Session::wake() {
-    if (gone() || std::exchange(woken_, true)) return;
+// Each of a thousand renderings of one run has its news at once: one flush for all of them will do.
+void Session::wake(const Rendering& rendering) {
+    if (gone()) return;
+    if (auto found = without_news_.extract(&rendering)) with_news_.push_back(std::move(found.mapped()));
+    if (std::exchange(woken_, true)) return;
     loop_.post([this, alive = alive_] {
         if (!*alive) return;
         woken_ = false;
@@ -219,26 +221,18 @@ bool Session::flush_text() {
     }
 }
 
-// Each rendering in turn, a message at a time.
+// Each rendering with news in turn, a message at a time.
 bool Session::flush_renderings() {
-    std::size_t without_news = 0;
     std::uint64_t budget = most_at_once;
-    while (without_news < renderings_.size()) {
-        Rendering& rendering = *renderings_.front();
+    while (!with_news_.empty()) {
+        Rendering& rendering = *with_news_.front();
         const auto piece = rendering.next();
         if (!piece) {
             inside_message_ = false;
-            if (rendering.finished()) {
-                const auto finished = std::move(renderings_.front());  // whose end may bring news
-                renderings_.pop_front();
-            } else {
-                ++without_news;
-                pass_the_turn();
-            }
+            let_rest();
             if (!flush_text()) return false;
             continue;
         }
-        without_news = 0;
         if (budget == 0) {  // enough for one turn
             blocked_ = true;
             return false;
@@ -266,8 +260,15 @@ bool Session::flush_renderings() {
 }
 
 void Session::pass_the_turn() {
-    renderings_.push_back(std::move(renderings_.front()));
-    renderings_.pop_front();
+    with_news_.push_back(std::move(with_news_.front()));
+    with_news_.pop_front();
+}
+
+// The first has given all it had. The end of one that is finished may bring news.
+void Session::let_rest() {
+    auto rendering = std::move(with_news_.front());
+    with_news_.pop_front();
+    if (!rendering->finished()) without_news_.emplace(rendering.get(), std::move(rendering));
 }
 
 ssize_t Session::send_piece(const Extent& extent) {
@@ -298,7 +299,8 @@ void Session::go() {
     if (std::exchange(gone_, true)) return;
     watch_.reset();
     connection_.reset();
-    if (!renderings_.empty()) loop_.post([doomed = std::exchange(renderings_, {})] {});  // one may be on the stack
+    if (renderings() > 0)  // one may be on the stack
+        loop_.post([doomed = std::exchange(with_news_, {}), resting = std::exchange(without_news_, {})] {});
     loop_.post(std::move(events_.on_gone));
 }
 

@@ -6,7 +6,8 @@
 // close, or an error, is going away. Output is pulled from renderings as the
 // connection takes it, and a client that leaves many answers unread is not read
 // from either, so that it costs no memory; messages of several requests are never
-// mixed. What the lines mean is its owner's.
+// mixed. A rendering is asked for more when it has come, and when it has news: ten thousand
+// that wait for one run's output cost a line to somebody nothing. What the lines mean is its owner's.
 #pragma once
 
 #include <coalesce/flight/unique_function.h>
@@ -17,6 +18,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <utility>
 
 #include <coalesce/io/descriptor.h>
@@ -53,8 +55,8 @@ class Session {
     /// Sends what `rendering` gives, as it gives it, until it is finished. The
     /// session owns it; the answer stays valid until then.
     void send(std::unique_ptr<Rendering> rendering);
-    /// A live rendering has more.
-    void wake();
+    /// A live rendering, of those that were sent, has more.
+    void wake(const Rendering& rendering);
     /// Takes no more lines, sends what is left and closes; on_gone follows.
     void finish();
     /// Closes now, whatever is left to send; on_gone follows.
@@ -66,7 +68,7 @@ class Session {
     /// The other side takes no more now: whoever can waits until on_room.
     [[nodiscard]] bool blocked() const noexcept { return blocked_; }
     [[nodiscard]] bool idle() const noexcept {
-        return renderings_.empty() && out_.empty() && lines_.empty() && handovers_.empty();
+        return renderings() == 0 && out_.empty() && lines_.empty() && handovers_.empty();
     }
 
   private:
@@ -78,12 +80,14 @@ class Session {
     bool flush_text();
     bool flush_renderings();
     void pass_the_turn();
+    void let_rest();
     bool hand_over();
     void stop_sending();
     void hear_the_rest();
     void go();
     void watch_again();
     [[nodiscard]] bool congested() const noexcept;
+    [[nodiscard]] std::size_t renderings() const noexcept { return with_news_.size() + without_news_.size(); }
     ssize_t send_piece(const Extent& extent);
 
     Loop& loop_;
@@ -94,7 +98,8 @@ class Session {
     std::string out_;                                          // on its way
     std::string lines_;                                        // wait for the end of the message that is on its way
     std::list<std::pair<std::string, Descriptor>> handovers_;  // before lines_: texts that a descriptor goes with
-    std::deque<std::unique_ptr<Rendering>> renderings_;        // the first has its turn
+    std::deque<std::unique_ptr<Rendering>> with_news_;         // or perhaps; the first has its turn
+    std::unordered_map<const Rendering*, std::unique_ptr<Rendering>> without_news_;
     bool inside_message_ = false;
     bool blocked_ = false;
     bool woken_ = false;
