@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -36,7 +37,8 @@ struct OneSession {
                                 [this] {
                                     heard.emplace_back("(gone)");
                                     session.reset();
-                                }});
+                                },
+                            .unanswered = [this] { return heard.size(); }});
     }
 
     void says(std::string_view text) const {
@@ -126,6 +128,35 @@ TEST_CASE("S5: of thousands that wait for output on one connection only those th
     std::string came(200, ' ');
     came.resize(static_cast<std::size_t>(::read(one.other_side.get(), came.data(), came.size())));
     CHECK(came == std::string(100, '.') + "newsnews");
+}
+
+TEST_CASE("S5, F9: of whom reads nothing no more is taken than answers may wait, whether they have come or not") {
+    OneSession one;
+    constexpr std::size_t many = 5000;
+    const std::string news(1 << 20, '.');
+    int asked = 0;
+    auto rendering = std::make_unique<Asked>(asked);
+    rendering->news = news;
+    one.session->send(std::move(rendering));
+    REQUIRE(one.session->blocked());
+    std::string lines;
+    for (std::size_t i = 0; i < many; ++i) lines += "x\n";
+    one.says(lines);
+    std::size_t heard_unread = 0;
+    int turns = 0;
+    std::string block(1 << 16, ' ');
+    const std::function<void()> turn = [&] {
+        if (++turns == 20) heard_unread = one.heard.size();
+        if (turns >= 20 && one.heard.size() < many)
+            static_cast<void>(::recv(one.other_side.get(), block.data(), block.size(), MSG_DONTWAIT));
+        if (turns >= 20 && one.heard.size() == many) return one.session->drop();
+        one.loop.post([&turn] { turn(); });
+    };
+    turn();
+    one.loop.run();
+    CHECK(heard_unread > 0);
+    CHECK(heard_unread < 2000);
+    CHECK(one.heard.size() == many + 1);
 }
 
 }  // namespace

@@ -6,10 +6,12 @@
 // against the control group as the heap does, so that output past it would not be
 // refused but have the process killed. The limit is looked up when somebody first asks,
 // which is not before much has been recorded: a short command pays nothing. A budget
-// only counts; a Spool that finds it exhausted is at its replay limit.
+// only counts; a Spool that finds it exhausted is at its replay limit. The files of the same stores are counted beside,
+// wherever they lie: descriptors are few, too.
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 
@@ -38,9 +40,14 @@ class MemoryBudget {
     [[nodiscard]] std::uint64_t limit() const;
     [[nodiscard]] bool exhausted() const { return used() >= limit(); }
 
+    void opened_file() noexcept { files_.fetch_add(1, std::memory_order_relaxed); }
+    void closed_file() noexcept { files_.fetch_sub(1, std::memory_order_relaxed); }
+    [[nodiscard]] std::size_t files() const noexcept { return files_.load(std::memory_order_relaxed); }
+
   private:
     static constexpr std::uint64_t not_looked_up = ~std::uint64_t{0};
     std::atomic<std::uint64_t> used_ = 0;
+    std::atomic<std::size_t> files_ = 0;
     mutable std::atomic<std::uint64_t> limit_ = not_looked_up;
 };
 

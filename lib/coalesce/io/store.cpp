@@ -21,6 +21,7 @@ constexpr std::size_t largest_block_bytes = 64 * 1024;
 
 Store::~Store() {
     if (in_memory()) limits_->budget->give_back(size_ - released_ + left_);
+    if (file_) limits_->budget->closed_file();
 }
 
 Result<> Store::append(std::span<const char> bytes) {
@@ -50,6 +51,7 @@ Result<> Store::share(const Store& other) {
     if (other.file_) {
         file_ = Descriptor(::fcntl(other.file_.get(), F_DUPFD_CLOEXEC, 0));
         if (!file_) return system_error_now("read the kept output back");
+        limits_->budget->opened_file();
     }
     for (const Block& block : other.blocks_) {
         append_to_heap({block.bytes.get(), block.used});
@@ -63,6 +65,7 @@ Result<> Store::share(const Store& other) {
 
 void Store::lie_in(Descriptor file, std::uint64_t offset, std::uint64_t size) noexcept {
     file_ = std::move(file);
+    limits_->budget->opened_file();
     begins_at_ = offset;
     size_ = size;
     released_ = size_;
@@ -102,6 +105,7 @@ Result<> Store::move_to_file() {
         }
         size_ += block.used;
     }
+    limits_->budget->opened_file();
     blocks_.clear();
     blocks_.shrink_to_fit();
     return {};

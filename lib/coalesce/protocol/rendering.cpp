@@ -311,6 +311,7 @@ void StreamRendering::stop() {
     }
     missing_ = payload_ - rest_.size();
     reader_.reset();
+    spool_.reset();  // the other side may take its time, and all of it need not be kept for that
 }
 
 void StreamRendering::end(std::string line) { end_ = std::move(line); }

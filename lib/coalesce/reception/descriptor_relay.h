@@ -45,6 +45,8 @@ class RelayPace {
     void acknowledge();
     /// The connection takes more.
     void room();
+    /// How many relays wait until it does.
+    [[nodiscard]] std::size_t blocked() const noexcept { return blocked_.size(); }
     /// The client sends no more, and so acknowledges nothing any more.
     void input_ended();
 

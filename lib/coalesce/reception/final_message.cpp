@@ -66,7 +66,8 @@ void FinalMessages::answer_whole(Requester& requester, const Landing<RunResult>&
     if (one.with_output && spool && !spool->whole())
         return say_why(requester, "output_too_long", "the output is longer than the replay limit; ask for a stream");
     const bool short_enough = !one.with_output || !spool || spool->size() <= shared_answer_bytes;
-    if (!session.idle() || !short_enough)  // rendered as it is read, so that what waits to be sent takes no memory
+    // Rendered as it is read, so that what waits to be sent takes no memory; without the output there is none to hold.
+    if (one.with_output && (!session.idle() || !short_enough))
         return session.send(render(Format::json, landing.value, one));
     if (const auto line = shared_answer_.line_for(landing.value, one)) return session.send(*line);
     say_why(requester, "lost", "the kept output cannot be read back");

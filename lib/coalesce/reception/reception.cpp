@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include <coalesce/reception/reception.h>
 
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <cassert>
 #include <exception>
@@ -16,6 +18,12 @@ namespace coalesce {
 namespace {
 
 using namespace std::chrono;
+
+// Runs and connections need the others.
+std::size_t most_files() {
+    rlimit limit{};
+    return ::getrlimit(RLIMIT_NOFILE, &limit) == 0 ? static_cast<std::size_t>(limit.rlim_cur / 4) : 0;
+}
 
 // The final message is the last.
 void stop_output(Requester& requester) {
@@ -58,7 +66,8 @@ void Reception::receive(std::unique_ptr<Client> owned, Descriptor connection) {
                 client.pace.input_ended();
                 served(client);
             },
-            [this, &client] { on_gone(client); }, [&client] { client.pace.room(); }});
+            [this, &client] { on_gone(client); }, [&client] { client.pace.room(); },
+            [&client] { return client.unanswered; }});
 }
 
 void Reception::on_gone(Client& client) {
@@ -219,6 +228,8 @@ void Reception::landed(Requester& requester, const Landing<RunResult>& landing) 
         loop_.post([this, &requester] { kept_.erase(requester.place); });
     else if (!landing.value)
         end(requester, landing);
+    else if (const auto lack = lack_for(requester, *landing.value); !lack.code.empty())
+        refuse_late(requester, lack);
     else {
         if (landing.value->kept && requester.wants_output_as_it_comes() && !requester.following())
             follow_kept(requester, landing);
@@ -228,6 +239,28 @@ void Reception::landed(Requester& requester, const Landing<RunResult>& landing) 
         else
             end(requester, landing);
     }
+}
+
+// A result waits in memory, or behind a descriptor, until its client reads it. One of a client's may, however little is
+// left; others only while there is enough for those who read (SPEC F9, F14).
+Reception::Lack Reception::lack_for(const Requester& requester, const RunResult& result) const {
+    const Client& client = *requester.client;
+    if (!client.session->blocked() || requester.output == Request::Output::none || !result.spool) return {};
+    const std::size_t unread = client.session->renderings() + client.pace.blocked();
+    if (unread <= (requester.following() ? 1u : 0u)) return {};
+    const MemoryBudget& budget = *executor_.spool_limits().store.budget;
+    if (budget.exhausted() && !result.kept)
+        return {"output_too_long", "the results that wait to be read take all the memory there is for them"};
+    if (result.spool->file() >= 0 && budget.files() > most_files())
+        return {"too_many_files", "the results that wait to be read take most of the descriptors there are"};
+    return {};
+}
+
+void Reception::refuse_late(Requester& requester, const Lack& lack) {
+    if (requester.extras && requester.extras->relay) requester.extras->relay->leave_to_requester();
+    stop_output(requester);
+    refuse(*requester.client, requester.id, lack.code, lack.why);
+    bury(requester);
 }
 
 void Reception::end(Requester& requester, const Landing<RunResult>& landing) {

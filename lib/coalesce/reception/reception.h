@@ -143,6 +143,13 @@ class Reception {
     void forget_unstarted(FlightId id);
     void erase(LiveFlight& flight);
     void landed(Requester& requester, const Landing<RunResult>& landing);
+    /// Why its result cannot wait to be read; no code: it can.
+    struct Lack {
+        std::string_view code;
+        std::string why;
+    };
+    [[nodiscard]] Lack lack_for(const Requester& requester, const RunResult& result) const;
+    void refuse_late(Requester& requester, const Lack& lack);
     void end(Requester& requester, const Landing<RunResult>& landing);
     void give_up(Requester& requester);
     void stop_waiting(Requester& requester);

@@ -50,9 +50,11 @@ void Session::ready() {
     watch_again();
 }
 
-bool Session::congested() const noexcept {
+// What is yet to be answered will be an answer unread.
+bool Session::congested() {
     return blocked_ &&
-           (out_.size() + lines_.size() > unsent_bytes_max || renderings() + handovers_.size() > unsent_answers_max);
+           (out_.size() + lines_.size() > unsent_bytes_max ||
+            renderings() + handovers_.size() + (events_.unanswered ? events_.unanswered() : 0) > unsent_answers_max);
 }
 
 // One read a turn: a flood from one client leaves the others their turn.

@@ -43,6 +43,8 @@ class Session {
         UniqueFunction<void()> on_gone;
         /// What blocked() has been sent.
         UniqueFunction<void()> on_room = {};
+        /// How many of what came in have yet to be answered: they count as answers that wait.
+        UniqueFunction<std::size_t()> unanswered = {};
     };
 
     Session(Loop& loop, Descriptor connection, Events events);
@@ -67,6 +69,8 @@ class Session {
     [[nodiscard]] bool input_ended() const noexcept { return input_ended_; }
     /// The other side takes no more now: whoever can waits until on_room.
     [[nodiscard]] bool blocked() const noexcept { return blocked_; }
+    /// How many answers are not through: finished or not, they hold what they are made of.
+    [[nodiscard]] std::size_t renderings() const noexcept { return with_news_.size() + without_news_.size(); }
     [[nodiscard]] bool idle() const noexcept {
         return renderings() == 0 && out_.empty() && lines_.empty() && handovers_.empty();
     }
@@ -86,8 +90,7 @@ class Session {
     void hear_the_rest();
     void go();
     void watch_again();
-    [[nodiscard]] bool congested() const noexcept;
-    [[nodiscard]] std::size_t renderings() const noexcept { return with_news_.size() + without_news_.size(); }
+    [[nodiscard]] bool congested();
     ssize_t send_piece(const Extent& extent);
 
     Loop& loop_;
