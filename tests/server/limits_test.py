@@ -237,6 +237,20 @@ class Limits(ServerTest):
         for i in range(5):  # and all of it has been given back
             self.assertEqual(len(client.ask({"argv": ["head", "-c", "3000000", "/dev/zero"], "scope": str(i)})["stdout"]), 3000000)
 
+    def test_f14_a_descriptor_that_the_kernel_does_not_take_now_is_handed_over_later(self):
+        if shutil.which("strace") is None or subprocess.run(["strace", "-qq", "-o", "/dev/null", "true"], check=False).returncode != 0:
+            self.skipTest("tracing is not allowed here")
+        for error in ("ETOOMANYREFS", "ENOBUFS", "ENOMEM"):
+            with self.subTest(error):
+                server = self.serve(prefix=["strace", "-D", "-qq", "-o", "/dev/null", "-e", "trace=sendmsg", "-e", f"inject=sendmsg:error={error}:when=1..3"],
+                                    env={"ASAN_OPTIONS": "detect_leaks=0"})  # leaks are not looked for under strace
+                gate, client = server.gate("gate"), server.client()
+                client.send({"id": 1, "line": gate.wait}, {"id": 2, "line": "echo out", "output": "fd"})
+                self.assertEqual([client.message().get("event") for _ in range(3)], ["started", "stdout", "exit"])
+                self.assertEqual(os.pread(client.fds[0], 10, 0), b"out\n")
+                gate.let()
+                self.assertEqual((client.message()["exit"], client.ask({"op": "ping"})), (0, {"protocol": 1}))
+
     def test_no_memory_for_the_output(self):
         if shutil.which("strace") is None or subprocess.run(["strace", "-qq", "-o", "/dev/null", "true"], check=False).returncode != 0:
             self.skipTest("tracing is not allowed here")

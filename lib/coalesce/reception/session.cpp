@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <utility>
 
@@ -17,6 +18,7 @@ namespace coalesce {
 namespace {
 
 constexpr std::uint64_t most_at_once = 1 << 20;
+constexpr std::chrono::milliseconds until_there_is_room{50};
 
 // Unread answers after which a client's further requests are left in its socket.
 constexpr std::size_t unsent_bytes_max = 256 * 1024;
@@ -34,7 +36,7 @@ Session::Session(Loop& loop, Descriptor connection, Events events)
 }
 
 void Session::ready() {
-    if (blocked_) {
+    if (blocked_ && !again_) {
         blocked_ = false;
         flush();
         if (!gone() && !blocked_ && events_.on_room) events_.on_room();
@@ -88,6 +90,7 @@ void Session::stop_sending() {
     if (finishing_ || input_ended_) return go();
     unread_ = true;
     blocked_ = false;
+    again_.reset();
     watch_.reset();
     hear_the_rest();
 }
@@ -106,8 +109,10 @@ void Session::hear_the_rest() {
 // Readiness that nothing is done about would be reported for ever.
 void Session::watch_again() {
     Readiness wanted = input_ended_ ? Readiness::hangup : Readiness::readable;
-    if (blocked_) wanted = input_ended_ || congested() ? Readiness::writable : Readiness::either;
-    if (watch_) watch_.resume(wanted);
+    if (blocked_ && !again_) wanted = input_ended_ || congested() ? Readiness::writable : Readiness::either;
+    if (!watch_) return;
+    if (again_ && congested()) return watch_.stop();
+    watch_.resume(wanted);
 }
 
 // Thousands may get the same answer at once: what the connection takes at once is
@@ -168,6 +173,11 @@ bool Session::hand_over() {
         blocked_ = true;
         return false;
     }
+    // Too many descriptors are on their way to others, or there is no memory: that passes (SPEC F14).
+    if (sent < 0 && (errno == ETOOMANYREFS || errno == ENOBUFS || errno == ENOMEM)) {
+        try_again_later();
+        return false;
+    }
     if (sent <= 0) {
         stop_sending();
         return false;
@@ -175,6 +185,16 @@ bool Session::hand_over() {
     out_ = text.substr(static_cast<std::size_t>(sent));
     handovers_.pop_front();
     return true;
+}
+
+// The connection would take more, so it is not asked.
+void Session::try_again_later() {
+    blocked_ = true;
+    again_.emplace(loop_);
+    again_->start(until_there_is_room, [this] {
+        again_.reset();
+        ready();
+    });
 }
 
 void Session::flush() {
@@ -300,6 +320,7 @@ void Session::finish() {
 void Session::go() {
     if (std::exchange(gone_, true)) return;
     watch_.reset();
+    again_.reset();
     connection_.reset();
     if (renderings() > 0)  // one may be on the stack
         loop_.post([doomed = std::exchange(with_news_, {}), resting = std::exchange(without_news_, {})] {});

@@ -16,6 +16,7 @@
 #include <deque>
 #include <list>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -81,6 +82,7 @@ class Session {
     void take_lines();
     void flush();
     void push(std::string_view& rest);
+    void try_again_later();
     bool flush_text();
     bool flush_renderings();
     void pass_the_turn();
@@ -105,6 +107,7 @@ class Session {
     std::unordered_map<const Rendering*, std::unique_ptr<Rendering>> without_news_;
     bool inside_message_ = false;
     bool blocked_ = false;
+    std::optional<Timer> again_;  // blocked_, for want of something that nobody tells us of
     bool woken_ = false;
     bool flushing_ = false;
     bool can_send_file_ = true;
