@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: MIT
 """From start to end (SPEC S1, S8, S10): sockets, signals, systemd, logs."""
 
+import fcntl
 import os
 import select
 import signal
@@ -57,6 +58,30 @@ class Sockets(ServerTest):
             path = directory + "/held"
             subprocess.run([sys.executable, "-c", HELD, path], check=True)
             server = self.serve(socket_path=path)
+            self.assertEqual(server.client().ask({"line": "echo again"})["stdout"], "again\n")
+
+    def test_s8_r9_whom_nobody_has_reaped_is_dead_and_waited_for_without_the_lock(self):
+        with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX) as held:
+            held.bind(directory + "/held")
+            dead = os.fork()
+            if dead == 0:
+                held.listen()
+                os._exit(0)
+            self.addCleanup(os.waitpid, dead, 0)
+            os.waitid(os.P_PID, dead, os.WEXITED | os.WNOWAIT)
+            server = self.serve(socket_path=directory + "/held", ready=False)
+            held.accept()[0].close()  # it has looked
+            place = os.open(directory, os.O_RDONLY)
+            while True:  # between two of its looks
+                self.assertIsNone(server.process.poll(), server.logged())
+                try:
+                    fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    pass
+            held.close()
+            os.close(place)
+            server.await_state("READY=1")
             self.assertEqual(server.client().ask({"line": "echo again"})["stdout"], "again\n")
 
     def test_what_is_no_socket_is_left_alone(self):

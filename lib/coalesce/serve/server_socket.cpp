@@ -13,10 +13,11 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <cstdint>
 #include <cstdlib>
 #include <cstring>
-#include <optional>
 
+#include <coalesce/io/process_facts.h>
 #include <coalesce/io/unix_socket.h>
 
 namespace coalesce {
@@ -33,31 +34,31 @@ int passed_by_service_manager() {
     return std::max(std::atoi(count), 0);
 }
 
-// Whether the process that made the other end listen is gone.
+// Whether the process that made the other end listen is gone, or waits for somebody to reap it.
 bool is_orphaned(const Descriptor& connection) {
     ucred listener{};
     socklen_t length = sizeof listener;
-    return ::getsockopt(connection.get(), SOL_SOCKET, SO_PEERCRED, &listener, &length) == 0 && listener.pid > 0 &&
-           ::kill(listener.pid, 0) != 0 && errno == ESRCH;
+    if (::getsockopt(connection.get(), SOL_SOCKET, SO_PEERCRED, &listener, &length) != 0 || listener.pid <= 0)
+        return false;
+    if (::kill(listener.pid, 0) != 0 && errno == ESRCH) return true;
+    const auto facts = ProcessFacts::of(listener.pid);
+    return facts && !facts->alive();
 }
 
-// Nothing where it cannot be told, with errno: not to be able to ask is not to be told
-// that nobody is there.
-std::optional<bool> somebody_answers(const UnixAddress& address) {
-    using namespace std::chrono;
-    constexpr seconds longest{1};
-    const auto begun = steady_clock::now();
-    while (true) {
-        const Descriptor probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-        if (!probe) return std::nullopt;
-        if (::connect(probe.get(), address.get(), address.length()) != 0) {
-            if (errno == EAGAIN) return true;  // its queue is full
-            return errno == ENOENT || errno == ECONNREFUSED ? std::optional(false) : std::nullopt;
-        }
-        // What a killed server was just about to start has its socket for a moment.
-        if (!is_orphaned(probe) || steady_clock::now() - begun > longest) return true;
-        ::poll(nullptr, 0, 5);
-    }
+enum class Answers : std::uint8_t {
+    nobody,
+    somebody,
+    an_orphan,  ///< what a killed server was just about to start has its socket for a moment
+    unknown,    ///< with errno: not to be able to ask is not to be told that nobody is there
+};
+
+Answers who_answers(const UnixAddress& address) {
+    const Descriptor probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    if (!probe) return Answers::unknown;
+    if (::connect(probe.get(), address.get(), address.length()) == 0)
+        return is_orphaned(probe) ? Answers::an_orphan : Answers::somebody;
+    if (errno == EAGAIN) return Answers::somebody;  // its queue is full
+    return errno == ENOENT || errno == ECONNREFUSED ? Answers::nobody : Answers::unknown;
 }
 
 // The number of the socket of that name; 0: there is none.
@@ -100,6 +101,20 @@ Result<> lock(int directory, const std::string& path) {
     return {};
 }
 
+// Leaves the directory locked. Nobody else is kept from it while an orphan is waited for.
+Result<Answers> lock_and_look(int directory, const std::string& path, const UnixAddress& address) {
+    using namespace std::chrono;
+    constexpr seconds longest{1};
+    const auto begun = steady_clock::now();
+    while (true) {
+        if (auto locked = lock(directory, path); !locked) return locked.error();
+        const Answers answers = who_answers(address);
+        if (answers != Answers::an_orphan || steady_clock::now() - begun > longest) return answers;
+        ::flock(directory, LOCK_UN);
+        ::poll(nullptr, 0, 5);
+    }
+}
+
 }  // namespace
 
 Result<ServerSocket> ServerSocket::open(const std::string& path, mode_t mode) {
@@ -135,13 +150,15 @@ Result<> ServerSocket::make(const std::string& path, mode_t mode) {
     if (!directory_) return system_error_now("listen on " + path + ", in " + parent);
     auto address = UnixAddress::of(path);
     if (!address) return system_error_of(address.error().code.value(), "listen on " + path);
-    if (auto locked = lock(directory_.get(), parent); !locked) return locked;
     Descriptor listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    const std::optional<bool> answered = listener ? somebody_answers(*address) : std::nullopt;
-    if (answered != false) {
-        const int error = answered ? EADDRINUSE : errno;
+    if (!listener) return system_error_now("listen on " + path);
+    auto answers = lock_and_look(directory_.get(), parent, *address);
+    if (!answers) return answers.error();
+    if (*answers != Answers::nobody) {
+        const bool unknown = *answers == Answers::unknown;
+        const int error = unknown ? errno : EADDRINUSE;
         ::flock(directory_.get(), LOCK_UN);
-        return system_error_of(error, "listen on " + path + (answered ? ", where a server answers" : ""));
+        return system_error_of(error, "listen on " + path + (unknown ? "" : ", where a server answers"));
     }
     if (socket_at(directory_.get(), name_) != 0) ::unlinkat(directory_.get(), name_.c_str(), 0);
     const mode_t before = ::umask(0777 & ~mode);
