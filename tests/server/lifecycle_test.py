@@ -322,6 +322,35 @@ class Logs(ServerTest):
         self.assertNotIn("hunter", log)
         self.assertNotIn("aHVu", log)
 
+    def test_s8_a_log_that_nobody_reads_stops_nothing_and_says_what_is_missing(self):
+        with tempfile.TemporaryDirectory() as directory:
+            pipe = directory + "/pipe"
+            os.mkfifo(pipe)
+            log = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
+            self.addCleanup(os.close, log)
+            fcntl.fcntl(log, fcntl.F_SETPIPE_SZ, 8192)
+            os.write(log, b"x" * 8192)
+            server = self.serve(prefix=["sh", "-c", 'exec "$@" 2>"$0"', pipe])
+            client = server.client()
+            for i in range(5):
+                self.assertEqual(client.ask({"line": f"echo {i}"})["stdout"], f"{i}\n")
+            os.read(log, 8192)
+            self.assertEqual(client.ask({"line": "echo now"})["stdout"], "now\n")
+            missing, line = os.read(log, 8192).decode().splitlines()
+            self.assertIn("warning 6 lines are missing here", missing)
+            self.assertIn("echo now", line)
+            os.write(log, b"x" * 8192)
+            self.assertEqual(server.stop(), 0)
+
+    def test_s10_what_strangers_can_cause_as_often_as_they_like_fills_no_log(self):
+        server = self.serve()
+        for _ in range(100):
+            client = server.client().send(b"GET / HTTP/1.1\r\n")
+            while client.line() is not None:
+                pass
+        self.assertEqual(server.logged().count("HTTP request"), 7)
+        self.assertIn("(64 times so far)", server.logged())
+
     def test_levels(self):
         quiet = self.serve("--log-level", "warning")
         self.assertEqual(quiet.logged(), "")

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include <coalesce/serve/log.h>
 
+#include <poll.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <climits>
 #include <cstdlib>
 #include <iterator>
 #include <memory>
@@ -23,6 +25,8 @@ namespace coalesce {
 namespace {
 
 constexpr std::size_t shown_of_a_title = 200;
+// With its time and level before it: a pipe that takes anything takes so much at once (pipe(7)).
+constexpr std::size_t longest_sentence = PIPE_BUF - 64;
 
 // journald keeps its own time, and takes the level from a <N> in front (sd-daemon(3)).
 class JournalLevel final : public spdlog::custom_flag_formatter {
@@ -41,6 +45,11 @@ bool stderr_is_the_journal() {
     struct stat info {};
     return named != nullptr && ::fstat(STDERR_FILENO, &info) == 0 &&
            std::to_string(info.st_dev) + ":" + std::to_string(info.st_ino) == named;
+}
+
+bool takes_a_line() {
+    pollfd standard_error{.fd = STDERR_FILENO, .events = POLLOUT, .revents = 0};
+    return ::poll(&standard_error, 1, 0) == 1 && (standard_error.revents & POLLOUT) != 0;
 }
 
 }  // namespace
@@ -63,7 +72,11 @@ void Log::write(Level level, fmt::string_view sentence, fmt::format_args values)
     static constexpr spdlog::level::level_enum levels[] = {spdlog::level::debug, spdlog::level::info,
                                                            spdlog::level::warn, spdlog::level::critical};
     const auto its_level = levels[static_cast<std::size_t>(level)];
-    if (logger_->should_log(its_level)) logger_->log(its_level, formatted_values(sentence, values));
+    if (!logger_->should_log(its_level)) return;
+    if (missing_ > 0 && takes_a_line())
+        logger_->warn("{} lines are missing here: nobody took them", std::exchange(missing_, 0));
+    if (missing_ > 0 || !takes_a_line()) return void(++missing_);
+    logger_->log(its_level, formatted_values(sentence, values).substr(0, longest_sentence));
 }
 
 std::string for_the_log(const std::string& title) {

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: MIT
 // Log: a server's lines on standard error (SPEC S10), and the level by itself where that is the journal.
 //
-// spdlog writes them. What is logged is the server's to say; environments and input never are.
+// spdlog writes them, but none that standard error does not take at once: a pager at the end of a pipe would hold
+// everybody up for as long as nobody turns its page. How many are missing is said once there is room. What is logged is
+// the server's to say; environments and input never are.
 #pragma once
 
+#include <bit>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -48,6 +52,21 @@ class Log {
     void write(Level level, fmt::string_view sentence, fmt::format_args values);
 
     std::unique_ptr<spdlog::logger> logger_;
+    std::uint64_t missing_ = 0;  // lines, since the last that was taken
+};
+
+/// Of what strangers can cause as often as they like: the first is worth a line, and then each that doubles their
+/// number.
+class Repeated {
+  public:
+    [[nodiscard]] bool worth_a_line() noexcept { return std::has_single_bit(++times_); }
+    /// For behind that line: nothing of the first.
+    [[nodiscard]] std::string so_far() const {
+        return times_ > 1 ? " (" + std::to_string(times_) + " times so far)" : std::string();
+    }
+
+  private:
+    std::uint64_t times_ = 0;
 };
 
 /// A command as a log shows it: its line is one line, and not a page.

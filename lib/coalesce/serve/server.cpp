@@ -94,6 +94,8 @@ class Server {
     std::vector<std::unique_ptr<SignalWatch>> signals_;
     std::optional<Timer> drain_;
     std::size_t refused_users_ = 0;
+    Repeated refusals_;
+    Repeated http_requests_;
     std::uint64_t refused_connections_ = 0;  // since that was logged
     RunStatistics statistics_;
     bool stopping_ = false;
@@ -208,7 +210,7 @@ void Server::receive(Descriptor connection, const ucred& credentials) {
     Peer& peer = *owned;
     reception_.receive(std::move(owned), std::move(connection));
     if (admits(peer.uid)) return;
-    log_.warn("uid {} (pid {}) was refused", peer.uid, peer.pid);
+    if (refusals_.worth_a_line()) log_.warn("uid {} (pid {}) was refused{}", peer.uid, peer.pid, refusals_.so_far());
     reception_.refuse(peer, {}, "not_allowed", "this server does not serve uid " + std::to_string(peer.uid));
     ++refused_users_;
     peer.refused.emplace(loop_);
@@ -234,7 +236,9 @@ void Server::on_line(Peer& peer, std::string_view line, bool too_long) {
                                          ? "this connection takes command lines, as its first line was one"
                                          : "this connection takes JSON objects, one a line, as its first line was one");
         case Dialect::Line::http:
-            log_.warn("uid {} (pid {}) sent an HTTP request; the connection is closed", peer.uid, peer.pid);
+            if (http_requests_.worth_a_line())
+                log_.warn("uid {} (pid {}) sent an HTTP request; the connection is closed{}", peer.uid, peer.pid,
+                          http_requests_.so_far());
             reception_.refuse(peer, {}, "bad_request", "this is not an HTTP server");
             return peer.session->finish();
     }
