@@ -167,6 +167,21 @@ class Ends(ServerTest):
         self.assertEqual(server.process.wait(), 0)
         self.assertEqual(server.runs(), 0)
 
+    def test_s8_who_had_asked_when_an_idle_server_is_told_to_end_hears_of_it(self):
+        server = self.serve()
+        server.process.send_signal(signal.SIGSTOP)
+        while server.state() != "T":
+            a_moment()
+        clients = [server.client() for _ in range(200)]
+        for client in clients:
+            client.send({"id": 1, "line": "true"})
+        server.process.send_signal(signal.SIGTERM)
+        server.process.send_signal(signal.SIGCONT)
+        for client in clients:
+            self.assertEqual(client.message()["error"]["code"], "shutting_down")
+            self.assertIsNone(client.line())
+        self.assertEqual(server.process.wait(), 0)
+
     def test_answers_are_delivered_whole_before_the_end(self):
         server = self.serve()
         fifo = server.fifo("hold")

@@ -86,6 +86,10 @@ void Reception::look_for_served() {
     for (const auto& client : clients_) served(*client);
 }
 
+void Reception::hear_all() {
+    for (const auto& client : clients_) client->session->hear();  // they go on a later turn
+}
+
 void Reception::drop_clients() {
     for (const auto& client : clients_) client->session->drop();  // they go on a later turn
 }

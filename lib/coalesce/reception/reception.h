@@ -83,6 +83,8 @@ class Reception {
     [[nodiscard]] const std::list<std::unique_ptr<Client>>& clients() const noexcept { return clients_; }
     /// Tells on_served once more of all clients that have nothing unanswered.
     void look_for_served();
+    /// Takes in what all of them have said by now.
+    void hear_all();
     /// Closes all connections, whatever is left to send.
     void drop_clients();
 

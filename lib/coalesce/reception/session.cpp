@@ -41,15 +41,18 @@ void Session::ready() {
         flush();
         if (!gone() && !blocked_ && events_.on_room) events_.on_room();
     }
-    if (gone()) return;
-    if (!incoming_.looked_through() && !congested()) take_lines();  // what had to wait
-    if (!gone() && !input_ended_ && !congested()) read();
+    hear();
     if (gone()) return;
     if (input_ended_) {  // half-closed: only a full close shows from here on
         pollfd state{.fd = connection_.get(), .events = 0, .revents = 0};
         if (::poll(&state, 1, 0) == 1 && (state.revents & (POLLHUP | POLLERR)) != 0) return go();
     }
     watch_again();
+}
+
+void Session::hear() {
+    if (!gone() && !incoming_.looked_through() && !congested()) take_lines();  // what had to wait
+    if (!gone() && !input_ended_ && !congested()) read();
 }
 
 // What is yet to be answered will be an answer unread.

@@ -60,6 +60,8 @@ class Session {
     void send(std::unique_ptr<Rendering> rendering);
     /// A live rendering, of those that were sent, has more.
     void wake(const Rendering& rendering);
+    /// Takes in what has come by now, as on its next turn.
+    void hear();
     /// Takes no more lines, sends what is left and closes; on_gone follows.
     void finish();
     /// Closes now, whatever is left to send; on_gone follows.

@@ -365,6 +365,8 @@ void Server::stop_if_idle() {
     loop_.post([this] {
         executor_.cancel_queued();
         if (!executor_.flights().empty()) return;
+        // Closed with a request unread, a connection would be reset, and nobody told why.
+        reception_.hear_all();
         reception_.look_for_served();
     });
 }
