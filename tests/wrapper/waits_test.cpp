@@ -185,6 +185,38 @@ SCENARIO("R5: a supervisor that was stopped holds nobody who is told to end", "[
     gate.open();
 }
 
+SCENARIO("R5: while it looks for a ring among flights that were stopped, TERM and --wait are heard", "[wrapper]") {
+    // Each that it asked had its five seconds, in which nothing was heard.
+    Sandbox box;
+    Gate gate(box, "gate");
+    const std::vector<std::string> words{"cat", "gate"};
+    auto leader = box.request(words);
+    gate.wait_for_command();
+    const std::string above(32, 'a'), first(32, 'b'), second(32, 'c');
+    const Mute its(box.place() + "/" + above + ".sock");
+    const Mute one(box.place() + "/" + first + ".sock"), other(box.place() + "/" + second + ".sock");
+    const bool in_time = GENERATE(false, true);
+    auto asking_words = words;
+    if (in_time) asking_words.insert(asking_words.begin(), {"--wait", "3"});
+    auto asks = box.request(asking_words, {.env = {"COALESCE_ANCESTRY=" + above}});
+    const int answers = its.accept();
+    const std::string waiters = R"({"waiters":[")" + first + R"(",")" + second + "\"]}\n";
+    REQUIRE(::write(answers, waiters.data(), waiters.size()) == static_cast<ssize_t>(waiters.size()));
+    const int stopped = other.accept();  // the last of them
+    if (!in_time) asks.kill(SIGTERM);
+    const Ended ended = asks.wait();
+    if (in_time)
+        CHECK(ended.status == 75);
+    else
+        CHECK(ended.signal == SIGTERM);
+    pollfd asked{.fd = one.fd, .events = POLLIN, .revents = 0};
+    CHECK(::poll(&asked, 1, 0) == 0);  // and no other
+    ::close(stopped);
+    ::close(answers);
+    gate.open();
+    CHECK(leader.wait().status == 0);
+}
+
 SCENARIO("R5: QUIT is for the command, too", "[wrapper]") {
     Sandbox box;
     Gate gate(box, "gate");

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include <coalesce/io/unix_socket.h>
+#include <coalesce/meeting/attention.h>
 #include <coalesce/meeting/connection.h>
 
 namespace coalesce {
@@ -24,7 +25,7 @@ std::optional<std::string> answer_to(const std::string& line, Descriptor connect
     while (connection.receive()) {
         if (auto answer = connection.next_line()) return answer;
         const auto left = duration_cast<milliseconds>(deadline - steady_clock::now()).count();
-        if (left <= 0) return std::nullopt;
+        if (left <= 0 || Attention::told_to_end()) return std::nullopt;
         const short events = static_cast<short>(POLLIN | (connection.unsent() ? POLLOUT : 0));
         pollfd ready{.fd = connection.fd(), .events = events, .revents = 0};
         ::poll(&ready, 1, static_cast<int>(left));

@@ -2,7 +2,7 @@
 // Asking flights and servers: one line there, one line back.
 //
 // Whoever only asks is not held up by one that was stopped, or that does not take its
-// connection: after a few seconds there is no answer.
+// connection: after a few seconds there is no answer, and at once where who asks is told to end (SPEC R5).
 #pragma once
 
 #include <coalesce/command/result.h>

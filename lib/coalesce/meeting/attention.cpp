@@ -99,9 +99,10 @@ void Attention::until(Clock::time_point time) {
 bool Attention::out_of_time() { return deadline && Clock::now() >= *deadline; }
 
 bool Attention::called() {
-    return ending_count != ending_taken || user_came[0] != 0 || user_came[1] != 0 || (restless && ticked != 0) ||
-           out_of_time();
+    return told_to_end() || user_came[0] != 0 || user_came[1] != 0 || (restless && ticked != 0);
 }
+
+bool Attention::told_to_end() { return ending_count != ending_taken || out_of_time(); }
 
 std::optional<int> Attention::take_signal() {
     ticked = 0;

@@ -35,6 +35,8 @@ class Attention {
 
     /// There is something to deal with.
     [[nodiscard]] static bool called();
+    /// It is a signal that ends, or the end of patience.
+    [[nodiscard]] static bool told_to_end();
     /// One of INT, TERM, HUP and QUIT has come since it was last taken: the latest.
     static std::optional<int> take_signal();
     /// USR1 or USR2 has.

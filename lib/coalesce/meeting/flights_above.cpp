@@ -11,6 +11,7 @@
 #include <coalesce/command/ancestry.h>
 #include <coalesce/io/process_facts.h>
 #include <coalesce/meeting/ask.h>
+#include <coalesce/meeting/attention.h>
 #include <coalesce/protocol/message.h>
 
 namespace coalesce {
@@ -48,7 +49,7 @@ std::string ancestry_of_process(const MeetingPlaces& places, pid_t process) {
 bool waits_for(const MeetingPlaces& places, const std::string& key, std::string_view flight) {
     std::set<std::string> seen;
     std::vector<std::string> to_ask{std::string(flight)};
-    while (!to_ask.empty()) {
+    while (!to_ask.empty() && !Attention::told_to_end()) {
         const std::string asked = to_ask.back();
         to_ask.pop_back();
         if (asked == key) return true;

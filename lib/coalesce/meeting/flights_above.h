@@ -21,7 +21,7 @@ namespace coalesce {
 
 /// Does the flight of `key`, which we have just joined on behalf of a command that runs under coalesce itself, wait,
 /// through whatever others, for that command's? Asked after joining, so that of two requests that close a ring at
-/// once, at least one sees the other.
+/// once, at least one sees the other. Not looked for any further once we are told to end.
 [[nodiscard]] bool waits_for(const MeetingPlaces& places, const std::string& key, std::string_view flight);
 
 }  // namespace coalesce
