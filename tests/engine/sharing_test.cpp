@@ -651,6 +651,48 @@ TEST_CASE("M28: an end of ours may be none of the command's, and then nothing is
     CHECK(one.results.at(0)->outcome == Outcome::lost("ended by its guard"));
 }
 
+TEST_CASE("M14, M21, M28, F5: what ends a run for good while its timeout ends this try leaves no other one",
+          "[sharing]") {
+    constexpr auto time = 20ms;
+    Loop loop;
+    World world(loop);
+    Asked& one = world.ask("exec sleep 1000", [&](Job& job) {
+        job.timeout = time;
+        job.retries = 1;
+    });
+    world.part().answers.run_here();
+    Timer then(loop);  // right behind the timeout, before anything is heard of the process
+    Outcome expected = Outcome::cancelled();
+    SECTION("the last one leaves, and nobody waits elsewhere") {
+        then.start(time, [&] {
+            World::leave(one);
+            world.part().answers.nobody_else();
+        });
+    }
+    SECTION("it is cancelled here") {
+        then.start(time, [&] { world.executor->cancel(one.flight); });
+    }
+    SECTION("it is cancelled elsewhere") {
+        expected = Outcome::cancelled_for_everyone();
+        then.start(time, [&] { world.part().answers.over(Outcome::cancelled_for_everyone(), 0ms); });
+    }
+    SECTION("another machine has taken over") {
+        expected = Outcome::lost("taken over");
+        then.start(time, [&] { world.part().answers.over(Outcome::lost("taken over"), 0ms); });
+    }
+    SECTION("its lease has passed meanwhile") {
+        expected = Outcome::lost("ended by its guard");
+        world.part().judgement = expected;
+    }
+    loop.run();
+    REQUIRE(world.part().concluded);
+    CHECK(world.part().concluded->outcome == expected);
+    CHECK(world.executor->counts().runs == 1);
+    world.part().conclude();
+    loop.run();
+    CHECK(world.executor->flights().empty());
+}
+
 TEST_CASE("M15: what is asked about knows its newest request, and whether one is fresh", "[sharing]") {
     Loop loop;
     World world(loop);

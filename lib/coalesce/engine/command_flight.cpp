@@ -80,7 +80,7 @@ void CommandFlight::signal(int number) {
 }
 
 void CommandFlight::end_as(Ending reason, Outcome refused_with) {
-    if (ending == Ending::none) {
+    if (ending == Ending::none || ending == Ending::timed_out) {
         ending = reason;
         refusal = std::move(refused_with);
     }
@@ -91,7 +91,8 @@ void CommandFlight::end_as(Ending reason, Outcome refused_with) {
 Outcome CommandFlight::came_to(Outcome outcome) {
     switch (ending) {
         case Ending::timed_out:
-            return Outcome::timed_out();
+            outcome = Outcome::timed_out();
+            break;
         case Ending::cancelled:
             return Outcome::cancelled();
         case Ending::refused:

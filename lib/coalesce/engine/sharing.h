@@ -63,7 +63,7 @@ class Sharing {
         /// It is about to be ended, or told to end, and where it is ours to run nobody elsewhere is to join it any
         /// more. `for_everyone`: by its name, and so also for those who have.
         virtual void called_off(bool for_everyone) = 0;
-        /// A process of ours has ended by itself, with that. What it is to be taken for: it may have
+        /// A process of ours has ended by itself or by its timeout, with that. What it is to be taken for: it may have
         /// been ended since it was ours no more (lost).
         [[nodiscard]] virtual Outcome judge(Outcome outcome) = 0;
         /// The flight is over, retries included; nobody here knows yet. `done`, on a later
