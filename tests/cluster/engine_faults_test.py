@@ -114,6 +114,20 @@ class Falls(machines.ThreeHosts):
         self.open(gate)
         self.assertEqual(self.end(second)[:2], (0, "done\n"))
 
+    def test_M30_one_that_refuses_each_renewal_and_each_heartbeat_ends_runs_and_who_waits_for_them(self):
+        """It is there, and answers."""
+        self.parameters = "&lease=3s"
+        first, second, _ = self.silent()
+        self.server.ask("CONFIG", "SET", "min-replicas-to-write", "1")
+        self.all_gone()
+        status, out, err = self.end(first)
+        self.assertEqual((status, out), (125, ""))
+        self.assertIn("has not answered", err)
+        status, out, err = self.end(second)
+        self.assertEqual((status, out), (125, ""))
+        self.assertIn("NOREPLICAS", err)
+        self.assertEqual(self.runs(), 1)
+
     def refused(self):
         return "errorstat_OOM" in self.server.ask("INFO", "errorstats").decode()
 

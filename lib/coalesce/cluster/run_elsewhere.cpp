@@ -71,10 +71,8 @@ void RunElsewhere::beat_in(milliseconds delay) {
 
 void RunElsewhere::beat() {
     if (*follower_ == nullptr) return;
-    const milliseconds now = since_boot();
-    if (!unanswered_since_) unanswered_since_ = now;
-    if (!engine_.up() && now - *unanswered_since_ >= engine_.url().lease)
-        return events_.on_lost("was not heard of any more");
+    if (!unanswered_since_) unanswered_since_ = since_boot();
+    if (!engine_.up() && silent_for_a_lease()) return events_.on_lost("was not heard of any more");
     beat_in(heartbeat_max);  // should there be no answer
     engine_.call(Script::beat, std::array{keys_.state, keys_.waiters, keys_.stream(name_)},
                  std::array{name_, client_, std::to_string(presence.count())},
@@ -83,8 +81,18 @@ void RunElsewhere::beat() {
                  });
 }
 
+bool RunElsewhere::silent_for_a_lease() const {
+    return unanswered_since_ && since_boot() - *unanswered_since_ >= engine_.url().lease;
+}
+
 void RunElsewhere::on_beaten(const Result<RespValue>& answer) {
-    if (!answer || *follower_ == nullptr) return;
+    if (*follower_ == nullptr) return;
+    if (!answer) {
+        // One that refuses scripts is there, and nobody renews a lease at it either. One that has come back is asked
+        // first.
+        if (engine_.up() && silent_for_a_lease()) events_.on_lost("was not heard of any more");
+        return;
+    }
     unanswered_since_.reset();
     const std::string& word = answer.value().at(0).text;
     if (word == "LOST") return events_.on_lost("was lost");

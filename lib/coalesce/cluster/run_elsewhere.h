@@ -83,6 +83,7 @@ class RunElsewhere {
 
     void beat_in(Milliseconds delay);
     void on_beaten(const Result<RespValue>& answer);
+    [[nodiscard]] bool silent_for_a_lease() const;
 
     Engine& engine_;
     const EngineKeys& keys_;
