@@ -36,6 +36,10 @@ std::string random_name() {
 
 std::string text_of(milliseconds time) { return std::to_string(time.count()); }
 
+// Both are rounded down, so that it may be less than their difference, by less than one. Who is said to have asked
+// earlier would be given what had ended before.
+milliseconds age_of_request(milliseconds made, milliseconds sent) { return std::max(sent - made - 1ms, 0ms); }
+
 bool could_not_start(const Outcome& outcome) {
     return outcome.kind == Outcome::Kind::not_started || outcome.kind == Outcome::Kind::refused;
 }
@@ -119,7 +123,7 @@ void ClusterMembership::send_question() {
         std::to_string(attempt),
         text_of(engine_.url().lease),
         text_of(RunElsewhere::presence),
-        text_of(any_result_does() ? LeasedRun::kept_for(engine_.url(), job_) : std::max(sent - newest, 0ms)),
+        text_of(any_result_does() ? LeasedRun::kept_for(engine_.url(), job_) : age_of_request(newest, sent)),
         flight_.fresh ? "1" : "0",
         info};
     engine_.call(Script::acquire, std::array{keys_.state, keys_.waiters, keys_.stream(run)}, arguments,
