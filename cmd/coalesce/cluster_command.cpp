@@ -19,9 +19,6 @@
 namespace coalesce {
 namespace {
 
-// Enough to tell two secrets apart, and nothing of either.
-std::string fingerprint(const Secret& secret) { return secret.name_of("fingerprint", {}).substr(0, 8); }
-
 int check(const std::string& text) {
     auto url = EngineUrl::parse(text);
     if (!url) return fail(url.error().message());
@@ -29,7 +26,7 @@ int check(const std::string& text) {
     auto secret = Secret::read(url->secret_file);
     if (secret)
         report.findings.emplace_back(
-            "secret", "its fingerprint is " + fingerprint(*secret) + ", on every machine that is to share");
+            "secret", "its fingerprint is " + secret->fingerprint() + ", on every machine that is to share");
     else
         report.faults.push_back("cannot " + secret.error().message());
     auto read = access_to(std::move(*url));

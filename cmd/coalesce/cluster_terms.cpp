@@ -51,7 +51,7 @@ Result<ClusterTerms> cluster_terms(const TypedSharing& sharing, bool no_share) {
     auto circle = circle_at(text);
     if (!circle) return circle.error();
     terms.circle = std::move(*circle);
-    terms.rules = ClusterRules{.engine = terms.circle->access.url.address(),
+    terms.rules = ClusterRules{.engine = terms.circle->words(),
                                .scope = sharing.scope,
                                .platform = sharing.ignore_platform ? std::string() : own_platform()};
     return terms;

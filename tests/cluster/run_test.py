@@ -169,6 +169,21 @@ class Run(machines.ThreeHosts):
         self.box.file("secret", "t" * 32, 0o600)
         self.assertNotEqual(name(self.two), same)
 
+    def test_M4_M10_on_one_machine_too_another_ns_or_secret_is_another_circle(self):
+        first, command, gate = self.held(self.one)
+        other = self.box.file("other", "t" * 32, 0o600)
+        for parameters in ("&ns=other", f"&secret={other}"):
+            second, runs = self.one.start(*self.words("-c", command, parameters=parameters)), self.runs()
+            machines.until(lambda runs=runs: self.runs() > runs or any(flight["requesters"] > 1 for flight in self.status(self.one)))
+            self.assertEqual(self.runs(), runs + 1)
+            second.kill()
+            second.communicate()
+        parts = self.one.call("key", *self.words("-c", command)[1:])[1]
+        self.assertIn(", ns default", parts)
+        self.assertNotIn("s" * 8, parts)
+        self.open(gate)
+        self.assertEqual(self.end(first)[0], 0)
+
     def test_M10_who_did_not_agree_to_other_machines_joins_no_run_that_may_come_from_one(self):
         first, command, gate = self.held(self.one)
         elsewhere = self.joined(self.two, command)

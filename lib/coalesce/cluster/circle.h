@@ -14,6 +14,9 @@ namespace coalesce {
 struct Circle {
     EngineAccess access;
     Secret secret;
+
+    /// What two requests on one machine have to agree on, for a person to see: engine, secret's fingerprint, ns.
+    [[nodiscard]] std::string words() const;
 };
 
 /// What the circle knows a command by: nothing can be guessed from it. `surroundings` are what its machines have in

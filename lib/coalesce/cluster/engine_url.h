@@ -41,8 +41,7 @@ struct EngineUrl {
     /// Refused, with a sentence that names the culprit.
     static Result<EngineUrl> parse(std::string_view text);
 
-    /// The engine without what concerns only this machine: what two requests must agree on
-    /// to meet, and what a person is told. "redis://host:6379/0", "redis+unix:///path".
+    /// Where it is, as a person is told: "redis://host:6379/0", "redis+unix:///path".
     [[nodiscard]] std::string address() const;
 };
 

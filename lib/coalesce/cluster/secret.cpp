@@ -152,6 +152,9 @@ std::string Secret::name_of(std::string_view ns, std::string_view key) const {
     return name.data();
 }
 
+// No key is empty, so it is nothing's name.
+std::string Secret::fingerprint() const { return name_of("fingerprint", {}).substr(0, 8); }
+
 std::string Secret::digest_of(std::string_view text) const {
     static_assert(std::tuple_size_v<decltype(digest_key_)> == crypto_shorthash_KEYBYTES);
     std::array<unsigned char, crypto_shorthash_BYTES> digest{};

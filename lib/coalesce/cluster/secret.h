@@ -57,6 +57,8 @@ class Secret {
 
     /// The name of a key at the engine: 128 bits, as 32 hexadecimal digits.
     [[nodiscard]] std::string name_of(std::string_view ns, std::string_view key) const;
+    /// Enough to tell two secrets apart, and nothing of either: 8 digits.
+    [[nodiscard]] std::string fingerprint() const;
     /// By which texts can be compared by who has the secret, and guessed by nobody else; 8 bytes.
     [[nodiscard]] std::string digest_of(std::string_view text) const;
     /// Of the run with that name, of that key.

@@ -74,8 +74,7 @@ RequestDesk::RequestDesk(const ServerOptions& options, const Rooms& rooms, Surro
                 if (std::exchange(not_written_, words) != words) rooms_.log.warn("{}", words);
             }}) {
     if (rooms_.cluster != nullptr)
-        cluster_rules_ =
-            ClusterRules{.engine = options_.circle->access.url.address(), .scope = {}, .platform = own_platform()};
+        cluster_rules_ = ClusterRules{.engine = options_.circle->words(), .scope = {}, .platform = own_platform()};
 }
 
 void RequestDesk::take(Peer& peer, Request& request) {
