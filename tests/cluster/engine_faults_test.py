@@ -4,6 +4,7 @@
 An engine that is not fit (one that evicts, a replica, an old one) is in check_test.py and run_test.py (M6).
 """
 
+import contextlib
 import os
 import re
 import signal
@@ -240,6 +241,51 @@ class Falls(machines.ThreeHosts):
                 status, out, err = self.end(process)
                 self.assertEqual((status, len(out)), (0, 3000), err)
         self.assertEqual(self.runs(), 1)
+
+    @contextlib.contextmanager
+    def past_its_limit(self, stopped, judge):
+        """A run of the first host, which has not heard of the second one's joining it, is cancelled for everyone. `stopped`: its
+        requester is, and has read nothing."""
+        self.parameters = "&keepsize=1K"
+        gate, limit = self.box.gate("gate"), 300 << 10
+        size = limit + (64 << 10) - 1  # what a pipe holds beside
+        command = f"[ ! -e written ] || exit; echo ran >>runs; read x <gate; head -c {size} /dev/zero; >written; read x <gate"
+
+        def deaf(_count, _connection, reply):
+            judge(reply)
+            return b"" if reply.startswith((b"*3\r\n$9\r\nsubscribe", b"*3\r\n$7\r\nmessage")) else reply
+        with Proxy(self.box.path("proxy"), self.server.socket, deaf) as proxy:
+            self.server, engine = proxy, self.server
+            first = self.one.start(*self.words("--replay-limit", str(limit), "-c", command))
+            until(self.runs)
+            self.server = engine
+            second = self.joined(self.two, command)
+            if stopped:
+                first.send_signal(signal.SIGSTOP)
+            self.open(gate)
+            if not stopped:
+                self.assertEqual(len(self.hear(first, size)), size)
+            until(lambda: os.path.exists(os.path.join(self.box.work, "written")))
+            self.assertEqual(self.one.call("cancel", self.status(self.one)[0]["id"])[0], 0)
+            yield first
+            for process, word in ((first, "cancelled"), (second, "cancelled for everyone")):
+                status, _, err = self.end(process)
+                self.assertEqual(status, 125, err)
+                self.assertIn(word, err)
+        self.assertEqual(self.runs(), 1)
+
+    def test_M21_M24_what_is_read_here_while_it_is_asked_who_has_joined_is_still_there_for_them(self):
+        asked, late = threading.Event(), threading.Event()
+
+        def slow(reply):
+            if reply.startswith(b"*3\r\n$6\r\ncancel\r\n"):  # with who has joined
+                asked.set()
+                late.wait()
+        with self.past_its_limit(True, slow) as first:
+            asked.wait()
+            first.send_signal(signal.SIGCONT)
+            self.hear(first, 300 << 10)
+            late.set()
 
     def test_F2_M15_who_asks_when_a_run_elsewhere_is_known_to_be_over_is_not_given_it(self):
         """However long its output takes to come."""

@@ -216,10 +216,15 @@ void LeasedRun::conclude(const RunResult& result, UniqueFunction<void()> done) {
     const bool publishable = size > 0 && result.spool->whole();
     finish_ = [this, record, kept, for_later, spool = publishable ? result.spool : nullptr] {
         if (spool && (for_later || flight_.elsewhere > 0)) publisher().begin(spool);
+        first_byte_.reset();
         publisher().finish(record, kept, kept_for(engine_.url(), job_), [this](const std::string&) { told(); });
     };
-    // Nobody joins behind that question: its answer counts everyone who is to have the output.
-    if (publishable && !for_later && flight_.elsewhere == 0) return shut();
+    // Nobody joins behind that question: its answer counts everyone who is to have the output, which is held until
+    // then.
+    if (publishable && !for_later && flight_.elsewhere == 0) {
+        first_byte_ = std::make_unique<SpoolReader>(*result.spool, [] {});
+        return shut();
+    }
     std::exchange(finish_, {})();
 }
 

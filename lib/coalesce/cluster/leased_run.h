@@ -127,7 +127,8 @@ class LeasedRun {
     bool for_all_ = false;  // somebody has ended it for everyone
     std::optional<Publisher> publisher_;
     UniqueFunction<void()> done_;
-    UniqueFunction<void()> finish_;  // once it is known who waits
+    UniqueFunction<void()> finish_;            // once it is known who waits
+    std::unique_ptr<SpoolReader> first_byte_;  // stands there until then
     std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 
