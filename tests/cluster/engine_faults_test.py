@@ -287,6 +287,10 @@ class Falls(machines.ThreeHosts):
             self.hear(first, 300 << 10)
             late.set()
 
+    def test_M21_who_has_none_of_its_output_hears_that_it_was_cancelled(self):
+        with self.past_its_limit(False, lambda reply: None):
+            pass
+
     def test_F2_M15_who_asks_when_a_run_elsewhere_is_known_to_be_over_is_not_given_it(self):
         """However long its output takes to come."""
         first, command, gate = self.held(self.one, "echo last")

@@ -3,8 +3,8 @@
 //
 // It reads the run's stream, opens what is sealed and hands out the bytes, each once and in
 // their order. A chunk that does not open or does not continue where the last one ended, one that is missing and does
-// not come behind the others, an end that tells of more or less than came: it is broken, and no byte of it
-// is handed out. What becomes of an end or a break is the member's to decide, since it may ask
+// not come behind the others, an end that tells of more or less than came, other than a cancel: it is broken,
+// and no byte of it is handed out. What becomes of an end or a break is the member's to decide, since it may ask
 // anew: it tells the source to end, or drops it. A loss of the line is a pause. Where nobody wants
 // the output, only the end is read.
 #pragma once
@@ -27,7 +27,7 @@ class Follower final : public RunSource {
   public:
     /// On turns of their own; each may destroy the follower.
     struct Findings {
-        UniqueFunction<void(EndRecord)> on_end;  ///< all of the output has come
+        UniqueFunction<void(EndRecord)> on_end;  ///< all of the output has come, or it was cancelled
         UniqueFunction<void(std::string why)> on_broken;
         UniqueFunction<void()> on_gone;  ///< it is being destroyed
     };
