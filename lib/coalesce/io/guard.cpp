@@ -30,7 +30,7 @@ constexpr std::uint32_t deadlines_max = 1 << 16;
 
 constexpr int looks_max = 400;  // at what is being killed; what is there still will not end
 constexpr int between_looks_ms = 5;
-constexpr int between_looks_at_overdue_ms = 200;
+constexpr std::int64_t between_looks_at_overdue_max_ms = 200;
 constexpr int cannot_guard = 125;  // its exit status: another would fare no better
 
 std::int64_t since_boot_ms() noexcept { return since_boot().count(); }
@@ -156,8 +156,8 @@ void Guard::keep_watch(int pipe) const noexcept {
     ::_exit(0);
 }
 
-// The first that is yet to come. One that has passed is looked at again after a while, for as long as it stands: there
-// may be what cannot be ended, and what begins late.
+// The first that is yet to come. One that has passed is looked at again, and ever more rarely, for as long as it
+// stands: there may be what cannot be ended, and what begins late.
 std::int64_t Guard::next_deadline() const noexcept {
     const std::int64_t now = since_boot_ms();
     std::int64_t next = 0;
@@ -165,7 +165,7 @@ std::int64_t Guard::next_deadline() const noexcept {
     for (std::uint32_t i = 0; i < deadlines; ++i) {
         std::int64_t at = page_->deadline[i].load(std::memory_order_acquire);
         if (at == 0) continue;
-        if (at <= now) at = now + between_looks_at_overdue_ms;
+        if (at <= now) at = now + std::clamp<std::int64_t>(now - at, between_looks_ms, between_looks_at_overdue_max_ms);
         if (next == 0 || at < next) next = at;
     }
     return next;
@@ -188,7 +188,9 @@ void Guard::end_groups(bool overdue_only) const {
     }
     if (recorded.empty()) return;
     const Search search(std::move(recorded), mark_);
-    for (int look = 0; look < looks_max && kill_each([&](pid_t pid) { return search.has(pid); }); ++look)
+    // What does not end at once is not waited for where others have deadlines, too.
+    const int looks = overdue_only ? 1 : looks_max;
+    for (int look = 0; look < looks && kill_each([&](pid_t pid) { return search.has(pid); }); ++look)
         ::poll(nullptr, 0, between_looks_ms);
 }
 
