@@ -90,3 +90,23 @@ TEST_CASE("F2, M15: a run that ended in the millisecond before the request is no
         flight.end(loop);
     }
 }
+
+TEST_CASE("M28: what is killed after its lease has passed is not its command's end, though the lease was renewed then",
+          "[cluster]") {
+    const auto server = RedisServer::start({"--appendonly", "yes"});
+    if (!server) return;
+    auto guard = Guard::start();
+    REQUIRE(guard);
+    Loop loop;
+    Cluster cluster(loop, {{*EngineUrl::parse(server->url()), {}}, Secret(std::string(32, 's'))}, **guard, 0ms);
+    Flight flight(loop, cluster, since_boot());
+    REQUIRE(flight.told == Flight::Told::run);
+    CHECK(flight.membership->judge(Outcome::signalled(SIGKILL)) == Outcome::signalled(SIGKILL));
+    boot_time += 55s;  // of a lease of 60
+    CHECK(flight.membership->judge(Outcome::exited(0)).kind == Outcome::Kind::lost);
+    flight.membership->alone();  // a reason to renew it
+    Timer look(loop);
+    look.start(1ms, 1ms, [&] { loop.stop(); });
+    while (flight.membership->judge(Outcome::exited(0)).kind == Outcome::Kind::lost) loop.run();
+    CHECK(flight.membership->judge(Outcome::signalled(SIGKILL)).kind == Outcome::Kind::lost);
+}

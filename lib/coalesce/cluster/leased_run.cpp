@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include <coalesce/cluster/leased_run.h>
 
+#include <signal.h>
+
 #include <algorithm>
 #include <array>
 #include <cstdint>
@@ -82,6 +84,7 @@ void LeasedRun::give_back() {
 
 // The lease is counted from the sending of what was answered.
 void LeasedRun::hold_until(milliseconds base) {
+    lapsed_ = lapsed_ || (base_ > 0ms && !ours());
     base_ = std::max(base_, base);
     const milliseconds now = since_boot();
     // With down=run the run outlives its lease, and says so.
@@ -172,6 +175,10 @@ void LeasedRun::called_off(bool for_everyone) {
 
 bool LeasedRun::ours() const {
     return engine_.url().down == EngineUrl::Down::run || since_boot() < base_ + part_of(lease_, kill_at);
+}
+
+bool LeasedRun::may_have_been_ended(const Outcome& outcome) const {
+    return !ours() || (lapsed_ && outcome == Outcome::signalled(SIGKILL));
 }
 
 milliseconds LeasedRun::unanswered_for() const { return since_boot() - base_; }

@@ -72,8 +72,8 @@ class LeasedRun {
     /// Word has come that somebody elsewhere does.
     void joined_elsewhere();
 
-    /// No other machine can have begun it: until then the guard has not ended it.
-    [[nodiscard]] bool ours() const;
+    /// It may be by its guard that it has come to that end.
+    [[nodiscard]] bool may_have_been_ended(const Outcome& outcome) const;
     [[nodiscard]] Milliseconds unanswered_for() const;
     [[nodiscard]] Milliseconds until_killed() const;
 
@@ -93,6 +93,8 @@ class LeasedRun {
 
   private:
     void hold_until(Milliseconds base);
+    /// No other machine can have begun it: until then the guard has not ended it.
+    [[nodiscard]] bool ours() const;
     struct Renewal {
         Milliseconds sent;
         bool uncounted;
@@ -118,6 +120,7 @@ class LeasedRun {
     Timer runs_out_;
     Guard::Deadline deadline_;
     Milliseconds base_{0};  // the lease is counted from here, in time since boot
+    bool lapsed_ = false;   // once, though it was renewed then: this machine may have slept
     bool held_ = true;      // and renewed
     bool alone_;            // nobody here waits
     bool asks_who_waits_ = false;

@@ -287,7 +287,7 @@ void ClusterMembership::called_off(bool for_everyone) {
 
 // Past that moment it is the guard that has ended it, or may have.
 Outcome ClusterMembership::judge(Outcome outcome) {
-    if (state_ != State::running || leased_->ours()) return outcome;
+    if (state_ != State::running || !leased_->may_have_been_ended(outcome)) return outcome;
     return Outcome::lost("the lease of its run has passed, and others may run it");
 }
 
