@@ -129,6 +129,26 @@ class Falls(machines.ThreeHosts):
         self.assertIn("NOREPLICAS", err)
         self.assertEqual(self.runs(), 1)
 
+    def test_A6_one_that_is_busy_for_a_moment_delays_output(self):
+        refused = []
+
+        def busy(_count, _connection, reply):
+            if len(refused) < 2 and reply.startswith(b"*1\r\n*2\r\n"):  # output
+                refused.append(reply)
+                return b"-BUSY Redis is busy running a script.\r\n"
+            return reply
+        first, command, gate = self.held(self.one, "echo last")
+        with Proxy(self.box.path("proxy"), self.server.socket, busy) as proxy:
+            self.server, engine = proxy, self.server
+            second = self.joined(self.two, command)
+            self.server = engine
+            self.assertEqual(self.hear(second, 6), b"first\n")
+            self.open(gate)
+            status, out, err = self.end(second)
+        self.assertEqual((status, out), (0, "last\n"), err)
+        self.assertEqual(len(refused), 2)
+        self.assertEqual(self.end(first)[0], 0)
+
     def refused(self):
         return "errorstat_OOM" in self.server.ask("INFO", "errorstats").decode()
 

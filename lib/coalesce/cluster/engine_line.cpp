@@ -56,10 +56,12 @@ std::error_code refused(bool passes) {
 
 }  // namespace
 
+bool is_passing(const RespValue& error) {
+    return std::any_of(passing.begin(), passing.end(), [&](const char* word) { return error.text.starts_with(word); });
+}
+
 NoAnswer no_answer_of(const RespValue& error) {
-    const bool passes =
-        std::any_of(passing.begin(), passing.end(), [&](const char* word) { return error.text.starts_with(word); });
-    return {refused(passes), "use the engine (" + visible(error.text) + ")"};
+    return {refused(is_passing(error)), "use the engine (" + visible(error.text) + ")"};
 }
 
 EngineLine::EngineLine(Loop& loop, const EngineAccess& access, Greeting greeting, Events events)

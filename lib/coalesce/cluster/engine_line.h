@@ -108,5 +108,7 @@ class EngineLine {
 
 /// What an error reply means to who asked: not answered, or refused for good.
 [[nodiscard]] NoAnswer no_answer_of(const RespValue& error);
+/// Whether it may be asked again.
+[[nodiscard]] bool is_passing(const RespValue& error);
 
 }  // namespace coalesce

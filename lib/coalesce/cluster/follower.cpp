@@ -13,6 +13,8 @@ namespace {
 // A reply may have 8 MiB, and a chunk has up to 65,000 bytes.
 constexpr const char* entries_at_once = "64";
 
+constexpr std::chrono::milliseconds looked_again_after{500};  // where it was refused for a while
+
 // For so long a chunk that there was no room for may come behind others (Publisher).
 constexpr std::chrono::seconds missing_for_max{10};
 
@@ -33,7 +35,8 @@ Follower::Follower(Engine& engine, const EngineKeys& keys, const std::string& ru
       wanted_(wanted),
       findings_(std::move(findings)),
       listener_(engine, {.on_up = {}, .on_down = {}, .on_data = [this] { look(); }}),
-      patience_(engine.loop()) {}
+      patience_(engine.loop()),
+      again_(engine.loop()) {}
 
 Follower::~Follower() {
     *alive_ = false;
@@ -70,6 +73,8 @@ void Follower::look() {
 void Follower::on_entries(const Result<RespValue>& answer) {
     asking_ = false;
     if (!answer) return;
+    if (answer.value().is_error() && is_passing(answer.value()))
+        return again_.start(looked_again_after, [this] { look(); });
     if (answer.value().is_error()) return (void)broken("the engine refuses: " + answer.value().text);
     if (wanted_ == Wanted::end_only) {
         const RespValue& entry = answer.value().at(0);

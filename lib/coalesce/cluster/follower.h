@@ -67,6 +67,7 @@ class Follower final : public RunSource {
     Findings findings_;
     Engine::Listener listener_;
     Timer patience_;  // with what is missing
+    Timer again_;     // look
     Events events_;
     std::array<std::uint64_t, 2> sizes_{};
     std::uint64_t last_ = 0;  // number of an entry

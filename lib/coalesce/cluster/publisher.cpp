@@ -22,10 +22,6 @@ constexpr std::size_t window_bytes = 4 << 20;
 constexpr std::size_t short_bytes = chunk_text_max / 2;  // one chunk, whatever pieces it comes in
 constexpr milliseconds linger_min = 15s;                 // for those who still read
 
-bool is_passing(const RespValue& error) {
-    return no_answer_of(error).code == std::errc::resource_unavailable_try_again;
-}
-
 }  // namespace
 
 Publisher::Publisher(Loop& loop, Engine& engine, const EngineKeys& keys, const std::string& run, const Seal& seal,
