@@ -108,6 +108,17 @@ class Check(machines.Test):
         self.assertEqual(status, 125)
         self.assertIn("chmod o= " + password, err)
 
+    def test_M4_an_engine_that_repeats_the_password_is_not_quoted(self):
+        password = self.box.file("password", "geheim\n", 0o600)
+        refusal = b"-ERR unknown command 'AUTH', with args beginning with: 'geheim'\r\n"
+        with FakeEngine(self.box.path("fake"), lambda word: refusal if word == b"AUTH" else b"+OK\r\n"):
+            url = f"redis+unix://{self.box.path('fake')}?secret={self.box.secret}&password={password}"
+            for words in (("cluster", "check", "--cluster", url), ("run", "--cluster", url, "--cluster-scope", "tonight", "true")):
+                status, _, err = self.box.host(words[0]).call(*words)
+                self.assertEqual(status, 125)
+                self.assertNotIn("geheim", err)
+                self.assertIn("ERR", err)
+
     def test_M39_the_rights_that_it_names_are_enough(self):
         engine = self.box.engine()
         url = self.acl(engine, *machines.KEYS, "-@all", *machines.RIGHTS)

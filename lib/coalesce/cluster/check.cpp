@@ -106,7 +106,7 @@ class Check {
             if (!answer) return false;
             if (answer->is_error())
                 return fault("the engine does not take the password" + (named ? " of its user " + url.user : "") +
-                             ": " + visible(answer->text));
+                             ": " + visible(words_of_auth_error(*answer)));
         }
         const auto answer = talk_.ask(std::vector<std::string>{"PING"});
         if (!answer) return false;

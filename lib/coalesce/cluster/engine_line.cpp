@@ -64,6 +64,13 @@ NoAnswer no_answer_of(const RespValue& error) {
     return {refused(is_passing(error)), "use the engine (" + visible(error.text) + ")"};
 }
 
+std::string words_of_auth_error(const RespValue& error) {
+    constexpr std::array known{"WRONGPASS", "NOAUTH", "NOPERM"};
+    const bool whole =
+        std::any_of(known.begin(), known.end(), [&](const char* word) { return error.text.starts_with(word); });
+    return whole ? error.text : error.text.substr(0, error.text.find(' '));
+}
+
 EngineLine::EngineLine(Loop& loop, const EngineAccess& access, Greeting greeting, Events events)
     : loop_(loop),
       access_(access),
@@ -94,10 +101,12 @@ void EngineLine::greet() {
         send(words, [this, last](Result<RespValue> answer) { greeted(std::move(answer), last); });
     };
     if (!access_.password.empty()) {
-        if (url.user.empty())
-            say_hello({"AUTH", access_.password});
-        else
-            say_hello({"AUTH", url.user, access_.password});
+        std::vector<std::string> words{"AUTH", access_.password};
+        if (!url.user.empty()) words.insert(words.begin() + 1, url.user);
+        send(words, [this](Result<RespValue> answer) {
+            if (answer && answer->is_error()) answer->text = words_of_auth_error(*answer);
+            greeted(std::move(answer), false);
+        });
     }
     if (url.database != 0) say_hello({"SELECT", std::to_string(url.database)});
     // Refused while an engine loads, as the others are not: of what is sent then it might refuse the first part only.

@@ -110,5 +110,7 @@ class EngineLine {
 [[nodiscard]] NoAnswer no_answer_of(const RespValue& error);
 /// Whether it may be asked again.
 [[nodiscard]] bool is_passing(const RespValue& error);
+/// What an error reply to AUTH says, without what was sent: an engine may repeat that.
+[[nodiscard]] std::string words_of_auth_error(const RespValue& error);
 
 }  // namespace coalesce
