@@ -19,6 +19,8 @@ namespace {
 
 using namespace std::chrono;
 
+constexpr std::uint64_t short_bytes = 64 * 1024;
+
 // Runs and connections need the others.
 std::size_t most_files() {
     rlimit limit{};
@@ -246,14 +248,16 @@ void Reception::landed(Requester& requester, const Landing<RunResult>& landing) 
 }
 
 // A result waits in memory, or behind a descriptor, until its client reads it. One of a client's may, however little is
-// left; others only while there is enough for those who read (SPEC F9, F14).
+// left, and what is short; others only while there is enough for those who read (SPEC F9, F14). Where the memory is
+// exhausted, longer output than is always kept was not recorded.
 Reception::Lack Reception::lack_for(const Requester& requester, const RunResult& result) const {
     const Client& client = *requester.client;
-    if (!client.session->blocked() || requester.output == Request::Output::none || !result.spool) return {};
-    const std::size_t unread = client.session->renderings() + client.pace.blocked();
-    if (unread <= (requester.following() ? 1u : 0u)) return {};
-    const MemoryBudget& budget = *executor_.spool_limits().store.budget;
-    if (budget.exhausted() && !result.kept)
+    if (requester.output == Request::Output::none || !result.spool || result.spool->size() <= short_bytes) return {};
+    const std::size_t unread = client.session->unread() + client.pace.blocked();
+    if (unread <= (requester.following() ? 1u : 0u) || !client.session->full()) return {};
+    const SpoolLimits& limits = executor_.spool_limits();
+    const MemoryBudget& budget = *limits.store.budget;
+    if (budget.exhausted() && !result.kept && result.spool->size() <= limits.always_kept_bytes)
         return {"output_too_long", "the results that wait to be read take all the memory there is for them"};
     if (result.spool->file() >= 0 && budget.files() > most_files())
         return {"too_many_files", "the results that wait to be read take most of the descriptors there are"};

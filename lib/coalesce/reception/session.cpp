@@ -36,12 +36,15 @@ Session::Session(Loop& loop, Descriptor connection, Events events)
 }
 
 void Session::ready() {
+    const std::uint64_t taken_before = taken_;
     if (blocked_ && !again_) {
         blocked_ = false;
         flush();
         if (!gone() && !blocked_ && events_.on_room) events_.on_room();
     }
+    hears_it_out_ = taken_ > taken_before;  // it reads, if slowly, and may want to leave what is too much for it
     hear();
+    hears_it_out_ = false;
     if (gone()) return;
     if (input_ended_) {  // half-closed: only a full close shows from here on
         pollfd state{.fd = connection_.get(), .events = 0, .revents = 0};
@@ -57,9 +60,15 @@ void Session::hear() {
 
 // What is yet to be answered will be an answer unread.
 bool Session::congested() {
-    return blocked_ &&
+    return blocked_ && !hears_it_out_ &&
            (out_.size() + lines_.size() > unsent_bytes_max ||
-            renderings() + handovers_.size() + (events_.unanswered ? events_.unanswered() : 0) > unsent_answers_max);
+            unread() + handovers_.size() + (events_.unanswered ? events_.unanswered() : 0) > unsent_answers_max);
+}
+
+// What was left for another turn may be taken yet.
+bool Session::full() const {
+    pollfd state{.fd = connection_.get(), .events = POLLOUT, .revents = 0};
+    return blocked_ && ::poll(&state, 1, 0) == 0;
 }
 
 // One read a turn: a flood from one client leaves the others their turn.
@@ -215,6 +224,7 @@ void Session::push(std::string_view& rest) {
     while (!rest.empty()) {
         const ssize_t sent = ::send(connection_.get(), rest.data(), rest.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
         if (sent >= 0) {
+            taken_ += static_cast<std::uint64_t>(sent);
             rest.remove_prefix(static_cast<std::size_t>(sent));
         } else if (errno == EAGAIN) {
             blocked_ = true;
@@ -273,6 +283,7 @@ bool Session::flush_renderings() {
             blocked_ = true;
             return false;
         }
+        taken_ += static_cast<std::uint64_t>(sent);
         rendering.advance(static_cast<std::uint64_t>(sent));
         budget -= std::min(budget, static_cast<std::uint64_t>(sent));
         inside_message_ = !rendering.between_messages();
@@ -325,7 +336,7 @@ void Session::go() {
     watch_.reset();
     again_.reset();
     connection_.reset();
-    if (renderings() > 0)  // one may be on the stack
+    if (!with_news_.empty() || !without_news_.empty())  // one may be on the stack
         loop_.post([doomed = std::exchange(with_news_, {}), resting = std::exchange(without_news_, {})] {});
     loop_.post(std::move(events_.on_gone));
 }

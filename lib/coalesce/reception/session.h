@@ -72,10 +72,12 @@ class Session {
     [[nodiscard]] bool input_ended() const noexcept { return input_ended_; }
     /// The other side takes no more now: whoever can waits until on_room.
     [[nodiscard]] bool blocked() const noexcept { return blocked_; }
-    /// How many answers are not through: finished or not, they hold what they are made of.
-    [[nodiscard]] std::size_t renderings() const noexcept { return with_news_.size() + without_news_.size(); }
+    /// blocked(), and it has not read what there was room for.
+    [[nodiscard]] bool full() const;
+    /// How many answers have something for it that it has not taken.
+    [[nodiscard]] std::size_t unread() const noexcept { return with_news_.size(); }
     [[nodiscard]] bool idle() const noexcept {
-        return renderings() == 0 && out_.empty() && lines_.empty() && handovers_.empty();
+        return with_news_.empty() && without_news_.empty() && out_.empty() && lines_.empty() && handovers_.empty();
     }
 
   private:
@@ -107,8 +109,10 @@ class Session {
     std::list<std::pair<std::string, Descriptor>> handovers_;  // before lines_: texts that a descriptor goes with
     std::deque<std::unique_ptr<Rendering>> with_news_;         // or perhaps; the first has its turn
     std::unordered_map<const Rendering*, std::unique_ptr<Rendering>> without_news_;
+    std::uint64_t taken_ = 0;  // bytes, by the other side
     bool inside_message_ = false;
     bool blocked_ = false;
+    bool hears_it_out_ = false;
     std::optional<Timer> again_;  // blocked_, for want of something that nobody tells us of
     bool woken_ = false;
     bool flushing_ = false;
