@@ -47,7 +47,8 @@ struct KeptStoreAtWork {
     const StorePlace place{.base = scratch.path("cache"), .name = "1"};
     std::optional<KeptStore> store = KeptStore::open(place, true).value();
     Loop loop;
-    const SpoolLimits limits{.replay_bytes = 1'500'000};
+    MemoryBudget budget{3'000'000};
+    const SpoolLimits limits{.store = {.budget = &budget}};
     std::vector<std::string> not_written;
     KeptDesk desk{loop,
                   limits,
@@ -129,7 +130,7 @@ TEST_CASE("F9, T15: what waits to be written is bounded", "[kept]") {
     CHECK(at_work.not_written.empty());
     at_work.keep("second", 1'000'000);
     REQUIRE(at_work.not_written.size() == 1);
-    CHECK(at_work.not_written.front().find("976.5 KiB wait to be written already") != std::string::npos);
+    CHECK(at_work.not_written.front().find("too much waits to be written") != std::string::npos);
     at_work.go_on();
     CHECK(at_work.store->look(at_work.key_of("first").name, Entry::Check::all).value());
     at_work.keep("third", 1'000'000);

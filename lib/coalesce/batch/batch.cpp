@@ -367,9 +367,12 @@ void Batch::end_without_run(Results::End end, const Outcome& outcome) {
 
 // Before another run takes its place.
 void Batch::run_over(FlightId id, const RunResult& result) {
-    if (result.run != id) return forget(id);        // an earlier run of the line ended while it waited, and was counted
-    const auto leader = leaders_.find(result.run);  // none if it is over while it is being asked for
-    if (halt_.run_over(result.outcome, leader == leaders_.end() ? 1 : leader->second.requests)) halt();
+    const auto leader = leaders_.find(id);  // none if it is over while it is being asked for
+    const std::uint64_t requests = leader == leaders_.end() ? 1 : leader->second.requests;
+    // Of --once: an earlier run of the line ended while this waited, and was counted, but for these requests.
+    const bool ran = result.run == id;
+    if ((ran || halt_.counts_requests()) && halt_.run_over(result.outcome, requests)) halt();
+    if (!ran) forget(id);
     throttle();
 }
 

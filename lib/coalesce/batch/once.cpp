@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include <coalesce/batch/once.h>
 
+#include <algorithm>
 #include <chrono>
 #include <utility>
 
@@ -29,7 +30,7 @@ class OnceMemory::Keeper final : public Retention {
     std::shared_ptr<Retention> behind_;
     OnceMemory& memory_;
     Key key_;
-    const std::optional<Wish> wish_;
+    std::optional<Wish> wish_;
 };
 
 std::shared_ptr<const RunResult> OnceMemory::find(const RequestKey& key, const Wish& wish) const {
@@ -38,6 +39,13 @@ std::shared_ptr<const RunResult> OnceMemory::find(const RequestKey& key, const W
     if (!wish.fresh && !wish.max_age) return found->second;  // of a million lines nobody asks what time it is
     const auto started = std::chrono::nanoseconds(found->second->started.time_since_epoch());
     return may_join(wish, Moment{.wall_ns = started.count()}, now()) ? found->second : nullptr;
+}
+
+void OnceMemory::narrow(Retention& keeper, const std::optional<Wish>& wish) {
+    std::optional<Wish>& own = static_cast<Keeper&>(keeper).wish_;
+    if (!wish || wish->fresh) return own.reset();
+    if (!own || !wish->max_age) return;
+    own->max_age = std::min(own->max_age.value_or(*wish->max_age), *wish->max_age);
 }
 
 std::shared_ptr<Retention>& OnceMemory::behind(Retention& keeper) { return static_cast<Keeper&>(keeper).behind_; }

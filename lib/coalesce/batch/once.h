@@ -26,6 +26,8 @@ class OnceMemory {
     /// For the Job of this key, which an earlier result may answer, even one that comes while it waits to be
     /// admitted, if it is as `wish` has it; nothing: none will do. The memory must outlive it.
     [[nodiscard]] std::shared_ptr<Retention> keeper(Key key, std::optional<Wish> wish);
+    /// One more waits for what that keeper finds, and has this to say of it.
+    static void narrow(Retention& keeper, const std::optional<Wish>& wish);
     /// The one behind a keeper of ours, which keeps longer than a batch lasts and is told as well; it may be null.
     [[nodiscard]] static std::shared_ptr<Retention>& behind(Retention& keeper);
     /// A result that came from elsewhere than a run.

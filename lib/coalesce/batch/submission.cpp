@@ -23,6 +23,17 @@ std::shared_ptr<Retention> Submission::keeper_of(const Intake::Asking& asking) c
 }
 
 RunTicket Submission::submit(Intake::Asking& asking) {
+    const bool particular = options_.once && (asking.fresh || asking.wish.max_age);
+    RunTicket ticket = submit_and_keep(asking);
+    if (!particular || ticket.leader() || ticket.landed()) return ticket;
+    // Its leader may wait for an earlier run to end, and would take what that comes to.
+    std::shared_ptr<Retention>& retention = ticket.state().retention;
+    if (!retention) retention = keeper_of(asking);
+    OnceMemory::narrow(*retention, asking.fresh ? std::nullopt : std::optional<Wish>(asking.wish));
+    return ticket;
+}
+
+RunTicket Submission::submit_and_keep(Intake::Asking& asking) {
     if (!asking.wish.anything()) return submit_job(asking, nullptr);
     if (!asking.job) asking.job = intake_.job_of_line(std::string(asking.command));
     asking.fresh = !may_join(asking.wish, executor_.flights().find_state(KeyView(asking.key)), now());

@@ -34,6 +34,7 @@ class Submission {
 
   private:
     [[nodiscard]] std::shared_ptr<Retention> keeper_of(const Intake::Asking& asking) const;
+    [[nodiscard]] RunTicket submit_and_keep(Intake::Asking& asking);
     // `keeper`: the request's; null: it wishes nothing.
     [[nodiscard]] RunTicket submit_job(Intake::Asking& asking, std::shared_ptr<Retention> keeper);
     [[nodiscard]] Job job_of_line(std::string line);

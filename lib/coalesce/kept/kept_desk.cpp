@@ -5,7 +5,6 @@
 #include <atomic>
 #include <utility>
 
-#include <coalesce/command/size.h>
 #include <coalesce/io/loop.h>
 #include <coalesce/io/watch.h>
 
@@ -224,8 +223,7 @@ void KeptDesk::keep(const std::shared_ptr<Keeper>& keeper, const std::shared_ptr
                     UniqueFunction<void()> done) {
     const std::uint64_t bytes = result->spool->size();
     if (unwritten_bytes_ > 0 && unwritten_bytes_ + bytes > unwritten_bytes_max()) {
-        not_written(*keeper, "not kept: cannot write " + access_->place().path() + ": " +
-                                 format_size(unwritten_bytes_) + " wait to be written already");
+        not_written(*keeper, "not kept: cannot write " + access_->place().path() + ": too much waits to be written");
         return done();
     }
     auto twin = result->spool->twin();  // whoever reads the output here goes on
@@ -294,7 +292,7 @@ void KeptDesk::not_written(Keeper& keeper, std::string words) {
 // It lies in memory as a rule, of which the flights that are under way need the most.
 std::uint64_t KeptDesk::unwritten_bytes_max() const {
     constexpr std::uint64_t most = 256 << 20;
-    return std::min({most, limits_.replay_bytes, limits_.store.budget->limit() / 4});
+    return std::min(most, limits_.store.budget->limit() / 2);
 }
 
 // What is being kept is there, or takes too long.
