@@ -549,9 +549,10 @@ void leave_out_at_server(TypedCommand& typed, const Wish& wish_of_line) {
     const auto rule = std::find_if(rules.begin(), rules.end(), [](const Setting& setting) {
         return is_of_retention(setting) || names_dependencies(setting);
     });
-    if (rule == rules.end() || !typed.wish.anything()) return;
+    if (rule == rules.end() || typed.wish.warm) return;  // which is refused
+    if (!typed.wish.keeps() && typed.wish.max_age == wish_of_line.max_age) return;
     fail("a server looks at no files: of the command, which " + rule->origin.text() + " concerns, nothing is kept");
-    typed.wish = wish_of_line;
+    typed.wish = {.max_age = wish_of_line.max_age, .fresh = wish_of_line.fresh};
 }
 
 Result<> obey(CommandLine& line, TypedCommand& typed) {

@@ -26,7 +26,8 @@ std::string_view last_component(std::string_view path) { return path.substr(path
 
 // The program behind a link of its name to us.
 int become_behind_link(const std::vector<std::string>& words) {
-    if (is_other_program(words.front().c_str())) return become(words);
+    const auto found = find_other_program(words.front());
+    if (found || found.error().code.value() != ENOENT) return become(words);
     fail("there is no program " + words.front() +
          " behind the link of that name to coalesce, by which it was called; "
          "call it by its own name: coalesce");

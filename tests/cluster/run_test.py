@@ -178,6 +178,7 @@ class Run(machines.ThreeHosts):
             self.assertEqual(self.runs(), runs + 1)
             second.kill()
             second.communicate()
+            machines.until(lambda: len(self.status(self.one)) == 1)  # or its command might take what the first waits for
         parts = self.one.call("key", *self.words("-c", command)[1:])[1]
         self.assertIn(", ns default", parts)
         self.assertNotIn("s" * 8, parts)

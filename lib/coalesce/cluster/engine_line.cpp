@@ -65,10 +65,8 @@ NoAnswer no_answer_of(const RespValue& error) {
 }
 
 std::string words_of_auth_error(const RespValue& error) {
-    constexpr std::array known{"WRONGPASS", "NOAUTH", "NOPERM"};
-    const bool whole =
-        std::any_of(known.begin(), known.end(), [&](const char* word) { return error.text.starts_with(word); });
-    return whole ? error.text : error.text.substr(0, error.text.find(' '));
+    const std::size_t repeated = error.text.find(", with args beginning with");
+    return error.text.substr(0, repeated);
 }
 
 EngineLine::EngineLine(Loop& loop, const EngineAccess& access, Greeting greeting, Events events)

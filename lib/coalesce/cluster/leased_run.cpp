@@ -178,7 +178,9 @@ bool LeasedRun::ours() const {
 }
 
 bool LeasedRun::may_have_been_ended(const Outcome& outcome) const {
-    return !ours() || (lapsed_ && outcome == Outcome::signalled(SIGKILL));
+    // Of a line that needed no shell its end is told as a shell would have.
+    return !ours() ||
+           (lapsed_ && (outcome == Outcome::signalled(SIGKILL) || outcome == Outcome::exited(128 + SIGKILL)));
 }
 
 milliseconds LeasedRun::unanswered_for() const { return since_boot() - base_; }

@@ -80,7 +80,7 @@ void CommandFlight::signal(int number) {
 }
 
 void CommandFlight::end_as(Ending reason, Outcome refused_with) {
-    if (ending == Ending::none || ending == Ending::timed_out) {
+    if (ending == Ending::none || (ending == Ending::timed_out && attempts <= job.retries)) {
         ending = reason;
         refusal = std::move(refused_with);
     }

@@ -61,8 +61,8 @@ struct CommandFlight {
     /// Records what has come. True: it is paused, since nobody has read enough of it.
     Result<bool> take(Stream stream, std::span<const char> bytes);
     void signal(int number);
-    /// What is told to end keeps its first reason, unless that is its timeout: behind that there may be another try,
-    /// and behind any other there is none.
+    /// What is told to end keeps its first reason, unless that is a timeout behind which there is another try: behind
+    /// any other there is none.
     void end_as(Ending reason, Outcome refused_with);
     /// What the end of its source comes to.
     [[nodiscard]] Outcome came_to(Outcome outcome);

@@ -89,6 +89,9 @@ void Attention::forget() noexcept {
     for (const int number : user_signals) ::signal(number, SIG_DFL);
     arm({});  // a handler may have run here
     ::signal(SIGALRM, SIG_DFL);
+    deadline.reset();
+    ending_taken = ending_count;
+    for (volatile sig_atomic_t& came : user_came) came = 0;
 }
 
 void Attention::until(Clock::time_point time) {
