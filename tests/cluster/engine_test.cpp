@@ -3,6 +3,7 @@
 // what comes back is used again. Beside it a server of the test's own stands in for engines
 // that no package has: old ones, silent ones, such as say nonsense.
 #include <coalesce/cluster/engine.h>
+#include <coalesce/cluster/engine_line.h>
 
 #include <coalesce/io/loop.h>
 
@@ -299,6 +300,17 @@ TEST_CASE("a wrong password, and none where one is wanted, are refused by name",
     Watched watched(loop, access_to(server->url(), "geheim"));
     watched.until([&] { return watched.ups + watched.downs > 0; });
     CHECK(watched.ups == 1);
+}
+
+TEST_CASE("M4, M7: of an error to AUTH what it repeats is left out, and what passes still passes", "[cluster]") {
+    const auto error = [](std::string text) {
+        return RespValue{.kind = RespValue::Kind::error, .number = 0, .text = std::move(text), .elements = {}};
+    };
+    const std::string repeated = "ERR unknown command 'AUTH', with args beginning with: 'secret'";
+    CHECK(words_of_auth_error(error(repeated)) == "ERR unknown command 'AUTH'");
+    const std::string full = "ERR max number of clients reached";
+    CHECK(words_of_auth_error(error(full)) == full);
+    CHECK(is_passing(error(words_of_auth_error(error(full)))));
 }
 
 TEST_CASE("what is no engine ends the line, not the process", "[cluster]") {

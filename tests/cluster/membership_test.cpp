@@ -109,4 +109,5 @@ TEST_CASE("M28: what is killed after its lease has passed is not its command's e
     look.start(1ms, 1ms, [&] { loop.stop(); });
     while (flight.membership->judge(Outcome::exited(0)).kind == Outcome::Kind::lost) loop.run();
     CHECK(flight.membership->judge(Outcome::signalled(SIGKILL)).kind == Outcome::Kind::lost);
+    CHECK(flight.membership->judge(Outcome::exited(137)).kind == Outcome::Kind::lost);  // of a line without a shell
 }

@@ -309,6 +309,23 @@ TEST_CASE("F10: who asks while a run is ended by its timeout runs anew", "[execu
     });
 }
 
+TEST_CASE("F10: a timeout behind which there is no other try is told, whatever comes in its grace", "[executor]") {
+    with_time_enough([](std::chrono::milliseconds time) {
+        Room room;
+        Requester& requester = room.ask("trap 'echo x >begun; read x <gate; exit' TERM; sleep 1000 >&- 2>&- & wait", {},
+                                        [time](Job& job) { job.timeout = time; });
+        requester.then = [&] { room.begun_watch.reset(); };  // the time was up before the trap was set
+        bool cancelled = false;
+        room.when_begun(1, [&] {
+            cancelled = room.executor.cancel(requester.ticket.id());
+            room.open_gate();
+        });
+        room.run();
+        CHECK(requester.result().outcome == Outcome::timed_out());
+        return cancelled;
+    });
+}
+
 TEST_CASE("F12: flights wait in the order of their first request; joining takes no place", "[executor]") {
     Room room({.jobs = 1});
     room.ask("read x <gate");

@@ -644,6 +644,8 @@ SCENARIO("A2: a link by another program's name runs it where a rule concerns it"
               "call it by its own name: coalesce\n");
     }
     CHECK(box.start({"/usr/bin/env", "lost", "status"}).wait().status == 0);
+    box.write("bin/lost", "found, but not to be executed\n");
+    CHECK(box.start({"/usr/bin/env", "lost", "word"}).wait().status == 126);
 }
 
 SCENARIO("A2, F11: a link that asks a server is run by it as the program itself", "[wrapper]") {
