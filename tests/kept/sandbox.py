@@ -136,9 +136,11 @@ class Sandbox:
         by = int(seconds * 1e9)
         while not (kept := self.entries(below)) and some:  # on a busy machine who asked is answered before (T13)
             a_moment()
+        aside = self.path("aging")  # what is written has its time changed, and who cleans just then would remove it
         for path in kept:
-            info = os.stat(path)
-            with open(path, "r+b") as file:
+            info = os.stat(path)  # before it is read
+            shutil.copy2(path, aside)
+            with open(aside, "r+b") as file:
                 header = bytearray(file.read(HEADER))
                 times = [time - by for time in struct.unpack_from("<4q", header, TIMES_AT)]
                 times[0] -= int(also_started * 1e9)
@@ -147,7 +149,8 @@ class Sandbox:
                 header[CHECKSUM_AT : CHECKSUM_AT + 16] = checksum(bytes(header[:CHECKSUM_AT]))
                 file.seek(0)
                 file.write(header)
-            os.utime(path, ns=(info.st_atime_ns, info.st_mtime_ns - by))
+            os.utime(aside, ns=(info.st_atime_ns, info.st_mtime_ns - by))
+            os.rename(aside, path)
         for path in self.failed_refreshes(below):
             with open(path, "r+") as file:
                 wall, boot, boot_id = file.read().split()
