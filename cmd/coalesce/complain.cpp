@@ -60,11 +60,11 @@ void prepare_process() {
         if (::fcntl(fd, F_GETFD) < 0 && ::open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) != fd) ::_exit(125);
 }
 
-int become(const std::vector<std::string>& argv) {
+int become(const std::vector<std::string>& argv, const std::string& absent) {
     const std::string& word = argv.front();
     auto program = word.find('/') != std::string::npos ? Result(word) : find_other_program(word);
     if (!program && program.error().code.value() == ENOENT) {
-        fail("there is no program " + word);
+        fail("there is no program " + word + absent);
         return 127;
     }
     if (!program) {

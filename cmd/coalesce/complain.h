@@ -29,8 +29,9 @@ int flush_output();
 void prepare_process();
 
 /// Becomes the command, which takes signals as if we had never been: for one that is not to be shared. Returns why
-/// not, 126 or 127, after saying so. A link of its name to this program is passed over.
-int become(const std::vector<std::string>& argv);
+/// not, 126 or 127, after saying so; `absent` is said behind "there is no program NAME". A link of its name to this
+/// program is passed over.
+int become(const std::vector<std::string>& argv, const std::string& absent = {});
 
 /// Ends this process by the signal, as if it had never been caught.
 [[noreturn]] void die_of(int signal);

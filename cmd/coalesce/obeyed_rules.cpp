@@ -80,6 +80,11 @@ bool is_name_of_directory(const std::string& path) {
     return path.starts_with('/') && (path + "/").find("/../") == std::string::npos;
 }
 
+void add_real_name(std::vector<std::string>& names, const std::string& path) {
+    char real[PATH_MAX];
+    if (::realpath(path.c_str(), real) != nullptr && path != real) names.emplace_back(real);
+}
+
 // The names that the directory goes by: the system's, and the one by which a shell came here.
 std::vector<std::string> own_directories() {
     std::vector<std::string> names;
@@ -99,8 +104,7 @@ std::vector<std::string> own_homes() {
     const char* const spelled = std::getenv("HOME");
     if (spelled == nullptr || *spelled != '/') return {};
     std::vector<std::string> homes{spelled};
-    char path[PATH_MAX];
-    if (::realpath(spelled, path) != nullptr && homes.front() != path) homes.emplace_back(path);
+    add_real_name(homes, spelled);
     return homes;
 }
 
@@ -161,8 +165,7 @@ RuleSubject subject_here(std::vector<std::string> words) { return {std::move(wor
 std::vector<std::string> names_of_directory(const std::string& path) {
     std::vector<std::string> names;
     if (is_name_of_directory(path)) names.push_back(path);
-    char real[PATH_MAX];
-    if (::realpath(path.c_str(), real) != nullptr && path != real) names.emplace_back(real);
+    add_real_name(names, path);
     return names;
 }
 

@@ -26,12 +26,9 @@ std::string_view last_component(std::string_view path) { return path.substr(path
 
 // The program behind a link of its name to us.
 int become_behind_link(const std::vector<std::string>& words) {
-    const auto found = find_other_program(words.front());
-    if (found || found.error().code.value() != ENOENT) return become(words);
-    fail("there is no program " + words.front() +
-         " behind the link of that name to coalesce, by which it was called; "
-         "call it by its own name: coalesce");
-    return 127;
+    return become(words,
+                  " behind the link of that name to coalesce, by which it was called; call it by its own name: "
+                  "coalesce");
 }
 
 // The command itself, with our standard input and terminal: nobody else is to have to do with it (SPEC Y4).

@@ -157,10 +157,10 @@ TEST_CASE("T11: what a program made that is not known is not kept", "[kept]") {
     const SpoolLimits limits;
     const auto result = std::make_shared<const RunResult>(without_output(Outcome::exited(0), limits));
     KeptFlight flight = some_flight(place, {.ttl = 1h}, limits, {});
-    flight.keep(result, [] {});
+    flight.keep(result, now(), std::nullopt);
     CHECK(flight.words() == "not kept: it is not known of which program it is");
     KeptFlight known = some_flight(place, {.ttl = 1h}, limits);
-    known.keep(result, [] {});
+    known.keep(result, now(), std::nullopt);
     CHECK_FALSE(known.words().starts_with("not kept"));
 }
 
@@ -175,6 +175,6 @@ TEST_CASE("T21: a run goes on for as long as the machine was suspended, too", "[
     RunResult result = without_output(Outcome::exited(0), limits);
     result.started -= 1h;
     result.duration = 1ns;
-    flight.keep(std::make_shared<const RunResult>(std::move(result)), [] {});
+    flight.keep(std::make_shared<const RunResult>(std::move(result)), now(), std::nullopt);
     CHECK(flight.words() == "not kept: it was forgotten during the run");
 }

@@ -64,7 +64,7 @@ bool is_noted(Outcome outcome) {
     const SpoolLimits limits;
     KeptFlight flight = some_flight(place, stale_orders().wish, limits);
     flight.is_refresh();
-    flight.keep(std::make_shared<const RunResult>(without_output(std::move(outcome), limits)), [] {});
+    flight.keep(std::make_shared<const RunResult>(without_output(std::move(outcome), limits)), now(), std::nullopt);
     return fs::exists(place.path() + "/" + flight.key_name() + ".t");
 }
 

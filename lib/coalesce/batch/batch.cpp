@@ -93,7 +93,6 @@ class Batch {
     [[nodiscard]] bool was_answered(const Intake::Asking& asking, Requester& requester);
     void answered(Intake::Asking&& asking, Requester requester, std::shared_ptr<const RunResult> kept);
     void ask(Intake::Asking&& asking, Requester requester);
-    void not_written(const std::string& words);
     void wait_for(RunTicket ticket, const Intake::Asking& asking, Requester requester);
     void give_up(std::uint64_t sequence, bool joined);
     void landed(std::uint64_t sequence, bool joined, std::uint64_t bytes, const Landing<RunResult>& landing);
@@ -134,7 +133,6 @@ class Batch {
     Reaper orphans_;
     Lookups lookups_;
     Submission submission_;
-    std::string not_written_;  // what was said of it
 
     std::unordered_map<FlightId, Leader> leaders_;        // who led each live flight
     std::unordered_map<std::uint64_t, Waiting> waiting_;  // all, where more is remembered of them
@@ -176,7 +174,7 @@ Batch::Batch(BatchOptions options, Surroundings own, StorePlace store, Ledger le
             {.place = std::move(store),
              .make_refresh_program = options_.make_refresh_program,
              .in_child = options_.executor.in_child},
-            {.on_not_written = [this](const std::string& words) { not_written(words); }}),
+            {.on_not_written = [this](const std::string& words) { progress_.complain(words); }}),
       orphans_(loop_, [this](pid_t pid) { return executor_.is_own(pid) || desk_.is_own(pid); }),
       lookups_(desk_,
                [this](Intake::Asking&& asking, Requester requester, std::shared_ptr<const RunResult> kept) {
@@ -466,11 +464,6 @@ void Batch::abandon() {
             requester, {.outcome = Outcome::cancelled(), .title = title(requester.command), .requested = requester.at},
             false);
     });
-}
-
-// Of a full disk one line says enough (SPEC T15).
-void Batch::not_written(const std::string& words) {
-    if (std::exchange(not_written_, words) != words) progress_.complain(words);
 }
 
 ProgressFacts Batch::progress() const {

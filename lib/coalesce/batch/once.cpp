@@ -2,7 +2,6 @@
 #include <coalesce/batch/once.h>
 
 #include <algorithm>
-#include <chrono>
 #include <utility>
 
 #include <coalesce/kept/verdict.h>
@@ -37,8 +36,7 @@ std::shared_ptr<const RunResult> OnceMemory::find(const RequestKey& key, const W
     const auto found = results_.find(KeyView(key));
     if (found == results_.end()) return nullptr;
     if (!wish.fresh && !wish.max_age) return found->second;  // of a million lines nobody asks what time it is
-    const auto started = std::chrono::nanoseconds(found->second->started.time_since_epoch());
-    return may_join(wish, Moment{.wall_ns = started.count()}, now()) ? found->second : nullptr;
+    return may_join(wish, found->second->started, now()) ? found->second : nullptr;
 }
 
 void OnceMemory::narrow(Retention& keeper, const std::optional<Wish>& wish) {

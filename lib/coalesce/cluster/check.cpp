@@ -100,13 +100,12 @@ class Check {
     bool come_in() {
         const EngineUrl& url = access_.url;
         if (!access_.password.empty()) {
-            const bool named = !url.user.empty();
-            const auto answer = talk_.ask(named ? std::vector<std::string>{"AUTH", url.user, access_.password}
-                                                : std::vector<std::string>{"AUTH", access_.password});
+            const auto answer = talk_.ask(auth_words(access_));
             if (!answer) return false;
             if (answer->is_error())
-                return fault("the engine does not take the password" + (named ? " of its user " + url.user : "") +
-                             ": " + visible(words_of_auth_error(*answer)));
+                return fault("the engine does not take the password" +
+                             (url.user.empty() ? "" : " of its user " + url.user) + ": " +
+                             visible(words_of_auth_error(*answer)));
         }
         const auto answer = talk_.ask(std::vector<std::string>{"PING"});
         if (!answer) return false;

@@ -64,6 +64,12 @@ NoAnswer no_answer_of(const RespValue& error) {
     return {refused(is_passing(error)), "use the engine (" + visible(error.text) + ")"};
 }
 
+std::vector<std::string> auth_words(const EngineAccess& access) {
+    std::vector<std::string> words{"AUTH", access.password};
+    if (!access.url.user.empty()) words.insert(words.begin() + 1, access.url.user);
+    return words;
+}
+
 std::string words_of_auth_error(const RespValue& error) {
     const std::size_t repeated = error.text.find(", with args beginning with");
     return error.text.substr(0, repeated);
@@ -99,9 +105,7 @@ void EngineLine::greet() {
         send(words, [this, last](Result<RespValue> answer) { greeted(std::move(answer), last); });
     };
     if (!access_.password.empty()) {
-        std::vector<std::string> words{"AUTH", access_.password};
-        if (!url.user.empty()) words.insert(words.begin() + 1, url.user);
-        send(words, [this](Result<RespValue> answer) {
+        send(auth_words(access_), [this](Result<RespValue> answer) {
             if (answer && answer->is_error()) answer->text = words_of_auth_error(*answer);
             greeted(std::move(answer), false);
         });

@@ -110,6 +110,8 @@ class EngineLine {
 [[nodiscard]] NoAnswer no_answer_of(const RespValue& error);
 /// Whether it may be asked again.
 [[nodiscard]] bool is_passing(const RespValue& error);
+/// The first words to an engine that wants a password.
+[[nodiscard]] std::vector<std::string> auth_words(const EngineAccess& access);
 /// What an error reply to AUTH says, without what was sent: an engine may repeat that.
 [[nodiscard]] std::string words_of_auth_error(const RespValue& error);
 

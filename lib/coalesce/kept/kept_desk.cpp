@@ -284,7 +284,7 @@ void KeptDesk::tidy(std::shared_ptr<KeptFlight> flight) {
 }
 
 void KeptDesk::not_written(Keeper& keeper, std::string words) {
-    events_.on_not_written(words);
+    if (std::exchange(not_written_, words) != words) events_.on_not_written(words);
     keeper.words_ = std::move(words);
     keeper.failed_ = true;
 }

@@ -53,7 +53,8 @@ class KeptDesk {
         ChildHook in_child;                       ///< of what is started for that
     };
     struct Events {
-        /// A result that was to be kept could not be written: "not kept: cannot write …".
+        /// A result that was to be kept could not be written: "not kept: cannot write …". Not told again in the same
+        /// words: of a full disk one line says enough (T15).
         UniqueFunction<void(const std::string&)> on_not_written;
     };
     /// `limits` are of the executor that will hold the spools, and outlive it.
@@ -118,6 +119,7 @@ class KeptDesk {
     Refreshes refreshes_;
     std::unordered_map<std::string, std::vector<std::shared_ptr<Look>>> looks_;  // under way, by their keys' names
     std::unordered_multiset<std::string> publishing_;  // those names of what is being kept, and waited for
+    std::string not_written_;                          // what was said last of a result that could not be
     std::uint64_t unwritten_bytes_ = 0;                // of results that wait for their thread
     std::size_t untidied_ = 0;
     Savings hits_;

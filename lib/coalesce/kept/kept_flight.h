@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// KeptFlight: one key's results in a store, as the executor asks for them (Retention).
+// KeptFlight: one key's results in a store, for who has the flight's Retention (KeptDesk, Keeping).
 //
 // It knows what a request wished, finds a result that grants it, and keeps the one that the flight
 // lands with where that is allowed: no signal, no cancellation, a failure only if somebody asked for it,
@@ -10,7 +10,6 @@
 #include <sys/stat.h>
 
 #include <coalesce/command/command.h>
-#include <coalesce/engine/retention.h>
 #include <coalesce/engine/run.h>
 
 #include <chrono>
@@ -56,12 +55,12 @@ struct KeptSubject {
 /// What is passed on of an entry, as if its run had just landed.
 [[nodiscard]] Result<std::shared_ptr<const RunResult>> result_of(const KeptStore::Hit& hit, const SpoolLimits& limits);
 
-class KeptFlight final : public Retention {
+class KeptFlight {
   public:
     /// `limits` are those of the executor that will hold the spools, and outlive it.
     KeptFlight(std::shared_ptr<StoreAccess> access, KeptSubject subject, Wish wish, const SpoolLimits& limits)
         : access_(std::move(access)), subject_(std::move(subject)), wish_(wish), served_(wish), limits_(&limits) {}
-    ~KeptFlight() override;
+    ~KeptFlight();
 
     /// Another requester shares the flight: the longest wish decides how long its result is kept (T2), and only
     /// what grants them all is served to them.
@@ -79,11 +78,8 @@ class KeptFlight final : public Retention {
     /// It runs because a hit was stale: if it fails, that is noted (T5), but not where it never began for want of room.
     void is_refresh() noexcept { refresh_ = true; }
 
-    [[nodiscard]] std::shared_ptr<const RunResult> find() override;
-    void keep(const std::shared_ptr<const RunResult>& result, UniqueFunction<void()> done) override {
-        keep(result, now(), std::chrono::steady_clock::now() + publishing_max);
-        done();
-    }
+    /// A kept result that grants all wishes, or null.
+    [[nodiscard]] std::shared_ptr<const RunResult> find();
     /// Keeps it, unless that is to go on in after_delivery(): after `until`, if that is given. The run was over at
     /// `ended`, which may be a while ago.
     void keep(const std::shared_ptr<const RunResult>& result, const Moment& ended,
@@ -96,9 +92,9 @@ class KeptFlight final : public Retention {
     void leave() noexcept;
 
     /// "kept for 10m", "not kept: exit 3"; empty before the landing, or if nothing was wished.
-    [[nodiscard]] std::string words() const override { return words_; }
+    [[nodiscard]] const std::string& words() const noexcept { return words_; }
     /// It was to be kept and could not be written: worth a line on standard error without `-v`.
-    [[nodiscard]] bool failed() const override { return failed_; }
+    [[nodiscard]] bool failed() const noexcept { return failed_; }
 
   private:
     [[nodiscard]] bool open(bool make);

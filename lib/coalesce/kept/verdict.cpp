@@ -20,11 +20,14 @@ bool may_join(const Wish& wish, const Moment& started, const Moment& now) noexce
     return age && *age <= *wish.max_age;
 }
 
+bool may_join(const Wish& wish, std::chrono::system_clock::time_point started, const Moment& now) noexcept {
+    const auto wall = std::chrono::nanoseconds(started.time_since_epoch());
+    return may_join(wish, Moment{.wall_ns = wall.count()}, now);
+}
+
 bool may_join(const Wish& wish, const Run* run, const Moment& now) noexcept {
     if (wish.fresh) return false;
-    if (run == nullptr || !run->spool || !wish.max_age) return true;
-    const auto wall = std::chrono::nanoseconds(run->started.time_since_epoch());
-    return may_join(wish, Moment{.wall_ns = wall.count()}, now);
+    return run == nullptr || !run->spool || may_join(wish, run->started, now);
 }
 
 }  // namespace coalesce

@@ -32,6 +32,8 @@ struct Verdict {
 
 /// Whether a run that started then may be joined by a request made now (T3).
 [[nodiscard]] bool may_join(const Wish& wish, const Moment& started, const Moment& now) noexcept;
+[[nodiscard]] bool may_join(const Wish& wish, std::chrono::system_clock::time_point started,
+                            const Moment& now) noexcept;
 /// The same of the flight that a request would join; null: there is none. One that has yet to start is young.
 [[nodiscard]] bool may_join(const Wish& wish, const Run* run, const Moment& now) noexcept;
 

@@ -70,9 +70,7 @@ RequestDesk::RequestDesk(const ServerOptions& options, const Rooms& rooms, Surro
             {.place = std::move(store),
              .make_refresh_program = options.make_refresh_program,
              .in_child = options.executor.in_child},
-            {.on_not_written = [this](const std::string& words) {
-                if (std::exchange(not_written_, words) != words) rooms_.log.warn("{}", words);
-            }}) {
+            {.on_not_written = [this](const std::string& words) { rooms_.log.warn("{}", words); }}) {
     if (rooms_.cluster != nullptr)
         cluster_rules_ = ClusterRules{.engine = options_.circle->words(), .scope = {}, .platform = own_platform()};
 }

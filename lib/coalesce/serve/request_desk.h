@@ -103,7 +103,6 @@ class RequestDesk {
     std::unordered_map<uid_t, std::shared_ptr<const CanonicalSurroundings>> own_canonical_;
     FlightIndex running_;
     KeptDesk desk_;
-    std::string not_written_;           // what was said of it
     std::optional<Timer> store_watch_;  // while runs go on for the store
     std::uint64_t requests_ = 0;
     std::uint64_t joins_ = 0;
