@@ -10,6 +10,7 @@ usage: clients_test.py asyncio|blocking|node|cpp [TEST…]
 """
 
 import base64
+import contextlib
 import hashlib
 import json
 import os
@@ -94,6 +95,15 @@ EXAMPLES = {"asyncio": ("python", [sys.executable, "-"]), "node": ("js", ["node"
 class ClientTest(ServerTest):
     def driver(self, server, path=None, **env):
         return Driver(self, server.path if path is None else path, server.directory, {**server.env, **env})
+
+    @contextlib.contextmanager
+    def no_coalesce(self, name):
+        """A socket on which the test answers, and a client of it."""
+        path = os.path.join(self.serve().directory, name)
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path)
+            listener.listen()
+            yield listener, Driver(self, path, "/", dict(os.environ))
 
     def await_requesters(self, server, count):
         while sum(flight["requesters"] for flight in server.status()) != count:
@@ -403,11 +413,7 @@ class Promises(ClientTest):
             self.assertIn(server.file("nobody"), client.done("none", ["true"])["message"])
 
     def test_who_may_not_ask_is_told_why(self):
-        path = os.path.join(self.serve().directory, "refusing")
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(path)
-            listener.listen()
-            client = Driver(self, path, "/", dict(os.environ))
+        with self.no_coalesce("refusing") as (listener, client):
             client.run("refused", ["true"])
             with listener.accept()[0] as connection:
                 connection.recv(1)
@@ -416,11 +422,7 @@ class Promises(ClientTest):
         self.assertEqual((told["error"], told["message"]), ("not_allowed", "this user is not served"))
 
     def test_who_does_not_speak_the_protocol_is_told(self):
-        path = os.path.join(self.serve().directory, "another")
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(path)
-            listener.listen()
-            client = Driver(self, path, "/", dict(os.environ))
+        with self.no_coalesce("another") as (listener, client):
             for said in ("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n", "\n", "[1]\n", "5\n", "null\n", '"text"\n',
                          '{"id":1,"event":"exit"}\n', '{"id":1,"event":"exit","duration":1}\n', '{"id":1,"event":"stdout"}\n',
                          '{"id":1,"error":{}}\n', '{"error":{}}\n'):
@@ -432,11 +434,7 @@ class Promises(ClientTest):
                 self.assertEqual((told.get("error"), told.get("message")), ("disconnected", "the server went away without an answer: it does not speak coalesce-protocol(7)"), said)
 
     def test_any_way_that_a_server_sends_is_understood(self):
-        path = os.path.join(self.serve().directory, "piecemeal")
-        with socket.socket(socket.AF_UNIX) as listener:
-            listener.bind(path)
-            listener.listen()
-            client = Driver(self, path, "/", dict(os.environ))
+        with self.no_coalesce("piecemeal") as (listener, client):
             client.run("a", ["true"])
             client.run("b", ["true"])
             with listener.accept()[0] as connection:

@@ -74,18 +74,20 @@ class Falls(machines.ThreeHosts):
         self.assertEqual((status, out), (0, "x\n"))
         self.assertIn("may have forgotten runs", err)
 
+    def both_are_told(self, first, second, why):
+        """Who ran it, and who waited for that."""
+        self.all_gone()
+        for process, words in ((first, "has not answered"), (second, why)):
+            status, out, err = self.end(process)
+            self.assertEqual((status, out), (125, ""))
+            self.assertIn(words, err)
+        self.assertEqual(self.runs(), 1)
+
     def test_A6_gone_for_good_it_ends_runs_and_who_waits_for_them(self):
         self.parameters = "&lease=3s"
         first, second, _ = self.silent()
         self.server.stop(signal.SIGKILL)
-        self.all_gone()
-        status, out, err = self.end(first)
-        self.assertEqual((status, out), (125, ""))
-        self.assertIn("has not answered", err)
-        status, out, err = self.end(second)
-        self.assertEqual((status, out), (125, ""))
-        self.assertIn("down=run", err)
-        self.assertEqual(self.runs(), 1)
+        self.both_are_told(first, second, "down=run")
 
     def test_A6_gone_for_good_it_is_done_without_where_that_was_agreed_to(self):
         self.parameters = "&lease=3s&down=run"
@@ -120,14 +122,7 @@ class Falls(machines.ThreeHosts):
         self.parameters = "&lease=3s"
         first, second, _ = self.silent()
         self.server.ask("CONFIG", "SET", "min-replicas-to-write", "1")
-        self.all_gone()
-        status, out, err = self.end(first)
-        self.assertEqual((status, out), (125, ""))
-        self.assertIn("has not answered", err)
-        status, out, err = self.end(second)
-        self.assertEqual((status, out), (125, ""))
-        self.assertIn("NOREPLICAS", err)
-        self.assertEqual(self.runs(), 1)
+        self.both_are_told(first, second, "NOREPLICAS")
 
     def test_A6_one_that_is_busy_for_a_moment_delays_output(self):
         refused = []

@@ -65,6 +65,22 @@ struct Flight {
     std::unique_ptr<Sharing::Membership> membership;
 };
 
+std::unique_ptr<Guard> some_guard() {
+    auto guard = Guard::start();
+    REQUIRE(guard);
+    return std::move(*guard);
+}
+
+// One that asks that engine.
+struct Machine {
+    explicit Machine(const RedisServer& server)
+        : cluster(loop, {{*EngineUrl::parse(server.url()), {}}, Secret(std::string(32, 's'))}, *guard, 0ms) {}
+
+    const std::unique_ptr<Guard> guard = some_guard();
+    Loop loop;
+    Cluster cluster;
+};
+
 }  // namespace
 
 // What since_boot() asks; the library's own is not linked.
@@ -78,16 +94,13 @@ TEST_CASE("F2, M15: a run that ended in the millisecond before the request is no
           "[cluster]") {
     const auto server = RedisServer::start({"--appendonly", "yes"});
     if (!server) return;
-    auto guard = Guard::start();
-    REQUIRE(guard);
-    Loop loop;
-    Cluster cluster(loop, {{*EngineUrl::parse(server->url()), {}}, Secret(std::string(32, 's'))}, **guard, 0ms);
+    Machine machine(*server);
     for (int round = 0; round < 100; ++round) {
         const auto asked_at = since_boot();
         ++boot_time;  // as it does a microsecond later
-        Flight flight(loop, cluster, asked_at);
+        Flight flight(machine.loop, machine.cluster, asked_at);
         REQUIRE(flight.told == Flight::Told::run);
-        flight.end(loop);
+        flight.end(machine.loop);
     }
 }
 
@@ -95,19 +108,16 @@ TEST_CASE("M28: what is killed after its lease has passed is not its command's e
           "[cluster]") {
     const auto server = RedisServer::start({"--appendonly", "yes"});
     if (!server) return;
-    auto guard = Guard::start();
-    REQUIRE(guard);
-    Loop loop;
-    Cluster cluster(loop, {{*EngineUrl::parse(server->url()), {}}, Secret(std::string(32, 's'))}, **guard, 0ms);
-    Flight flight(loop, cluster, since_boot());
+    Machine machine(*server);
+    Flight flight(machine.loop, machine.cluster, since_boot());
     REQUIRE(flight.told == Flight::Told::run);
     CHECK(flight.membership->judge(Outcome::signalled(SIGKILL)) == Outcome::signalled(SIGKILL));
     boot_time += 55s;  // of a lease of 60
     CHECK(flight.membership->judge(Outcome::exited(0)).kind == Outcome::Kind::lost);
     flight.membership->alone();  // a reason to renew it
-    Timer look(loop);
-    look.start(1ms, 1ms, [&] { loop.stop(); });
-    while (flight.membership->judge(Outcome::exited(0)).kind == Outcome::Kind::lost) loop.run();
+    Timer look(machine.loop);
+    look.start(1ms, 1ms, [&] { machine.loop.stop(); });
+    while (flight.membership->judge(Outcome::exited(0)).kind == Outcome::Kind::lost) machine.loop.run();
     CHECK(flight.membership->judge(Outcome::signalled(SIGKILL)).kind == Outcome::Kind::lost);
     CHECK(flight.membership->judge(Outcome::exited(137)).kind == Outcome::Kind::lost);  // of a line without a shell
 }

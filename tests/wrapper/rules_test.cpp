@@ -14,6 +14,9 @@
 
 namespace {
 
+// Behind a `$C serve --socket $PWD/socket &` of a script.
+const std::string until_it_answers = "server=$!; until $C stats --socket $PWD/socket >/dev/null 2>&1; do :; done; ";
+
 // A sandbox whose user has this configuration.
 class Ruled : public Sandbox {
   public:
@@ -226,8 +229,8 @@ SCENARIO("Y3: of a command that depends on files a server keeps nothing, and tha
     box.write("held", "echo >>ran; [ $(wc -l <ran) != 1 ] || read x <gate\n");
     box.write("named", ":\n");
     const Ended ended = box.script(
-        "export COALESCE_SOCKET=$PWD/socket; mkfifo gate; $C serve --socket $PWD/socket --log-level off & server=$!; "
-        "until $C stats --socket $PWD/socket >/dev/null 2>&1; do :; done; "
+        "export COALESCE_SOCKET=$PWD/socket; mkfifo gate; $C serve --socket $PWD/socket --log-level off & " +
+        until_it_answers +
         "$C run sh ./named; "
         "$C run --ttl 1h sh ./named 2>typed; "
         "$C run sh ./held 2>one & one=$!; $C run sh ./held 2>other & other=$!; "
@@ -346,10 +349,9 @@ SCENARIO("Y2, Y4: newlines and comments before its first word take no line from 
     CHECK(box.start({tested_program(), "batch", "--json"}, {.standard_input = box.path("lines")}).wait().status == 0);
     CHECK(box.lines_of("ran-apart") == ran_apart + 16);
     CHECK(box.lines_of("ran-kept") == 4);
-    const Ended served = box.script(
-        "$C serve --socket $PWD/socket --log-level off & server=$!; "
-        "until $C stats --socket $PWD/socket >/dev/null 2>&1; do :; done; "
-        "$C run --socket $PWD/socket -c '\n# c\nsh ./apart' <in; echo $?; kill $server; wait");
+    const Ended served =
+        box.script("$C serve --socket $PWD/socket --log-level off & " + until_it_answers +
+                   "$C run --socket $PWD/socket -c '\n# c\nsh ./apart' <in; echo $?; kill $server; wait");
     CHECK(served.out == "0\n");
     CHECK(box.lines_of("got") == ran_apart + 1);
 }
@@ -582,8 +584,8 @@ SCENARIO("Y7: a server obeys its own [cache] and [class], and the rules for comm
     box.write("turn", "echo $1 >>begun; cat gate-$1\n");
     const Ended ended = box.script(
         "export COALESCE_CONFIG=$PWD/client.toml COALESCE_SOCKET=$PWD/socket; mkfifo gate-1 gate-2 gate-3; "
-        "COALESCE_CONFIG=$PWD/server.toml $C serve --socket $PWD/socket --log-level off & server=$!; "
-        "until $C stats --socket $PWD/socket >/dev/null 2>&1; do :; done; "
+        "COALESCE_CONFIG=$PWD/server.toml $C serve --socket $PWD/socket --log-level off & " +
+        until_it_answers +
         "for i in 1 2; do $C run sh ./ruled; $C run sh ./plain; $C run --ttl 1h sh ./long >/dev/null; done; "
         "for i in 1 2 3; do $C run --class pair sh ./turn $i & until $C status | grep -q \"turn $i\"; do :; done; "
         "done; "
@@ -656,10 +658,8 @@ SCENARIO("A2, F11: a link that asks a server is run by it as the program itself"
     box.write("bin/tool", "#!/bin/sh\necho ran >>runs\necho $1\n");
     ::chmod(box.path("bin/tool").c_str(), 0700);
     box.env["PATH"] = box.path("links") + ":" + box.path("bin") + ":/usr/bin:/bin";
-    const Ended ended = box.script(
-        "$C serve --socket $PWD/socket --log-level off & server=$!; "
-        "until $C stats --socket $PWD/socket >/dev/null 2>&1; do :; done; "
-        "COALESCE_SOCKET=$PWD/socket tool word; echo $?; kill $server; wait");
+    const Ended ended = box.script("$C serve --socket $PWD/socket --log-level off & " + until_it_answers +
+                                   "COALESCE_SOCKET=$PWD/socket tool word; echo $?; kill $server; wait");
     CHECK(ended.out == "word\n0\n");
     CHECK(ended.err.empty());
     CHECK(box.lines_of("runs") == 1);
