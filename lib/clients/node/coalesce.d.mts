@@ -1,5 +1,13 @@
 // SPDX-License-Identifier: MIT
-// The types of coalesce.mjs, where its promises are.
+// Commands asked of `coalesce serve`, in the manner of child_process.
+//
+//     import { Client } from 'coalesce';
+//     const client = new Client();
+//     const { stdout, joined } = await client.run(['git', 'log'], { cwd: '/srv/repository', signal });
+//     client.spawn(['git', 'archive', 'HEAD']).stdout.pipe(response);
+//
+// Times are in milliseconds. What it promises is in coalesce-protocol(7), under CLIENTS.
+
 import type { Buffer } from 'node:buffer';
 import type { Readable } from 'node:stream';
 
@@ -109,6 +117,7 @@ export class Client {
   run(command: Command, options?: Options): Promise<Result>;
   /** Removes what is kept under its key, of which are the options; what is under way is not kept either. */
   forget(command: Command, options?: Options): Promise<void>;
+  /** A run with its output as it comes, and a promise of the result without it. */
   spawn(command: Command, options?: Options): Spawned;
   /** Leaves all that is waited for. */
   close(): void;

@@ -1,26 +1,12 @@
 // SPDX-License-Identifier: MIT
-// Commands asked of `coalesce serve`, in the manner of child_process.
-//
-//     import { Client } from 'coalesce';
-//     const client = new Client();
-//     const { stdout, joined } = await client.run(['git', 'log'], { cwd: '/srv/repository', signal });
-//     client.spawn(['git', 'archive', 'HEAD']).stdout.pipe(response);
-//
-// A client has one connection for all that it runs, and one more for each that it spawns, so that who reads slowly
-// holds up nobody else, and the server, not this process, keeps what is unread. To abort is to leave: the run goes on
-// for the others, and ends with the last of them. An idle client does not keep the process running. As with
-// child_process a command runs in the directory and environment of this process unless told otherwise. One that fails
-// is a result; one that did not end by itself is a CoalesceError, as is every refusal. When the server goes away those
-// who wait are told by the code "disconnected", and the next request connects anew: none is sent twice, and what was
-// told to be lost may have run. Needs Node 18 and no package. The types are in coalesce.d.mts.
+// Commands asked of `coalesce serve`, in the manner of child_process. Needs Node 18 and no package.
+// The types, and what each promises, are in coalesce.d.mts.
 
-import { Buffer } from 'node:buffer';
 import { once } from 'node:events';
 import { closeSync, constants as modes, existsSync, lstatSync, openSync } from 'node:fs';
 import { createConnection } from 'node:net';
 import { constants } from 'node:os';
 import { basename, dirname, isAbsolute } from 'node:path';
-import process from 'node:process';
 import { Readable } from 'node:stream';
 import { setImmediate as turn, setTimeout as pause } from 'node:timers/promises';
 
@@ -31,13 +17,10 @@ const closed = 'the client was closed';
 const times = new Set(['timeout', 'grace', 'wait', 'ttl', 'maxAge', 'stale', 'keepFailures']); // in milliseconds
 const signalNames = new Map(Object.entries(constants.signals).reverse().map(([name, number]) => [number, name])); // of several the first
 
-/** Why a command has no result, or none of its own; `code` is a word of coalesce-protocol(7), or "disconnected". */
 export class CoalesceError extends Error {
   constructor(code, message, result) {
     super(message.trim().replace(/^coalesce: /, ''));
-    this.name = 'CoalesceError';
-    this.code = code;
-    this.result = result; // what there is, where the run was ended or could not be started
+    Object.assign(this, { name: 'CoalesceError', code, result });
   }
 }
 
@@ -83,8 +66,7 @@ function needed(type, ...values) {
 // Where a server listens: the first that is there.
 function placeOf(named = process.env.COALESCE_SOCKET) {
   const { COALESCE_PLACE, XDG_RUNTIME_DIR } = process.env;
-  if (named) return named;
-  if (COALESCE_PLACE) return `${COALESCE_PLACE}/server.sock`;
+  if (named || COALESCE_PLACE) return named || `${COALESCE_PLACE}/server.sock`;
   const uid = process.geteuid();
   const own = `${XDG_RUNTIME_DIR?.startsWith('/') ? XDG_RUNTIME_DIR : `/run/user/${uid}`}/coalesce/server.sock`;
   const shared = `/tmp/coalesce-${uid}`;
@@ -147,8 +129,7 @@ class Connection {
   /** With no last word it leaves, if it still waits. */
   finish(number, final) {
     const waiter = this.waiting.get(number);
-    if (!waiter) return;
-    this.waiting.delete(number);
+    if (!this.waiting.delete(number)) return;
     if (final) waiter.end(final);
     else this.#leave(number);
     if (this.waiting.size === 0) this.socket.unref();
@@ -204,7 +185,6 @@ class Connection {
   }
 }
 
-/** Asks the server at `path`, or where `coalesce run` would find one. */
 export class Client {
   #path;
   #connections = new Set();
@@ -212,11 +192,8 @@ export class Client {
   #connecting;
   #closings = 0; // who asked before the last is not to be connected any more
 
-  constructor({ path } = {}) {
-    this.#path = path;
-  }
+  constructor({ path } = {}) { this.#path = path; }
 
-  /** Runs a command, or joins its run. */
   async run(command, options = {}) {
     const { signal } = options;
     const request = requestOf(command, options);
@@ -237,25 +214,18 @@ export class Client {
     }
   }
 
-  /** Removes what is kept under its key, of which are the options; what is under way is not kept either. */
-  async forget(command, options = {}) {
-    await this.run(command, { ...options, op: 'forget' });
-  }
+  async forget(command, options = {}) { await this.run(command, { ...options, op: 'forget' }); }
 
-  /**
-   * A run with its output as it comes: { stdout, stderr, exit }, two streams, both of which are to be
-   * read as child_process's are, and a promise of the result without them. To destroy stdout is to leave.
-   */
   spawn(command, options = {}) {
     const { signal } = options;
     const request = requestOf(command, options);
     const blocked = new Set(); // streams that take no more now
-    let connection, resolve, reject;
-    let over = false;
+    let connection, resolve, reject, over;
     const exit = new Promise((...settle) => ([resolve, reject] = settle));
+    const readOn = (name) => blocked.delete(name) && blocked.size === 0 && connection.socket.resume();
     const stream = (name, destroyed) => new Readable({
       highWaterMark: unreadBytesMax,
-      read: () => blocked.delete(name) && blocked.size === 0 && connection.socket.resume(),
+      read: () => readOn(name),
       destroy: (error, done) => (destroyed(error), done(error)),
     });
     const end = (error, result) => {
@@ -263,7 +233,7 @@ export class Client {
       over = true;
       signal?.removeEventListener('abort', abort);
       connection?.fail('disconnected', 'nobody waits any more');
-      for (const one of [stdout, stderr]) {
+      for (const one of Object.values(streams)) {
         const heard = one.listenerCount('error') > 0;
         if (!error || error.result) one.destroyed || one.push(null);
         else one.on('error', () => {}).destroy(error);
@@ -272,9 +242,10 @@ export class Client {
       error ? reject(error) : resolve(result);
     };
     const abort = () => end(signal.reason);
-    const stdout = stream('stdout', (error) => end(error ?? new Error('stdout was destroyed')));
-    const stderr = stream('stderr', () => blocked.delete('stderr') && blocked.size === 0 && connection.socket.resume());
-    const streams = { stdout, stderr };
+    const streams = {
+      stdout: stream('stdout', (error) => end(error ?? new Error('stdout was destroyed'))),
+      stderr: stream('stderr', () => readOn('stderr')),
+    };
     const waiter = {
       output(name, bytes) {
         if (streams[name].destroyed || streams[name].push(bytes)) return;
@@ -292,7 +263,6 @@ export class Client {
     return { ...streams, exit };
   }
 
-  /** Leaves all that is waited for. */
   close() {
     [this.#closings, this.#connecting] = [this.#closings + 1, undefined];
     for (const connection of this.#connections) connection.fail('disconnected', closed);
@@ -325,5 +295,4 @@ export class Client {
 }
 
 let shared;
-/** Client.run() of a client that all of the process share. */
 export const run = (command, options) => (shared ??= new Client()).run(command, options);

@@ -4,12 +4,7 @@
     async with coalesce.Client() as client:
         log = (await client.run(["git", "log"], cwd="/srv/repository", check=True)).stdout
 
-A client has one connection for all that it runs, and one more for each stream, so that who reads slowly holds
-up nobody else, and the server, not this process, keeps what is unread. To cancel a task is to leave: the run goes
-on for the others, and ends with the last of them. As with subprocess a command runs in the caller's directory and
-environment unless told otherwise, and one that fails is no exception without `check`. One that did not end by
-itself is an Error, as is every refusal. When the server goes away those who wait are told by the code
-"disconnected", and the next request connects anew: none is sent twice, and what was told to be lost may have run.
+What it promises is said in coalesce-protocol(7), under CLIENTS.
 """
 
 from __future__ import annotations
@@ -28,12 +23,11 @@ _UNREAD_PIECES_MAX = 4  # of a stream, before its connection is read no more
 _CLOSED = "the client was closed"
 _ANY_BYTES = {"argv", "line", "cwd", "env", "stdin", "key", "scope", "ignore_env", "only_env"}
 
-# The fields of coalesce-protocol(7), with times in seconds; and `shell`, the command is one string for
-# the server's shell, and `input`, what it reads. Without `cwd` and `env`, all of it, the caller's are taken.
+# The fields of coalesce-protocol(7), times in seconds. With `shell` the command is one string, `input` is what it reads; else `cwd` and `env`, all of it, are the caller's.
 Options = TypedDict("Options", {
-    "shell": bool, "input": bytes, "cwd": Text, "env": Mapping[str, str] | Mapping[bytes, bytes], "umask": int, "key": Text, "scope": Text,
-    "cluster_scope": Text, "ignore_platform": bool, "ignore_env": Sequence[Text], "only_env": Sequence[Text], "ignore_cwd": bool, "ignore_namespaces": bool, "pty": bool, "pty_size": str,
-    "class": str, "timeout": float, "grace": float, "wait": float, "fresh": bool, "keep_running": bool, "no_share": bool,
+    "shell": bool, "input": bytes, "cwd": Text, "env": Mapping[str, str] | Mapping[bytes, bytes], "umask": int, "key": Text, "scope": Text, "cluster_scope": Text,
+    "ignore_env": Sequence[Text], "only_env": Sequence[Text], "ignore_cwd": bool, "ignore_namespaces": bool, "ignore_platform": bool, "no_share": bool,
+    "pty": bool, "pty_size": str, "class": str, "timeout": float, "grace": float, "wait": float, "fresh": bool, "keep_running": bool,
     "ttl": float, "max_age": float, "stale": float, "keep_failures": float, "warm": bool}, total=False)
 
 
@@ -58,12 +52,10 @@ class Error(Exception):
 
 
 def _base64(value: Any) -> Any:
-    one = isinstance(value, (str, bytes, os.PathLike))
-    return base64.b64encode(os.fsencode(value)).decode() if one else [_base64(text) for text in value]
+    return base64.b64encode(os.fsencode(value)).decode() if isinstance(value, (str, bytes, os.PathLike)) else [_base64(text) for text in value]
 
 
-def _request(command: Command, *, shell: bool = False, input: bytes | None = None, cwd: Text = b"",
-             env: Mapping[Any, Any] | None = None, **fields: Any) -> dict[str, Any]:
+def _request(command: Command, *, shell: bool = False, input: bytes | None = None, cwd: Text = b"", env: Mapping[Any, Any] | None = None, **fields: Any) -> dict[str, Any]:
     """What is not known here goes as it is: the server refuses it by name."""
     if shell != isinstance(command, (str, bytes)):
         raise TypeError("a command is a sequence of arguments, or with shell=True one string")
@@ -98,12 +90,8 @@ class _Connection:
         self.lost: dict[str, Any] | None = None  # why there will be no answers
         self.reading = asyncio.create_task(self.read())
 
-    def usable(self) -> bool:
-        return not self.closing and not self.end.poll(0)
-
     def send(self, request: dict[str, Any], waiter: Stream) -> int:
-        if self.lost:
-            raise Error(**self.lost)
+        if self.lost: raise Error(**self.lost)
         number = next(self.numbers)
         # The number comes first: the server has read it then, should the rest be no JSON.
         line = json.dumps({"id": number} | request | {"id": number}, separators=(",", ":")).encode()
@@ -119,8 +107,7 @@ class _Connection:
 
     def close(self, code: str = "disconnected", message: str = _CLOSED) -> None:
         """All who wait are told here: what reads may not have begun, and then it never does."""
-        if self.lost:
-            return
+        if self.lost: return
         self.closing, self.lost = True, {"code": code, "message": message}
         self.reading.cancel()
         for number, waiter in list(self.waiting.items()):
@@ -129,14 +116,12 @@ class _Connection:
         self.writer.transport.abort()
 
     async def read(self) -> None:
-        gone = "the server went away without an answer:"
         try:
             while True:
                 await self.take(json.loads(await self.line()))
-        except (OSError, EOFError) as why:
-            self.close(message=f"{gone} {why}")
-        except (ValueError, RecursionError):
-            self.close(message=f"{gone} it does not speak coalesce-protocol(7)")
+        except (OSError, EOFError, ValueError, RecursionError) as error:
+            why = error if isinstance(error, (OSError, EOFError)) else "it does not speak coalesce-protocol(7)"
+            self.close(message=f"the server went away without an answer: {why}")
         finally:
             self.close()
 
@@ -161,10 +146,8 @@ class _Connection:
                     waiter.finish(final)
             case {"error": {"code": str(code), "message": str(why)}}:  # it is about the connection
                 self.close(code, why)
-            case dict() if "error" not in message and message.get("event") not in ("stdout", "stderr", "exit"):
-                pass  # of a later server
-            case _:
-                raise ValueError
+            case _ if not isinstance(message, dict) or "error" in message or message.get("event") in ("stdout", "stderr", "exit"):
+                raise ValueError  # all else is of a later server
 
 
 class Stream(AsyncIterator[tuple[str, bytes]]):
@@ -207,14 +190,13 @@ class Client(contextlib.AbstractAsyncContextManager["Client"]):
         self._connections: weakref.WeakSet[_Connection] = weakref.WeakSet()
         self._closings = 0  # who asked before the last is not to be connected any more
 
-    async def __aexit__(self, *_: object) -> None:
-        self.close()
+    async def __aexit__(self, *_: object) -> None: self.close()
 
     async def run(self, command: Command, *, check: bool = False, **options: Unpack[Options]) -> Completed:
         """Runs it, or joins its run. With `check` a failure is a CalledProcessError, as by subprocess."""
         closings = self._closings
         async with self._connecting:
-            if self._connection is None or not self._connection.usable():
+            if self._connection is None or self._connection.closing or self._connection.end.poll(0):
                 self._connection = await self._connect(closings)
         stream = Stream(self._connection, command, options, 0)
         taken: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
@@ -286,8 +268,7 @@ class BlockingClient(contextlib.AbstractContextManager["BlockingClient"]):
     def __init__(self, path: Text | None = None) -> None:
         self._client, self._loop = Client(path), _blocking_loop()
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, *_: object) -> None: self.close()
 
     def run(self, command: Command, *, check: bool = False, **options: Unpack[Options]) -> Completed:
         """As Client.run(). An exception that interrupts it, such as KeyboardInterrupt, leaves the run."""
