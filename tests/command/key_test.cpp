@@ -418,7 +418,7 @@ TEST_CASE("K2: a key of the user's replaces argv, directory, environment and std
 TEST_CASE("B1: a line's key is that of the shell running it", "[key]") {
     for (const char* line : {"", "a", "make docs", "a1:b", "x\ny", "0123456789", "\xff", "-x", "+", "--"}) {
         std::string out = "before";
-        append_canonical_line(out, "/bin/sh", line);
+        append_canonical_line(out, canonical_shell("/bin/sh"), line);
         CHECK(out == "before" + canonical_words(argv_of_line("/bin/sh", line), std::nullopt, {}));
     }
     CHECK(argv_of_line("/bin/sh", "x -y") == Words{"/bin/sh", "-c", "x -y"});
@@ -426,7 +426,7 @@ TEST_CASE("B1: a line's key is that of the shell running it", "[key]") {
     CHECK(argv_of_line("/bin/sh", "+x") == Words{"/bin/sh", "-c", "--", "+x"});
     const std::string long_line(100'000, 'x');
     std::string out;
-    append_canonical_line(out, "/bin/sh", long_line);
+    append_canonical_line(out, canonical_shell("/bin/sh"), long_line);
     CHECK(out == canonical_words({"/bin/sh", "-c", long_line}, std::nullopt, {}));
 }
 

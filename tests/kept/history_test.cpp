@@ -98,7 +98,7 @@ TEST_CASE("H1: argv or line, directory, scope and key text name a command, and n
     }
     SECTION("a line is one for every door") {
         std::string words;
-        append_canonical_line(words, "/bin/sh", "make docs");
+        append_canonical_line(words, canonical_shell("/bin/sh"), "make docs");
         const Key by_argv = key_of({"/bin/sh", "-c", "make docs"}, here);
         CHECK(History::name_of({by_argv.surroundings, words}) == History::name_of(by_argv));
     }

@@ -96,7 +96,7 @@ class Batch {
     void wait_for(RunTicket ticket, const Intake::Asking& asking, Requester requester);
     void give_up(std::uint64_t sequence, bool joined);
     void landed(std::uint64_t sequence, bool joined, std::uint64_t bytes, const Landing<RunResult>& landing);
-    void end_without_run(Results::End end, const Outcome& outcome);
+    void end_without_run(Results::End&& end);
     void run_over(FlightId id, const RunResult& result);
     void forget(FlightId run);
     [[nodiscard]] std::optional<LongOutput::Leader> leader_of(FlightId run) const;
@@ -243,10 +243,8 @@ void Batch::asked(Intake::Asking&& asking) {
 bool Batch::was_answered(const Intake::Asking& asking, Requester& requester) {
     auto result = submission_.result_of_earlier(asking);
     if (!result) return false;
-    const Outcome outcome = result->outcome;
     end_without_run(
-        {.sequence = asking.sequence, .joined = true, .result = std::move(result), .requester = std::move(requester)},
-        outcome);
+        {.sequence = asking.sequence, .joined = true, .result = std::move(result), .requester = std::move(requester)});
     return true;
 }
 
@@ -256,9 +254,7 @@ void Batch::answered(Intake::Asking&& asking, Requester requester, std::shared_p
     if (!asking.wish.warm && was_answered(asking, requester)) return;
     if (!kept) return ask(std::move(asking), std::move(requester));
     submission_.remember(asking.key, kept);
-    const Outcome outcome = kept->outcome;
-    end_without_run({.sequence = asking.sequence, .result = std::move(kept), .requester = std::move(requester)},
-                    outcome);
+    end_without_run({.sequence = asking.sequence, .result = std::move(kept), .requester = std::move(requester)});
 }
 
 void Batch::ask(Intake::Asking&& asking, Requester requester) {
@@ -271,10 +267,9 @@ void Batch::refused(const Intake::Refused& refused) {
     ++requests_;
     Requester requester = results_.remember(refused.sequence, {intake_.surroundings(), {}}, refused.command);
     if (requester) requester->id = refused.id;
-    const Outcome outcome = Outcome::refused(0, refused.why);
-    auto result = std::make_shared<const RunResult>(RunResult{.outcome = outcome, .title = title(refused.command)});
-    end_without_run({.sequence = refused.sequence, .result = std::move(result), .requester = std::move(requester)},
-                    outcome);
+    auto result = std::make_shared<const RunResult>(
+        RunResult{.outcome = Outcome::refused(0, refused.why), .title = title(refused.command)});
+    end_without_run({.sequence = refused.sequence, .result = std::move(result), .requester = std::move(requester)});
     throttle();
 }
 
@@ -330,8 +325,7 @@ void Batch::give_up(std::uint64_t sequence, bool joined) {
                      .joined = joined,
                      .gave_up = true,
                      .result = std::move(result),
-                     .requester = std::move(waiting.requester)},
-                    Outcome::exited(gave_up_status));
+                     .requester = std::move(waiting.requester)});
 }
 
 // Called once for each requester, when its flight has landed. `bytes` is what it has cost if nothing is remembered
@@ -355,8 +349,10 @@ void Batch::landed(std::uint64_t sequence, bool joined, std::uint64_t bytes, con
 }
 
 // It was refused, gave up, or found a result.
-void Batch::end_without_run(Results::End end, const Outcome& outcome) {
+void Batch::end_without_run(Results::End&& end) {
     const bool stands_for_a_run = end.result->kept && !end.joined;
+    static const Outcome gave_up = Outcome::exited(gave_up_status);
+    const Outcome& outcome = end.gave_up ? gave_up : end.result->outcome;
     const bool enough = stands_for_a_run ? halt_.run_over(outcome, 1) : halt_.request_over(outcome);
     results_.add(std::move(end));
     throttle();

@@ -47,7 +47,7 @@ void Delivery::add_live(std::uint64_t sequence, std::shared_ptr<Spool> spool, st
 }
 
 // In keep_order an entry waits in the window until all before it are there.
-void Delivery::place(std::uint64_t sequence, Entry entry) {
+void Delivery::place(std::uint64_t sequence, Entry&& entry) {
     if (is_next(sequence)) {
         ++next_;
         return queue(std::move(entry));
@@ -79,7 +79,7 @@ void Delivery::count_in_window(const Entry& entry, int change) {
     window_results_.erase(entry.result.get());
 }
 
-void Delivery::queue(Entry entry) {
+void Delivery::queue(Entry&& entry) {
     entry.until_turn.reset();
     if (entry.silent || refused_) return;
     const bool plain = entry.result && !entry.delivered;

@@ -67,9 +67,9 @@ class Delivery {
         bool silent = false;      // prints nothing
     };
 
-    void place(std::uint64_t sequence, Entry entry);
+    void place(std::uint64_t sequence, Entry&& entry);
     void count_in_window(const Entry& entry, int change);
-    void queue(Entry entry);
+    void queue(Entry&& entry);
     bool gather(const RunResult& result);
     void schedule();
     void pump();

@@ -19,6 +19,7 @@ Intake::Intake(Loop& loop, const BatchOptions& options, Surroundings own, std::o
     : options_(options),
       earlier_(std::move(earlier)),
       usual_(usual_in(std::make_shared<const Surroundings>(std::move(own)), options_)),
+      canonical_shell_(canonical_shell(options_.executor.shell)),
       events_(std::move(events)),
       source_(loop, options_.input_fd, options_.delimiter, request_bytes_max,
               {[this](const LineSource::Line& line) { take(line); },
@@ -183,7 +184,7 @@ void Intake::append_words(std::string& words, std::string_view line, const Batch
     if (options.rules.key)
         words += canonical_words({}, std::nullopt, options.rules);
     else
-        append_canonical_line(words, options_.executor.shell, line);
+        append_canonical_line(words, canonical_shell_, line);
 }
 
 Key Intake::key_of_line(std::string_view line) const {

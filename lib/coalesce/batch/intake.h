@@ -124,6 +124,7 @@ class Intake {
     const std::optional<EarlierJobs> earlier_;
     SurroundingsTable interned_;
     const Usual usual_;
+    const std::string canonical_shell_;
     std::unordered_map<const BatchOptions*, Usual> usual_by_rules_;
     Events events_;
     std::string words_;  // of the line at hand; kept for its room

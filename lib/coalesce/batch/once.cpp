@@ -33,7 +33,7 @@ class OnceMemory::Keeper final : public Retention {
 };
 
 std::shared_ptr<const RunResult> OnceMemory::find(const RequestKey& key, const Wish& wish) const {
-    const auto found = results_.find(KeyView(key));
+    const auto found = results_.find(key);
     if (found == results_.end()) return nullptr;
     if (!wish.fresh && !wish.max_age) return found->second;  // of a million lines nobody asks what time it is
     return may_join(wish, found->second->started, now()) ? found->second : nullptr;

@@ -21,6 +21,8 @@ Results::Results(Loop& loop, CommandExecutor& executor, const BatchOptions& opti
       executor_(executor),
       progress_(progress),
       ledger_(std::move(ledger)),
+      remembers_(ledger_.wanted() || options.format == Format::json || options.input == BatchOptions::Input::json ||
+                 (options.format == Format::tagged && (options.rules.key || options.options_for))),
       delivery_(loop, {options.format, options.keep_order},
                 {std::move(events.on_refused), std::move(events.on_progress), [this] { progress_.clear(); }}),
       long_output_(loop, executor, delivery_, options.executor.spool.replay_bytes, options.format == Format::text) {
@@ -29,9 +31,7 @@ Results::Results(Loop& loop, CommandExecutor& executor, const BatchOptions& opti
 
 std::unique_ptr<BatchRequester> Results::remember(std::uint64_t sequence, const KeyView& key,
                                                   std::string_view command) const {
-    if (!ledger_.wanted() && options_.format != Format::json && options_.input != BatchOptions::Input::json &&
-        !(options_.format == Format::tagged && (options_.rules.key || options_.options_for)))
-        return nullptr;
+    if (!remembers_) return nullptr;
     auto requester = std::make_unique<BatchRequester>();
     requester->sequence = sequence;
     requester->command = command;
@@ -41,12 +41,12 @@ std::unique_ptr<BatchRequester> Results::remember(std::uint64_t sequence, const 
     return requester;
 }
 
-void Results::add(End end) {
+void Results::add(End&& end) {
     ++sums_.requests;
     print(std::move(end));
 }
 
-void Results::print(End end) {
+void Results::print(End&& end) {
     const FlightId run = end.result->run;
     const BatchRequester* const requester = end.requester.get();
     const bool shown_live = long_output_.shown_to(run, end.sequence);
@@ -58,7 +58,7 @@ void Results::print(End end) {
         return;
     }
     const bool with_output = requester == nullptr || requester->with_output;
-    if (!shown_live && with_output) end.result = within_limits(std::move(end.result));
+    if (!shown_live && with_output) keep_within_limits(end.result);
     const bool shared = end.joined || !end.result->host.empty();
     if (shared) {
         ++sums_.shared;
@@ -99,12 +99,12 @@ bool Results::leaves_printing_to_another(const End& end, bool with_output) {
 
 // A result whose output is past the replay limit is a refusal, though all of it be there still: the first to whom it
 // is passed on frees it.
-std::shared_ptr<const RunResult> Results::within_limits(std::shared_ptr<const RunResult> result) const {
-    if (!result->spool || result->spool->replayable()) return result;
+void Results::keep_within_limits(std::shared_ptr<const RunResult>& result) const {
+    if (!result->spool || result->spool->replayable()) return;
     auto refusal = std::make_shared<RunResult>(*result);
     refusal->spool.reset();
     refusal->outcome = long_output_.refusal();
-    return refusal;
+    result = std::move(refusal);
 }
 
 void Results::abandon(const BatchRequester& requester, RunResult unfinished, bool joined) {

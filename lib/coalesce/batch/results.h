@@ -68,7 +68,7 @@ class Results {
 
     /// Nothing is printed for that place in the input.
     void skip(std::uint64_t sequence) { delivery_.skip(sequence); }
-    void add(End end);
+    void add(End&& end);
     /// It is not waited for any more, since the batch ends: only its accounts say so.
     void abandon(const BatchRequester& requester, RunResult unfinished, bool joined);
 
@@ -86,9 +86,9 @@ class Results {
     bool finish();
 
   private:
-    void print(End end);
+    void print(End&& end);
     [[nodiscard]] bool leaves_printing_to_another(const End& end, bool with_output);
-    [[nodiscard]] std::shared_ptr<const RunResult> within_limits(std::shared_ptr<const RunResult> result) const;
+    void keep_within_limits(std::shared_ptr<const RunResult>& result) const;
     void account(const RunResult& result, const BatchRequester& requester, bool joined, std::size_t requesters,
                  bool gave_up);
 
@@ -96,6 +96,7 @@ class Results {
     CommandExecutor& executor_;
     Progress& progress_;
     Ledger ledger_;
+    const bool remembers_;  // of a request more than its place
     Delivery delivery_;
     LongOutput long_output_;
     BatchSummary sums_;

@@ -10,6 +10,16 @@
 
 namespace coalesce {
 
+// Copied only where it has to wait: who joins leads nothing.
+template <class Line>
+struct Submission::LineToLead {
+    Submission& submission;
+    Line line;
+
+    Job operator()() { return submission.job_of_line(std::string(std::move(line))); }
+    LineToLead<std::string> own() && { return {submission, std::string(std::move(line))}; }
+};
+
 std::shared_ptr<const RunResult> Submission::result_of_earlier(const Intake::Asking& asking) const {
     return options_.once && !asking.fresh ? once_.find(asking.key, asking.wish) : nullptr;
 }
@@ -47,9 +57,7 @@ RunTicket Submission::submit_and_keep(Intake::Asking& asking) {
 }
 
 RunTicket Submission::submit_job(Intake::Asking& asking, std::shared_ptr<Retention> keeper) {
-    if (!asking.job)
-        return executor_.submit(
-            asking.key, [this, line = std::string(asking.command)]() mutable { return job_of_line(std::move(line)); });
+    if (!asking.job) return executor_.submit(asking.key, LineToLead<std::string_view>{*this, asking.command});
     if (options_.once) asking.job->retention = keeper_of(asking);
     share(*asking.job, asking.key);
     return executor_.submit(

@@ -33,6 +33,8 @@ class Submission {
     void remember(const RequestKey& key, const std::shared_ptr<const RunResult>& result);
 
   private:
+    template <class Line>
+    struct LineToLead;
     [[nodiscard]] std::shared_ptr<Retention> keeper_of(const Intake::Asking& asking) const;
     [[nodiscard]] RunTicket submit_and_keep(Intake::Asking& asking);
     // `keeper`: the request's; null: it wishes nothing.

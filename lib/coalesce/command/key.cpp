@@ -455,9 +455,15 @@ std::string words_of_key(const std::vector<std::string>& argv, const std::option
     return words;
 }
 
-void append_canonical_line(std::string& out, std::string_view shell, std::string_view line) {
-    append_field(out, tag::kArgument, shell);
-    append_field(out, tag::kArgument, "-c");
+std::string canonical_shell(std::string_view shell) {
+    std::string begin;
+    append_field(begin, tag::kArgument, shell);
+    append_field(begin, tag::kArgument, "-c");
+    return begin;
+}
+
+void append_canonical_line(std::string& out, std::string_view begin, std::string_view line) {
+    out += begin;
     if (reads_as_options(line)) append_field(out, tag::kArgument, "--");
     append_field(out, tag::kArgument, line);
 }

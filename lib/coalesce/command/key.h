@@ -110,8 +110,12 @@ void append_unshared(std::string& words);
 [[nodiscard]] std::string words_of_key(const std::vector<std::string>& argv,
                                        const std::optional<std::string>& stdin_bytes, const KeyRules& rules);
 
-/// Appends the bytes of canonical_words(argv_of_line(shell, line), nullopt, {}) without building vectors.
-void append_canonical_line(std::string& out, std::string_view shell, std::string_view line);
+/// What the words of all lines that this shell runs begin with.
+[[nodiscard]] std::string canonical_shell(std::string_view shell);
+
+/// Appends the bytes of canonical_words(argv_of_line(shell, line), nullopt, {}) without building vectors;
+/// `begin` is canonical_shell(shell).
+void append_canonical_line(std::string& out, std::string_view begin, std::string_view line);
 
 /// Canonical surroundings with their hash, computed once.
 struct CanonicalSurroundings {
@@ -148,6 +152,8 @@ struct KeyView {
 }
 [[nodiscard]] inline bool operator==(const Key& a, const Key& b) noexcept { return KeyView(a) == KeyView(b); }
 
+struct RequestKey;
+
 struct KeyHash {
     using is_transparent = void;
     [[nodiscard]] std::size_t operator()(const KeyView& key) const noexcept {
@@ -155,7 +161,21 @@ struct KeyHash {
         return std::hash<std::string_view>{}(key.words) ^ (surroundings * 0x9e3779b97f4a7c15ULL);
     }
     [[nodiscard]] std::size_t operator()(const Key& key) const noexcept { return (*this)(KeyView(key)); }
+    [[nodiscard]] std::size_t operator()(const RequestKey& key) const noexcept;
 };
+
+/// A key to ask with, hashed once for all who look for it. Owns nothing; becomes a Key when its request leads.
+struct RequestKey {
+    RequestKey(const std::shared_ptr<const CanonicalSurroundings>& s, std::string_view w)
+        : surroundings(s), words(w), hash(KeyHash{}(KeyView(s, w))) {}
+    operator KeyView() const { return {surroundings, words}; }  // and is viewed implicitly, as a Key is
+    explicit operator Key() const { return {surroundings, std::string(words)}; }
+
+    const std::shared_ptr<const CanonicalSurroundings>& surroundings;
+    std::string_view words;
+    std::size_t hash;
+};
+inline std::size_t KeyHash::operator()(const RequestKey& key) const noexcept { return key.hash; }
 
 struct KeyEqual {
     using is_transparent = void;

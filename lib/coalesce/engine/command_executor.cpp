@@ -365,10 +365,6 @@ std::shared_ptr<Spool> CommandExecutor::spool_of(FlightId id) const {
     return flight == nullptr ? nullptr : flight->run().spool;
 }
 
-void CommandExecutor::hold(bool held) {
-    if (queue_.hold(held) && !held) start_queued();
-}
-
 void CommandExecutor::cancel_queued() {
     while (auto waiting = queue_.take_any()) land(std::move(waiting), Outcome::cancelled());
 }
@@ -398,10 +394,6 @@ std::optional<Usually> CommandExecutor::usually(const FlightRef& flight) const {
 }
 
 Turns::Time CommandExecutor::turn_in_class(FlightId id) const { return queue_.turn_in_class(id); }
-
-CommandExecutor::Counts CommandExecutor::counts() const {
-    return {.queued = queue_.size(), .running = running_.size(), .working = places_.working(), .runs = runs_};
-}
 
 bool CommandExecutor::is_own(pid_t pid) const noexcept {
     if (options_.guard != nullptr && options_.guard->pid() == pid) return true;

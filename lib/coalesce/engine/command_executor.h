@@ -32,14 +32,6 @@ namespace coalesce {
 
 class Loop;
 
-/// A key to ask with: owns nothing, becomes a Key when its request leads.
-struct RequestKey {
-    const std::shared_ptr<const CanonicalSurroundings>& surroundings;
-    std::string_view words;
-    operator KeyView() const { return {surroundings, words}; }
-    explicit operator Key() const { return {surroundings, std::string(words)}; }
-};
-
 class CommandExecutor {
   public:
     using Options = ExecutorOptions;
@@ -88,7 +80,9 @@ class CommandExecutor {
     /// What a live run has recorded so far; null when there is no such run.
     [[nodiscard]] std::shared_ptr<Spool> spool_of(FlightId id) const;
     /// While held, nothing new starts.
-    void hold(bool held);
+    void hold(bool held) {
+        if (queue_.hold(held) && !held) start_queued();
+    }
     /// Drops the queued flights; they land as cancelled. Running ones go on.
     void cancel_queued();
     /// From now on nothing starts: what is queued, what waits behind another run and
@@ -124,7 +118,9 @@ class CommandExecutor {
     using Loan = Places::Loan;
     [[nodiscard]] Loan lend_place_of(FlightId id);
 
-    [[nodiscard]] Counts counts() const;
+    [[nodiscard]] Counts counts() const {
+        return {.queued = queue_.size(), .running = running_.size(), .working = places_.working(), .runs = runs_};
+    }
     /// How many may run at a time; 0: there is no limit.
     [[nodiscard]] unsigned jobs() const noexcept { return options_.jobs; }
     /// Whether it counts under that limit: one that runs elsewhere does not.

@@ -132,12 +132,4 @@ FlightQueue::Flight FlightQueue::take_any() {
     return take(of_class.queue.empty() ? of_class.waiting_for_turn.begin()->first : of_class.queue.begin()->first);
 }
 
-std::size_t FlightQueue::size() const noexcept {
-    std::size_t size = queue_.size();
-    for (const auto& [name, of_class] : classes_) size += of_class.queue.size() + of_class.waiting_for_turn.size();
-    return size;
-}
-
-bool FlightQueue::hold(bool held) noexcept { return std::exchange(held_, held) != held; }
-
 }  // namespace coalesce

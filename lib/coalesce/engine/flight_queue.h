@@ -17,6 +17,7 @@
 #include <optional>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include <coalesce/engine/command_flight.h>
@@ -60,11 +61,15 @@ class FlightQueue {
     [[nodiscard]] Flight take(FlightId id);
     /// Any one, out of the queue; null: nobody waits.
     [[nodiscard]] Flight take_any();
-    [[nodiscard]] std::size_t size() const noexcept;
+    [[nodiscard]] std::size_t size() const noexcept {
+        std::size_t size = queue_.size();
+        for (const auto& [name, of_class] : classes_) size += of_class.queue.size() + of_class.waiting_for_turn.size();
+        return size;
+    }
 
     /// While held, nothing leaves for want of a place but what is to be tried again: that is no new start, and others
     /// may wait for its end. Whether that is new.
-    bool hold(bool held) noexcept;
+    bool hold(bool held) noexcept { return std::exchange(held_, held) != held; }
     /// Held for ever.
     void close() noexcept { closed_ = true; }
     [[nodiscard]] bool closed() const noexcept { return closed_; }
