@@ -8,10 +8,15 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <climits>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
 #include <utility>
 
 #include <coalesce/io/descriptor.h>
 #include <coalesce/io/directory.h>
+#include <coalesce/kept/contents.h>
 
 namespace coalesce {
 namespace {
@@ -32,13 +37,55 @@ std::string below(const std::string& directory, const std::string& name) {
     return directory.back() == '/' ? directory + name : directory + "/" + name;
 }
 
-// Walks what was named and calls `see(path, state)` for everything there is, until `enough()`, which is asked
-// also within a long file: then it ends with an error that nobody reads.
-template <class See, class Enough>
+// What was seen of all that was named, in the order in which it was come by. What is in the files is read meanwhile.
+template <class Seen>
+class Sightings {
+  public:
+    Sightings(std::deque<Seen>& seen, UniqueFunction<bool()>& enough) : seen_(seen), contents_(enough) {}
+
+    // An error once it is enough, which nobody reads.
+    Result<> see(const std::string& path, const Checksum& state) {
+        seen_.push_back({path, state});
+        return go_on(path);
+    }
+    Result<> see(const std::string& path, std::string_view type, std::string_view state) {
+        return see(path, checksum_of(type, state));
+    }
+    Result<> see_file(const std::string& path, std::string_view type, Descriptor file) {
+        seen_.push_back({path, {}});
+        contents_.read(std::move(file), type, seen_.back().path, seen_.back().state);
+        return go_on(path);
+    }
+
+    // All files have been read; or the error of the first that could not be.
+    Result<> finish() { return contents_.finish(); }
+    [[nodiscard]] bool stopped() { return contents_.stopped(); }
+
+  private:
+    Result<> go_on(const std::string& path) {
+        return contents_.stopped() ? system_error_of(ECANCELED, "look at " + path) : Result<>();
+    }
+
+    std::deque<Seen>& seen_;
+    Contents contents_;
+};
+
+// The first bit says whether it is executable: no file is so long.
+Checksum dated(const struct stat& info, bool executable) {
+    const std::uint64_t size = static_cast<std::uint64_t>(info.st_size) | std::uint64_t{executable} << 63;
+    const std::uint64_t modified = static_cast<std::uint64_t>(info.st_mtim.tv_sec) * 1'000'000'000 +
+                                   static_cast<std::uint64_t>(info.st_mtim.tv_nsec);
+    Checksum state{};
+    std::memcpy(state.data(), &size, sizeof size);
+    std::memcpy(state.data() + sizeof size, &modified, sizeof modified);
+    return state;
+}
+
+// Walks what was named, and tells everything that there is.
+template <class Seen>
 class Walk {
   public:
-    Walk(Dependency::Kind kind, See see, Enough enough)
-        : kind_(kind), see_(std::move(see)), enough_(std::move(enough)), block_(64 * 1024, '\0') {}
+    Walk(Dependency::Kind kind, Sightings<Seen>& sightings) : kind_(kind), sightings_(sightings) {}
 
     // What the user named himself may be a symbolic link: its text counts and, since the
     // command will follow it, what it leads to.
@@ -57,7 +104,7 @@ class Walk {
   private:
     Result<> missing_or_error(const std::string& path, const char* doing = "look at ", int error = errno) {
         if (!gone(error)) return system_error_of(error, doing + path);
-        return see(path, "missing", {});
+        return sightings_.see(path, "missing", {});
     }
 
     Result<> entry(int at, const std::string& name, const std::string& path) {
@@ -66,7 +113,8 @@ class Walk {
         if (S_ISLNK(info.st_mode)) return link(at, name.c_str(), path);
         if (S_ISDIR(info.st_mode)) return directory(at, name.c_str(), path);
         if (S_ISREG(info.st_mode)) return file(at, name.c_str(), path, info);
-        return see(path, "other", std::to_string(info.st_mode & S_IFMT));  // a pipe, a socket: it has no content
+        // A pipe, a socket: it has no content.
+        return sightings_.see(path, "other", std::to_string(info.st_mode & S_IFMT));
     }
 
     Result<> directory(int at, const char* name, const std::string& path) {
@@ -74,53 +122,36 @@ class Walk {
         if (opened.fd() < 0) return missing_or_error(path, "read ", opened.error());
         const std::vector<std::string> names = names_in(opened);
         if (opened.error() != 0) return system_error_of(opened.error(), "read " + path);
-        if (auto seen = see(path, "directory", {}); !seen) return seen;
+        if (auto seen = sightings_.see(path, "directory", {}); !seen) return seen;
         for (const std::string& inside : names)
             if (auto seen = entry(opened.fd(), inside, below(path, inside)); !seen) return seen;
         return {};
     }
 
     Result<> link(int at, const char* name, const std::string& path) {
-        const ssize_t length = ::readlinkat(at, name, block_.data(), block_.size());
+        const ssize_t length = ::readlinkat(at, name, text_, sizeof text_);
         if (length < 0) return errno == EINVAL ? missing_or_error(path) : missing_or_error(path, "read ");
-        return see(path, "link", {block_.data(), static_cast<std::size_t>(length)});
+        return sightings_.see(path, "link", {text_, static_cast<std::size_t>(length)});
     }
 
     Result<> file(int at, const char* name, const std::string& path, const struct stat& info) {
-        const std::string_view type = (info.st_mode & S_IXUSR) != 0 ? "executable" : "file";
-        if (kind_ == Dependency::Kind::modtime) {
-            return see(path, type,
-                       std::to_string(info.st_size) + " " + std::to_string(info.st_mtim.tv_sec) + "." +
-                           std::to_string(info.st_mtim.tv_nsec));
+        const bool executable = (info.st_mode & S_IXUSR) != 0;
+        if (kind_ == Dependency::Kind::modtime) return sightings_.see(path, dated(info, executable));
+        Descriptor opened = open(at, name);
+        if (!opened && errno == EMFILE) {  // others are held that are to be read
+            (void)sightings_.finish();
+            opened = open(at, name);
         }
-        const Descriptor opened(::openat(at, name, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
         if (!opened) return missing_or_error(path, "read ");
-        Digester<sizeof(Digest)> content;
-        while (true) {
-            const ssize_t got = ::read(opened.get(), block_.data(), block_.size());
-            if (got < 0 && errno == EINTR) continue;
-            if (got < 0) return system_error_now("read " + path);
-            if (got == 0) break;
-            content.add({block_.data(), static_cast<std::size_t>(got)});
-            if (enough_()) return stopped(path);
-        }
-        const Digest digest = content.end();
-        return see(path, type, bytes_of(digest));
+        return sightings_.see_file(path, executable ? "executable" : "file", std::move(opened));
     }
-
-    Result<> see(const std::string& path, std::string_view type, std::string_view state) {
-        Digester<sizeof(Checksum)> digester;
-        digester.add_field(type);
-        digester.add_field(state);
-        see_(path, digester.end());
-        return enough_() ? stopped(path) : Result<>();
+    static Descriptor open(int at, const char* name) {
+        return Descriptor(::openat(at, name, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
     }
-    static Error stopped(const std::string& path) { return system_error_of(ECANCELED, "look at " + path); }
 
     Dependency::Kind kind_;
-    See see_;
-    Enough enough_;
-    std::string block_;
+    Sightings<Seen>& sightings_;
+    char text_[PATH_MAX];  // of a link; one for all directories that are open
 };
 
 bool is_pattern(std::string_view path) { return path.find_first_of("*?[") != std::string_view::npos; }
@@ -186,6 +217,17 @@ class Pattern {
     std::vector<std::string> found_;
 };
 
+template <class Seen>
+Result<> walk(const Dependency& dependency, Sightings<Seen>& sightings) {
+    Walk<Seen> walk(dependency.kind, sightings);
+    if (dependency.kind == Dependency::Kind::listed || !is_pattern(dependency.path)) return walk.named(dependency.path);
+    const auto found = Pattern::expand(dependency.path);
+    if (!found) return found.error();
+    for (const std::string& path : found.value())
+        if (auto walked = walk.named(path); !walked) return walked;
+    return {};
+}
+
 std::string part_name(const Dependency& dependency) {
     switch (dependency.kind) {
         case Dependency::Kind::content:
@@ -225,31 +267,31 @@ Result<TreeState> TreeState::take(const std::vector<Dependency>& dependencies) {
 Result<std::optional<TreeState>> TreeState::take_unless(const std::vector<Dependency>& dependencies,
                                                         UniqueFunction<bool()> enough) {
     TreeState state;
-    bool stopped = false;
-    const auto is_enough = [&] { return stopped = stopped || enough(); };
+    Sightings<Seen> sightings(state.seen_, enough);
+    std::vector<std::size_t> ends;  // of what was seen of each
+    Result<> walked;
+    for (const Dependency& dependency : dependencies) {
+        walked = walk(dependency, sightings);
+        if (!walked) break;
+        ends.push_back(state.seen_.size());
+    }
+    const Result<> read = sightings.finish();
+    if (sightings.stopped()) return std::optional<TreeState>();
+    if (!read) return read.error();  // it came before what ended the walk
+    if (!walked) return walked.error();
+    auto seen = state.seen_.begin();
     for (std::size_t at = 0; at < dependencies.size();) {
         // All that was listed is one part: nobody wants to read a thousand.
         const Dependency& first = dependencies[at];
         const bool listed = first.kind == Dependency::Kind::listed;
         Digester<sizeof(Digest)> digester;
         do {
-            const Dependency& dependency = dependencies[at];
-            digester.add_field(dependency.path);
-            const auto see = [&](const std::string& path, const Checksum& seen) {
-                digester.add_field(path);
-                digester.add(bytes_of(seen));
-                state.seen_.push_back({path, seen});
-            };
-            Walk walk(dependency.kind, see, is_enough);
-            if (!listed && is_pattern(dependency.path)) {
-                auto found = Pattern::expand(dependency.path);
-                if (!found) return found.error();
-                for (const std::string& path : *found)
-                    if (auto walked = walk.named(path); !walked && !stopped) return walked.error();
-            } else if (auto walked = walk.named(dependency.path); !walked && !stopped) {
-                return walked.error();
+            digester.add_field(dependencies[at].path);
+            const auto end = state.seen_.begin() + static_cast<std::ptrdiff_t>(ends[at]);
+            for (; seen != end; ++seen) {
+                digester.add_field(seen->path);
+                digester.add(bytes_of(seen->state));
             }
-            if (stopped) return std::optional<TreeState>();
             ++at;
         } while (listed && at < dependencies.size() && dependencies[at].kind == Dependency::Kind::listed);
         state.parts_.push_back({part_name(first), digester.end()});

@@ -13,6 +13,7 @@
 #include <coalesce/command/result.h>
 #include <coalesce/flight/unique_function.h>
 
+#include <deque>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -44,7 +45,7 @@ class TreeState {
     /// Looks at everything now; paths are relative to the working directory. The error names a
     /// path that cannot be read, or a device or socket that was named.
     [[nodiscard]] static Result<TreeState> take(const std::vector<Dependency>& dependencies);
-    /// The same; no value once `enough` says so, which is asked for each path.
+    /// The same; no value once `enough` says so, which is asked for each path, and within long files.
     [[nodiscard]] static Result<std::optional<TreeState>> take_unless(const std::vector<Dependency>& dependencies,
                                                                       UniqueFunction<bool()> enough);
 
@@ -66,7 +67,7 @@ class TreeState {
         bool operator==(const Seen&) const = default;
     };
     std::vector<Part> parts_;
-    std::vector<Seen> seen_;
+    std::deque<Seen> seen_;  // which stay where they are
 };
 
 }  // namespace coalesce
