@@ -20,15 +20,20 @@ namespace {
 
 constexpr std::size_t steps_max = 64;  // against a chain that changes while it is read
 
-}  // namespace
-
-std::string boot_id() {
+std::string read_boot_id() {
     const Descriptor file(::open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC));
     char text[64];
     const ssize_t got = file ? ::read(file.get(), text, sizeof text) : -1;
     const std::string_view line(text, got > 0 ? static_cast<std::size_t>(got) : 0);
     const std::size_t end = line.find('\n');
     return std::string(line.substr(0, end == std::string_view::npos ? 0 : end));
+}
+
+}  // namespace
+
+const std::string& boot_id() {
+    static const std::string id = read_boot_id();
+    return id;
 }
 
 std::optional<ProcessFacts> ProcessFacts::of(pid_t pid) {

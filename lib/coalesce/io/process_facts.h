@@ -30,8 +30,8 @@ struct ProcessFacts {
     [[nodiscard]] bool alive() const noexcept { return state != 'Z' && state != 'X'; }
 };
 
-/// The name of this boot of the machine, as the kernel writes it; empty: it is not told.
-[[nodiscard]] std::string boot_id();
+/// The name of this boot of the machine, as the kernel writes it; empty: it is not told. Read once.
+[[nodiscard]] const std::string& boot_id();
 
 /// The leaders of the sessions that `process` runs in, that of its own first. Where one has gone (a command on
 /// a terminal of ours never had another, see spawn.h), whoever has a parent outside of the session stands for it.

@@ -30,6 +30,7 @@ class StoreCleaning {
         std::uint64_t bytes;
         std::string name;
     };
+    [[nodiscard]] bool was_just_done() const noexcept;
     [[nodiscard]] bool is_due(int last) const noexcept;
     void look_at(const char* name);
     void remove_least_used();
