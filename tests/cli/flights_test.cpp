@@ -109,6 +109,16 @@ TEST_CASE("T3, B3: how old a run may be holds for what --once remembers, too", "
     CHECK(batch.wait().exit == 0);
 }
 
+TEST_CASE("B3: a request that joins nobody has no part in what --once remembers", "[batch][flights]") {
+    Sandbox box;
+    Running batch = box.start({.args = {"--once", "--no-share"}});
+    for (const char* const run : {"1", "2", "3"}) {
+        batch.send("echo run >>runs; wc -l <runs\n");
+        CHECK(batch.read_line() == run);
+    }
+    CHECK(batch.wait().exit == 0);
+}
+
 // Of a batch with --once: a line past its timeout, in its grace, and so joined no more. Nothing: it was over before
 // it had come to ignore that; on a busy machine it needs more time.
 struct TimedOut {

@@ -181,6 +181,43 @@ TEST_CASE("B4: results that wait for a slow first line are bounded by their byte
     CHECK(ended.exit == 0);
 }
 
+TEST_CASE("B4, F9: results for a reader that does not read are bounded by their bytes", "[batch][memory]") {
+    Sandbox box;
+    std::string input;
+    for (int i = 0; i < 300; ++i) input += "echo x >>runs; head -c 1000000 /dev/zero; : " + std::to_string(i) + "\n";
+    const long before = at_rest();
+    Running batch = box.start({.args = {"-j2"}, .input = input});
+    // It waits for its reader, and the guard is its only child then.
+    wait_until([&] {
+        const std::size_t runs = box.lines("runs");
+        return runs >= 60 && asleep(batch.pid()) && children_of(batch.pid()) == 1 && asleep(batch.pid()) &&
+               box.lines("runs") == runs;
+    });
+    CHECK(box.lines("runs") < 120);
+    check_bound(batch.peak_kib() - before, 120'000);
+    CHECK((batch.read_bytes(300'000'000).size() == 300'000'000));
+    const Ended ended = batch.wait();
+    CHECK(box.lines("runs") == 300);
+    CHECK(ended.exit == 0);
+}
+
+TEST_CASE("B4: a request's own environment counts among what is read ahead", "[batch][memory]") {
+    Sandbox box;
+    Gate last = box.gate("last");
+    Gate end = box.gate("end");
+    const std::string value(100'000, 'x');
+    std::string input;
+    for (int i = 0; i < (sanitized() ? 100 : 3'000); ++i)
+        input += R"({"argv":["true"],"env":["BIG=)" + std::to_string(i) + value + "\"]}\n";
+    const long before = at_rest();
+    Running batch =
+        box.start({.args = {"--json", "-j1"}, .input = input + R"({"line":"echo x >last; read x <end"})" + "\n"});
+    last.await();
+    check_bound(batch.peak_kib() - before, 250'000);
+    end.open();
+    CHECK(batch.wait().exit == 0);
+}
+
 TEST_CASE("F9: a long output that one requester reads is not kept", "[batch][memory]") {
     Sandbox box;
     const std::string last = sanitized() ? "2000000" : "20000000";

@@ -281,6 +281,18 @@ TEST_CASE("B2: --unique prints a shared result once", "[batch][output]") {
     CHECK(sorted_lines(json.out).size() == 1);
 }
 
+TEST_CASE("B2, B6: --unique wants no output twice, and so it cannot be too long for that", "[batch][output]") {
+    Sandbox box;
+    Gate gate = box.gate("gate");
+    const std::string line = "read x <gate; head -c 300000 /dev/zero\n";
+    Running batch = box.start({.args = {"--unique", "--replay-limit", "64K"}, .input = line + line});
+    gate.open();
+    const Ended ended = batch.wait();
+    CHECK(ended.out.size() == 300'000);
+    CHECK(ended.err.empty());
+    CHECK(ended.exit == 0);
+}
+
 // --- the other side
 
 TEST_CASE("B2: a reader that stalls loses nothing", "[batch][output]") {

@@ -6,12 +6,16 @@ run_test.py asks the same of `coalesce run`. A request is one line for either do
 told as exit status, standard output, standard error and, as JSON has it, the rest.
 """
 
+import fcntl
 import json
 import os
+import resource
+import struct
 import subprocess
+import termios
 
 from doors import Batch, Server
-from sandbox import HOUR, Test, a_moment, main
+from sandbox import COALESCE, HOUR, Test, a_moment, main
 
 COUNTED = "echo run >>runs; echo out; echo err >&2"
 STALE = {"ttl": "2d", "stale": "1h"}  # which a result of two hours is past, and one of a test never
@@ -282,8 +286,19 @@ class Table:
     def test_T26_hits_of_this_door_are_counted(self):
         for _ in range(3):
             self.ask("sleep 0.01; " + COUNTED, ttl="1h")
-        while json.loads(self.box.call("stats", "--json")[1]).get("kept", {}).get("hits") != 2:
+        while (kept := json.loads(self.box.call("stats", "--json")[1]).get("kept", {})).get("hits") != 2:
             a_moment()
+        self.assertEqual(kept["refreshes"], 0)
+
+    def test_T26_a_refresh_counts_once_for_all_who_were_served_the_old(self):
+        self.ask(COUNTED, ttl="2d")
+        self.box.age(2 * HOUR)
+        for _ in range(5):
+            self.ask(COUNTED, **STALE)
+        while self.box.runs() < 2:
+            a_moment()
+        self.box.nothing_in_flight()
+        self.assertEqual(json.loads(self.box.call("stats", "--json")[1])["kept"]["refreshes"], 1)
 
 
 class BatchTable(Table, Test):
@@ -422,6 +437,40 @@ class BatchTable(Table, Test):
         self.box.call("cache", "clear")
         self.assertEqual(self.lines("--ttl", "1h", "--once", input=f"{line}\n" * 3)[1], "2\n" * 3)
         self.assertEqual(self.ask(line, ttl="1h")[1], "2\n")
+
+    def test_B2_what_was_kept_is_printed_by_the_first_who_wants_its_output(self):
+        self.ask("echo one", ttl="1h")
+        lines = [{"id": 1, "line": "echo one", "output": "none"}, {"id": 2, "line": "echo one"}, {"id": 3, "line": "echo one"}]
+        status, out, _ = self.lines("--json", "--unique", "--once", "--ttl", "1h", input="\n".join(map(json.dumps, lines)))
+        self.assertEqual((status, out), (0, "one\n"))
+
+    def test_F14_T15_hits_wait_for_their_reader_and_hold_few_files(self):
+        lines = "".join(f"echo run >>runs; head -c 1100000 /dev/zero; : {i}\n" for i in range(200)).encode()
+        with open(os.devnull, "wb") as null:
+            subprocess.run([COALESCE, "-j2", "--ttl", "1h"], input=lines, stdout=null, cwd=self.box.work,
+                           env=self.box.env, check=True)
+        self.assertEqual(self.box.runs(), 200)
+        few = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (180, 180))
+        process = self.box.start("--ttl", "1h", stdin=subprocess.PIPE, preexec_fn=few)
+        process.stdin.write(lines)
+        process.stdin.close()
+        process.stdin = None
+        while not self.waits_for_its_reader(process):
+            a_moment()
+        out, err = process.communicate()
+        self.assertEqual((process.returncode, err, len(out)), (0, b"", 200 * 1100000))
+        self.assertEqual(self.box.runs(), 200)
+
+    @staticmethod
+    def waits_for_its_reader(process):
+        """It has written something, and all its threads are asleep."""
+        unread = struct.unpack("i", fcntl.ioctl(process.stdout, termios.FIONREAD, b"\0" * 4))[0]
+        threads = f"/proc/{process.pid}/task"
+        states = set()
+        for thread in os.listdir(threads):
+            with open(f"{threads}/{thread}/stat") as file:
+                states.add(file.read().rpartition(")")[2].split()[0])
+        return unread > 0 and states == {"S"}
 
     def test_halt_and_order_with_what_is_kept(self):
         self.ask("echo one", ttl="1h")

@@ -23,6 +23,7 @@
 
 using namespace coalesce;
 using namespace std::chrono_literals;
+using std::chrono::milliseconds;
 namespace fs = std::filesystem;
 
 namespace {
@@ -34,7 +35,7 @@ RefreshOrders stale_orders() {
 }
 
 // How often the program was to be made, of two hits on what is stale.
-int tries(const std::string& path, const std::string& script) {
+int tries(const std::string& path, const std::string& script, milliseconds second_stale = 1h) {
     Loop loop;
     int made = 0;
     Refreshes refreshes(
@@ -46,7 +47,9 @@ int tries(const std::string& path, const std::string& script) {
         {});
     for (int hit = 0; hit < 2; ++hit) {
         int told = 0;
-        refreshes.start("key", 1, stale_orders(), [&](const Result<>& started) {
+        RefreshOrders orders = stale_orders();
+        if (hit == 1) orders.wish.stale = second_stale;
+        refreshes.start("key", 1, orders, [&](const Result<>& started) {
             ++told;
             CHECK(started.ok() == (path == "/bin/sh"));
         });
@@ -72,6 +75,10 @@ bool is_noted(Outcome outcome) {
 
 TEST_CASE("T5: a refresh whose program was started counts as tried", "[refreshes]") {
     CHECK(tries("/bin/sh", "exit 0") == 1);
+}
+
+TEST_CASE("T5: for how long it counts is said by who asks", "[refreshes]") {
+    CHECK(tries("/bin/sh", "exit 0", 0ms) == 2);  // a result that old is stale to the second
 }
 
 TEST_CASE("T5, F14: a refresh that could not be started is tried again at the next hit", "[refreshes]") {

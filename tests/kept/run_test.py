@@ -995,8 +995,19 @@ class Seeing(Test):
     def test_T26_stats_count_hits_and_refreshes(self):
         for _ in range(3):
             self.box.run("--ttl", "1h", "-c", COUNTED)
-        stats = json.loads(self.box.call("stats", "--json")[1])
-        self.assertEqual(stats["kept"]["hits"], 2)
+        kept = lambda: json.loads(self.box.call("stats", "--json")[1])["kept"]
+        self.assertEqual((kept()["hits"], kept()["refreshes"]), (2, 0))
+        self.box.age(2 * HOUR)
+        gate = self.box.gate()
+        line = f"{COUNTED}; [ $(wc -l <runs) != 3 ] || read x <{gate}"
+        self.box.run("--ttl", "2d", "-c", line)
+        self.box.age(2 * HOUR)
+        for _ in range(3):
+            self.box.run(*STALE, "-c", line)
+        with open(gate, "w") as file:
+            file.write("\n")
+        self.box.nothing_in_flight()
+        self.assertEqual((kept()["hits"], kept()["refreshes"]), (5, 1))
 
 
 if __name__ == "__main__":

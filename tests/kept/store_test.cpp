@@ -97,6 +97,8 @@ TEST_CASE("T5: after a refresh that failed the next is due when --stale has pass
     kept.store.note_failed_refresh(Kept::key(), moved(kept.t0, 11s));
     CHECK(kept.output(wish, 20s) == "out");
     CHECK(kept.output(wish, 22s) == "out refresh");
+    kept.publish("bad", kept.facts(3));  // which is no answer for who waits for a refresh
+    CHECK(kept.output(wish, 20s) == "out");
     kept.publish("new");
     CHECK_FALSE(fs::exists(kept.file(".t")));
 }
@@ -363,6 +365,14 @@ TEST_CASE("T19: past its time it goes, then the least recently used down to nine
         CHECK(kept.store.clean(kept.t0, true)->bytes == 5 * one);
         CHECK(count() == 4);
         CHECK(kept.output(hour, 0s, Kept::key("19")) == "out");
+    }
+    SECTION("of few, too, a tenth at most is more than it must be") {
+        for (const std::size_t most : {5U, 1U}) {
+            REQUIRE(kept.store.set_limits({.total_bytes = 1 << 20, .entry_bytes = 1'000, .results = most}));
+            CHECK(kept.store.clean(kept.t0, true)->removed > 0);
+            CHECK(count() == most);
+            CHECK(kept.output(hour, 0s, Kept::key("19")) == "out");
+        }
     }
     SECTION("files that a killed publisher left go after an hour") {
         const std::string left = kept.store.place().path() + "/1-2-3.new";

@@ -290,6 +290,49 @@ TEST_CASE("T9: 1,000 random edits change the state when they change the tree and
     CHECK(trees.size() > 100);
 }
 
+TEST_CASE("T9: a link in a list is its text, whatever it leads to", "[kept]") {
+    Tree tree;
+    tree.file("elsewhere/file", "one");
+    fs::create_symlink("/dev/null", "masked");
+    fs::create_symlink("elsewhere", "linked");
+    const auto listed = [] { return state(listed_dependencies("linked\nmasked\n")); };
+    const std::string before = listed();
+    CHECK(before.starts_with("depends-from "));
+    tree.file("elsewhere/file", "two");
+    CHECK(listed() == before);
+    fs::remove("linked");
+    fs::create_symlink("nowhere", "linked");
+    CHECK(listed() != before);
+    CHECK_THAT(state(listed_dependencies("/dev/null\n")), Contains("look at /dev/null: it is neither"));
+}
+
+TEST_CASE("T9: ** beside ** is one", "[kept]") {
+    Tree tree;
+    std::string deep = "d";
+    for (int i = 0; i < 30; ++i) deep += "/d";
+    tree.file(deep + "/x", "");
+    std::string pattern = "d/";
+    for (int i = 0; i < 30; ++i) pattern += "**/";
+    int asked = 0;
+    const std::vector<Dependency> dependencies{{Dependency::Kind::content, pattern + "x"}};
+    const auto taken = TreeState::take_unless(dependencies, [&asked] { return ++asked == 1'000; });
+    REQUIRE(taken);
+    CHECK(taken.value());
+}
+
+TEST_CASE("T13: who has looked long enough stops within a pattern, too", "[kept]") {
+    Tree tree;
+    for (const char* const name : {"a/b/c/d", "a/b/e", "f"}) tree.file(name, "");
+    const std::vector<Dependency> dependencies{{Dependency::Kind::content, "**/none"}};
+    for (const int most : {1, 2, 3}) {
+        int asked = 0;
+        const auto stopped = TreeState::take_unless(dependencies, [&] { return ++asked == most; });
+        REQUIRE(stopped);
+        CHECK_FALSE(stopped.value());
+        CHECK(asked == most);
+    }
+}
+
 TEST_CASE("T13: who has looked long enough stops within a file, too", "[kept]") {
     Tree tree;
     tree.file("long", "");

@@ -41,6 +41,9 @@ constexpr std::uint64_t joined_bytes = 64;
 // A queued job has its line as its key, its argument, its line and its title.
 std::uint64_t queued_bytes(std::size_t command_bytes) { return 1024 + 4 * std::uint64_t{command_bytes}; }
 
+// Each may bring a result that was kept, in memory or with a descriptor, and one is looked for at a time.
+constexpr std::size_t looks_max = 64;
+
 // Nobody has been told a result that is queued for a reader who does not read.
 constexpr std::uint64_t undelivered_max = 65'536;
 constexpr std::uint64_t backlog_bytes_max = 64 << 20;
@@ -390,11 +393,12 @@ void Batch::forget(FlightId run) {
 void Batch::throttle() {
     const bool much = results_.backlog_bytes() > backlog_bytes_max;
     const bool full = executor_.counts().queued + lookups_.count() >= options_.read_ahead ||
-                      waiting_bytes_ >= waiting_bytes_max || results_.waiting() >= undelivered_max ||
+                      lookups_.count() >= looks_max || waiting_bytes_ >= waiting_bytes_max ||
+                      results_.waiting() >= undelivered_max ||
                       (much && lookups_.any());  // what is kept comes without a run that could be held
     if (!intake_.reading() || full) knows_enough_ = true;
-    // Never when nothing works: the result that all others wait for may be yet to start.
-    executor_.hold(!knows_enough_ || (much && executor_.counts().working > 0));
+    // Never when nothing works and nothing is being written: the result that all others wait for may be yet to start.
+    executor_.hold(!knows_enough_ || (much && (results_.writing() || executor_.counts().working > 0)));
     if (!intake_.reading()) return;
     if (full)
         intake_.pause();

@@ -55,6 +55,8 @@ class Delivery {
     [[nodiscard]] std::uint64_t waiting() const noexcept { return waiting_; }
     /// The recorded output that waits with them.
     [[nodiscard]] std::uint64_t backlog_bytes() const noexcept { return backlog_bytes_; }
+    /// Something is on its way out, and nothing before it is waited for.
+    [[nodiscard]] bool writing() const noexcept { return current_ || !fifo_.empty() || unflushed() > 0; }
 
   private:
     struct Entry {

@@ -81,6 +81,7 @@ void Intake::take_request(std::uint64_t sequence, Request request) {
         resolve(request, usual.surroundings, options.rules, options_.executor.shell, job_defaults(options));
     const std::string command = resolved.job.line.value_or(resolved.job.title);
     if (passes_over(sequence, command)) return;
+    const std::size_t own_surroundings = resolved.canonical_surroundings ? resolved.canonical_surroundings->size() : 0;
     const auto canonical = resolved.canonical_surroundings
                                ? interned_.intern(std::move(*resolved.canonical_surroundings))
                                : usual.canonical;
@@ -89,7 +90,7 @@ void Intake::take_request(std::uint64_t sequence, Request request) {
     events_.on_request({.sequence = sequence,
                         .key = {canonical, words},
                         .command = command,
-                        .job_bytes = words.size() + (input ? input->size() : 0),
+                        .job_bytes = words.size() + (input ? input->size() : 0) + own_surroundings,
                         .id = std::move(request.id),
                         .fresh = request.fresh,
                         .wish = wish_of(request, options),

@@ -19,7 +19,7 @@ class OnceMemory::Keeper final : public Retention {
 
     // The first one stays: those who came for it were told that it is the line's result.
     void keep(const std::shared_ptr<const RunResult>& result, UniqueFunction<void()> done) override {
-        if (result->outcome.kind != Outcome::Kind::cancelled) memory_.results_.emplace(std::move(key_), result);
+        if (result->outcome.kind != Outcome::Kind::cancelled) memory_.remember(std::move(key_), result);
         if (behind_) return behind_->keep(result, std::move(done));
         done();
     }
@@ -35,8 +35,18 @@ class OnceMemory::Keeper final : public Retention {
 std::shared_ptr<const RunResult> OnceMemory::find(const RequestKey& key, const Wish& wish) const {
     const auto found = results_.find(key);
     if (found == results_.end()) return nullptr;
-    if (!wish.fresh && !wish.max_age) return found->second;  // of a million lines nobody asks what time it is
-    return may_join(wish, found->second->started, now()) ? found->second : nullptr;
+    const auto& [first, youngest] = found->second;
+    if (!wish.fresh && !wish.max_age) return first;  // of a million lines nobody asks what time it is
+    const Moment at = now();
+    if (may_join(wish, first->started, at)) return first;
+    return youngest && may_join(wish, youngest->started, at) ? youngest : nullptr;
+}
+
+void OnceMemory::remember(Key key, const std::shared_ptr<const RunResult>& result) {
+    const auto [found, is_first] = results_.try_emplace(std::move(key), Remembered{result, nullptr});
+    if (is_first) return;
+    auto& [first, youngest] = found->second;
+    if (result->started > (youngest ? youngest : first)->started) youngest = result;
 }
 
 void OnceMemory::narrow(Retention& keeper, const std::optional<Wish>& wish) {

@@ -31,13 +31,17 @@ class OnceMemory {
     /// The one behind a keeper of ours, which keeps longer than a batch lasts and is told as well; it may be null.
     [[nodiscard]] static std::shared_ptr<Retention>& behind(Retention& keeper);
     /// A result that came from elsewhere than a run.
-    void remember(const RequestKey& key, const std::shared_ptr<const RunResult>& result) {
-        results_.emplace(Key(key), result);
-    }
+    void remember(const RequestKey& key, const std::shared_ptr<const RunResult>& result) { remember(Key(key), result); }
 
   private:
     class Keeper;
-    std::unordered_map<Key, std::shared_ptr<const RunResult>, KeyHash, KeyEqual> results_;
+    struct Remembered {
+        std::shared_ptr<const RunResult> first;     // for whoever does not say how old it may be
+        std::shared_ptr<const RunResult> youngest;  // of those after it
+    };
+    void remember(Key key, const std::shared_ptr<const RunResult>& result);
+
+    std::unordered_map<Key, Remembered, KeyHash, KeyEqual> results_;
 };
 
 }  // namespace coalesce

@@ -58,7 +58,8 @@ void Results::print(End&& end) {
         return;
     }
     const bool with_output = requester == nullptr || requester->with_output;
-    if (!shown_live && with_output) keep_within_limits(end.result);
+    const bool left_to_another = options_.unique && leaves_printing_to_another(end, with_output);
+    if (!shown_live && with_output && !left_to_another) keep_within_limits(end.result);
     const bool shared = end.joined || !end.result->host.empty();
     if (shared) {
         ++sums_.shared;
@@ -76,7 +77,7 @@ void Results::print(End&& end) {
         long_output_.shown(run);
         return;
     }
-    if (options_.unique && leaves_printing_to_another(end, with_output)) return delivery_.skip(end.sequence);
+    if (left_to_another) return delivery_.skip(end.sequence);
     std::unique_ptr<Delivered> delivered;
     if (requester != nullptr && (options_.format != Format::text || !with_output || end.gave_up))
         delivered = std::make_unique<Delivered>(Delivered{.id = std::move(end.requester->id),
@@ -92,8 +93,8 @@ void Results::print(End&& end) {
 bool Results::leaves_printing_to_another(const End& end, bool with_output) {
     if (!end.result->host.empty()) return true;
     const bool prints_it = with_output && !end.gave_up;
-    if (end.joined) return !prints_it || unprinted_.erase(end.result->run) == 0;
-    if (!prints_it && !end.result->kept) unprinted_.insert(end.result->run);
+    if (end.joined) return !prints_it || unprinted_.erase(end.result) == 0;
+    if (!prints_it) unprinted_.insert(end.result);
     return false;
 }
 

@@ -14,8 +14,8 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
-#include <unordered_set>
 
 #include <coalesce/batch/batch.h>
 #include <coalesce/batch/delivery.h>
@@ -80,6 +80,8 @@ class Results {
     /// Requests that wait to be written, and the recorded output that waits with them.
     [[nodiscard]] std::uint64_t waiting() const noexcept { return delivery_.waiting(); }
     [[nodiscard]] std::uint64_t backlog_bytes() const noexcept { return delivery_.backlog_bytes(); }
+    /// Something is on its way out: there will be progress when it is read.
+    [[nodiscard]] bool writing() const noexcept { return delivery_.writing(); }
 
     [[nodiscard]] BatchSummary summary() const;
     /// Ends the accounts; false if one of them could not be written.
@@ -100,7 +102,7 @@ class Results {
     Delivery delivery_;
     LongOutput long_output_;
     BatchSummary sums_;
-    std::unordered_set<FlightId> unprinted_;  // of unique results: their leaders had no output
+    std::set<std::weak_ptr<const RunResult>, std::owner_less<>> unprinted_;  // unique; their leaders had no output
     std::chrono::steady_clock::time_point begun_ = std::chrono::steady_clock::now();
 };
 

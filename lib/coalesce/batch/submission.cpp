@@ -25,7 +25,7 @@ std::shared_ptr<const RunResult> Submission::result_of_earlier(const Intake::Ask
 }
 
 void Submission::remember(const RequestKey& key, const std::shared_ptr<const RunResult>& result) {
-    if (options_.once && result->kept) once_.remember(key, result);
+    if (result->kept && once(key)) once_.remember(key, result);
 }
 
 std::shared_ptr<Retention> Submission::keeper_of(const Intake::Asking& asking) const {
@@ -33,7 +33,7 @@ std::shared_ptr<Retention> Submission::keeper_of(const Intake::Asking& asking) c
 }
 
 RunTicket Submission::submit(Intake::Asking& asking) {
-    const bool particular = options_.once && (asking.fresh || asking.wish.max_age);
+    const bool particular = (asking.fresh || asking.wish.max_age) && once(asking.key);
     RunTicket ticket = submit_and_keep(asking);
     if (!particular || ticket.leader() || ticket.landed()) return ticket;
     // Its leader may wait for an earlier run to end, and would take what that comes to.
@@ -51,19 +51,21 @@ RunTicket Submission::submit_and_keep(Intake::Asking& asking) {
     RunTicket ticket = submit_job(asking, keeper);
     if (!keeper || ticket.landed()) return ticket;
     std::shared_ptr<Retention>& retention = ticket.state().retention;
-    if (options_.once && !retention) retention = keeper_of(asking);
-    KeptDesk::share(options_.once ? OnceMemory::behind(*retention) : retention, keeper);
+    const bool has_part = once(asking.key);
+    if (has_part && !retention) retention = keeper_of(asking);
+    KeptDesk::share(has_part ? OnceMemory::behind(*retention) : retention, keeper);
     return ticket;
 }
 
 RunTicket Submission::submit_job(Intake::Asking& asking, std::shared_ptr<Retention> keeper) {
     if (!asking.job) return executor_.submit(asking.key, LineToLead<std::string_view>{*this, asking.command});
-    if (options_.once) asking.job->retention = keeper_of(asking);
+    const bool has_part = once(asking.key);
+    if (has_part) asking.job->retention = keeper_of(asking);
     share(*asking.job, asking.key);
     return executor_.submit(
         asking.key,
-        [this, job = std::move(*asking.job), key = Key(asking.key), keeper = std::move(keeper)]() mutable {
-            auto& retention = options_.once ? OnceMemory::behind(*job.retention) : job.retention;
+        [this, job = std::move(*asking.job), key = Key(asking.key), keeper = std::move(keeper), has_part]() mutable {
+            auto& retention = has_part ? OnceMemory::behind(*job.retention) : job.retention;
             if (!keeper)
                 keeper = desk_.keeper({.job = job, .surroundings = key.surroundings, .words = key.words, .wish = {}});
             retention = std::move(keeper);
@@ -74,7 +76,7 @@ RunTicket Submission::submit_job(Intake::Asking& asking, std::shared_ptr<Retenti
 
 Job Submission::job_of_line(std::string line) {
     std::shared_ptr<Retention> keeper;
-    if (options_.once) keeper = once_.keeper(intake_.key_of_line(line), Wish{});
+    if (options_.once && !options_.rules.no_share) keeper = once_.keeper(intake_.key_of_line(line), Wish{});
     std::optional<Key> key;
     if (cluster_ != nullptr) key.emplace(intake_.key_of_line(line));
     Job job = intake_.job_of_line(std::move(line));

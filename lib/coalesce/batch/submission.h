@@ -35,6 +35,8 @@ class Submission {
   private:
     template <class Line>
     struct LineToLead;
+    // Whether it has part in that memory: what is like no other request has not.
+    [[nodiscard]] bool once(const RequestKey& key) const { return options_.once && !is_unshared(key.words); }
     [[nodiscard]] std::shared_ptr<Retention> keeper_of(const Intake::Asking& asking) const;
     [[nodiscard]] RunTicket submit_and_keep(Intake::Asking& asking);
     // `keeper`: the request's; null: it wishes nothing.

@@ -9,8 +9,9 @@
 
 #include <coalesce/command/duration.h>
 #include <coalesce/command/want.h>
-#include <coalesce/io/own_program.h>
 #include <coalesce/command/size.h>
+#include <coalesce/io/own_program.h>
+#include <coalesce/kept/savings.h>
 
 namespace coalesce {
 namespace {
@@ -132,8 +133,9 @@ void KeptFlight::keep(const std::shared_ptr<const RunResult>& result, const Mome
         publish(result, until);
         // Whatever kept it from being one: what is stale stays so, and is not tried again at each hit. But what never
         // began has not been tried.
-        if (refresh_ && !never_began(*result) &&
-            (!result->outcome.success() || (words_.starts_with(not_kept_words) && !failed_)) && (store_ || open(false)))
+        if (!refresh_ || never_began(*result) || (!store_ && !open(false))) return;
+        add_savings(store_->directory(), {.runs = 1});
+        if (!result->outcome.success() || (words_.starts_with(not_kept_words) && !failed_))
             store_->note_failed_refresh(key_, now());
     } catch (const std::exception&) {  // no memory: it counts as not kept
         publication_.reset();
@@ -224,9 +226,9 @@ void KeptFlight::after_delivery() noexcept {
     try {
         if (const auto result = std::exchange(late_, nullptr)) {
             const auto state = TreeState::take(subject_.dependencies);
-            const auto changed =
-                state ? TreeState::first_change(subject_.state, state.value()) : std::optional<std::string>("?");
-            if (changed)
+            if (!state)
+                not_kept(state.error().message());
+            else if (const auto changed = TreeState::first_change(subject_.state, state.value()))
                 not_kept(*changed + " changed during the run");
             else
                 write(result, std::nullopt);

@@ -40,14 +40,15 @@ Result<Descriptor> file_of(const std::string& text) {
 // A run that a moment ago somebody was told to start is under way, has made another result, or counts as tried.
 bool Refreshes::was_tried(const std::string& key_name, std::int64_t since, const Wish& wish) {
     const auto now = steady_clock::now();
-    const auto over = [now](const Tried& tried) { return now - tried.at > tried.for_long; };
+    const auto stale = wish.stale.value_or(milliseconds(0));
     if (tried_.size() >= forget_at_) {
-        std::erase_if(tried_, [&over](const auto& entry) { return over(entry.second); });
+        std::erase_if(tried_, [now](const auto& entry) { return now - entry.second.at > entry.second.for_long; });
         forget_at_ = std::max<std::size_t>(1024, 2 * tried_.size());
     }
     const auto found = tried_.find(key_name);
-    if (found != tried_.end() && found->second.since == since && !over(found->second) && !wish.fresh) return true;
-    tried_[key_name] = {.since = since, .at = now, .for_long = wish.stale.value_or(milliseconds(0))};
+    if (found != tried_.end() && found->second.since == since && now - found->second.at <= stale && !wish.fresh)
+        return true;
+    tried_[key_name] = {.since = since, .at = now, .for_long = stale};
     return false;
 }
 

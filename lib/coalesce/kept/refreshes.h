@@ -85,7 +85,7 @@ class Refreshes {
     struct Tried {
         std::int64_t since;
         std::chrono::steady_clock::time_point at;
-        std::chrono::milliseconds for_long;
+        std::chrono::milliseconds for_long;  // to the one for whom it was: until it may be forgotten
     };
     struct Waiting {
         std::string key_name;

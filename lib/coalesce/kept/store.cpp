@@ -127,7 +127,7 @@ Result<KeptStore::Publishing> KeptStore::Publication::commit() {
             return Publishing::older;
     }
     if (!file_.rename_to(name)) return system_error_now("write " + store_->place_.path());
-    static_cast<void>(files.remove(StoreDirectory::note_of_try(key_.name)));
+    if (!failure_) static_cast<void>(files.remove(StoreDirectory::note_of_try(key_.name)));
     return Publishing::kept;
 }
 

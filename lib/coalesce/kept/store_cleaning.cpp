@@ -93,9 +93,10 @@ void StoreCleaning::remove_least_used() {
     const KeptLimits most = store_.limits();
     if (total_bytes_ <= most.total_bytes && kept_.size() <= most.results) return;
     std::sort(kept_.begin(), kept_.end(), [](const Candidate& a, const Candidate& b) { return a.used_ns < b.used_ns; });
+    const auto nine_tenths = [](auto bound) { return bound - bound / 10; };
     std::size_t left = kept_.size();
     for (const Candidate& candidate : kept_) {
-        if (total_bytes_ <= most.total_bytes / 10 * 9 && left <= most.results / 10 * 9) break;
+        if (total_bytes_ <= nine_tenths(most.total_bytes) && left <= nine_tenths(most.results)) break;
         remove(candidate.name, candidate.bytes);
         total_bytes_ -= candidate.bytes;
         --left;

@@ -88,12 +88,12 @@ class Walk {
     Walk(Dependency::Kind kind, Sightings<Seen>& sightings) : kind_(kind), sightings_(sightings) {}
 
     // What the user named himself may be a symbolic link: its text counts and, since the
-    // command will follow it, what it leads to.
+    // command will follow it, what it leads to. In a list of a whole tree it is one file of it.
     Result<> named(const std::string& path) {
         struct stat info {};
         if (::lstat(path.c_str(), &info) != 0) return missing_or_error(path);
         if (S_ISLNK(info.st_mode)) {
-            if (auto seen = link(AT_FDCWD, path.c_str(), path); !seen) return seen;
+            if (auto seen = link(AT_FDCWD, path.c_str(), path); !seen || kind_ == Dependency::Kind::listed) return seen;
             if (::stat(path.c_str(), &info) != 0) return missing_or_error(path);
         }
         if (S_ISDIR(info.st_mode)) return directory(AT_FDCWD, path.c_str(), path);
@@ -160,8 +160,8 @@ bool is_pattern(std::string_view path) { return path.find_first_of("*?[") != std
 // must be matched by one, as in a shell.
 class Pattern {
   public:
-    static Result<std::vector<std::string>> expand(const std::string& pattern) {
-        Pattern expansion;
+    static Result<std::vector<std::string>> expand(const std::string& pattern, UniqueFunction<bool()> stopped) {
+        Pattern expansion(std::move(stopped));
         const std::string base = pattern.starts_with('/') ? "/" : "";
         if (auto matched = expansion.match(base, std::string_view(pattern).substr(base.size())); !matched)
             return matched.error();
@@ -171,6 +171,8 @@ class Pattern {
     }
 
   private:
+    explicit Pattern(UniqueFunction<bool()> stopped) : stopped_(std::move(stopped)) {}
+
     Result<> match(const std::string& base, std::string_view rest) {
         while (rest.starts_with('/')) rest.remove_prefix(1);
         if (rest.empty()) {
@@ -188,8 +190,11 @@ class Pattern {
             return match(path, rest);
         }
         const bool deep = component == "**";
-        if (deep)
+        if (deep) {
+            while (rest.starts_with("/**") && (rest.size() == 3 || rest[3] == '/')) rest.remove_prefix(3);  // the same
             if (auto matched = match_here(base, rest); !matched) return matched;
+        }
+        if (stopped_()) return system_error_of(ECANCELED, "read " + base);
         Directory opened(AT_FDCWD, base.empty() ? "." : base.c_str());
         const std::vector<std::string> names = names_in(opened);
         if (opened.error() != 0)
@@ -214,6 +219,7 @@ class Pattern {
         return match(base, rest);
     }
 
+    UniqueFunction<bool()> stopped_;
     std::vector<std::string> found_;
 };
 
@@ -221,7 +227,7 @@ template <class Seen>
 Result<> walk(const Dependency& dependency, Sightings<Seen>& sightings) {
     Walk<Seen> walk(dependency.kind, sightings);
     if (dependency.kind == Dependency::Kind::listed || !is_pattern(dependency.path)) return walk.named(dependency.path);
-    const auto found = Pattern::expand(dependency.path);
+    const auto found = Pattern::expand(dependency.path, [&sightings] { return sightings.stopped(); });
     if (!found) return found.error();
     for (const std::string& path : found.value())
         if (auto walked = walk.named(path); !walked) return walked;

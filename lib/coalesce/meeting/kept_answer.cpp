@@ -86,9 +86,7 @@ RunEnd pass_on_kept(const RunOptions& options, const KeptAnswer& kept, OutputRel
                               .duration = facts.duration,
                               .refreshing = kept.hit.verdict.refresh}) +
                   "\n");
-    add_savings(kept.store.directory(), {.runs = kept.hit.verdict.refresh ? 1U : 0U,
-                                         .joins = warm ? 0U : 1U,
-                                         .time = warm ? nanoseconds(0) : facts.duration});
+    if (!warm) add_savings(kept.store.directory(), {.joins = 1, .time = facts.duration});
     return {warm ? 0 : facts.exit_status, 0};
 }
 
