@@ -169,8 +169,7 @@ TEST_CASE("B4: results that wait for a slow first line are bounded by their byte
     // Until it starts no further one although there are more: the guard and the first line are its children then.
     wait_until([&] {
         const std::size_t runs = box.lines("runs");
-        return runs >= 60 && asleep(batch.pid()) && children_of(batch.pid()) == 2 && asleep(batch.pid()) &&
-               box.lines("runs") == runs;
+        return runs >= 60 && rests(batch.pid(), 2) && box.lines("runs") == runs;
     });
     CHECK(box.lines("runs") < 120);  // the others are held, not only what they print
     check_bound(batch.peak_kib() - before, 120'000);
@@ -190,8 +189,7 @@ TEST_CASE("B4, F9: results for a reader that does not read are bounded by their 
     // It waits for its reader, and the guard is its only child then.
     wait_until([&] {
         const std::size_t runs = box.lines("runs");
-        return runs >= 60 && asleep(batch.pid()) && children_of(batch.pid()) == 1 && asleep(batch.pid()) &&
-               box.lines("runs") == runs;
+        return runs >= 60 && rests(batch.pid(), 1) && box.lines("runs") == runs;
     });
     CHECK(box.lines("runs") < 120);
     check_bound(batch.peak_kib() - before, 120'000);

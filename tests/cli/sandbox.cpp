@@ -396,6 +396,19 @@ std::size_t children_of(pid_t pid) {
     return static_cast<std::size_t>(std::distance(std::istream_iterator<int>(children), {}));
 }
 
+// Whoever has not run in between has not had others meanwhile.
+bool rests(pid_t pid, std::size_t children) {
+    const auto switches = [pid] {
+        std::ifstream status("/proc/" + std::to_string(pid) + "/status");
+        std::string told;
+        for (std::string line; std::getline(status, line);)
+            if (line.find("ctxt_switches") != std::string::npos) told += line;
+        return told;
+    };
+    const std::string before = switches();
+    return asleep(pid) && children_of(pid) == children && asleep(pid) && switches() == before;
+}
+
 bool alive(pid_t pid) {
     const char state = state_of(pid);
     return state != 0 && state != 'Z' && state != 'X';

@@ -155,6 +155,8 @@ void wait_until(const std::function<bool()>& is_so);
 bool asleep(pid_t pid);
 /// How many children it has.
 std::size_t children_of(pid_t pid);
+/// Whether it waits for something and has so many children then.
+bool rests(pid_t pid, std::size_t children);
 /// Whether that process is there (a zombie is not).
 bool alive(pid_t pid);
 /// Waits for its end.
