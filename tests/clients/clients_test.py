@@ -82,6 +82,10 @@ class Driver:
         with open(f"/proc/{self.process.pid}/status", encoding="ascii") as status:
             return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmRSS"))
 
+    def state(self):
+        with open(f"/proc/{self.process.pid}/stat", encoding="ascii") as stat:
+            return stat.read().rpartition(")")[2].split()[0]
+
     def end(self):
         self.process.stdin.close()
         self.process.stdout.read()
@@ -199,6 +203,8 @@ class Promises(ClientTest):
         given = bytes(range(256)) * 4096
         self.assertEqual(text(client.done("in", ["cat"], input=given)), given)
         self.assertEqual(text(client.done("none", ["cat"])), b"")
+        if LANGUAGE != "cpp":  # as the protocol calls it
+            self.assertEqual(text(client.done("named", ["cat"], stdin="text")), b"text")
         self.assertEqual(text(client.done("line", "cat; echo \"$0\" | wc -l", shell=True, input=b"\0\xff")), b"\0\xff1\n")
 
     def test_a_command_runs_where_and_with_what_its_client_has(self):
@@ -471,6 +477,19 @@ class Promises(ClientTest):
             client = self.driver(server, "", **env)
             self.assertEqual(text(client.done("found", ["echo", "found"])), b"found\n", env)
 
+    def test_R9_a_runtime_directory_that_is_anothers_or_not_there_is_passed_over(self):
+        server = self.serve()
+        theirs = "/usr"  # root's, if we are not root
+        if os.geteuid() == 0:
+            theirs = server.file("theirs")
+            os.makedirs(theirs + "/coalesce")
+            os.chown(theirs, 65534, 65534)
+            with socket.socket(socket.AF_UNIX) as nobody_listens:
+                nobody_listens.bind(theirs + "/coalesce/server.sock")
+        for runtime in theirs, server.file("missing"):
+            told = self.driver(server, "", XDG_RUNTIME_DIR=runtime).done("run", ["true"])
+            self.assertNotIn(runtime, told.get("message", ""))  # if another server answers, that is none of ours
+
     def test_closing_tells_who_waits(self):
         server = self.serve()
         gate = server.gate("gate")
@@ -513,6 +532,17 @@ if LANGUAGE in EXAMPLES:
 if LANGUAGE == "node":
 
     class Names(ClientTest):
+        def test_whatever_the_reason_who_aborts_gets_no_result(self):
+            server = self.serve()
+            gate = server.gate("gate")
+            client = self.driver(server)
+            for reason in None, 0, "", "why":
+                client.do("stream", "s", command=["sh", "-c", gate.wait])
+                self.await_requesters(server, 1)
+                client.do("abort", "s", reason=reason)
+                self.assertEqual(client.told("s"), {"name": "s", "rejected": True, "reason": reason})
+                self.await_requesters(server, 0)
+
         def test_a_signal_has_the_name_that_child_process_gives_it(self):
             client = self.driver(self.serve())
             for name in "SIGABRT", "SIGIO", "SIGKILL":  # the first two have another, too
@@ -533,6 +563,24 @@ if LANGUAGE == "blocking":
             self.assertTrue(client.told("held")["cancelled"])
             self.await_requesters(server, 0)
             self.assertEqual(text(client.done("next", ["echo", "next"])), b"next\n")
+
+        def test_F3_of_a_stream_nothing_is_lost_by_an_interruption(self):
+            server = self.serve()
+            gate = server.gate("gate")
+            client = self.driver(server)
+            client.do("stream", "s", command=["sh", "-c", f"echo one; {gate.wait}; echo two"])
+            client.do("take", "s", bytes=4)
+            self.assertEqual(client.told("s")["taken"], 4)
+            client.do("take here", "s")
+            self.assertTrue(client.told("s")["begun"])
+            while client.state() != "S":
+                a_moment()
+            client.process.send_signal(signal.SIGINT)
+            self.assertTrue(client.told("s")["interrupted"])
+            gate.let()
+            client.do("take", "s", bytes=None)
+            told = client.told("s")
+            self.assertEqual((told["taken"], told["returncode"]), (8, 0))
 
 else:
 

@@ -88,7 +88,14 @@ for await (const line of createInterface({ input: process.stdin })) {
   } else if (order.do === 'cancel') {
     controllers.get(name).abort();
   } else if (order.do === 'stream') {
-    taken.set(name, new Taken(client.spawn(order.command, optionsOf(order))));
+    const controller = new AbortController();
+    controllers.set(name, controller);
+    taken.set(name, new Taken(client.spawn(order.command, { ...optionsOf(order), signal: controller.signal })));
+  } else if (order.do === 'abort') {
+    const { exit, stdout } = taken.get(name).spawned;
+    stdout.on('error', () => {});
+    exit.then(() => tell(name, { fulfilled: true }), (reason) => tell(name, { rejected: true, reason }));
+    controllers.get(name).abort(order.reason);
   } else if (order.do === 'take') {
     taken.get(name).take(name, order.bytes);
   } else if (order.do === 'drop') {

@@ -172,6 +172,14 @@ def blocking(path):
                 streams[name] = (contexts[name].__enter__(), Taken(name))
             elif order["do"] == "take":
                 threading.Thread(target=take, args=(name, order["bytes"])).start()
+            elif order["do"] == "take here":  # where a signal interrupts it
+                stream, taken = streams[name]
+                tell(name, begun=True)
+                try:
+                    for piece in stream:
+                        taken.add(piece)
+                except KeyboardInterrupt:
+                    tell(name, interrupted=True)
             elif order["do"] == "drop":
                 contexts[name].__exit__(None, None, None)
                 tell(name, dropped=True)

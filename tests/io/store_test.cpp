@@ -202,8 +202,9 @@ int reopened_by_another(int fd) {
 
 }  // namespace
 
-TEST_CASE("K3: what was handed over can be read, and not be changed by who has it", "[store]") {
+TEST_CASE("K3, R1: what was handed over can be read whatever the umask, and not be changed by who has it", "[store]") {
     Scratch scratch;
+    const mode_t before = ::umask(GENERATE(as<mode_t>(), 022, 0777));
     for (const std::string& directory : {std::string(), scratch.path()}) {
         const StoreLimits limits{.heap_bytes = 10, .directory = directory};
         Store store(limits);
@@ -230,6 +231,7 @@ TEST_CASE("K3: what was handed over can be read, and not be changed by who has i
         if (directory.empty()) CHECK((::fcntl(fd, F_GET_SEALS) & all) == all);
         CHECK(scratch.empty());
     }
+    ::umask(before);
 }
 
 TEST_CASE("S5: bytes that are gone from the file are an error", "[store]") {

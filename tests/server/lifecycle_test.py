@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: MIT
 """From start to end (SPEC S1, S8, S10): sockets, signals, systemd, logs."""
 
+import contextlib
 import fcntl
 import os
 import select
@@ -83,6 +84,25 @@ class Sockets(ServerTest):
             os.close(place)
             server.await_state("READY=1")
             self.assertEqual(server.client().ask({"line": "echo again"})["stdout"], "again\n")
+
+    def test_s1_s8_a_service_manager_that_does_not_read_holds_up_nobody(self):
+        with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager, socket.socket(
+            socket.AF_UNIX, socket.SOCK_DGRAM
+        ) as before_us:
+            manager.bind(directory + "/full")
+            before_us.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    before_us.sendto(b"other", directory + "/full")
+            server = self.serve(ready=False, env={"NOTIFY_SOCKET": directory + "/full"})
+            while server.process.poll() is None:
+                with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+                    self.assertEqual(server.client().ask({"line": "echo answered"})["stdout"], "answered\n")
+                    break
+                a_moment()
+            while manager.recv(100) != b"READY=1":  # told again
+                pass
+            self.assertEqual(server.stop(), 0)
 
     def test_what_is_no_socket_is_left_alone(self):
         with tempfile.TemporaryDirectory() as directory:

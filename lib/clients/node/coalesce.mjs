@@ -3,7 +3,7 @@
 // The types, and what each promises, are in coalesce.d.mts.
 
 import { once } from 'node:events';
-import { closeSync, constants as modes, existsSync, lstatSync, openSync } from 'node:fs';
+import { closeSync, constants as modes, existsSync, lstatSync, openSync, statSync } from 'node:fs';
 import { createConnection } from 'node:net';
 import { constants } from 'node:os';
 import { basename, dirname, isAbsolute } from 'node:path';
@@ -68,7 +68,8 @@ function placeOf(named = process.env.COALESCE_SOCKET) {
   const { COALESCE_PLACE, XDG_RUNTIME_DIR } = process.env;
   if (named || COALESCE_PLACE) return named || `${COALESCE_PLACE}/server.sock`;
   const uid = process.geteuid();
-  const own = `${XDG_RUNTIME_DIR?.startsWith('/') ? XDG_RUNTIME_DIR : `/run/user/${uid}`}/coalesce/server.sock`;
+  const isOurs = XDG_RUNTIME_DIR?.startsWith('/') && existsSync(XDG_RUNTIME_DIR) && statSync(XDG_RUNTIME_DIR).uid === uid; // sudo leaves another's
+  const own = `${isOurs ? XDG_RUNTIME_DIR : `/run/user/${uid}`}/coalesce/server.sock`;
   const shared = `/tmp/coalesce-${uid}`;
   const there = !existsSync(own) && existsSync(`${shared}/server.sock`) && lstatSync(shared);
   return there && there.uid === uid ? `${shared}/server.sock` : own; // anybody may have made it
@@ -228,22 +229,22 @@ export class Client {
       read: () => readOn(name),
       destroy: (error, done) => (destroyed(error), done(error)),
     });
-    const end = (error, result) => {
+    const end = ({ error, result }) => {
       if (over) return;
       over = true;
       signal?.removeEventListener('abort', abort);
       connection?.fail('disconnected', 'nobody waits any more');
       for (const one of Object.values(streams)) {
         const heard = one.listenerCount('error') > 0;
-        if (!error || error.result) one.destroyed || one.push(null);
+        if (result || error?.result) one.destroyed || one.push(null);
         else one.on('error', () => {}).destroy(error);
         if (heard) exit.catch(() => {}); // else nothing but exit tells of it
       }
-      error ? reject(error) : resolve(result);
+      result ? resolve(result) : reject(error); // which may be anything: abort() takes what it is given
     };
-    const abort = () => end(signal.reason);
+    const abort = () => end({ error: signal.reason });
     const streams = {
-      stdout: stream('stdout', (error) => end(error ?? new Error('stdout was destroyed'))),
+      stdout: stream('stdout', (error) => end({ error: error ?? new Error('stdout was destroyed') })),
       stderr: stream('stderr', () => readOn('stderr')),
     };
     const waiter = {
@@ -253,13 +254,13 @@ export class Client {
         connection.socket.pause();
       },
       end(final) {
-        new Promise((ended) => ended(resultOf(final, [], []))).then((result) => end(undefined, result), end);
+        new Promise((ended) => ended(resultOf(final, [], []))).then((result) => end({ result }), (error) => end({ error }));
       },
     };
     const ask = (reached) => (over ? reached?.fail('disconnected', '') : (connection = reached).send(request, waiter));
     if (signal?.aborted) queueMicrotask(abort);
     else signal?.addEventListener('abort', abort);
-    this.#untilThere((closings) => this.#reach(closings), () => !over).then(ask).catch(end);
+    this.#untilThere((closings) => this.#reach(closings), () => !over).then(ask).catch((error) => end({ error }));
     return { ...streams, exit };
   }
 

@@ -61,8 +61,8 @@ def _request(command: Command, *, shell: bool = False, input: bytes | None = Non
         raise TypeError("a command is a sequence of arguments, or with shell=True one string")
     own = {name: value for name, value in os.environb.items() if env is None or name == b"COALESCE_ANCESTRY"}  # who waits for itself is told
     given = own | {os.fsencode(name): os.fsencode(value) for name, value in (env or {}).items()}
-    fields |= {"line" if shell else "argv": command, "cwd": os.path.join(b"" if os.path.isabs(cwd) else os.getcwdb(), os.fsencode(cwd)),
-               "env": [name + b"=" + value for name, value in given.items()], "stdin": input or b""}
+    fields = {"stdin": input or b""} | fields | {"line" if shell else "argv": command, "cwd": os.path.join(b"" if os.path.isabs(cwd) else os.getcwdb(), os.fsencode(cwd)),
+               "env": [name + b"=" + value for name, value in given.items()]}
     in_base64 = {name + "_base64": _base64(fields.pop(name)) for name in _ANY_BYTES & fields.keys()}
     return {**({} if "op" in fields else {"output": "stream", "quiet": True}), **fields, **in_base64}
 
@@ -72,7 +72,8 @@ def _place(named: Text | None) -> bytes:
     if named := named or os.environb.get(b"COALESCE_SOCKET") or place and place + b"/server.sock":
         return os.fsencode(named)
     own, uid = os.environb.get(b"XDG_RUNTIME_DIR", b""), os.geteuid()
-    own = (own if own.startswith(b"/") else b"/run/user/%d" % uid) + b"/coalesce/server.sock"
+    is_ours = own.startswith(b"/") and os.path.isdir(own) and os.stat(own).st_uid == uid  # sudo leaves another's
+    own = (own if is_ours else b"/run/user/%d" % uid) + b"/coalesce/server.sock"
     shared = b"/tmp/coalesce-%d/server.sock" % uid
     there = not os.path.exists(own) and os.path.exists(shared) and os.lstat(os.path.dirname(shared))
     return shared if there and there.st_uid == uid else own  # anybody may have made it
@@ -158,6 +159,7 @@ class Stream(AsyncIterator[tuple[str, bytes]]):
         self.completed: Completed
         self.pieces: asyncio.Queue[tuple[str, bytes] | None] = asyncio.Queue(pieces_max)
         self.final: Any = None
+        self.ahead: Any = None
         self.loop, self.connection, self.command = asyncio.get_running_loop(), connection, command
         self.number = connection.send(_request(command, **options), self)
 
@@ -172,8 +174,10 @@ class Stream(AsyncIterator[tuple[str, bytes]]):
 
     def __iter__(self) -> Iterator[tuple[str, bytes]]:
         with contextlib.suppress(StopAsyncIteration):
-            while True:
-                yield asyncio.run_coroutine_threadsafe(self.__anext__(), self.loop).result()
+            while True:  # what was asked for when an exception interrupted it is still to come
+                self.ahead = self.ahead or asyncio.run_coroutine_threadsafe(self.__anext__(), self.loop)
+                piece, self.ahead = self.ahead.result(), None
+                yield piece
 
     def finish(self, final: dict[str, Any]) -> None:
         self.final = final
@@ -207,8 +211,7 @@ class Client(contextlib.AbstractAsyncContextManager["Client"]):
             stream.connection.leave(stream.number)
             if completed := vars(stream).get("completed"):
                 completed.stdout, completed.stderr = (b"".join(pieces) for pieces in taken.values())
-        if check:
-            stream.completed.check_returncode()
+        if check: stream.completed.check_returncode()
         return stream.completed
 
     async def forget(self, command: Command, **options: Unpack[Options]) -> None:
@@ -237,14 +240,11 @@ class Client(contextlib.AbstractAsyncContextManager["Client"]):
                 held.callback(os.close, directory)
                 address = b"/proc/self/fd/%d/%s" % (directory, os.path.basename(path))
             while (refused := server.connect_ex(address)) == errno.EAGAIN:
-                if closings != self._closings:
-                    raise Error("disconnected", _CLOSED)
+                if closings != self._closings: raise Error("disconnected", _CLOSED)
                 await asyncio.sleep(0.01)  # its queue is full, and nothing tells when there is room
-            if refused:
-                raise OSError(refused, os.strerror(refused), os.fsdecode(path))
+            if refused: raise OSError(refused, os.strerror(refused), os.fsdecode(path))
             self._connections.add(connection := _Connection(*await asyncio.open_unix_connection(sock=server.dup(), limit=_READ_BYTES_MAX)))
-        if closings != self._closings:
-            connection.close()
+        if closings != self._closings: connection.close()
         return connection
 
 

@@ -12,8 +12,10 @@
 namespace coalesce {
 namespace {
 
-// We write through the descriptor that we made it with, whatever the mode says.
+// We write through the descriptor that we made it with, whatever the mode says. That is not for the umask to say: it
+// is the one of commands, and may take it away.
 constexpr mode_t read_by_owner = 0400;
+void let_owner_read(const Descriptor& file) noexcept { ::fchmod(file.get(), read_by_owner); }
 
 constexpr const char* in_want_of_memory_files[] = {"/dev/shm", "/tmp"};
 
@@ -23,16 +25,17 @@ FileAndReader make_by_name(const std::string& directory) {
     FileAndReader made;
     made.file = Descriptor(::mkostemp(name.data(), O_CLOEXEC));
     if (!made.file) return made;
+    let_owner_read(made.file);
     made.reader = Descriptor(::open(name.c_str(), O_RDONLY | O_CLOEXEC));
     const int error = errno;
     ::unlink(name.c_str());
-    ::fchmod(made.file.get(), read_by_owner);
     errno = error;
     return made;
 }
 
 Descriptor make_in_directory(const std::string& directory) {
     Descriptor file(::open(directory.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, read_by_owner));
+    if (file) let_owner_read(file);
     if (file || (errno != EOPNOTSUPP && errno != EISDIR)) return file;
     return make_by_name(directory).file;
 }
@@ -42,7 +45,7 @@ Descriptor make_in_directory(const std::string& directory) {
 Descriptor make_in_memory() {
     Descriptor file(::memfd_create("coalesce", MFD_CLOEXEC | MFD_ALLOW_SEALING));
     if (file) {
-        ::fchmod(file.get(), read_by_owner);
+        let_owner_read(file);
         ::fcntl(file.get(), F_ADD_SEALS, F_SEAL_SHRINK);
         return file;
     }

@@ -30,7 +30,7 @@ bool tell(const char* state) noexcept {
     if (length >= sizeof address.sun_path) return true;
     std::memcpy(address.sun_path, path, length);
     if (path[0] == '@') address.sun_path[0] = '\0';  // an abstract one
-    const Descriptor socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    const Descriptor socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     if (!socket) return false;
     const ssize_t sent =
         ::sendto(socket.get(), state, std::strlen(state), MSG_NOSIGNAL, reinterpret_cast<const sockaddr*>(&address),
