@@ -257,6 +257,26 @@ class Falls(machines.ThreeHosts):
                 self.assertEqual((status, len(out)), (0, 3000), err)
         self.assertEqual(self.runs(), 1)
 
+    def test_M19_a_wake_line_that_is_silently_gone_is_made_anew(self):
+        subscribed, gone = [], threading.Event()
+
+        def silent(_count, connection, reply):
+            if reply.startswith(b"*3\r\n$9\r\nsubscribe") and connection not in subscribed:
+                subscribed.append(connection)
+            return b"" if gone.is_set() and connection is subscribed[0] else reply
+        first, command, gate = self.held(self.one, "echo done", before=ALONE)
+        with Proxy(self.box.path("proxy"), self.server.socket, silent) as proxy:
+            self.server, engine = proxy, self.server
+            second = self.joined(self.two, command)
+            self.server = engine
+            until(lambda: subscribed)
+            gone.set()
+            until(lambda: len(subscribed) == 2)
+            self.open(gate)
+            for process in (first, second):
+                self.assertEqual(self.end(process)[:2], (0, "first\ndone\n"))
+        self.assertEqual(self.runs(), 1)
+
     @contextlib.contextmanager
     def past_its_limit(self, stopped, judge):
         """A run of the first host, which has not heard of the second one's joining it, is cancelled for everyone. `stopped`: its

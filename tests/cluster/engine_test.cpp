@@ -64,6 +64,8 @@ struct Watched {
 // Takes one connection after the other, and answers each request with what it is given.
 class FakeEngine {
   public:
+    /// From now on it takes a piece of a request only so often.
+    void slow_down(std::chrono::milliseconds each) { each_ = each; }
     FakeEngine(Loop& loop, const std::string& path, std::function<std::string(const std::string&)> answer)
         : loop_(loop), answer_(std::move(answer)), socket_(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
         auto address = UnixAddress::of(path);
@@ -87,6 +89,10 @@ class FakeEngine {
         std::array<char, 4096> buffer;
         const ssize_t got = ::read(talk.socket.get(), buffer.data(), buffer.size());
         if (got <= 0) return talk.watch.stop();
+        if (each_.count() > 0) {
+            talk.watch.stop();
+            next_piece_.start(each_, [&talk] { talk.watch.resume(Readiness::readable); });
+        }
         REQUIRE(talk.reader.feed({buffer.data(), static_cast<std::size_t>(got)}));
         while (true) {
             auto request = talk.reader.next();
@@ -100,6 +106,53 @@ class FakeEngine {
     Descriptor socket_;
     Watch accepts_;
     std::vector<std::unique_ptr<Talk>> talks_;
+    std::chrono::milliseconds each_{0};
+    Timer next_piece_{loop_};
+};
+
+// A line to an engine that answers nothing to GET.
+struct Line {
+    explicit Line(Loop& on) : loop(on) {
+        patience.start(60s, [] {});  // a line by itself does not keep the loop running
+        while (ups + downs == 0) loop.run();
+        REQUIRE(ups == 1);
+    }
+    Loop& loop;
+    Scratch scratch;
+    FakeEngine engine{loop, scratch.path("engine"), [this](const std::string& word) {
+                          return std::string(word == "GET" ? "" : word == "PING" ? pong : "+OK\r\n");
+                      }};
+    const char* pong = "+PONG\r\n";
+    int ups = 0;
+    int downs = 0;
+    int messages = 0;
+    int answers = 0;
+    EngineAccess access = access_to("redis+unix://" + scratch.path("engine"));
+    Timer patience{loop};
+    EngineLine line{loop,
+                    access,
+                    EngineLine::Greeting::plain,
+                    {.on_up =
+                         [this] {
+                             ++ups;
+                             loop.stop();
+                         },
+                     .on_down =
+                         [this](const NoAnswer&) {
+                             ++downs;
+                             loop.stop();
+                         },
+                     .on_message =
+                         [this](const RespValue&) {
+                             ++messages;
+                             loop.stop();
+                         }}};
+    void ask(std::vector<std::string> words) {
+        line.ask(words, [this](const Result<RespValue>& answer) {
+            if (answer) ++answers;
+            loop.stop();
+        });
+    }
 };
 
 std::string bulk(const std::string& text) { return "$" + std::to_string(text.size()) + "\r\n" + text + "\r\n"; }
@@ -330,6 +383,32 @@ TEST_CASE("a name that no resolver knows, and a port where nobody listens, are t
         INFO(watched.why.message());
         CHECK(watched.why.message().find(url.substr(8, 8)) != std::string::npos);
     }
+}
+
+TEST_CASE("M17: who still takes what is asked is not silent, who has taken it and does not answer is", "[cluster]") {
+    Loop loop;
+    Line to(loop);
+    to.engine.slow_down(40ms);
+    to.ask({"SET", "key", std::string(350'000, 'x')});  // that is for longer than the two seconds of silence
+    while (to.answers + to.downs == 0) loop.run();
+    CHECK(to.answers == 1);
+    CHECK(to.downs == 0);
+    to.ask({"GET", "key"});
+    while (to.downs == 0) loop.run();
+    CHECK(to.answers == 1);
+}
+
+TEST_CASE("M19: a line that waits for messages only notices that nobody is there any more", "[cluster]") {
+    Loop loop;
+    Line to(loop);
+    to.pong = "*2\r\n$4\r\npong\r\n$0\r\n\r\n";  // as to who subscribes
+    to.line.probe();
+    while (to.messages + to.downs == 0) loop.run();
+    CHECK(to.messages == 1);
+    to.pong = "";
+    to.line.probe();
+    while (to.downs == 0) loop.run();
+    CHECK(to.messages == 1);
 }
 
 TEST_CASE("M5: a proxy is spoken to as the engine, and ends with us", "[cluster]") {

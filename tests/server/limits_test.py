@@ -6,6 +6,7 @@ waits, and the server goes on."""
 import json
 import os
 import resource
+import signal
 import shutil
 import socket
 import stat
@@ -237,13 +238,26 @@ class Limits(ServerTest):
         for i in range(5):  # and all of it has been given back
             self.assertEqual(len(client.ask({"argv": ["head", "-c", "3000000", "/dev/zero"], "scope": str(i)})["stdout"]), 3000000)
 
-    def test_f14_a_descriptor_that_the_kernel_does_not_take_now_is_handed_over_later(self):
+    def serve_refused(self, call, how):
+        """One to which the kernel refuses that call."""
         if shutil.which("strace") is None or subprocess.run(["strace", "-qq", "-o", "/dev/null", "true"], check=False).returncode != 0:
             self.skipTest("tracing is not allowed here")
+        return self.serve(prefix=["strace", "-D", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={call}:{how}"],
+                          env={"ASAN_OPTIONS": "detect_leaks=0"})  # leaks are not looked for under strace
+
+    def test_f14_m29_a_guard_for_which_there_is_no_process_is_made_a_moment_later(self):
+        server = self.serve_refused("clone", "error=EAGAIN:when=2..3")
+        (first,) = server.children()
+        os.kill(first, signal.SIGKILL)
+        while server.children() in ([], [first]):
+            self.assertIsNone(server.process.poll())
+            a_moment()
+        self.assertEqual(server.client().ask({"line": "echo well"})["stdout"], "well\n")
+
+    def test_f14_a_descriptor_that_the_kernel_does_not_take_now_is_handed_over_later(self):
         for error in ("ETOOMANYREFS", "ENOBUFS", "ENOMEM"):
             with self.subTest(error):
-                server = self.serve(prefix=["strace", "-D", "-qq", "-o", "/dev/null", "-e", "trace=sendmsg", "-e", f"inject=sendmsg:error={error}:when=1..3"],
-                                    env={"ASAN_OPTIONS": "detect_leaks=0"})  # leaks are not looked for under strace
+                server = self.serve_refused("sendmsg", f"error={error}:when=1..3")
                 gate, client = server.gate("gate"), server.client()
                 client.send({"id": 1, "line": gate.wait}, {"id": 2, "line": "echo out", "output": "fd"})
                 self.assertEqual([client.message().get("event") for _ in range(3)], ["started", "stdout", "exit"])
@@ -252,13 +266,10 @@ class Limits(ServerTest):
                 self.assertEqual((client.message()["exit"], client.ask({"op": "ping"})), (0, {"protocol": 1}))
 
     def test_no_memory_for_the_output(self):
-        if shutil.which("strace") is None or subprocess.run(["strace", "-qq", "-o", "/dev/null", "true"], check=False).returncode != 0:
-            self.skipTest("tracing is not allowed here")
         # The kernel says so when the server asks; a short output needs nothing.
         for call in ("memfd_create", "pwrite64"):
             with self.subTest(call):
-                server = self.serve(prefix=["strace", "-D", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={call}:error=ENOMEM"],
-                                    env={"ASAN_OPTIONS": "detect_leaks=0"})  # leaks are not looked for under strace
+                server = self.serve_refused(call, "error=ENOMEM")
                 client = server.client()
                 for mode in ("whole", "none"):
                     answer = client.ask({"argv": ["head", "-c", "8000000", "/dev/zero"], "output": mode})

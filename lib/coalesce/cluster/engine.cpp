@@ -13,6 +13,7 @@ using namespace std::chrono;
 using namespace std::chrono_literals;
 
 constexpr milliseconds wake_after = 20ms;
+constexpr milliseconds wake_probe_each = 3s;  // a heartbeat: later it would be of no use
 
 }  // namespace
 
@@ -20,6 +21,7 @@ Engine::Engine(Loop& loop, EngineAccess access)
     : loop_(loop),
       access_(std::move(access)),
       wake_delay_(loop),
+      wake_probe_(loop),
       control_(loop, access_, EngineLine::Greeting::with_facts,
                {.on_up =
                     [this] {
@@ -41,6 +43,7 @@ Engine::Engine(Loop& loop, EngineAccess access)
                     },
                 .on_message = {}}) {
     wake_delay_.in_background();
+    wake_probe_.in_background();
 }
 
 milliseconds Engine::too_young() const {
@@ -133,6 +136,10 @@ void Engine::open_wake() {
                                          },
                                      .on_down = {},
                                      .on_message = [this](const RespValue& message) { on_message(message); }});
+    // A way that is silently gone, as through a proxy, would be missed by nobody.
+    wake_probe_.start(wake_probe_each, wake_probe_each, [this] {
+        if (!subscriptions_.empty()) wake_->probe();
+    });
 }
 
 // ["subscribe", channel, count], ["message", channel, word]

@@ -116,6 +116,7 @@ class Engine {
     std::optional<NoAnswer> trouble_;
     std::chrono::steady_clock::time_point old_enough_{};
     Timer wake_delay_;
+    Timer wake_probe_;
     bool wake_due_ = false;
     EngineLine control_;
     std::optional<EngineLine> wake_;

@@ -4,7 +4,9 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <linux/sockios.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -20,6 +22,8 @@
 namespace coalesce {
 namespace {
 
+// One of several addresses may lead nowhere.
+constexpr std::chrono::milliseconds next_address_after{500};
 constexpr std::size_t gone_max = 1 << 20;  // bytes that were sent, in front of those that were not
 
 // A proxy's %h and %p, as ssh has them; %% is a %.
@@ -75,7 +79,8 @@ struct EngineConnection::Proxy {
 };
 
 EngineConnection::EngineConnection(Loop& loop, const EngineUrl& url, Events events)
-    : loop_(loop), url_(url), events_(std::move(events)) {
+    : loop_(loop), url_(url), events_(std::move(events)), try_next_(loop) {
+    try_next_.in_background();
     begin();
 }
 
@@ -130,7 +135,10 @@ void EngineConnection::try_next() {
         do {
             status = ::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address.address), address.length);
         } while (status != 0 && errno == EINTR);
-        if (status == 0 || errno == EINPROGRESS) return use(std::move(socket), status == 0);
+        if (status == 0 || errno == EINPROGRESS) {
+            if (status != 0 && !addresses_.empty()) try_next_.start(next_address_after, [this] { try_next(); });
+            return use(std::move(socket), status == 0);
+        }
         error = errno;
     }
     fail(lost(url_, error));
@@ -146,18 +154,28 @@ void EngineConnection::use(Descriptor socket, bool connected) {
 }
 
 void EngineConnection::send(std::span<const std::string> words) {
+    const std::size_t before = unsent_.size();
     append_request(unsent_, words);
-    flush();
+    flush(unsent_.size() - before);
 }
 
 void EngineConnection::send(std::span<const std::string_view> words) {
+    const std::size_t before = unsent_.size();
     append_request(unsent_, words);
-    flush();
+    flush(unsent_.size() - before);
+}
+
+EngineConnection::Progress EngineConnection::progress() const noexcept {
+    int under_way = 0;
+    if (!connecting_ && socket_) ::ioctl(socket_.get(), SIOCOUTQ, &under_way);
+    const std::uint64_t left = std::min(asked_, unsent() + static_cast<std::uint64_t>(std::max(under_way, 0)));
+    return {.delivered = asked_ - left, .left = left};
 }
 
 // What is said in one turn goes out in one write. Behind a line that is never done, what has gone is dropped now and
 // then.
-void EngineConnection::flush() {
+void EngineConnection::flush(std::size_t more) {
+    asked_ += more;
     if (sent_ > gone_max && sent_ > unsent()) {
         unsent_.erase(0, sent_);
         sent_ = 0;
@@ -177,6 +195,7 @@ bool EngineConnection::finish_connecting() {
     int error = 0;
     socklen_t size = sizeof error;
     ::getsockopt(socket_.get(), SOL_SOCKET, SO_ERROR, &error, &size);
+    try_next_.stop();
     if (error == 0) {
         connecting_ = false;
         return true;
@@ -242,6 +261,7 @@ bool EngineConnection::read() {
 
 void EngineConnection::close() noexcept {
     ended_ = true;
+    try_next_.stop();
     watch_.reset();
     socket_.reset();
 }

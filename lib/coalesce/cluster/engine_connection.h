@@ -5,8 +5,8 @@
 // (SPEC M5), sends what it is given in order, and hands out replies in order; which reply
 // is to what is for its owner to know. It ends once, with the reason: refused, lost, or
 // something that is no RESP. It has no time limits, for only its owner knows what it waits
-// for; and it does not keep the loop running. A socket of ours rather than hiredis' contexts, which block, or its libuv
-// adapter, where a refused connection never calls back.
+// for, but goes on to the next address of a name when one is silent; and it does not keep the loop running. A socket of
+// ours rather than hiredis' contexts, which block, or its libuv adapter, where a refused connection never calls back.
 #pragma once
 
 #include <coalesce/command/result.h>
@@ -50,6 +50,13 @@ class EngineConnection {
     void send(std::span<const std::string_view> words);
     /// No event comes any more. For who cannot destroy it now, being called by it.
     void close() noexcept;
+    /// How many bytes of requests the other side has taken so far, and how many it has yet to take. Costs a system
+    /// call.
+    struct Progress {
+        std::uint64_t delivered;
+        std::uint64_t left;
+    };
+    [[nodiscard]] Progress progress() const noexcept;
 
   private:
     struct Proxy;
@@ -62,7 +69,7 @@ class EngineConnection {
     bool write();
     bool read();
     [[nodiscard]] Error broken(int error) const;
-    void flush();
+    void flush(std::size_t more);
     void fail(Error error);
     void fail_later(Error error);
 
@@ -73,10 +80,12 @@ class EngineConnection {
     std::vector<SocketAddress> addresses_;  // to be tried yet, the next last
     std::unique_ptr<Proxy> proxy_;
     Descriptor socket_;
+    Timer try_next_;
     Watch watch_;  // declared after the descriptor: it must stop watching first
     RespReader reader_;
     std::string unsent_;
     std::size_t sent_ = 0;
+    std::uint64_t asked_ = 0;  // bytes of all requests
     bool connecting_ = false;
     bool ended_ = false;
     std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // for what was posted

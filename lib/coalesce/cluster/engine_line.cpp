@@ -176,20 +176,40 @@ void EngineLine::send(std::span<const std::string> words, Answer answer) {
 // A name is to be looked up first, a proxy logs in somewhere.
 void EngineLine::await_answer() {
     const auto limit = heard_ ? silence_max : connecting_max;
-    if (up_)
+    if (up_ && !awaited_.empty())
         silence_.in_foreground();
     else
         silence_.in_background();
-    silence_.start(limit, [this, limit] {
-        lost({std::make_error_code(std::errc::timed_out), "reach the engine " + access_.url.address() +
-                                                              ": no answer for " + std::to_string(limit / 1s) +
-                                                              " seconds"});
-    });
+    was_taking_ = false;
+    delivered_ = connection_->progress().delivered;
+    silence_.start(limit, [this] { on_silence(); });
+}
+
+// What is being taken needs its time on a slow way, and then an answer that of its own.
+void EngineLine::on_silence() {
+    const auto [delivered, left] = connection_->progress();
+    if (delivered > delivered_ && (left > 0 || was_taking_)) {
+        await_answer();
+        was_taking_ = left > 0;
+        return;
+    }
+    lost({std::make_error_code(std::errc::timed_out), "reach the engine " + access_.url.address() + ": no answer for " +
+                                                          std::to_string((heard_ ? silence_max : connecting_max) / 1s) +
+                                                          " seconds"});
 }
 
 void EngineLine::on_bytes() {
     heard_ = true;
-    if (!awaited_.empty()) await_answer();
+    if (awaited_.empty())
+        silence_.stop();
+    else
+        await_answer();
+}
+
+void EngineLine::probe() {
+    if (!up_) return;
+    say(std::array<std::string, 1>{"PING"});
+    await_answer();
 }
 
 void EngineLine::on_reply(RespValue reply) {

@@ -2,7 +2,8 @@
 // EngineLine: a connection to the engine that is kept up.
 //
 // It greets (AUTH, SELECT, PING, CLIENT SETNAME), matches answers to requests, and takes silence
-// of two seconds for a loss (of ten, before a connection has brought its first byte). A lost connection is made anew
+// of two seconds for a loss (of ten, before a connection has brought its first byte), unless the engine is still
+// taking what is asked: a long question may need longer. A lost connection is made anew
 // after 0.1 to 2 seconds, each time longer, never at the same moment as the other machines. Nothing is repeated by
 // itself: everything that was asked and not answered is told so, and who asked knows whether it may be asked again. An
 // engine that is loading, full or no primary any more has not answered, either; the last is left, and its name looked
@@ -76,6 +77,9 @@ class EngineLine {
     void say(std::span<const std::string> words);
     /// Makes it anew: what it leads to may not be the engine any more.
     void renew();
+    /// Nobody asks anything of one that subscribes: this asks whether the engine is there. Silence is taken for a loss
+    /// then, too, and what it answers is a message.
+    void probe();
 
   private:
     void connect();
@@ -86,6 +90,7 @@ class EngineLine {
     void send(std::span<const std::string> words, Answer answer);
     void lost(const NoAnswer& why);
     void await_answer();
+    void on_silence();
     void on_bytes();
 
     Loop& loop_;
@@ -102,6 +107,8 @@ class EngineLine {
     bool was_up_ = false;
     bool wanted_ = true;
     bool rests_ = false;
+    std::uint64_t delivered_ = 0;                                 // when silence began
+    bool was_taking_ = false;                                     // what is asked, when that was looked at last
     bool heard_ = false;                                          // a byte, on this connection
     std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // for what was posted
 };

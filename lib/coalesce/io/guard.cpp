@@ -28,6 +28,7 @@ namespace {
 constexpr std::uint32_t lines_max = 1 << 17;
 constexpr std::uint32_t deadlines_max = 1 << 16;
 
+constexpr std::chrono::milliseconds until_there_is_room{100};
 constexpr int looks_max = 400;  // at what is being killed; what is there still will not end
 constexpr int between_looks_ms = 5;
 constexpr std::int64_t between_looks_at_overdue_max_ms = 200;
@@ -278,7 +279,10 @@ void Guard::wake() const noexcept {
     }
 }
 
-Guard::Watched::Watched(Loop& loop, Guard& guard) : loop_(loop), guard_(guard) { watch(); }
+Guard::Watched::Watched(Loop& loop, Guard& guard) : loop_(loop), guard_(guard), again_(loop) {
+    again_.in_background();
+    watch();
+}
 
 // Where there are no pidfds a guard that is killed is not missed.
 void Guard::Watched::watch() {
@@ -290,10 +294,17 @@ void Guard::Watched::watch() {
         const bool useless = ::waitpid(guard_.pid_, &status, 0) == guard_.pid_ && WIFEXITED(status) &&
                              WEXITSTATUS(status) == cannot_guard;
         guard_.pid_ = -1;
-        if (useless || !guard_.fork_guard()) return watch_.reset();
-        this->watch();
+        if (useless) return watch_.reset();
+        replace();
     });
     if (watch) watch_ = std::move(*watch);
+}
+
+// Where there is no room for a process there may be soon.
+void Guard::Watched::replace() {
+    if (guard_.fork_guard()) return watch();
+    watch_.reset();
+    again_.start(until_there_is_room, [this] { replace(); });
 }
 
 }  // namespace coalesce

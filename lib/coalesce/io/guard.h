@@ -33,6 +33,7 @@
 #include <vector>
 
 #include <coalesce/io/descriptor.h>
+#include <coalesce/io/loop.h>
 #include <coalesce/io/watch.h>
 
 namespace coalesce {
@@ -115,9 +116,11 @@ class Guard {
 
       private:
         void watch();
+        void replace();
         Loop& loop_;
         Guard& guard_;
         Descriptor pidfd_;
+        Timer again_;
         Watch watch_;
     };
 
