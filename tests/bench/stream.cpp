@@ -184,7 +184,8 @@ double wake(std::uint16_t port, std::size_t times) {
             follower.follow(number, [&waits] { waits.release(); });
             return Clock::now();
         });
-        waits.acquire();  // as one that follows a run that says nothing
+        waits.acquire();                                             // as one that follows a run that says nothing
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));  // as tests/bench/rows/cluster.py before each byte
         const auto begin = Clock::now();
         add(line, number, "x");
         publish(line);

@@ -108,6 +108,37 @@ class Check(machines.Test):
         self.assertEqual(status, 125)
         self.assertIn("chmod o= " + password, err)
 
+    def test_a_user_without_a_password_is_not_taken_for_another(self):
+        engine = self.box.engine()
+        url = f"redis+unix://nobody@{engine.socket}?secret={self.box.secret}"
+        status, out, err = self.check(url)
+        self.assertEqual(status, 125, out)
+        self.assertIn("does not let its user nobody in without a password (password=FILE)", err)
+        engine.ask("ACL", "SETUSER", "nobody", "on", "nopass", "allkeys", "allchannels", "allcommands")
+        status, out, err = self.check(url)
+        self.assertEqual((status, err), (0, ""), out)
+        self.assertIn("nobody has all", out)
+
+    def test_an_engine_that_is_full(self):
+        engine = self.box.engine("--maxmemory", "1mb")
+        status, _, err = self.check(self.box.url(engine))
+        self.assertEqual(status, 125)
+        self.assertIn("the engine's memory is full: OOM", err)
+
+    def test_an_engine_that_serves_only_its_own_machine(self):
+        path = self.box.path("protected")
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path)
+            listener.listen()
+            def deny():
+                listener.accept()[0].send(b"-DENIED Redis is running in protected mode because protected mode is enabled\r\n")
+            thread = threading.Thread(target=deny)
+            thread.start()
+            status, _, err = self.check(f"redis+unix://{path}?secret={self.box.secret}")
+            thread.join()
+        self.assertEqual(status, 125)
+        self.assertIn("--protected-mode no", err)
+
     def test_M4_an_engine_that_repeats_the_password_is_not_quoted(self):
         password = self.box.file("password", "geheim\n", 0o600)
         refusal = b"-ERR unknown command 'AUTH', with args beginning with: 'geheim'\r\n"

@@ -99,16 +99,21 @@ class Check {
   private:
     bool come_in() {
         const EngineUrl& url = access_.url;
-        if (!access_.password.empty()) {
+        if (wants_auth(access_)) {
             const auto answer = talk_.ask(auth_words(access_));
             if (!answer) return false;
+            if (answer->text.starts_with("DENIED")) return only_for_its_own_machine();
             if (answer->is_error())
-                return fault("the engine does not take the password" +
-                             (url.user.empty() ? "" : " of its user " + url.user) + ": " +
-                             visible(words_of_auth_error(*answer)));
+                return fault(
+                    (access_.password.empty()
+                         ? "the engine does not let its user " + url.user + " in without a password (password=FILE): "
+                         : "the engine does not take the password" +
+                               (url.user.empty() ? "" : " of its user " + url.user) + ": ") +
+                    visible(words_of_auth_error(*answer)));
         }
         const auto answer = talk_.ask(std::vector<std::string>{"PING"});
         if (!answer) return false;
+        if (answer->text.starts_with("DENIED")) return only_for_its_own_machine();
         if (answer->text.starts_with("NOAUTH"))
             return fault("the engine wants a password; put it into a file and name that: password=FILE");
         if (answer->text.starts_with("LOADING"))
@@ -119,6 +124,12 @@ class Check {
         if (selected->text.starts_with("NOPERM")) return missing("+select"), true;
         if (selected->is_error()) return fault("the engine has no database " + std::to_string(url.database));
         return true;
+    }
+
+    bool only_for_its_own_machine() {
+        return fault(
+            "the engine serves only its own machine, being in protected mode; give it a password "
+            "(password=FILE), or in a network of yours start it with --protected-mode no");
     }
 
     bool look_at_facts() {
@@ -132,9 +143,10 @@ class Check {
         finding("engine", access_.url.address() + ", " + facts.product + " " + facts.version + ", up for " +
                               format_duration(facts.uptime));
         const std::string lease = format_duration(access_.url.lease);
-        finding("persistence", facts.append_only ? "append-only log: it remembers leases over a restart"
-                                                 : "none: after a restart it grants nothing for one lease, " + lease +
-                                                       " (CONFIG SET appendonly yes)");
+        finding("persistence", facts.append_only
+                                   ? "append-only log: it remembers leases over a restart"
+                                   : "no append-only log: after a restart it grants nothing for one lease, " + lease +
+                                         " (CONFIG SET appendonly yes)");
         if (facts.log_failing) fault("the engine cannot write its log; see its own log, and its disk");
         if (auto fit = facts.fit(); !fit) fault("cannot " + fit.error().message());
         if (const auto young = facts.too_young_for(access_.url.lease); young > 0ms)
@@ -152,7 +164,7 @@ class Check {
         }
         std::sort(trips.begin(), trips.end());
         std::string ms = std::to_string(static_cast<double>(trips[trips.size() / 2].count()) / 1000);
-        finding("round trip", ms.substr(0, ms.find('.') + 3) + " ms");
+        finding("round trip", ms.substr(0, ms.find('.') + 4) + " ms");
         return true;
     }
 
@@ -228,6 +240,11 @@ class Check {
         if (!answer) return false;
         const std::string first = answer->elements.empty() ? answer->words() : answer->at(0).words();
         if (first == expected) return true;
+        if (answer->text.starts_with("OOM")) return fault("the engine's memory is full: " + visible(answer->text));
+        for (const char* const word : {"MOVED", "CLUSTERDOWN", "CROSSSLOT"})
+            if (answer->text.starts_with(word))
+                return fault("the engine is a node of a Redis Cluster (" + visible(answer->text) +
+                             "); it has to be one that stands alone");
         return fault(std::string("the script ") + what + " answers " + visible(first.empty() ? answer->text : first) +
                      ", where " + expected + " is right; is something between us and the engine?");
     }

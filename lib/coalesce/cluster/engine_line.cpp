@@ -104,7 +104,7 @@ void EngineLine::greet() {
     const auto say_hello = [this](std::vector<std::string> words, bool last = false) {
         send(words, [this, last](Result<RespValue> answer) { greeted(std::move(answer), last); });
     };
-    if (!access_.password.empty()) {
+    if (wants_auth(access_)) {
         send(auth_words(access_), [this](Result<RespValue> answer) {
             if (answer && answer->is_error()) answer->text = words_of_auth_error(*answer);
             greeted(std::move(answer), false);

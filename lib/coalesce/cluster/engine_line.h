@@ -117,7 +117,11 @@ class EngineLine {
 [[nodiscard]] NoAnswer no_answer_of(const RespValue& error);
 /// Whether it may be asked again.
 [[nodiscard]] bool is_passing(const RespValue& error);
-/// The first words to an engine that wants a password.
+/// Whether they say who comes: a user without a password is not the default one either.
+[[nodiscard]] inline bool wants_auth(const EngineAccess& access) {
+    return !access.password.empty() || !access.url.user.empty();
+}
+/// The first words then.
 [[nodiscard]] std::vector<std::string> auth_words(const EngineAccess& access);
 /// What an error reply to AUTH says, without what was sent: an engine may repeat that.
 [[nodiscard]] std::string words_of_auth_error(const RespValue& error);
