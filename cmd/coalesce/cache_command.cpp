@@ -80,7 +80,7 @@ std::variant<std::string, int> key_named(const KeptStore& store, const std::stri
     if (!found) return fail("cannot " + found.error().message());
     if (found.value().size() == 1) return *found.value().begin();
     if (found.value().empty()) return not_there("nothing is kept under " + title(id));
-    return not_there(title(id) + " is the beginning of " + std::to_string(found.value().size()) + " keys");
+    return fail(title(id) + " is the beginning of " + std::to_string(found.value().size()) + " keys");
 }
 
 int show_output(const Entry& entry) {
@@ -114,9 +114,7 @@ int show(const KeptStore& store, const std::string& name, bool output, bool json
     return flush_output();
 }
 
-bool sets_limits(const TypedCache& typed) {
-    return typed.max_size != 0 || typed.max_entry != 0 || typed.max_results != 0;
-}
+bool sets_limits(const TypedCache& typed) { return typed.max_size || typed.max_entry || typed.max_results; }
 
 // With the rule that says so, if one does.
 std::string bound(std::uint64_t bytes, const Setting* rule) {
@@ -126,9 +124,9 @@ std::string bound(std::uint64_t bytes, const Setting* rule) {
 // Of a store that was opened without the rules' bounds, which are not to get into its own (SPEC Y6).
 int set_limits(const KeptStore& store, const TypedCache& typed) {
     KeptLimits limits = store.limits();
-    if (typed.max_size != 0) limits.total_bytes = typed.max_size;
-    if (typed.max_entry != 0) limits.entry_bytes = typed.max_entry;
-    if (typed.max_results != 0) limits.results = typed.max_results;
+    limits.total_bytes = typed.max_size.value_or(limits.total_bytes);
+    limits.entry_bytes = typed.max_entry.value_or(limits.entry_bytes);
+    limits.results = typed.max_results.value_or(limits.results);
     if (sets_limits(typed))
         if (auto set = store.set_limits(limits); !set) return fail("cannot " + set.error().message());
     const Rules& rules = typed.command.ruled.rules;
@@ -185,6 +183,12 @@ int cache_command(int argc, char** argv) {
         return misuse("cache",
                       words.empty() ? "which result? an id, or -- and a command" : "an empty id names no result");
     if (operation == "show" && !command && words.size() > 1) return misuse("cache", "show takes one id");
+    if (operation != "limits" && sets_limits(typed))
+        return misuse("cache", "limits are set by `coalesce cache limits`");
+    for (const auto& limit : {typed.max_size, typed.max_entry, typed.max_results})
+        if (limit == 0U)
+            return misuse("cache", "a limit of 0 would keep nothing: remove what keeps, or use cache clear");
+    if (operation != "show" && typed.output) return misuse("cache", "--output is for show");
 
     auto found = own_store_place(typed.command.cache_directory, typed.command.ruled.rules);
     if (!found) return fail("cannot " + found.error().message());

@@ -454,6 +454,7 @@ int cancel_command(int argc, char** argv) {
 int stats_command(int argc, char** argv) {
     TypedQuestion orders;
     if (const auto status = read_stats(argc, argv, orders)) return *status;
+    if (orders.json && orders.openmetrics) return misuse("stats", "--openmetrics: not with --json");
     std::optional<Savings> wrappers;
     if (orders.socket.empty()) {
         const auto places = own_meeting_places(orders.place);

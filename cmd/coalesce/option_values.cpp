@@ -43,6 +43,7 @@ CommandLine::Take time_limit(std::optional<std::chrono::milliseconds>& into) {
 }
 
 CommandLine::Take size(std::uint64_t& into) { return parsed(parse_size, into); }
+CommandLine::Take size(std::optional<std::uint64_t>& into) { return parsed(parse_size, into); }
 
 CommandLine::Take choice(std::string& into, const ArgumentText& argument) {
     return [&into, &argument](std::string_view name, const std::string& value) -> Result<> {

@@ -80,6 +80,7 @@ CommandLine::Take filled(Into& into, std::string_view why = {}) {
 
 /// A number of bytes: 64K, 2G.
 [[nodiscard]] CommandLine::Take size(std::uint64_t& into);
+[[nodiscard]] CommandLine::Take size(std::optional<std::uint64_t>& into);
 
 /// One of the choices that an argument's word stands for.
 [[nodiscard]] CommandLine::Take choice(std::string& into, const ArgumentText& argument);

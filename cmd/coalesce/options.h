@@ -55,9 +55,9 @@ struct TypedCache {
     TypedCommand command;   ///< its words are ids, too
     bool json = false;
     bool output = false;
-    std::uint64_t max_size = 0;  ///< 0: as it is
-    std::uint64_t max_entry = 0;
-    std::uint64_t max_results = 0;
+    std::optional<std::uint64_t> max_size;  ///< unset: as it is
+    std::optional<std::uint64_t> max_entry;
+    std::optional<std::uint64_t> max_results;
 };
 
 struct TypedBatch {

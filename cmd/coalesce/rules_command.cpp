@@ -47,7 +47,13 @@ int rules_command(int argc, char** argv) {
     if (const auto status = read_rules_question(argc, argv, typed)) return *status;
     if (typed.line && !typed.words.empty())
         return misuse("rules", "-c LINE takes no command besides; there is '" + typed.words.front() + "'");
-    if (typed.line || !typed.words.empty())
+    const bool of_a_command = typed.line || !typed.words.empty();
+    // Who looks for a rule that is not obeyed is told which of the two it is.
+    if (typed.ruled.rules.files.empty())
+        std::fputs("coalesce: no rules file is read; for where they are looked for see FILES in coalesce(1)\n", stderr);
+    else if (of_a_command && typed.ruled.applying.empty())
+        std::fputs("coalesce: no rule concerns this command\n", stderr);
+    if (of_a_command)
         for (const Setting& setting : typed.ruled.applying) print_setting(setting);
     else
         print_all(typed.ruled.rules);

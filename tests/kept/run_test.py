@@ -932,10 +932,22 @@ class Seeing(Test):
             self.assertEqual(ask("cache", "show", "--output", key), (0, "many\n", ""))
         for operation in ("show", "forget"):
             status, _, err = ask("cache", operation, "0" * 30)
-            self.assertEqual(status, 1)
+            self.assertEqual(status, 125)
             self.assertIn("is the beginning of 50 keys", err)
         self.assertEqual(ask("cache", "forget", *many), (0, "", ""))
         self.assertEqual(len(self.box.entries()), 2)
+
+    def test_T23_options_of_one_operation_are_refused_by_the_others(self):
+        for words, said in (
+            (("list", "--max-size", "1G"), "coalesce cache limits"),
+            (("--max-results", "5"), "coalesce cache limits"),
+            (("limits", "--max-results", "0"), "a limit of 0"),
+            (("limits", "--max-size", "0"), "a limit of 0"),
+            (("list", "--output"), "--output is for show"),
+        ):
+            status, out, err = self.box.call("cache", *words)
+            self.assertEqual((status, out), (125, ""), words)
+            self.assertIn(said, err)
 
     def test_T23_T25_what_cannot_be_opened_is_not_passed_over_in_silence(self):
         self.box.run("--ttl", "1h", "-c", COUNTED)

@@ -84,7 +84,7 @@ class Manual(ServerTest):
         text = manual()
         listed = set()
         for tag in re.findall(r"^\.It Ql (.*)$", text[text.index(".Ss Errors") : text.index(".Ss The end of")], re.M):
-            listed |= set(tag.split(" , "))
+            listed |= set(re.split(" No (?:and|or) Ql ", tag))
         code = ""
         for room in ("protocol", "reception", "serve"):
             for path in glob.glob(f"{SOURCE}/lib/coalesce/{room}/*.cpp"):

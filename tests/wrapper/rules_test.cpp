@@ -453,7 +453,10 @@ SCENARIO("Y5: key and rules name what applies, and from where", "[wrapper]") {
     CHECK(applies.find(box.file() + ":4\n") != std::string::npos);
     CHECK(applies.find("max-size") == std::string::npos);
     CHECK(box.coalesce({"rules", "-c", "make; x"}).out == applies);
-    CHECK(box.coalesce({"rules", "true"}).out.empty());
+    const Ended none = box.coalesce({"rules", "true"});
+    CHECK(none.out.empty());
+    CHECK_THAT(none.err, Contains("no rule concerns this command"));
+    CHECK_THAT(box.coalesce({"rules", "--no-config"}).err, Contains("no rules file is read"));
     const std::string all = box.coalesce({"rules"}).out;
     CHECK(all.starts_with("file " + box.file() + "\nmake in ~/**\n"));
     CHECK(all.find("[cache]\n  max-size = 1G") != std::string::npos);
