@@ -281,7 +281,9 @@ void define_batch(CommandLine& line, TypedBatch& typed) {
               "Run each distinct line once for the whole input.\n"
               "Without it, a line that comes after an equal one has ended runs again. With --cluster, once among all "
               "batches of that scope, whenever they start, for an hour at least.");
-    line.flag("--unique", batch.unique, "Print a shared result once.");
+    line.flag("--unique", batch.unique,
+              "Print a shared result once.\n"
+              "What had been kept is nobody's run: it is printed for each, unless --once.");
     line.flag("--tag", typed.tag, "Begin each line of output with the command and a tab.");
     line.option("--format", "FORMAT", choice(typed.format, argument_text("FORMAT")),
                 "Print text or json.\n"
