@@ -91,7 +91,7 @@ std::string openmetrics(const std::optional<Savings>& wrappers, const std::optio
             .sample(by_wrappers, number(wrappers->runs));
     if (kept) {
         Family(out, "hits", "counter", "Requests that were served by a kept result.").sample({}, number(kept->joins));
-        Family(out, "refreshes", "counter", "Runs that were started since a kept result was stale.")
+        Family(out, "refreshes", "counter", "Runs that made a kept result anew since it was stale, or warmed it.")
             .sample({}, number(kept->runs));
         Family(out, "hits_saved_seconds", "counter", "Running time that hits spared.").sample({}, seconds(kept->time));
     }

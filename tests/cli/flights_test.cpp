@@ -109,6 +109,19 @@ TEST_CASE("T3, B3: how old a run may be holds for what --once remembers, too", "
     CHECK(batch.wait().exit == 0);
 }
 
+TEST_CASE("B5, T2: of a percentage nothing is started before all is known, however many wish what is kept",
+          "[batch][flights]") {
+    Sandbox box;
+    Running batch = box.start({.args = {"--halt", "soon,fail=50%", "--ttl", "1h", "--cache-dir", box.path("kept")}});
+    std::string lines;
+    for (int i = 0; i < 300; ++i) lines += "echo x >>runs; : " + std::to_string(i) + "\n";
+    batch.send(lines);
+    wait_until([&] { return rests(batch.pid(), 1); });  // with its guard
+    CHECK(box.lines("runs") == 0);
+    CHECK(batch.wait().exit == 0);
+    CHECK(box.lines("runs") == 300);
+}
+
 TEST_CASE("B3: a request that joins nobody has no part in what --once remembers", "[batch][flights]") {
     Sandbox box;
     Running batch = box.start({.args = {"--once", "--no-share"}});

@@ -281,6 +281,20 @@ TEST_CASE("B2: --unique prints a shared result once", "[batch][output]") {
     CHECK(sorted_lines(json.out).size() == 1);
 }
 
+TEST_CASE("B2: what --unique leaves to one who gives up waiting is printed by the next", "[batch][output]") {
+    Sandbox box;
+    Gate gate = box.gate("gate");
+    const std::string line = R"("line":"read x <gate; echo came")";
+    Running batch = box.start({.args = {"--json", "--unique", "-v"},
+                               .input = "{" + line +
+                                        R"(,"wait":0})"
+                                        "\n{" +
+                                        line + "}\n"});
+    CHECK_THAT(batch.read_error_line(), Contains("gave up"));
+    gate.open();
+    CHECK(batch.wait().out == "came\n");
+}
+
 TEST_CASE("B2, B6: --unique wants no output twice, and so it cannot be too long for that", "[batch][output]") {
     Sandbox box;
     Gate gate = box.gate("gate");

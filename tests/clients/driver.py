@@ -174,8 +174,8 @@ def blocking(path):
                 threading.Thread(target=take, args=(name, order["bytes"])).start()
             elif order["do"] == "take here":  # where a signal interrupts it
                 stream, taken = streams[name]
-                tell(name, begun=True)
                 try:
+                    tell(name, begun=True)
                     for piece in stream:
                         taken.add(piece)
                 except KeyboardInterrupt:

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Commands asked of `coalesce serve`, in the manner of child_process. Needs Node 18 and no package.
-// The types, and what each promises, are in coalesce.d.mts.
+// The types are in coalesce.d.mts, what it promises in coalesce-protocol(7), under CLIENTS.
 
 import { once } from 'node:events';
 import { closeSync, constants as modes, existsSync, lstatSync, openSync, statSync } from 'node:fs';

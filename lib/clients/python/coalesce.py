@@ -23,7 +23,7 @@ _UNREAD_PIECES_MAX = 4  # of a stream, before its connection is read no more
 _CLOSED = "the client was closed"
 _ANY_BYTES = {"argv", "line", "cwd", "env", "stdin", "key", "scope", "ignore_env", "only_env"}
 
-# The fields of coalesce-protocol(7), times in seconds. With `shell` the command is one string, `input` is what it reads; else `cwd` and `env`, all of it, are the caller's.
+# The fields of coalesce-protocol(7), times in seconds; `shell`: the command is one string; `input`: what it reads. Not told, `cwd` and `env`, all of it, are the caller's.
 Options = TypedDict("Options", {
     "shell": bool, "input": bytes, "cwd": Text, "env": Mapping[str, str] | Mapping[bytes, bytes], "umask": int, "key": Text, "scope": Text, "cluster_scope": Text,
     "ignore_env": Sequence[Text], "only_env": Sequence[Text], "ignore_cwd": bool, "ignore_namespaces": bool, "ignore_platform": bool, "no_share": bool,
@@ -61,7 +61,7 @@ def _request(command: Command, *, shell: bool = False, input: bytes | None = Non
         raise TypeError("a command is a sequence of arguments, or with shell=True one string")
     own = {name: value for name, value in os.environb.items() if env is None or name == b"COALESCE_ANCESTRY"}  # who waits for itself is told
     given = own | {os.fsencode(name): os.fsencode(value) for name, value in (env or {}).items()}
-    fields = {"stdin": input or b""} | fields | {"line" if shell else "argv": command, "cwd": os.path.join(b"" if os.path.isabs(cwd) else os.getcwdb(), os.fsencode(cwd)),
+    fields |= {"stdin": fields.get("stdin") or input or b"", "line" if shell else "argv": command, "cwd": os.path.join(b"" if os.path.isabs(cwd) else os.getcwdb(), os.fsencode(cwd)),
                "env": [name + b"=" + value for name, value in given.items()]}
     in_base64 = {name + "_base64": _base64(fields.pop(name)) for name in _ANY_BYTES & fields.keys()}
     return {**({} if "op" in fields else {"output": "stream", "quiet": True}), **fields, **in_base64}

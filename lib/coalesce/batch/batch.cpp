@@ -393,14 +393,13 @@ void Batch::forget(FlightId run) {
 void Batch::throttle() {
     const bool much = results_.backlog_bytes() > backlog_bytes_max;
     const bool full = executor_.counts().queued + lookups_.count() >= options_.read_ahead ||
-                      lookups_.count() >= looks_max || waiting_bytes_ >= waiting_bytes_max ||
-                      results_.waiting() >= undelivered_max ||
+                      waiting_bytes_ >= waiting_bytes_max || results_.waiting() >= undelivered_max ||
                       (much && lookups_.any());  // what is kept comes without a run that could be held
     if (!intake_.reading() || full) knows_enough_ = true;
     // Never when nothing works and nothing is being written: the result that all others wait for may be yet to start.
     executor_.hold(!knows_enough_ || (much && (results_.writing() || executor_.counts().working > 0)));
     if (!intake_.reading()) return;
-    if (full)
+    if (full || lookups_.count() >= looks_max)
         intake_.pause();
     else
         intake_.resume();

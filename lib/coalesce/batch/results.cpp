@@ -93,8 +93,9 @@ void Results::print(End&& end) {
 bool Results::leaves_printing_to_another(const End& end, bool with_output) {
     if (!end.result->host.empty()) return true;
     const bool prints_it = with_output && !end.gave_up;
-    if (end.joined) return !prints_it || unprinted_.erase(end.result) == 0;
-    if (!prints_it) unprinted_.insert(end.result);
+    const std::pair run(end.result->run, end.result->kept ? end.result.get() : nullptr);
+    if (end.joined) return !prints_it || unprinted_.erase(run) == 0;
+    if (!prints_it && (options_.once || !end.result->kept)) unprinted_.insert(run);
     return false;
 }
 

@@ -16,6 +16,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 
 #include <coalesce/batch/batch.h>
 #include <coalesce/batch/delivery.h>
@@ -102,7 +103,8 @@ class Results {
     Delivery delivery_;
     LongOutput long_output_;
     BatchSummary sums_;
-    std::set<std::weak_ptr<const RunResult>, std::owner_less<>> unprinted_;  // unique; their leaders had no output
+    // Of unique results: their leaders had no output. What was kept is known by the object, which --once remembers.
+    std::set<std::pair<FlightId, const RunResult*>> unprinted_;
     std::chrono::steady_clock::time_point begun_ = std::chrono::steady_clock::now();
 };
 

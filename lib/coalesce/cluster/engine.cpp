@@ -106,10 +106,12 @@ Engine::Listener::~Listener() {
 Engine::Subscription::Subscription(Engine& engine, std::string channel, Events events)
     : engine_(engine), channel_(std::move(channel)), events_(std::move(events)) {
     engine_.subscriptions_.emplace(channel_, this);
-    if (engine_.wake_)
+    if (engine_.wake_) {
         engine_.wake_->say(std::array<std::string, 2>{"SUBSCRIBE", channel_});
-    else if (!std::exchange(engine_.wake_due_, true))
+        engine_.probe_wake();
+    } else if (!std::exchange(engine_.wake_due_, true)) {
         engine_.wake_delay_.start(wake_after, [&engine] { engine.open_wake(); });
+    }
 }
 
 Engine::Subscription::~Subscription() {
@@ -136,9 +138,17 @@ void Engine::open_wake() {
                                          },
                                      .on_down = {},
                                      .on_message = [this](const RespValue& message) { on_message(message); }});
-    // A way that is silently gone, as through a proxy, would be missed by nobody.
-    wake_probe_.start(wake_probe_each, wake_probe_each, [this] {
-        if (!subscriptions_.empty()) wake_->probe();
+    probe_wake();
+}
+
+// A way that is silently gone, as through a proxy, would be missed by nobody.
+void Engine::probe_wake() {
+    if (std::exchange(probing_, true)) return;
+    wake_probe_.start(wake_probe_each, [this] {
+        probing_ = false;
+        if (subscriptions_.empty()) return;
+        wake_->probe();
+        probe_wake();
     });
 }
 

@@ -105,6 +105,7 @@ class Engine {
     void tell_all(Tell tell);
     void want(bool wanted);
     void open_wake();
+    void probe_wake();
     void on_message(const RespValue& message);
 
     Loop& loop_;
@@ -117,6 +118,7 @@ class Engine {
     std::chrono::steady_clock::time_point old_enough_{};
     Timer wake_delay_;
     Timer wake_probe_;
+    bool probing_ = false;
     bool wake_due_ = false;
     EngineLine control_;
     std::optional<EngineLine> wake_;

@@ -116,6 +116,7 @@ void EngineConnection::begin() {
         if (!found) return fail(found.error());
         addresses_ = std::move(*found);
         std::reverse(addresses_.begin(), addresses_.end());
+        if (addresses_.size() > 1) to_pass_over_ = addresses_.size();
         try_next();
     });
 }
@@ -136,12 +137,21 @@ void EngineConnection::try_next() {
             status = ::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address.address), address.length);
         } while (status != 0 && errno == EINTR);
         if (status == 0 || errno == EINPROGRESS) {
-            if (status != 0 && !addresses_.empty()) try_next_.start(next_address_after, [this] { try_next(); });
+            if (status != 0 && to_pass_over_ > 0) pass_over_later(address);
             return use(std::move(socket), status == 0);
         }
         error = errno;
     }
     fail(lost(url_, error));
+}
+
+// It may be slow only: when all have been tried it has the time that its owner gives it.
+void EngineConnection::pass_over_later(const SocketAddress& address) {
+    try_next_.start(next_address_after, [this, address] {
+        --to_pass_over_;
+        addresses_.insert(addresses_.begin(), address);
+        try_next();
+    });
 }
 
 void EngineConnection::use(Descriptor socket, bool connected) {
@@ -218,6 +228,7 @@ bool EngineConnection::write() {
         const ssize_t wrote = ::send(socket_.get(), unsent_.data() + sent_, unsent(), MSG_NOSIGNAL);
         if (wrote < 0 && errno == EINTR) continue;
         if (wrote < 0 && errno == EAGAIN) return true;
+        if (wrote < 0 && (errno == EPIPE || errno == ECONNRESET)) break;  // what it had to say is to be read yet
         if (wrote < 0) {
             fail(broken(errno));
             return false;

@@ -63,6 +63,7 @@ class EngineConnection {
     [[nodiscard]] std::size_t unsent() const noexcept { return unsent_.size() - sent_; }
     void begin();
     void try_next();
+    void pass_over_later(const SocketAddress& address);
     void use(Descriptor socket, bool connected);
     void on_ready();
     bool finish_connecting();
@@ -78,6 +79,7 @@ class EngineConnection {
     Events events_;
     std::optional<NameLookup> lookup_;
     std::vector<SocketAddress> addresses_;  // to be tried yet, the next last
+    std::size_t to_pass_over_ = 0;          // that many are given a moment only
     std::unique_ptr<Proxy> proxy_;
     Descriptor socket_;
     Timer try_next_;

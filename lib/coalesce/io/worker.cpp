@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: MIT
 #include <coalesce/io/worker.h>
 
-#include <csignal>
 #include <condition_variable>
 #include <deque>
 #include <exception>
 #include <mutex>
-#include <system_error>
 #include <utility>
 #include <vector>
 
 #include <coalesce/io/loop.h>
+#include <coalesce/io/thread.h>
 
 namespace coalesce {
 
@@ -51,7 +50,7 @@ Worker::~Worker() {
     thread_.join();
 }
 
-// Signals are the loop's. Without a thread, now or ever, all goes on without one.
+// Without a thread, now or ever, all goes on without one.
 void Worker::begin() {
     if (thread_.joinable()) return;
     if (wake_->type == UV_UNKNOWN_HANDLE) {
@@ -63,15 +62,7 @@ void Worker::begin() {
         uv_unref(reinterpret_cast<uv_handle_t*>(wake_.get()));
         queue_->wake = wake_.get();
     }
-    sigset_t all;
-    sigset_t before;
-    ::sigfillset(&all);
-    ::pthread_sigmask(SIG_SETMASK, &all, &before);
-    try {
-        thread_ = std::thread([queue = queue_.get()] { work_off(*queue); });
-    } catch (const std::system_error&) {
-    }
-    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    thread_ = thread_without_signals([queue = queue_.get()] { work_off(*queue); });
 }
 
 void Worker::give(UniqueFunction<void()> work, UniqueFunction<void()> done) {

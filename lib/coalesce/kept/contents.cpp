@@ -7,9 +7,9 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
-#include <csignal>
-#include <exception>
 #include <utility>
+
+#include <coalesce/io/thread.h>
 
 namespace coalesce {
 namespace {
@@ -61,20 +61,16 @@ void Contents::read(Descriptor file, std::string_view type, const std::string& p
     read_now(next, block_, [this] { return stopped(); });
 }
 
-// Once: without a thread all goes on without one. Signals are the caller's.
+// Once: without a thread all goes on without one.
 void Contents::start_helpers() {
     alone_ = false;
-    sigset_t all;
-    sigset_t before;
-    ::sigfillset(&all);
-    ::pthread_sigmask(SIG_SETMASK, &all, &before);
-    try {
-        blocks_.assign(threads_ - 1, std::string(block_bytes, '\0'));
-        helpers_.reserve(blocks_.size());
-        for (std::string& block : blocks_) helpers_.emplace_back([this, &block] { help(block); });
-    } catch (const std::exception&) {
+    blocks_.assign(threads_ - 1, std::string(block_bytes, '\0'));
+    helpers_.reserve(blocks_.size());
+    for (std::string& block : blocks_) {
+        std::thread helper = thread_without_signals([this, &block] { help(block); });
+        if (!helper.joinable()) return;
+        helpers_.push_back(std::move(helper));
     }
-    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
 void Contents::help(std::string& block) noexcept {

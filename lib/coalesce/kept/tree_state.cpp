@@ -119,6 +119,10 @@ class Walk {
 
     Result<> directory(int at, const char* name, const std::string& path) {
         Directory opened(at, name);
+        if (opened.fd() < 0 && opened.error() == EMFILE) {
+            make_room();
+            opened = Directory(at, name);
+        }
         if (opened.fd() < 0) return missing_or_error(path, "read ", opened.error());
         const std::vector<std::string> names = names_in(opened);
         if (opened.error() != 0) return system_error_of(opened.error(), "read " + path);
@@ -138,13 +142,15 @@ class Walk {
         const bool executable = (info.st_mode & S_IXUSR) != 0;
         if (kind_ == Dependency::Kind::modtime) return sightings_.see(path, dated(info, executable));
         Descriptor opened = open(at, name);
-        if (!opened && errno == EMFILE) {  // others are held that are to be read
-            (void)sightings_.finish();
+        if (!opened && errno == EMFILE) {
+            make_room();
             opened = open(at, name);
         }
         if (!opened) return missing_or_error(path, "read ");
         return sightings_.see_file(path, executable ? "executable" : "file", std::move(opened));
     }
+    // Files are held that are to be read yet.
+    void make_room() { (void)sightings_.finish(); }
     static Descriptor open(int at, const char* name) {
         return Descriptor(::openat(at, name, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
     }
@@ -227,7 +233,12 @@ template <class Seen>
 Result<> walk(const Dependency& dependency, Sightings<Seen>& sightings) {
     Walk<Seen> walk(dependency.kind, sightings);
     if (dependency.kind == Dependency::Kind::listed || !is_pattern(dependency.path)) return walk.named(dependency.path);
-    const auto found = Pattern::expand(dependency.path, [&sightings] { return sightings.stopped(); });
+    const auto expand = [&] { return Pattern::expand(dependency.path, [&sightings] { return sightings.stopped(); }); };
+    auto found = expand();
+    if (!found && found.error().code == std::errc::too_many_files_open) {
+        (void)sightings.finish();
+        found = expand();
+    }
     if (!found) return found.error();
     for (const std::string& path : found.value())
         if (auto walked = walk.named(path); !walked) return walked;
