@@ -19,6 +19,12 @@ constexpr std::uint64_t much_bytes = 256 * 1024;
 constexpr std::size_t threads_max = 4;
 constexpr std::chrono::milliseconds between_questions{10};
 
+std::size_t usual_threads() {
+    cpu_set_t allowed;
+    if (::sched_getaffinity(0, sizeof allowed, &allowed) != 0) return 1;
+    return std::min(static_cast<std::size_t>(CPU_COUNT(&allowed)), threads_max);
+}
+
 }  // namespace
 
 Checksum checksum_of(std::string_view type, std::string_view state) {
@@ -27,15 +33,6 @@ Checksum checksum_of(std::string_view type, std::string_view state) {
     digester.add_field(state);
     return digester.end();
 }
-
-std::size_t Contents::usual_threads() {
-    cpu_set_t allowed;
-    if (::sched_getaffinity(0, sizeof allowed, &allowed) != 0) return 1;
-    return std::min(static_cast<std::size_t>(CPU_COUNT(&allowed)), threads_max);
-}
-
-Contents::Contents(UniqueFunction<bool()>& enough, std::size_t threads)
-    : enough_(enough), threads_(threads), block_(block_bytes, '\0') {}
 
 Contents::~Contents() {
     stopped_ = true;
@@ -64,7 +61,7 @@ void Contents::read(Descriptor file, std::string_view type, const std::string& p
 // Once: without a thread all goes on without one.
 void Contents::start_helpers() {
     alone_ = false;
-    blocks_.assign(threads_ - 1, std::string(block_bytes, '\0'));
+    blocks_.assign(threads_.value_or(usual_threads()) - 1, std::string(block_bytes, '\0'));
     helpers_.reserve(blocks_.size());
     for (std::string& block : blocks_) {
         std::thread helper = thread_without_signals([this, &block] { help(block); });
@@ -93,6 +90,7 @@ void Contents::help(std::string& block) noexcept {
 template <class Stopped>
 void Contents::read_now(const File& file, std::string& block, Stopped stopped) {
     Digester<sizeof(Digest)> content;
+    block.resize(block_bytes);
     while (true) {
         const ssize_t got = ::read(file.file.get(), block.data(), block.size());
         if (got < 0 && errno == EINTR) continue;

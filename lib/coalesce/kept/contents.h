@@ -31,11 +31,11 @@ namespace coalesce {
 
 class Contents {
   public:
-    /// One for each processor that we may run on, but no more than the disk has use for.
-    [[nodiscard]] static std::size_t usual_threads();
-
-    /// `enough` outlives it, and is asked by the caller's thread alone, which is one of the threads.
-    explicit Contents(UniqueFunction<bool()>& enough, std::size_t threads = usual_threads());
+    /// `enough` outlives it, and is asked by the caller's thread alone, which is one of the threads. `threads` unset:
+    /// one for each processor that we may run on, but no more than the disk has use for. Nothing is made before there
+    /// is a file to read.
+    explicit Contents(UniqueFunction<bool()>& enough, std::optional<std::size_t> threads = {})
+        : enough_(enough), threads_(threads) {}
     /// What is under way is given up.
     ~Contents();
     Contents(const Contents&) = delete;
@@ -70,7 +70,7 @@ class Contents {
     void read_now(const File& file, std::string& block, Stopped stopped);
 
     UniqueFunction<bool()>& enough_;
-    const std::size_t threads_;
+    const std::optional<std::size_t> threads_;
     std::string block_;            // of the caller's
     std::size_t number_ = 0;       // of files that were handed over
     std::uint64_t own_bytes_ = 0;  // that the caller has read while it was alone

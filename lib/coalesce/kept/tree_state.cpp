@@ -284,6 +284,7 @@ Result<TreeState> TreeState::take(const std::vector<Dependency>& dependencies) {
 Result<std::optional<TreeState>> TreeState::take_unless(const std::vector<Dependency>& dependencies,
                                                         UniqueFunction<bool()> enough) {
     TreeState state;
+    if (dependencies.empty()) return std::optional<TreeState>(std::move(state));  // as nearly always
     Sightings<Seen> sightings(state.seen_, enough);
     std::vector<std::size_t> ends;  // of what was seen of each
     Result<> walked;
