@@ -50,9 +50,9 @@ int rules_command(int argc, char** argv) {
     const bool of_a_command = typed.line || !typed.words.empty();
     // Who looks for a rule that is not obeyed is told which of the two it is.
     if (typed.ruled.rules.files.empty())
-        std::fputs("coalesce: no rules file is read; for where they are looked for see FILES in coalesce(1)\n", stderr);
+        fail("no rules file is read; for where they are looked for see FILES in coalesce(1)");
     else if (of_a_command && typed.ruled.applying.empty())
-        std::fputs("coalesce: no rule concerns this command\n", stderr);
+        fail("no rule concerns this command");
     if (of_a_command)
         for (const Setting& setting : typed.ruled.applying) print_setting(setting);
     else

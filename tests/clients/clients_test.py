@@ -23,7 +23,7 @@ import sys
 
 SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../..")
 sys.path.insert(0, os.path.join(SOURCE, "tests/server"))
-from harness import COALESCE, NOT_TRIED, Server, ServerTest, a_moment, main, release  # noqa: E402
+from harness import COALESCE, NOT_TRIED, Server, ServerTest, a_moment, main, release, state_of  # noqa: E402
 
 MIB = 1 << 20
 LANGUAGE = sys.argv.pop(1)
@@ -81,10 +81,6 @@ class Driver:
     def resident(self):
         with open(f"/proc/{self.process.pid}/status", encoding="ascii") as status:
             return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmRSS"))
-
-    def state(self):
-        with open(f"/proc/{self.process.pid}/stat", encoding="ascii") as stat:
-            return stat.read().rpartition(")")[2].split()[0]
 
     def end(self):
         self.process.stdin.close()
@@ -573,7 +569,7 @@ if LANGUAGE == "blocking":
             self.assertEqual(client.told("s")["taken"], 4)
             client.do("take here", "s")
             self.assertTrue(client.told("s")["begun"])
-            while client.state() != "S":
+            while state_of(client.process.pid) != "S":
                 a_moment()
             client.process.send_signal(signal.SIGINT)
             self.assertTrue(client.told("s")["interrupted"])

@@ -144,6 +144,12 @@ def await_state(server, wanted):
                 raise AssertionError("the server ended: " + server.logged()) from None
 
 
+def state_of(pid):
+    """"S": it waits for something."""
+    with open(f"/proc/{pid}/stat") as stat_file:
+        return stat_file.read().rsplit(")", 1)[1].split()[0]
+
+
 class Server:
     def __init__(self, test, *options, env=None, prefix=(), program=COALESCE, socket_path=None, ready=True, **popen):
         self.directory = tempfile.mkdtemp(prefix="coalesce-test-")
@@ -231,8 +237,7 @@ class Server:
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
 
     def state(self):
-        with open(f"/proc/{self.process.pid}/stat") as stat_file:
-            return stat_file.read().rsplit(")", 1)[1].split()[0]
+        return state_of(self.process.pid)
 
     def cpu_ticks(self):
         with open(f"/proc/{self.process.pid}/stat") as stat_file:

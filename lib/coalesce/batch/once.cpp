@@ -17,7 +17,6 @@ class OnceMemory::Keeper final : public Retention {
         return wish_ ? memory_.find({key_.surroundings, key_.words}, *wish_) : nullptr;
     }
 
-    // The first one stays: those who came for it were told that it is the line's result.
     void keep(const std::shared_ptr<const RunResult>& result, UniqueFunction<void()> done) override {
         if (result->outcome.kind != Outcome::Kind::cancelled) memory_.remember(std::move(key_), result);
         if (behind_) return behind_->keep(result, std::move(done));
@@ -42,6 +41,7 @@ std::shared_ptr<const RunResult> OnceMemory::find(const RequestKey& key, const W
     return youngest && may_join(wish, youngest->started, at) ? youngest : nullptr;
 }
 
+// The first one stays: those who came for it were told that it is the line's result.
 void OnceMemory::remember(Key key, const std::shared_ptr<const RunResult>& result) {
     const auto [found, is_first] = results_.try_emplace(std::move(key), Remembered{result, nullptr});
     if (is_first) return;

@@ -103,13 +103,7 @@ class Check {
             const auto answer = talk_.ask(auth_words(access_));
             if (!answer) return false;
             if (answer->text.starts_with("DENIED")) return only_for_its_own_machine();
-            if (answer->is_error())
-                return fault(
-                    (access_.password.empty()
-                         ? "the engine does not let its user " + url.user + " in without a password (password=FILE): "
-                         : "the engine does not take the password" +
-                               (url.user.empty() ? "" : " of its user " + url.user) + ": ") +
-                    visible(words_of_auth_error(*answer)));
+            if (answer->is_error()) return keeps_out(visible(words_of_auth_error(*answer)));
         }
         const auto answer = talk_.ask(std::vector<std::string>{"PING"});
         if (!answer) return false;
@@ -124,6 +118,15 @@ class Check {
         if (selected->text.starts_with("NOPERM")) return missing("+select"), true;
         if (selected->is_error()) return fault("the engine has no database " + std::to_string(url.database));
         return true;
+    }
+
+    bool keeps_out(const std::string& in_its_words) {
+        const std::string& user = access_.url.user;
+        if (access_.password.empty())
+            return fault("the engine does not let its user " + user +
+                         " in without a password (password=FILE): " + in_its_words);
+        return fault("the engine does not take the password" + (user.empty() ? "" : " of its user " + user) + ": " +
+                     in_its_words);
     }
 
     bool only_for_its_own_machine() {

@@ -163,16 +163,15 @@ void EngineConnection::use(Descriptor socket, bool connected) {
     watch_ = std::move(*watch);
 }
 
-void EngineConnection::send(std::span<const std::string> words) {
-    const std::size_t before = unsent_.size();
-    append_request(unsent_, words);
-    flush(unsent_.size() - before);
-}
+void EngineConnection::send(std::span<const std::string> words) { add(words); }
+void EngineConnection::send(std::span<const std::string_view> words) { add(words); }
 
-void EngineConnection::send(std::span<const std::string_view> words) {
+template <class Word>
+void EngineConnection::add(std::span<const Word> words) {
     const std::size_t before = unsent_.size();
     append_request(unsent_, words);
-    flush(unsent_.size() - before);
+    asked_ += unsent_.size() - before;
+    flush();
 }
 
 EngineConnection::Progress EngineConnection::progress() const noexcept {
@@ -184,8 +183,7 @@ EngineConnection::Progress EngineConnection::progress() const noexcept {
 
 // What is said in one turn goes out in one write. Behind a line that is never done, what has gone is dropped now and
 // then.
-void EngineConnection::flush(std::size_t more) {
-    asked_ += more;
+void EngineConnection::flush() {
     if (sent_ > gone_max && sent_ > unsent()) {
         unsent_.erase(0, sent_);
         sent_ = 0;

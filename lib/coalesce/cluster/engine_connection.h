@@ -70,7 +70,9 @@ class EngineConnection {
     bool write();
     bool read();
     [[nodiscard]] Error broken(int error) const;
-    void flush(std::size_t more);
+    template <class Word>
+    void add(std::span<const Word> words);
+    void flush();
     void fail(Error error);
     void fail_later(Error error);
 

@@ -32,11 +32,15 @@ Descriptor lock_for_cleaning(int directory) {
 
 }  // namespace
 
+std::int64_t StoreCleaning::since_ns(const struct stat& cleaned) const noexcept {
+    return now_.wall_ns - nanoseconds_of(cleaned.st_mtim);
+}
+
 // Seen without opening it: nearly all who ask come within a minute of the last time.
 bool StoreCleaning::was_just_done() const noexcept {
     struct stat info {};
     if (::fstatat(store_.directory(), StoreDirectory::cleaned, &info, AT_SYMLINK_NOFOLLOW) != 0) return false;
-    const std::int64_t since = now_.wall_ns - nanoseconds_of(info.st_mtim);
+    const std::int64_t since = since_ns(info);
     return info.st_size > 0 && since >= 0 && since < between_ns;
 }
 
@@ -46,7 +50,7 @@ bool StoreCleaning::is_due(int last) const noexcept {
     char text[32]{};
     if (::fstat(last, &info) != 0 || ::pread(last, text, sizeof text - 1, 0) <= 0) return true;
     const long long took_ns = std::strtoll(text, nullptr, 10);
-    const std::int64_t since = now_.wall_ns - nanoseconds_of(info.st_mtim);
+    const std::int64_t since = since_ns(info);
     return since < 0 || since >= std::max<std::int64_t>(between_ns, 100 * took_ns);
 }
 

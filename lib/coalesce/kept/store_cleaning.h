@@ -6,6 +6,8 @@
 // file that they exclude each other by says when it was done last and how long it took.
 #pragma once
 
+#include <sys/stat.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -30,6 +32,7 @@ class StoreCleaning {
         std::uint64_t bytes;
         std::string name;
     };
+    [[nodiscard]] std::int64_t since_ns(const struct stat& cleaned) const noexcept;
     [[nodiscard]] bool was_just_done() const noexcept;
     [[nodiscard]] bool is_due(int last) const noexcept;
     void look_at(const char* name);

@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <utility>
 
 #include <coalesce/io/descriptor.h>
@@ -38,10 +39,9 @@ std::string below(const std::string& directory, const std::string& name) {
 }
 
 // What was seen of all that was named, in the order in which it was come by. What is in the files is read meanwhile.
-template <class Seen>
 class Sightings {
   public:
-    Sightings(std::deque<Seen>& seen, UniqueFunction<bool()>& enough) : seen_(seen), contents_(enough) {}
+    Sightings(std::deque<TreeState::Seen>& seen, UniqueFunction<bool()>& enough) : seen_(seen), contents_(enough) {}
 
     // An error once it is enough, which nobody reads.
     Result<> see(const std::string& path, const Checksum& state) {
@@ -66,7 +66,7 @@ class Sightings {
         return contents_.stopped() ? system_error_of(ECANCELED, "look at " + path) : Result<>();
     }
 
-    std::deque<Seen>& seen_;
+    std::deque<TreeState::Seen>& seen_;
     Contents contents_;
 };
 
@@ -82,10 +82,9 @@ Checksum dated(const struct stat& info, bool executable) {
 }
 
 // Walks what was named, and tells everything that there is.
-template <class Seen>
 class Walk {
   public:
-    Walk(Dependency::Kind kind, Sightings<Seen>& sightings) : kind_(kind), sightings_(sightings) {}
+    Walk(Dependency::Kind kind, Sightings& sightings) : kind_(kind), sightings_(sightings) {}
 
     // What the user named himself may be a symbolic link: its text counts and, since the
     // command will follow it, what it leads to. In a list of a whole tree it is one file of it.
@@ -118,11 +117,7 @@ class Walk {
     }
 
     Result<> directory(int at, const char* name, const std::string& path) {
-        Directory opened(at, name);
-        if (opened.fd() < 0 && opened.error() == EMFILE) {
-            make_room();
-            opened = Directory(at, name);
-        }
+        Directory opened = with_room([&] { return Directory(at, name); });
         if (opened.fd() < 0) return missing_or_error(path, "read ", opened.error());
         const std::vector<std::string> names = names_in(opened);
         if (opened.error() != 0) return system_error_of(opened.error(), "read " + path);
@@ -141,22 +136,23 @@ class Walk {
     Result<> file(int at, const char* name, const std::string& path, const struct stat& info) {
         const bool executable = (info.st_mode & S_IXUSR) != 0;
         if (kind_ == Dependency::Kind::modtime) return sightings_.see(path, dated(info, executable));
-        Descriptor opened = open(at, name);
-        if (!opened && errno == EMFILE) {
-            make_room();
-            opened = open(at, name);
-        }
+        Descriptor opened =
+            with_room([&] { return Descriptor(::openat(at, name, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK)); });
         if (!opened) return missing_or_error(path, "read ");
         return sightings_.see_file(path, executable ? "executable" : "file", std::move(opened));
     }
-    // Files are held that are to be read yet.
-    void make_room() { (void)sightings_.finish(); }
-    static Descriptor open(int at, const char* name) {
-        return Descriptor(::openat(at, name, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
+    // What `open` has opened; again without the files that are held to be read yet, where they take its room.
+    template <class Open>
+    std::invoke_result_t<Open> with_room(Open open) {
+        errno = 0;
+        auto opened = open();
+        if (errno != EMFILE) return opened;
+        (void)sightings_.finish();
+        return open();
     }
 
     Dependency::Kind kind_;
-    Sightings<Seen>& sightings_;
+    Sightings& sightings_;
     char text_[PATH_MAX];  // of a link; one for all directories that are open
 };
 
@@ -229,9 +225,8 @@ class Pattern {
     std::vector<std::string> found_;
 };
 
-template <class Seen>
-Result<> walk(const Dependency& dependency, Sightings<Seen>& sightings) {
-    Walk<Seen> walk(dependency.kind, sightings);
+Result<> walk(const Dependency& dependency, Sightings& sightings) {
+    Walk walk(dependency.kind, sightings);
     if (dependency.kind == Dependency::Kind::listed || !is_pattern(dependency.path)) return walk.named(dependency.path);
     const auto expand = [&] { return Pattern::expand(dependency.path, [&sightings] { return sightings.stopped(); }); };
     auto found = expand();
@@ -285,7 +280,7 @@ Result<std::optional<TreeState>> TreeState::take_unless(const std::vector<Depend
                                                         UniqueFunction<bool()> enough) {
     TreeState state;
     if (dependencies.empty()) return std::optional<TreeState>(std::move(state));  // as nearly always
-    Sightings<Seen> sightings(state.seen_, enough);
+    Sightings sightings(state.seen_, enough);
     std::vector<std::size_t> ends;  // of what was seen of each
     Result<> walked;
     for (const Dependency& dependency : dependencies) {

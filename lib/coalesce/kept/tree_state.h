@@ -56,16 +56,17 @@ class TreeState {
         Digest digest;
     };
     [[nodiscard]] const std::vector<Part>& parts() const noexcept { return parts_; }
-
-    /// The first path that differs between two states of the same dependencies; nothing: they are equal.
-    [[nodiscard]] static std::optional<std::string> first_change(const TreeState& before, const TreeState& after);
-
-  private:
+    /// One path among all that there was.
     struct Seen {
         std::string path;
         Checksum state;
         bool operator==(const Seen&) const = default;
     };
+
+    /// The first path that differs between two states of the same dependencies; nothing: they are equal.
+    [[nodiscard]] static std::optional<std::string> first_change(const TreeState& before, const TreeState& after);
+
+  private:
     std::vector<Part> parts_;
     std::deque<Seen> seen_;  // which stay where they are
 };
